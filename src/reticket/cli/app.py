@@ -1,0 +1,187 @@
+"""Commands, their options and their exit codes: 0 done, 1 a failure, 2 a call or input to fix, 130 Ctrl-C."""
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from reticket.errors import ReticketError
+
+app = typer.Typer(
+    name="reticket",
+    help="Reissue a lottery ticket for a new random initialisation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A preset, a built-in model, timm:NAME or package.module:function.")]
+Shape = Annotated[
+    str | None, typer.Option("--input-shape", help="Shape of the example input with its batch axis, as 2,3,224,224.")
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", envvar="RETICKET_DATA", help="Folder of the data.", show_envvar=True)
+]
+
+
+@app.command()
+def run(
+    experiment: Annotated[str, typer.Argument(metavar="[PRESET | FILE.toml]", help="What to run.")] = "digits",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a field; may be given again.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run directory.  [default: runs/NAME]")] = None,
+    store: Annotated[Path | None, typer.Option("--store", help="Results to share between runs.  [default: OUT/store]")] = None,
+    data: DataFolder = None,
+    executor: Annotated[str, typer.Option("--executor", help="What carries tasks out.")] = "local",
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads per task; decides the last bits of results.")] = 1,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    debug: Debug = False,
+) -> None:
+    """Run an experiment and write its report; running the same command again resumes."""
+    from reticket.cli.progress import Display
+    from reticket.cli.run import run as run_and_report
+    from reticket.tasks.presets import load_config
+    from reticket.tasks.running import Machine
+
+    name, _ = load_config(experiment, settings or ())
+    folder = out or Path("runs") / name
+    machine = Machine(jobs=jobs, threads=threads, device=device, executor=executor, data=data)
+    with Display(debug=debug, resume=f"{folder}") as display:
+        report_path, summary = run_and_report(
+            experiment, out=folder, settings=settings or (), store=store, machine=machine, on_event=display.show
+        )
+    display.summarise(folder, report_path, summary)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="presets|datasets|models|matchers|methods")],
+) -> None:
+    """List what can be named in a command or a configuration."""
+    from reticket.cli.listing import listing
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, description in listing(what).items():
+        table.add_row(f"[bold]{name}[/]", description)
+    Console().print(table)
+
+
+@app.command()
+def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")]) -> None:
+    """Write report.html, figures and tables of a run again."""
+    from reticket.report import build_report
+
+    print(build_report(run_dir))
+
+
+@app.command()
+def inspect(
+    model: Model,
+    input_shape: Shape = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The symmetry as JSON.")] = False,
+    explain: Annotated[str | None, typer.Option("--explain", metavar="TENSOR", help="Why one tensor's axes are as they are.")] = None,
+) -> None:
+    """Show which axes of which tensors may be permuted together, what is pinned, and why."""
+    from reticket.cli.models import resolve
+    from reticket.cli.symmetry import describe
+    from reticket.symmetry import discover
+
+    network, example = resolve(model, input_shape)
+    found = discover(network, example)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1))
+    elif explain:
+        print(found.explain(explain))
+    else:
+        describe(found, Console())
+
+
+@app.command()
+def verify(model: Model, input_shape: Shape = None) -> None:
+    """Prove in float64 that the symmetry found keeps the model's function."""
+    from reticket.cli.models import resolve
+    from reticket.symmetry import discover
+    from reticket.symmetry import verify as prove
+
+    network, example = resolve(model, input_shape)
+    found = discover(network, example, verify=False)
+    prove(found, network, example)
+    print(f"{model}: {len(found.groups)} groups, 10^{found.log10_order:.1f} permutations, the function is kept")
+
+
+@app.command()
+def match(
+    a: Annotated[Path, typer.Argument(metavar="A", help="Weights of A: a state_dict as .safetensors or .pt.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Weights of B.")],
+    model: Annotated[str, typer.Option("--model", help="As MODEL of inspect.")],
+    data: Annotated[str, typer.Option("--data", help="A data set's name, its folder, or inputs as .safetensors or .npy.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the alignment goes.")],
+    method: Annotated[str, typer.Option("--method")] = "activation",
+    cost: Annotated[str, typer.Option("--cost", help="correlation, covariance or cosine.")] = "correlation",
+    samples: Annotated[int, typer.Option("--samples", min=2, help="Training inputs to match on.")] = 2000,
+    input_shape: Shape = None,
+) -> None:
+    """Find the permutation that carries A's units onto B's."""
+    from reticket.cli.files import match_files
+
+    alignment = match_files(a, b, model, data, method=method, cost=cost, samples=samples, input_shape=input_shape)
+    alignment.save(output)
+    table = Table("group", "units", "matched correlation", "margin")
+    for name, quality in alignment.quality.items():
+        size = alignment.symmetry.groups[name].size
+        table.add_row(name, f"{size}", f"{quality.correlation:.3f}", f"{quality.margin:.3f}")
+    Console().print(table)
+    print(f"written: {output}")
+
+
+@app.command()
+def transfer(
+    ticket: Annotated[Path, typer.Argument(metavar="TICKET", help="A mask or ticket of A, .safetensors.")],
+    alignment: Annotated[Path, typer.Argument(metavar="ALIGNMENT", help="What match wrote.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the moved ticket goes.")],
+) -> None:
+    """Move a ticket of A through an alignment, so that it fits B."""
+    from reticket.cli.files import transfer_file
+
+    moved = transfer_file(ticket, alignment, output)
+    print(f"written: {output} (density {moved.density:.4g}, {moved.kept} of {moved.numel} weights)")
+
+
+def entry() -> None:
+    """Run the command line and turn every expected error into one sentence and an exit code."""
+    debug = "--debug" in sys.argv
+    try:
+        code = app(standalone_mode=False)
+    except typer.Exit as leave:
+        code = leave.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to resume", file=sys.stderr)
+        code = 130
+    except ReticketError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"reticket: {error}", file=sys.stderr)
+        code = error.exit_code
+    except (typer.Abort, Exception) as error:
+        code = _unexpected(error, debug)
+    sys.exit(code or 0)
+
+
+def _unexpected(error: BaseException, debug: bool) -> int:
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a wrong call, as typer's parser sees it
+        print(f"reticket: {error.format_message()} (see reticket --help)", file=sys.stderr)
+        return 2
+    if debug:
+        traceback.print_exc()
+    print(f"reticket: {type(error).__name__}: {error} (add --debug for a traceback)", file=sys.stderr)
+    return 2 if isinstance(error, OSError) else 1

@@ -1,0 +1,102 @@
+"""Reading weights, inputs, tickets and alignments that a user names; nothing is unpickled beyond tensors."""
+
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from reticket.cli.models import resolve
+from reticket.data import list_datasets, load_dataset
+from reticket.errors import ConfigError, DataError, InputError
+from reticket.matching import match
+from reticket.symmetry import Alignment, discover, load_into
+from reticket.tasks.presets import list_presets, load_config
+from reticket.tickets import Mask, Ticket, load_ticket
+
+BATCH = 500
+
+
+def match_files(
+    a: Path, b: Path, model: str, data: str, *, method: str, cost: str, samples: int, input_shape: str | None
+) -> Alignment:
+    """Return the alignment of the weights in file `a` onto those in file `b`.
+
+    Raises:
+        InputError: for a file that cannot be read or does not fit the model.
+    """
+    network_a, example = resolve(model, input_shape)
+    network_b, _ = resolve(model, input_shape)
+    load_into(network_a, read_weights(a))
+    load_into(network_b, read_weights(b))
+    inputs = read_inputs(data, model, samples)
+    symmetry = discover(network_a, example)
+    return match(network_a, network_b, symmetry, inputs.split(BATCH), method=method, cost=cost)
+
+
+def transfer_file(ticket: Path, alignment: Path, output: Path) -> Mask | Ticket:
+    """Move the mask or ticket in file `ticket` through the alignment in file `alignment` and write it to `output`.
+
+    Raises:
+        MaskError, AlignmentError: for a file that is no ticket or no alignment, or when they are of different models.
+    """
+    moved = Alignment.load(alignment).apply(load_ticket(ticket))
+    moved.save(output)
+    return moved
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the state_dict in a `.safetensors` file, or in a torch file that holds tensors only.
+
+    Raises:
+        InputError: when there is none.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read as weights ({error})") from None
+    except Exception as error:  # torch raises many types for a file that holds more than tensors
+        first = str(error).splitlines()[0]
+        raise InputError(f"{path}: holds more than tensors and is not unpickled ({first}); save a state_dict") from None
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise InputError(f"{path}: expected a state_dict (names to tensors), got {type(loaded).__name__}")
+    return loaded
+
+
+def read_inputs(data: str, model: str, samples: int) -> Tensor:
+    """Return model inputs of shape `(samples or fewer, ...)` from a data set's name, its folder, or a file of inputs.
+
+    Raises:
+        DataError, ConfigError: when there are none.
+    """
+    path = Path(data)
+    if path.suffix in (".npy", ".safetensors"):
+        return _inputs_file(path)[:samples]
+    if data in list_datasets():
+        dataset = load_dataset(data)
+    elif model in list_presets():
+        dataset = load_dataset(load_config(model)[1].data.name, folder=path)
+    else:
+        raise ConfigError(
+            f"--data {data}: expected a data set ({', '.join(list_datasets())}), a .npy or .safetensors file of "
+            "inputs, or with a preset as --model the folder of its data"
+        )
+    return dataset.normalise(dataset.train_x[:samples])
+
+
+def _inputs_file(path: Path) -> Tensor:
+    try:
+        if path.suffix == ".npy":
+            return torch.from_numpy(np.load(path, allow_pickle=False)).float()
+        tensors = safetensors.torch.load_file(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DataError(f"{path}: cannot be read as inputs ({error})") from None
+    if len(tensors) != 1:
+        raise DataError(f"{path}: expected one tensor of inputs, found {len(tensors)}: {', '.join(tensors)}")
+    return next(iter(tensors.values())).float()
+
+

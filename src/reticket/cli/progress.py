@@ -1,0 +1,92 @@
+"""Progress of a run: a live line with the remaining time on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from reticket.experiment import Event, Summary
+from reticket.experiment.estimate import Estimate
+
+PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
+
+
+class Display:
+    """Shows the events of a run as they come.
+
+    Args:
+        debug: print tracebacks of failed tasks.
+        resume: the run directory, named when the run is interrupted.
+    """
+
+    def __init__(self, *, debug: bool, resume: str) -> None:
+        self._debug = debug
+        self._resume = resume
+        self._console = Console(stderr=True)
+        self._estimate = Estimate()
+        self._bar: Progress | None = None
+        self._line: TaskID | None = None
+        self._last = time.monotonic()
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.completed:.0f}/{task.total:.0f} tasks"),
+                BarColumn(),
+                TextColumn("{task.fields[left]}"),
+                TextColumn("[dim]{task.fields[now]}[/]"),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        if kind is KeyboardInterrupt:
+            self._console.print(f"stopped; what is finished is kept in {self._resume}", markup=False)
+
+    def show(self, event: Event) -> None:
+        """Take one event in."""
+        self._estimate.update(event)
+        if event.kind == "plan-started":
+            self._console.print(f"{event.text}", markup=False)
+            if self._bar is not None:
+                self._line = self._bar.add_task("", total=self._estimate.total, left="", now="")
+        elif event.kind == "task-failed":
+            self._console.print(f"failed: {event.label}: {event.text}", style="red", markup=False)
+            if self._debug and event.traceback:
+                self._console.print(event.traceback, markup=False)
+        if self._bar is not None and self._line is not None:
+            now = event.label if event.kind in ("task-started", "progress") else ""
+            self._bar.update(self._line, completed=self._estimate.done, left=self._left(), now=now[:48])
+        elif event.kind == "task-done" and time.monotonic() - self._last > PLAIN_EVERY:
+            self._last = time.monotonic()
+            self._console.print(f"{self._estimate.done}/{self._estimate.total} tasks, {self._left()}", markup=False)
+
+    def summarise(self, folder: Path, report: Path, summary: Summary) -> None:
+        """Say what was done and where the report is."""
+        seconds = time.monotonic() - self._started
+        print(
+            f"{len(summary.done)} tasks computed, {len(summary.cached)} taken from the store, {seconds:.1f} s\n"
+            f"report:  {report}\nresults: {folder / 'results.json'}"
+        )
+        for label, error in summary.failed.values():
+            print(f"failed: {label}: {error}", file=sys.stderr)
+        if summary.skipped:
+            print(f"{len(summary.skipped)} tasks were skipped, because what they need failed", file=sys.stderr)
+
+    def _left(self) -> str:
+        seconds = self._estimate.remaining
+        if seconds is None:
+            return "estimating"
+        minutes, rest = divmod(round(seconds), 60)
+        return f"about {minutes} min {rest:02d} s left" if minutes else f"about {rest} s left"

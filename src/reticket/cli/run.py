@@ -1,0 +1,48 @@
+"""`reticket run` from Python: an experiment and its report."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from reticket.experiment import Event, Summary
+from reticket.report import build_report
+from reticket.tasks.config import Config
+from reticket.tasks.presets import DEFAULT, load_config
+from reticket.tasks.running import Machine, run_experiment
+
+
+def run(
+    config: str | Path | Config = DEFAULT,
+    *,
+    out: str | Path | None = None,
+    settings: Iterable[str] = (),
+    store: str | Path | None = None,
+    machine: Machine | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> tuple[Path, Summary]:
+    """Run an experiment, or what is missing of it, and write its report.
+
+    Args:
+        config: a preset's name, a TOML file, or a checked configuration.
+        out: run directory; `runs/NAME` when None.
+        settings: `key=value` texts as `--set` takes them (not with a checked configuration).
+        store: directory of shared results; `out/store` when None.
+        machine: processes, threads, device, data folder.
+        on_event: told of every event.
+
+    Returns:
+        The report's path, and what was done, failed or skipped.
+
+    Raises:
+        ConfigError, DataError: before anything is computed.
+    """
+    name, checked = ("experiment", config) if isinstance(config, Config) else load_config(config, settings)
+    folder = Path(out) if out is not None else Path("runs") / name
+    summary = run_experiment(
+        checked,
+        folder,
+        preset=name,
+        store=Path(store) if store is not None else None,
+        machine=machine,
+        on_event=on_event,
+    )
+    return build_report(folder), summary

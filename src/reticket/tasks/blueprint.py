@@ -1,0 +1,378 @@
+"""From a configuration to its tasks: pure planning, which touches no file and no tensor.
+
+One network's training run is a **trajectory**: one task for each position whose weights somebody needs, each of which
+resumes the one before. One chain of pruning rounds serves every sparsity, rewind point and method.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+from reticket.errors import ConfigError
+from reticket.experiment import Task
+from reticket.tasks.config import Config
+from reticket.tickets.imp import chain
+from reticket.tickets.methods import METHODS, Method
+from reticket.training import parse_position, steps_per_epoch
+
+MATCHING_COST = 2.0  # in model-epochs, for the remaining-time estimate until a first one has been timed
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What planning must know of the data: who it is, how much of it there is, and the shape of one input."""
+
+    fingerprint: str
+    train_size: int
+    classes: tuple[str, ...]
+    input_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the table; `sparsity` and `rewind` are None where the method has none."""
+
+    method: str
+    sparsity: float | None
+    rewind: str | None
+
+
+@dataclass(frozen=True)
+class BarrierCell:
+    """One curve: which pair of networks, at which sparsity, with or without REPAIR."""
+
+    pair: str
+    repair: bool
+    sparsity: float | None
+
+
+class Blueprint:
+    """Every task of an experiment under the role it plays in the results.
+
+    Args:
+        config: the checked configuration.
+        facts: what the data are.
+        threads: the threads a task computes with; part of every key, because it changes bits.
+
+    Raises:
+        ConfigError: for a rewind point past the end or an unknown method.
+    """
+
+    def __init__(self, config: Config, facts: DataFacts, *, threads: int = 1) -> None:
+        self.config = config
+        self.facts = facts
+        self._common = {
+            "data": {**config.data.model_dump(), "fingerprint": facts.fingerprint},
+            "model": config.model.model_dump(),
+            "threads": threads,
+        }
+        self.epoch = steps_per_epoch(facts.train_size, config.dense.batch_size)
+        self.end = config.dense.epochs * self.epoch
+        self.methods = {name: _method(name) for name in config.grid.methods}
+        self.rewinds = {text: self._position(text, "grid.rewinds") for text in config.grid.rewinds}
+        self._prune_rewind = self._position(config.prune.rewind, "prune.rewind")
+        self._chain = {target: densities for target, densities in chain_of(config).items()}
+        self._trajectory = cache(self._make_trajectory)
+        self._pruned = cache(self._make_pruned)
+        self._match = cache(self._make_match)
+
+    # ---------------------------------------------------------------- the roles
+
+    @cached_property
+    def runs(self) -> dict[Cell, tuple[Task, ...]]:
+        """Return for every cell of the table one task a seed."""
+        return {cell: tuple(self.run(cell, seed, seed) for seed in self.config.grid.seeds) for cell in self.cells}
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """Return the table's cells: `dense` once, `imp` once a sparsity, the others at every rewind point too."""
+        grid, cells = self.config.grid, []
+        for name, method in self.methods.items():
+            sparsities = (None,) if name == "dense" else grid.sparsities
+            rewinds = grid.rewinds if method.trains else (None,)
+            cells += [Cell(name, sparsity, rewind) for sparsity in sparsities for rewind in rewinds]
+        return tuple(cells)
+
+    @cached_property
+    def alignments(self) -> tuple[Task, ...]:
+        """Return the matching of A onto B, one task a seed, where anything uses it."""
+        used = self.config.checks.barriers or self.config.checks.overlap
+        used = used or any("alignment" in method.needs for method in self.methods.values())
+        return tuple(self._match(seed, seed) for seed in self.config.grid.seeds) if used else ()
+
+    @cached_property
+    def barriers(self) -> dict[BarrierCell, tuple[Task, ...]]:
+        """Return the curves between networks: A to B, permuted A to B, dense A to IMP A at each sparsity."""
+        if not self.config.checks.barriers:
+            return {}
+        found: dict[BarrierCell, tuple[Task, ...]] = {}
+        seeds = self.config.grid.seeds
+        for repair in (False, True):
+            for pair in ("A to B", "permuted A to B"):
+                found[BarrierCell(pair, repair, None)] = tuple(self._barrier(s, pair, repair, None) for s in seeds)
+            for sparsity in self.config.grid.sparsities:
+                cell = BarrierCell("dense A to IMP A", repair, sparsity)
+                found[cell] = tuple(self._barrier(s, cell.pair, repair, sparsity) for s in seeds)
+        return found
+
+    @cached_property
+    def overlaps(self) -> dict[float, tuple[Task, ...]]:
+        """Return the comparison of A's mask, moved and unmoved, with B's own mask, by sparsity."""
+        if not self.config.checks.overlap:
+            return {}
+        return {
+            sparsity: tuple(
+                Task(
+                    kind="overlap",
+                    version=1,
+                    spec={},
+                    inputs={
+                        "mask_a": self._pruned(("A", seed), density_of(sparsity)),
+                        "mask_b": self._pruned(("B", seed), density_of(sparsity)),
+                        "alignment": self._match(seed, seed),
+                    },
+                    label=f"overlap of masks at {sparsity:.0%}, seed {seed}",
+                    cost=0.05,
+                )
+                for seed in self.config.grid.seeds
+            )
+            for sparsity in self.config.grid.sparsities
+        }
+
+    @cached_property
+    def members(self) -> dict[Cell, tuple[Task, ...]]:
+        """Return the ensembles of the paper's protocol: one ticket, several networks; the middle sparsity, the last rewind.
+
+        Member j trains A's first ticket on the j-th B. LTH has one initialisation only: its members differ by the order
+        of the data. `dense` and `imp` have no ticket to share; their members are independent runs.
+        """
+        count, grid = self.config.checks.diversity_members, self.config.grid
+        if count < 2:
+            return {}
+        first, others = grid.seeds[0], member_seeds(grid.seeds, count)
+        sparsity, rewind = grid.sparsities[(len(grid.sparsities) - 1) // 2], grid.rewinds[-1]
+        found: dict[Cell, tuple[Task, ...]] = {}
+        for name, method in self.methods.items():
+            if method.trains and method.network == "A":
+                cell = Cell(name, sparsity, rewind)
+                found[cell] = tuple(self.run(cell, first, first, order=member) for member in range(count))
+            elif method.trains and name != "imp-b":
+                cell = Cell(name, sparsity, rewind)
+                found[cell] = tuple(self.run(cell, first, other) for other in others)
+        return found
+
+    @property
+    def targets(self) -> tuple[Task, ...]:
+        """Return every task whose result the results file shows."""
+        groups: list[Iterable[Task]] = [*self.runs.values(), self.alignments, *self.barriers.values()]
+        groups += [*self.overlaps.values(), *self.members.values()]
+        return tuple(task for group in groups for task in group)
+
+    # ---------------------------------------------------------------- single tasks
+
+    def run(self, cell: Cell, a: int, b: int, order: int = 0) -> Task:
+        """Return the task that gives `cell`'s accuracy for the pair of networks (A of seed `a`, B of seed `b`).
+
+        Args:
+            cell: which method, where.
+            a: the seed whose A the ticket comes from.
+            b: the seed whose B is trained.
+            order: 0 for the network's own order of the data; other numbers are fresh orders.
+        """
+        if cell.method == "dense":
+            return self._trajectory(("A", a), self.end)
+        if cell.method == "imp":
+            return self._pruned(("A", a), density_of(_present(cell.sparsity)))
+        method = self.methods[cell.method]
+        start = self.rewinds[str(cell.rewind)]
+        network = ("A", a) if method.network == "A" else ("B", b)
+        density = density_of(_present(cell.sparsity))
+        inputs = {"ticket": self._pruned(("A", a), density)}
+        if "weights_a" in method.needs or network[0] == "A":
+            inputs["rewound_a"] = self._trajectory(("A", a), start)
+        if network[0] == "B":
+            inputs["rewound_b"] = self._trajectory(("B", b), start)
+        if "ticket_b" in method.needs:
+            inputs["ticket_b"] = self._pruned(("B", b), density)
+        if "alignment" in method.needs:
+            inputs["alignment"] = self._match(a, b)
+        if "random_alignment" in method.needs:
+            inputs["symmetry"] = self.symmetry
+        spec = {
+            **self._common,
+            "method": cell.method,
+            "frame": self.config.grid.frame,
+            "recipe": {**self.config.dense.model_dump(), **self.config.sparse.model_dump()},
+            "start": start,
+            "end": self.end,
+            "random": ["method", a, b],
+            "order": _order(network, order),
+        }
+        where = f"{cell.sparsity:.0%}, {cell.rewind}, A{a}" + (f" to B{b}" if network[0] == "B" else "")
+        return Task(
+            kind="sparse",
+            version=1,
+            spec=spec,
+            inputs=inputs,
+            label=f"{cell.method} {where}" + (f", order {order}" if order else ""),
+            cost=(self.end - start) / self.epoch,
+        )
+
+    @cached_property
+    def symmetry(self) -> Task:
+        """Return the discovery of the model's permutation symmetry."""
+        spec = {"model": self._common["model"], "input_shape": list(self.facts.input_shape)}
+        return Task(kind="symmetry", version=1, spec=spec, inputs={}, label="symmetry of the model", cost=1.0)
+
+    def _make_trajectory(self, network: tuple[str, int], at: int) -> Task:
+        earlier = [p for p in self._positions if p < at]
+        before = earlier[-1] if earlier else 0
+        spec = {
+            **self._common,
+            "recipe": self.config.dense.model_dump(),
+            "network": list(network),
+            "order": _order(network, 0),
+            "at": at,
+        }
+        return Task(
+            kind="dense",
+            version=1,
+            spec=spec,
+            inputs={},
+            resumes=(self._trajectory(network, before),) if at else (),
+            label=f"dense {network[0]}{network[1]} to step {at} of {self.end}",
+            cost=(at - before) / self.epoch,
+        )
+
+    def _make_pruned(self, network: tuple[str, int], density: float) -> Task:
+        plan = self._chain[density]
+        task = self._trajectory(network, self.end)
+        for number, fraction in enumerate(plan, 1):
+            task = self._round(network, task, number, fraction)
+        return task
+
+    def _round(self, network: tuple[str, int], previous: Task, number: int, density: float) -> Task:
+        prune = self.config.prune.model_dump()
+        inputs = {"previous": previous}
+        replay = self.config.prune.style != "finetune"
+        if self.config.prune.style == "weight-rewind":
+            inputs["rewound"] = self._trajectory(network, self._prune_rewind)
+        own = ("epochs", "lr", "momentum", "weight_decay", "schedule", "rewind")
+        spec = {
+            **self._common,
+            "prune": {key: value for key, value in prune.items() if key not in own},
+            "recipe": self._round_recipe(),
+            "start": self._prune_rewind if replay else 0,
+            "density": density,
+            "order": [*_order(network, 0), "round", number],
+        }
+        epochs = (self.end - self._prune_rewind) / self.epoch if replay else prune["epochs"]
+        return Task(
+            kind="prune-round",
+            version=1,
+            spec=spec,
+            inputs=inputs,
+            label=f"IMP {network[0]}{network[1]} round {number}, density {density:.3g}",
+            cost=epochs,
+        )
+
+    def _round_recipe(self) -> dict[str, Any]:
+        """Return the recipe of a retraining: its own for fine-tuning, the dense run's for either kind of rewinding."""
+        dense, prune = self.config.dense.model_dump(), self.config.prune
+        if prune.style != "finetune":
+            return dense
+        fields = ("epochs", "lr", "momentum", "weight_decay", "schedule")
+        return {**dense, **{name: getattr(prune, name) for name in fields}, "warmup_epochs": 0}
+
+    def _make_match(self, a: int, b: int) -> Task:
+        return Task(
+            kind="match",
+            version=1,
+            spec={**self._common, **self.config.matching.model_dump()},
+            inputs={
+                "a": self._trajectory(("A", a), self.end),
+                "b": self._trajectory(("B", b), self.end),
+                "symmetry": self.symmetry,
+            },
+            label=f"matching A{a} to B{b}",
+            cost=MATCHING_COST,
+        )
+
+    def _barrier(self, seed: int, pair: str, repair: bool, sparsity: float | None) -> Task:
+        dense = self._trajectory(("A", seed), self.end)
+        inputs = {"a": dense, "b": self._trajectory(("B", seed), self.end)}
+        if sparsity is not None:
+            inputs = {"a": dense, "b": self._pruned(("A", seed), density_of(sparsity))}
+        if pair == "permuted A to B":
+            inputs["alignment"] = self._match(seed, seed)
+        checks = self.config.checks
+        spec = {
+            **self._common,
+            "alphas": checks.alphas,
+            "repair": repair,
+            "samples": checks.barrier_samples,
+            "batch_size": self.config.matching.batch_size,
+        }
+        label = f"barrier {pair}{f' {sparsity:.0%}' if sparsity else ''}{' with REPAIR' if repair else ''}, seed {seed}"
+        return Task(kind="barrier", version=1, spec=spec, inputs=inputs, label=label, cost=checks.alphas * 0.3)
+
+    # ---------------------------------------------------------------- positions
+
+    @cached_property
+    def _positions(self) -> tuple[int, ...]:
+        wanted = {0, self.end, *self.rewinds.values()}
+        if self.config.prune.style == "weight-rewind":
+            wanted.add(self._prune_rewind)
+        return tuple(sorted(wanted))
+
+    def _position(self, text: str, where: str) -> int:
+        step = parse_position(text, self.epoch)
+        if step >= self.end:
+            raise ConfigError(
+                f"{where}: rewind point {text} is step {step}, at or past the end of training at step {self.end} "
+                f"({self.config.dense.epochs} epochs of {self.epoch} steps); choose an earlier one"
+            )
+        return step
+
+
+def chain_of(config: Config) -> dict[float, tuple[float, ...]]:
+    """Return for every target density the densities of the rounds that lead to it, the target last."""
+    return chain([density_of(s) for s in config.grid.sparsities], config.prune.rate)
+
+
+def density_of(sparsity: float) -> float:
+    """Return the fraction kept, free of the last bits of 1 - sparsity.
+
+    >>> density_of(0.9)
+    0.1
+    """
+    return round(1 - sparsity, 12)
+
+
+def member_seeds(seeds: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """Return `count` seeds for the members of an ensemble: those of the table first, then fresh ones.
+
+    >>> member_seeds((0, 3), 4)
+    (0, 3, 4, 5)
+    """
+    fresh = range(max(seeds) + 1, max(seeds) + 1 + count)
+    return (*seeds, *fresh)[:count]
+
+
+def _order(network: tuple[str, int], order: int) -> list[str | int]:
+    return [*network, "order", order]
+
+
+def _present(sparsity: float | None) -> float:
+    if sparsity is None:
+        raise ConfigError("a pruned network needs a sparsity")
+    return sparsity
+
+
+def _method(name: str) -> Method:
+    if name not in METHODS:
+        raise ConfigError(f"grid.methods: unknown method '{name}'; known: {', '.join(METHODS)}")
+    return METHODS[name]
+
+

@@ -1,0 +1,217 @@
+"""The configuration of an experiment: every field that decides a result, checked once, with the nearest right name on a slip."""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from reticket.errors import ConfigError
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Position = Annotated[str, Field(pattern=r"^\d+(it|ep)$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Section):
+    """Which data; `train_size` takes a seeded, class-balanced part of the training images."""
+
+    name: str
+    train_size: int | None = Field(default=None, ge=1)
+    subset_seed: int = 0
+
+
+class ModelConfig(_Section):
+    """Which model; `params` go to its builder."""
+
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainConfig(_Section):
+    """SGD as in the paper: cosine to 0 over `epochs`, restarted at a rewind point over what is left."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(default=128, ge=1)
+    lr: float = Field(gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    schedule: Literal["cosine", "constant", "step"] = "cosine"
+    warmup_epochs: int = Field(default=0, ge=0)
+
+
+class SparseConfig(_Section):
+    """What the sparse runs change of the dense recipe; they end at the dense run's last epoch."""
+
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(default=5e-4, ge=0)
+
+
+class PruneConfig(_Section):
+    """Iterative magnitude pruning of A (and of B, where a method or check asks for it).
+
+    `finetune` goes on with the trained weights at `lr`; `weight-rewind` returns to the weights of `rewind` and
+    `lr-rewind` keeps the weights, both replaying the dense schedule from `rewind` (Renda et al. 2020).
+    """
+
+    style: Literal["finetune", "weight-rewind", "lr-rewind"] = "finetune"
+    rate: Fraction = 0.2
+    epochs: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    schedule: Literal["cosine", "constant"] = "constant"
+    rewind: Position = "0it"
+    scope: Literal["global", "layer"] = "global"
+    exclude: tuple[str, ...] = ("shortcut",)
+
+
+class MatchingConfig(_Section):
+    """How A's units are matched to B's: on `samples` training images (all when unset), without augmentation."""
+
+    method: Literal["activation"] = "activation"
+    cost: Literal["correlation", "covariance", "cosine"] = "correlation"
+    samples: int | None = Field(default=None, ge=2)
+    batch_size: int = Field(default=500, ge=2)
+
+
+class GridConfig(_Section):
+    """The table: every method at every sparsity and rewind point, for every seed (one seed is one pair of networks A, B)."""
+
+    seeds: tuple[int, ...] = (0,)
+    sparsities: tuple[Fraction, ...] = (0.9,)
+    rewinds: tuple[Position, ...] = ("0it",)
+    methods: tuple[str, ...] = ("dense", "imp", "lth", "permuted", "naive")
+    frame: Literal["init", "mask"] = "init"
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count(cls, value: object) -> object:
+        return tuple(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        for name in ("seeds", "sparsities", "rewinds", "methods"):
+            values = getattr(self, name)
+            if not values:
+                raise ValueError(f"{name} is empty, give at least one")
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} names one value twice: {list(values)}")
+        return self
+
+
+class ChecksConfig(_Section):
+    """Checks of the theory; each costs evaluations, and `diversity_members` - 1 extra sparse runs a method."""
+
+    barriers: bool = True
+    alphas: int = Field(default=11, ge=3)
+    barrier_samples: int | None = Field(default=None, ge=1)
+    overlap: bool = True
+    diversity_members: int = Field(default=0, ge=0)
+    confidence: Fraction = 0.95
+
+
+class Config(_Section):
+    """A whole experiment, as a preset or a user's TOML file states it."""
+
+    title: str = "experiment"
+    data: DataConfig
+    model: ModelConfig
+    dense: TrainConfig
+    sparse: SparseConfig
+    prune: PruneConfig
+    matching: MatchingConfig = MatchingConfig()
+    grid: GridConfig
+    checks: ChecksConfig = ChecksConfig()
+
+
+def parse_config(values: Mapping[str, Any], source: str) -> Config:
+    """Check `values` and return the configuration.
+
+    Args:
+        values: nested tables as TOML gives them.
+        source: where they come from; named in errors.
+
+    Raises:
+        ConfigError: for an unknown key (with the nearest right one) or a value out of range.
+    """
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {'; '.join(_sentence(e) for e in error.errors()[:3])}") from None
+
+
+def override(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
+    """Return `values` with each `key=value` of `settings` written in; values are TOML, bare words are text.
+
+    >>> override({"grid": {"seeds": 5}}, ["grid.seeds=3", "title=short"])
+    {'grid': {'seeds': 3}, 'title': 'short'}
+    """
+    result = _copied(values)
+    for setting in settings:
+        key, sign, text = setting.partition("=")
+        if not sign or not key.strip():
+            raise ConfigError(f"--set {setting}: expected key=value, for instance --set grid.seeds=3")
+        path = _full_path(key.strip())
+        table = result
+        for part in path[:-1]:
+            table = table.setdefault(part, {})
+        table[path[-1]] = _toml_value(text.strip())
+    return result
+
+
+def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Return every dotted key a configuration may hold."""
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            keys += known_keys(section, f"{prefix}{name}.")
+        else:
+            keys.append(f"{prefix}{name}")
+    return keys
+
+
+def _full_path(key: str) -> list[str]:
+    if key.startswith("model.params."):
+        return key.split(".")
+    keys = known_keys()
+    endings = [k for k in keys if k == key or k.endswith(f".{key}")]
+    if len(endings) == 1:
+        return endings[0].split(".")
+    if len(endings) > 1:
+        raise ConfigError(f"--set {key}: could mean {', '.join(endings)}; write the whole key")
+    raise ConfigError(f"--set {key}: unknown key{_nearest(key, keys)}")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    """Return " (did you mean 'x'?)" for the nearest of `known`, by the whole key or by its last part."""
+    names = {name: name for name in known} | {name.rsplit(".", 1)[-1]: name for name in known}
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5) or difflib.get_close_matches(
+        word.rsplit(".", 1)[-1], names, n=1, cutoff=0.5
+    )
+    return f", did you mean '{names[close[0]]}'?" if close else f"; known: {', '.join(sorted(known))}"
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown key '{where}'{_nearest(where, known_keys())}"
+    if error["type"] == "missing":
+        return f"'{where}' is missing"
+    return f"'{where}' is {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in values.items()}

@@ -1,0 +1,62 @@
+"""The experiments that ship with the package, and how a name or a file becomes a configuration."""
+
+import difflib
+import tomllib
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from reticket.errors import ConfigError
+from reticket.tasks.config import Config, override, parse_config
+
+DEFAULT = "digits"
+
+
+def list_presets() -> dict[str, str]:
+    """Return every preset's name and title.
+
+    >>> "digits" in list_presets()
+    True
+    """
+    return {name: _read(name)["title"] for name in _names()}
+
+
+def load_config(source: str | Path = DEFAULT, settings: Iterable[str] = ()) -> tuple[str, Config]:
+    """Return the short name and the checked configuration of a preset or of a TOML file.
+
+    Args:
+        source: a preset's name, or the path of a file (it ends in `.toml` or exists).
+        settings: `key=value` texts that replace single fields.
+
+    Raises:
+        ConfigError: for an unknown preset (with the nearest right name), an unreadable file or a wrong value.
+    """
+    path = Path(source)
+    if path.suffix == ".toml" or path.is_file():
+        name, values = path.stem, _parse(path)
+    elif str(source) in _names():
+        name, values = str(source), _read(str(source))
+    else:
+        close = difflib.get_close_matches(str(source), _names(), n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(_names())}"
+        raise ConfigError(f"unknown preset '{source}', {hint} (a file's name must end in .toml)")
+    return name, parse_config(override(values, settings), str(source))
+
+
+def _names() -> list[str]:
+    folder = resources.files("reticket.tasks") / "presets"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def _read(name: str) -> dict[str, Any]:
+    return tomllib.loads((resources.files("reticket.tasks") / "presets" / f"{name}.toml").read_text("utf-8"))
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}); give a preset's name or a TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML ({error})") from None

@@ -1,0 +1,215 @@
+"""From stored results to `results.json`: every number with its n, its spread and the keys it came from."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reticket.analysis import Stat, diversity, gap_closed, per_class_accuracy
+from reticket.experiment import Result, Store, Summary, Task
+from reticket.tasks.blueprint import Blueprint, Cell
+
+SCHEMA = 1
+GAP_METHODS = ("permuted", "signed", "naive-signed", "imp-b", "random-permutation")
+
+
+class Findings:
+    """The results of an experiment, read once from the store.
+
+    Args:
+        blueprint: what was planned.
+        store: where the results are; what failed is absent and left out of the rows.
+        labels: classes of the test images, shape `(n,)`.
+    """
+
+    def __init__(self, blueprint: Blueprint, store: Store, labels: Tensor) -> None:
+        self.blueprint = blueprint
+        self.labels = labels
+        self._store = store
+        self._seen: dict[str, Result | None] = {}
+
+    def to_json(self, title: str, preset: str, summary: Summary, environment: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the content of `results.json`, schema 1."""
+        failures = [{"label": label, "error": error} for label, error in summary.failed.values()]
+        return {
+            "schema": SCHEMA,
+            "title": title,
+            "preset": preset,
+            "complete": not failures and not summary.skipped,
+            "rows": self.rows(),
+            "gap_closed": self.gaps(),
+            "barriers": self.barriers(),
+            "matching": self.matching(),
+            "overlap": self.overlaps(),
+            "diversity": self.diversities(),
+            "per_class": self.per_class(),
+            "cost": self.costs(),
+            "failures": failures,
+            "environment": dict(environment),
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return accuracy (percent) and loss (nats) of every cell."""
+        return [
+            {**_place(cell), "true_sparsity": results[0].values["true_sparsity"], "metric": metric}
+            | Stat.of([r.values[metric] for r in results]).to_json()
+            | {"keys": [r.key for r in results]}
+            for cell, results in self._cells()
+            for metric in ("accuracy", "loss")
+        ]
+
+    def gaps(self) -> list[dict[str, Any]]:
+        """Return the share of the LTH - naive gap that each method closes, paired by seed."""
+        rows = []
+        for cell, tasks in self.blueprint.runs.items():
+            if cell.rewind is None or cell.method in ("lth", "naive"):
+                continue
+            trio = [self.blueprint.runs.get(Cell(m, cell.sparsity, cell.rewind), ()) for m in ("lth", "naive")]
+            paired = [trial for trial in zip(*trio, tasks, strict=False) if all(map(self._get, trial))]
+            if not paired or not all(trio):
+                continue
+            lth, naive, other = zip(*([self._value(task, "accuracy") for task in trial] for trial in paired), strict=True)
+            gap = gap_closed(lth, naive, other, confidence=self.blueprint.config.checks.confidence)
+            rows.append({**_place(cell), **gap.to_json()})
+        return rows
+
+    def barriers(self) -> list[dict[str, Any]]:
+        """Return every curve between two networks, one line a seed."""
+        rows = []
+        for cell, tasks in self.blueprint.barriers.items():
+            results = self._present(tasks)
+            if not results:
+                continue
+            rows.append(
+                {"pair": cell.pair, "repair": cell.repair, "sparsity": cell.sparsity, "n": len(results)}
+                | {"alphas": results[0].values["alphas"]}
+                | {metric: [r.values[metric] for r in results] for metric in ("loss", "accuracy")}
+                | {m: _stat(results, m) for m in ("loss_barrier", "accuracy_barrier")}
+                | {"keys": [r.key for r in results]}
+            )
+        return rows
+
+    def matching(self) -> list[dict[str, Any]]:
+        """Return how well each group of units was matched."""
+        results = self._present(self.blueprint.alignments)
+        groups = results[0].values["groups"] if results else {}
+        return [
+            {"group": name, "size": group["size"], "copies": group["copies"]}
+            | {m: Stat.of([r.values["groups"][name][m] for r in results]).to_json() for m in ("correlation", "margin")}
+            | {"keys": [r.key for r in results]}
+            for name, group in groups.items()
+        ]
+
+    def overlaps(self) -> list[dict[str, Any]]:
+        """Return the share of B's own mask that A's mask hits, moved and unmoved, against chance (percent)."""
+        rows = []
+        for sparsity, tasks in self.blueprint.overlaps.items():
+            results = self._present(tasks)
+            layers = results[0].values["permuted"] if results else {}
+            for mask in ("permuted", "naive"):
+                for layer in layers:
+                    share = [r.values[mask][layer] for r in results]
+                    rows.append(
+                        {"sparsity": sparsity, "layer": layer or None, "mask": mask}
+                        | {m: Stat.of([s[m] for s in share]).to_json() for m in ("overlap", "chance")}
+                    )
+        return rows
+
+    def diversities(self) -> list[dict[str, Any]]:
+        """Return how different the members of an ensemble are: of independent runs, and of one ticket on several networks."""
+        ensembles: list[tuple[str, Cell, Sequence[Result]]] = [
+            ("independent", cell, results) for cell, results in self._cells() if len(results) > 1
+        ]
+        ensembles += [("one ticket", cell, self._present(tasks)) for cell, tasks in self.blueprint.members.items()]
+        return [
+            {**_place(cell), "protocol": protocol, "members": len(results)}
+            | diversity(torch.stack([r.tensors["logits"] for r in results]), self.labels).to_json()
+            | {"keys": [r.key for r in results]}
+            for protocol, cell, results in ensembles
+            if len(results) > 1
+        ]
+
+    def per_class(self) -> list[dict[str, Any]]:
+        """Return each class's accuracy after sparse training against the dense network it came from (percent)."""
+        classes = self.blueprint.facts.classes
+        dense = {seed: self._by_class(self.blueprint.run(Cell("dense", None, None), seed, seed)) for seed in self._seeds}
+        rows = []
+        for cell, tasks in self.blueprint.runs.items():
+            if cell.method == "dense":
+                continue
+            pairs = [
+                (dense[seed], sparse)
+                for seed, task in zip(self._seeds, tasks, strict=True)
+                if (sparse := self._by_class(task)) is not None and dense[seed] is not None
+            ]
+            for number, name in enumerate(classes if pairs else ()):
+                before, after = ([pair[side][number] for pair in pairs] for side in (0, 1))
+                change = [y - x for x, y in zip(before, after, strict=True)]
+                stats = {"dense": before, "sparse": after, "change": change}
+                rows.append({**_place(cell), "class": name} | {k: Stat.of(v).to_json() for k, v in stats.items()})
+        return rows
+
+    def costs(self) -> list[dict[str, Any]]:
+        """Return model-epochs and seconds by kind of task."""
+        tasks = list(_closure(self.blueprint.targets))
+        totals: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0.0])
+        for task in tasks:
+            result = self._get(task)
+            if result is not None:
+                total = totals[task.kind]
+                total[0] += 1
+                total[1] += result.values.get("epochs", 0.0)
+                total[2] += result.provenance["seconds"]
+        return [
+            {"kind": kind, "tasks": int(count), "model_epochs": round(epochs, 3), "seconds": round(seconds, 3)}
+            for kind, (count, epochs, seconds) in sorted(totals.items())
+        ]
+
+    # ---------------------------------------------------------------- reading
+
+    @property
+    def _seeds(self) -> tuple[int, ...]:
+        return self.blueprint.config.grid.seeds
+
+    def _get(self, task: Task) -> Result | None:
+        if task.key not in self._seen:
+            self._seen[task.key] = self._store.get(task.key) if self._store.has(task.key) else None
+        return self._seen[task.key]
+
+    def _present(self, tasks: Iterable[Task]) -> list[Result]:
+        return [result for task in tasks if (result := self._get(task)) is not None]
+
+    def _cells(self) -> list[tuple[Cell, list[Result]]]:
+        found = [(cell, self._present(tasks)) for cell, tasks in self.blueprint.runs.items()]
+        return [(cell, results) for cell, results in found if results]
+
+    def _value(self, task: Task, name: str) -> float:
+        result = self._get(task)
+        return float("nan") if result is None else result.values[name]
+
+    def _by_class(self, task: Task) -> list[float] | None:
+        result = self._get(task)
+        if result is None:
+            return None
+        return per_class_accuracy(result.tensors["logits"], self.labels, len(self.blueprint.facts.classes)).tolist()
+
+
+def _place(cell: Cell) -> dict[str, Any]:
+    return {"method": cell.method, "sparsity": 0.0 if cell.sparsity is None else cell.sparsity, "rewind": cell.rewind}
+
+
+def _stat(results: Sequence[Result], name: str) -> dict[str, Any]:
+    return Stat.of([r.values[name] for r in results]).to_json()
+
+
+def _closure(tasks: Iterable[Task]) -> Iterable[Task]:
+    """Yield each of `tasks` and everything they are made from, once."""
+    stack, seen = list(tasks), set()
+    while stack:
+        task = stack.pop()
+        if task.key not in seen:
+            seen.add(task.key)
+            yield task
+            stack += [*task.inputs.values(), *task.resumes]
