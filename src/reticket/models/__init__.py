@@ -1,0 +1,17 @@
+"""Models by name: plain torch modules under a registry, timm's models, and the user's own functions."""
+
+from reticket.models import conv, mlp, resnet, resnet50, vgg
+from reticket.models.registry import build_model, example_input, list_models, model, model_params
+
+__all__ = [
+    "build_model",
+    "conv",
+    "example_input",
+    "list_models",
+    "mlp",
+    "model",
+    "model_params",
+    "resnet",
+    "resnet50",
+    "vgg",
+]

@@ -1,0 +1,103 @@
+"""The value a loader returns: images or features with labels, split into training and test, in memory."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from reticket.errors import DataError
+
+Split = Literal["train", "test"]
+Augmentation = Literal["none", "flip-crop"]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A classification data set held in memory.
+
+    Args:
+        name: the name it is registered under.
+        train_x, test_x: images as uint8 of shape `(n, channels, height, width)`, or features as float32
+            `(n, features)`.
+        train_y, test_y: labels as int64 in `0 .. len(classes) - 1`.
+        classes: the names of the classes.
+        mean, std: per channel (images, of values scaled to [0, 1]), or one number each for all features.
+        augmentation: what training does to a batch: "flip-crop" is a horizontal flip with probability 1/2 and a crop of
+            the image's own size after padding by 4 black pixels, drawn for each image (PAPER, settings).
+
+    Raises:
+        DataError: when shapes, types, counts or labels do not fit each other.
+    """
+
+    name: str
+    train_x: Tensor
+    train_y: Int64[Tensor, " n_train"]
+    test_x: Tensor
+    test_y: Int64[Tensor, " n_test"]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: Augmentation = "none"
+
+    def __post_init__(self) -> None:
+        for split in ("train", "test"):
+            self._check_split(split)
+        channels = self.train_x.shape[1] if self.is_images else 1
+        if len(self.mean) != channels or len(self.std) != channels or not all(s > 0 for s in self.std):
+            raise DataError(
+                f"data set '{self.name}' has mean {self.mean} and std {self.std}; {channels} of each are needed, "
+                f"std > 0"
+            )
+        if self.augmentation not in ("none", "flip-crop") or (self.augmentation != "none" and not self.is_images):
+            raise DataError(
+                f"data set '{self.name}' has augmentation '{self.augmentation}'; use 'none', or 'flip-crop' for images"
+            )
+
+    def _check_split(self, split: Split) -> None:
+        x, y = self.split(split)
+        where = f"data set '{self.name}', {split} part"
+        if (x.dtype, x.dim()) not in ((torch.uint8, 4), (torch.float32, 2)) or x.shape[1:] != self.train_x.shape[1:]:
+            raise DataError(
+                f"{where}: x is {x.dtype} of shape {tuple(x.shape)}; images are uint8 (n, channels, height, width), "
+                f"features float32 (n, features), the same in both parts"
+            )
+        if len(x) != len(y) or len(x) == 0:
+            raise DataError(f"{where}: {len(x)} inputs and {len(y)} labels; as many labels as inputs are needed, not 0")
+        if int(y.min()) < 0 or int(y.max()) >= len(self.classes):
+            raise DataError(
+                f"{where}: labels {int(y.min())}..{int(y.max())}; 0..{len(self.classes) - 1} were expected, "
+                f"one for each of {len(self.classes)} classes"
+            )
+
+    @property
+    def is_images(self) -> bool:
+        """Whether an input is an image (channels, height, width) and not a vector of features."""
+        return self.train_x.dim() == 4
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input without the batch: `(channels, height, width)` or `(features,)`."""
+        return tuple(self.train_x.shape[1:])
+
+    def split(self, split: Split) -> tuple[Tensor, Int64[Tensor, " n"]]:
+        """Return the inputs as stored and the labels of the "train" or "test" part."""
+        return (self.train_x, self.train_y) if split == "train" else (self.test_x, self.test_y)
+
+    def normalise(self, x: Tensor) -> Float[Tensor, "..."]:
+        """Return inputs ready for a model: float32, minus the mean, divided by the standard deviation.
+
+        Args:
+            x: a batch as stored, uint8 `(n, channels, height, width)` or float32 `(n, features)`; on any device.
+        """
+        if not self.is_images:
+            return (x - self.mean[0]) / self.std[0]
+        scale = torch.tensor([1 / (255 * s) for s in self.std], dtype=torch.float32, device=x.device).view(-1, 1, 1)
+        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=x.device).view(-1, 1, 1)
+        return x.to(torch.float32).mul_(scale).add_(shift)
+
+    def with_train_subset(self, indices: Int64[Tensor, " n"]) -> Self:
+        """Return the same data set with only these training inputs; the test part and the normalisation stay."""
+        return dataclasses.replace(self, train_x=self.train_x[indices], train_y=self.train_y[indices])

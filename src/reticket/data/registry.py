@@ -1,0 +1,65 @@
+"""The registry of data sets: a loader is a function from a folder to a `Dataset`, under a decorator."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from reticket.data.dataset import Dataset
+from reticket.data.subset import balanced_indices
+from reticket.errors import DataError
+from reticket.lookup import function_named
+
+Loader = Callable[[Path | None], Dataset]
+LOADERS: dict[str, Loader] = {}
+
+
+def dataset(name: str) -> Callable[[Loader], Loader]:
+    """Register a loader under `name`.
+
+    Args:
+        name: what users write; the loader is called with the folder they gave, or None, and returns the full data set.
+    """
+
+    def register(loader: Loader) -> Loader:
+        if name in LOADERS:
+            raise DataError(f"data set '{name}' is registered already; choose another name")
+        LOADERS[name] = loader
+        return loader
+
+    return register
+
+
+def list_datasets() -> tuple[str, ...]:
+    """Return the names of all registered data sets.
+
+    >>> list_datasets()
+    ('cifar10', 'digits', 'fashion-mnist')
+    """
+    return tuple(sorted(LOADERS))
+
+
+def load_dataset(
+    name: str, *, folder: Path | None = None, train_size: int | None = None, subset_seed: int = 0
+) -> Dataset:
+    """Return a data set in memory.
+
+    Args:
+        name: a registered name, or `package.module:function` of a loader of your own.
+        folder: where its files are; without it the environment variable RETICKET_DATA (the folder itself or a parent of
+            it), then the place where a Debian package puts it.
+        train_size: number of training inputs to keep, class-balanced; all without it. The test part is always whole.
+        subset_seed: decides which inputs `train_size` keeps.
+
+    Raises:
+        DataError: when the name is unknown, files are missing, truncated or of another format, or `train_size` is not
+            possible.
+
+    >>> load_dataset("digits", train_size=100).train_x.shape
+    torch.Size([100, 64])
+    """
+    loader = function_named(name, LOADERS, "data set", DataError)
+    loaded = loader(folder)
+    if not isinstance(loaded, Dataset):
+        raise DataError(f"loader '{name}' returned a {type(loaded).__name__}, but a reticket.data.Dataset was expected")
+    if train_size is None:
+        return loaded
+    return loaded.with_train_subset(balanced_indices(loaded.train_y, train_size, name, "subset", subset_seed))

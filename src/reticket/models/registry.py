@@ -1,0 +1,182 @@
+"""The registry of models: a model is a function of plain parameters that returns a module, under a decorator."""
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from reticket.errors import ModelError
+from reticket.lookup import function_named, nearest
+from reticket.rng import generator_for
+
+Builder = Callable[..., nn.Module]
+TIMM = "timm:"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered model.
+
+    Args:
+        build: makes the module from the parameters.
+        input_shape: makes the shape of one input from the same parameters.
+    """
+
+    build: Builder
+    input_shape: Callable[..., tuple[int, ...]]
+
+
+MODELS: dict[str, Entry] = {}
+
+
+def model(name: str, input_shape: Callable[..., tuple[int, ...]]) -> Callable[[Builder], Builder]:
+    """Register a function that builds a model.
+
+    Args:
+        name: what users write.
+        input_shape: gets the model's parameters, defaults included, and returns the shape of one input, no batch.
+    """
+
+    def register(build: Builder) -> Builder:
+        if name in MODELS:
+            raise ModelError(f"model '{name}' is registered already; choose another name")
+        MODELS[name] = Entry(build, input_shape)
+        return build
+
+    return register
+
+
+def list_models() -> tuple[str, ...]:
+    """Return the names of all registered models.
+
+    >>> list_models()
+    ('conv-small', 'mlp', 'resnet20', 'resnet50', 'vgg11')
+    """
+    return tuple(sorted(MODELS))
+
+
+def build_model(name: str, *, generator: torch.Generator | None = None, **params: Any) -> nn.Module:
+    """Return a freshly initialised model.
+
+    Args:
+        name: a registered name, `timm:NAME`, or `package.module:function`.
+        generator: decides the initialisation; one number is drawn from it. Without it the initialisation is always the
+            same one. torch's global generator is left as it was.
+        params: of the model.
+
+    Raises:
+        ModelError: when the name or a parameter is unknown, or building fails.
+
+    >>> build_model("mlp", in_features=4, hidden=(3,), classes=2)
+    MLP(4-3-2)
+    """
+    build, arguments = _builder(name, params)
+    drawn = torch.randint(2**62, (1,), generator=generator or generator_for("model", name, "init"), dtype=torch.int64)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(drawn))
+        try:
+            built = build(**arguments)
+        except ModelError:
+            raise
+        except Exception as reason:
+            raise ModelError(
+                f"model '{name}' with {params} cannot be built ({reason}); change its parameters"
+            ) from reason
+    if not isinstance(built, nn.Module):
+        raise ModelError(f"model '{name}' returned a {type(built).__name__}, but a torch.nn.Module was expected")
+    return built
+
+
+def example_input(name: str, **params: Any) -> Tensor:
+    """Return a batch of two inputs of the right shape, standard normal and always the same.
+
+    Args:
+        name: as for `build_model`. A function of your own carries its example as an attribute `example_input`: a
+            tensor, or a function of the same parameters that returns one.
+        params: of the model.
+
+    Raises:
+        ModelError: when the name or a parameter is unknown, or no example is known.
+
+    >>> example_input("resnet20").shape
+    torch.Size([2, 3, 32, 32])
+    """
+    if name.startswith(TIMM):
+        return _standard_normal((2, *_timm_input_shape(name, params)))
+    if name in MODELS:
+        return _standard_normal((2, *MODELS[name].input_shape(**_checked(name, MODELS[name].build, params))))
+    build = function_named(name, {}, "model", ModelError)
+    example = getattr(build, "example_input", None)
+    example = example(**params) if callable(example) else example
+    if not isinstance(example, Tensor):
+        raise ModelError(
+            f"model '{name}' has no example input; set the attribute example_input of the function to a tensor of two "
+            f"inputs, or to a function of the model's parameters that returns one"
+        )
+    return example
+
+
+def model_params(name: str, input_shape: tuple[int, ...], classes: int, **params: Any) -> dict[str, Any]:
+    """Return `params` with input size and number of classes filled in from a data set, where the model takes them.
+
+    Args:
+        name: as for `build_model`.
+        input_shape: of one input: `(features,)` or `(channels, height, width)`.
+        classes: number of classes.
+        params: given by the user; they win.
+
+    Raises:
+        ModelError: when a parameter is unknown.
+
+    >>> model_params("conv-small", (1, 28, 28), 10)
+    {'in_channels': 1, 'classes': 10}
+    """
+    if name.startswith(TIMM):
+        return {"num_classes": classes, "in_chans": input_shape[0], **params}
+    build, _ = _builder(name, params)
+    known = {"in_features": math.prod(input_shape), "in_channels": input_shape[0], "classes": classes}
+    taken = inspect.signature(build).parameters
+    return {**{key: value for key, value in known.items() if key in taken}, **params}
+
+
+def _builder(name: str, params: dict[str, Any]) -> tuple[Builder, dict[str, Any]]:
+    if name.startswith(TIMM):
+        return _timm().create_model, {"model_name": name.removeprefix(TIMM), "pretrained": False, **params}
+    build = function_named(name, {known: entry.build for known, entry in MODELS.items()}, "model", ModelError)
+    return build, _checked(name, build, params) if name in MODELS else params
+
+
+def _checked(name: str, build: Builder, params: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters with defaults filled in."""
+    taken = {key: value.default for key, value in inspect.signature(build).parameters.items()}
+    for key in params:
+        if key not in taken:
+            raise ModelError(
+                f"model '{name}' has no parameter '{key}'{nearest(key, taken)}; it takes {', '.join(taken)}"
+            )
+    return {**taken, **params}
+
+
+def _timm() -> Any:
+    try:
+        import timm  # pyright: ignore[reportMissingImports]
+    except ImportError as reason:
+        raise ModelError("models named timm:NAME need the package timm; install it with pip install timm") from reason
+    return timm
+
+
+def _timm_input_shape(name: str, params: dict[str, Any]) -> tuple[int, ...]:
+    config: Any = getattr(build_model(name, **params), "default_cfg", None)
+    if not isinstance(config, dict) or "input_size" not in config:
+        raise ModelError(f"model '{name}' does not state its input size; wrap it in a function with an example_input")
+    _, height, width = config["input_size"]
+    return (params.get("in_chans", config["input_size"][0]), height, width)
+
+
+def _standard_normal(shape: tuple[int, ...]) -> Float[Tensor, "..."]:
+    return torch.randn(shape, generator=generator_for("model", "example input", *shape))
