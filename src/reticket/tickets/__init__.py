@@ -1,0 +1,51 @@
+"""Tickets: masks, magnitude pruning, iterative magnitude pruning, sparse training, and the methods compared."""
+
+from reticket.tickets.control import erk_counts, erk_mask, layer_shuffle, random_mask
+from reticket.tickets.counts import kept_count
+from reticket.tickets.imp import (
+    STYLES,
+    Chain,
+    Leaf,
+    Round,
+    SparseStart,
+    Style,
+    chain,
+    iterative_magnitude_pruning,
+    prune_round,
+)
+from reticket.tickets.mask import Mask
+from reticket.tickets.methods import METHODS, Method, MethodInputs, get_method, list_methods, method
+from reticket.tickets.prune import prunable, prune_magnitude, true_density, weights_of
+from reticket.tickets.sparse import sparse
+from reticket.tickets.ticket import Ticket, signs_of
+
+__all__ = [
+    "METHODS",
+    "STYLES",
+    "Chain",
+    "Leaf",
+    "Mask",
+    "Method",
+    "MethodInputs",
+    "Round",
+    "SparseStart",
+    "Style",
+    "Ticket",
+    "chain",
+    "erk_counts",
+    "erk_mask",
+    "get_method",
+    "iterative_magnitude_pruning",
+    "kept_count",
+    "layer_shuffle",
+    "list_methods",
+    "method",
+    "prunable",
+    "prune_magnitude",
+    "prune_round",
+    "random_mask",
+    "signs_of",
+    "sparse",
+    "true_density",
+    "weights_of",
+]

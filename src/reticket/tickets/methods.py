@@ -1,0 +1,241 @@
+"""The methods an experiment compares: each a small function from (ticket, alignment, B) to an initial sparse network.
+
+A new method is a function under `@method(...)`; the contract tests find it in `METHODS`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+
+from reticket.errors import InputError
+from reticket.lookup import nearest
+from reticket.tickets.control import erk_mask, layer_shuffle, random_mask
+from reticket.tickets.imp import SparseStart
+from reticket.tickets.mask import Mask
+from reticket.tickets.ticket import Ticket
+from reticket.types import StateDict
+
+
+@runtime_checkable
+class Carries(Protocol):
+    """What a method needs of an alignment; `symmetry.Alignment` is one."""
+
+    def apply(self, x: Any, /) -> Any:
+        """Return `x`, indexed like the weights, with its units moved."""
+        ...
+
+    def inverse(self) -> "Carries":
+        """Return what undoes it."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class MethodInputs:
+    """What methods are made of; a method asks for some of these fields by name (`Method.needs`).
+
+    Args:
+        ticket: A's mask and the signs of its pruned, trained weights.
+        trained_a: A's dense weights at the end of training.
+        pruned_a: A's weights at the end of the IMP chain at this sparsity.
+        rewound_a: A's dense weights at the rewind point k.
+        rewound_b: B's dense weights at k.
+        mask_b: B's own IMP mask at this sparsity.
+        alignment: carries A's units to B's order.
+        random_alignment: an alignment drawn at random.
+        generator: randomness of the method, on the CPU; it moves on as it is drawn from.
+        frame: "init" moves the ticket to B's units, "mask" moves B's weights to A's units by the inverse; the two are
+            the same training problem up to relabelling.
+    """
+
+    ticket: Ticket | None = None
+    trained_a: StateDict | None = None
+    pruned_a: StateDict | None = None
+    rewound_a: StateDict | None = None
+    rewound_b: StateDict | None = None
+    mask_b: Mask | None = None
+    alignment: Carries | None = None
+    random_alignment: Carries | None = None
+    generator: torch.Generator | None = None
+    frame: Literal["init", "mask"] = "init"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method of an experiment.
+
+    Args:
+        name: as in a configuration and a table.
+        function: from inputs to the initial sparse network; pure but for drawing from `inputs.generator`.
+        needs: the fields of `MethodInputs` that it uses.
+        network: whose initialisation and order of data it trains with, "A" or "B".
+        trains: whether the network is trained from there, or only evaluated.
+        sparse: whether it depends on the sparsity.
+        description: one line for a report.
+    """
+
+    name: str
+    function: Callable[[MethodInputs], SparseStart]
+    needs: tuple[str, ...]
+    network: Literal["A", "B"]
+    trains: bool
+    sparse: bool
+    description: str
+
+    def __call__(self, inputs: MethodInputs) -> SparseStart:
+        """Return the initial sparse network.
+
+        Raises:
+            InputError: when a field that the method needs is None.
+        """
+        missing = [name for name in self.needs if getattr(inputs, name) is None]
+        if missing:
+            raise InputError(f"method '{self.name}' needs {', '.join(missing)}; give MethodInputs({missing[0]}=...)")
+        return self.function(inputs)
+
+
+_REGISTERED: dict[str, Method] = {}
+METHODS: Mapping[str, Method] = MappingProxyType(_REGISTERED)
+
+
+def method(
+    name: str,
+    *,
+    needs: tuple[str, ...],
+    network: Literal["A", "B"] = "B",
+    trains: bool = True,
+    sparse: bool = True,
+) -> Callable[[Callable[[Any], SparseStart]], Method]:
+    """Register a function as a method; its docstring's first line is its description.
+
+    Args:
+        name: as in a configuration and a table.
+        needs: the fields of `MethodInputs` that it uses.
+        network: whose initialisation and order of data it trains with.
+        trains: whether the network is trained from there, or only evaluated.
+        sparse: whether it depends on the sparsity.
+
+    Raises:
+        InputError: when the name is taken, a need is no field of `MethodInputs`, or there is no docstring.
+    """
+    known = [field.name for field in fields(MethodInputs)]
+    unknown = [need for need in needs if need not in known]
+    if unknown:
+        raise InputError(f"method '{name}' needs '{unknown[0]}', which is no field of MethodInputs: {', '.join(known)}")
+    if name in _REGISTERED:
+        raise InputError(f"there is a method '{name}' already; choose another name")
+
+    def register(function: Callable[[Any], SparseStart]) -> Method:
+        description = (function.__doc__ or "").strip().partition("\n")[0]
+        if not description:
+            raise InputError(f"method '{name}' has no docstring; its first line is what the report says of it")
+        _REGISTERED[name] = Method(name, function, needs, network, trains, sparse, description)
+        return _REGISTERED[name]
+
+    return register
+
+
+def get_method(name: str) -> Method:
+    """Return the method of this name.
+
+    Raises:
+        InputError: when there is none, with the nearest name.
+    """
+    if name not in METHODS:
+        raise InputError(f"unknown method '{name}'{nearest(name, METHODS)}; known are {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def list_methods() -> tuple[str, ...]:
+    """Return the names of all methods, in the order in which they are registered."""
+    return tuple(METHODS)
+
+
+def _carry(inputs: Any, alignment: Carries) -> tuple[Ticket, StateDict]:
+    """Bring A's ticket and B's weights into one frame."""
+    if inputs.frame == "init":
+        return alignment.apply(inputs.ticket), inputs.rewound_b
+    return inputs.ticket, alignment.inverse().apply(inputs.rewound_b)
+
+
+def _masked(weights: StateDict, mask: Mask) -> SparseStart:
+    return SparseStart(mask.apply_to(weights), mask)
+
+
+@method("dense", needs=("trained_a",), network="A", trains=False, sparse=False)
+def dense(inputs: Any) -> SparseStart:
+    """A's dense network at the end of training."""
+    return SparseStart(inputs.trained_a, None)
+
+
+@method("imp", needs=("ticket", "pruned_a"), network="A", trains=False)
+def imp(inputs: Any) -> SparseStart:
+    """A at the end of its pruning chain, as the chain left it."""
+    return _masked(inputs.pruned_a, inputs.ticket.mask)
+
+
+@method("imp-b", needs=("mask_b", "rewound_b"))
+def imp_b(inputs: Any) -> SparseStart:
+    """B from k with its own mask m_B: the ceiling."""
+    return _masked(inputs.rewound_b, inputs.mask_b)
+
+
+@method("lth", needs=("ticket", "rewound_a"), network="A")
+def lth(inputs: Any) -> SparseStart:
+    """A from k with its own mask: the lottery ticket."""
+    return _masked(inputs.rewound_a, inputs.ticket.mask)
+
+
+@method("permuted", needs=("ticket", "rewound_b", "alignment"))
+def permuted(inputs: Any) -> SparseStart:
+    """B from k with A's mask, its units matched to B's."""
+    ticket, weights = _carry(inputs, inputs.alignment)
+    return _masked(weights, ticket.mask)
+
+
+@method("naive", needs=("ticket", "rewound_b"))
+def naive(inputs: Any) -> SparseStart:
+    """B from k with A's mask as it is."""
+    return _masked(inputs.rewound_b, inputs.ticket.mask)
+
+
+@method("random-permutation", needs=("ticket", "rewound_b", "random_alignment"))
+def random_permutation(inputs: Any) -> SparseStart:
+    """B from k with A's mask, its units permuted at random."""
+    ticket, weights = _carry(inputs, inputs.random_alignment)
+    return _masked(weights, ticket.mask)
+
+
+@method("layer-shuffle", needs=("ticket", "rewound_b", "generator"))
+def shuffled(inputs: Any) -> SparseStart:
+    """B from k with A's mask shuffled inside each layer."""
+    return _masked(inputs.rewound_b, layer_shuffle(inputs.ticket.mask, inputs.generator))
+
+
+@method("random", needs=("ticket", "rewound_b", "generator"))
+def random(inputs: Any) -> SparseStart:
+    """B from k with a uniformly random mask of the same kept count."""
+    mask = inputs.ticket.mask
+    return _masked(inputs.rewound_b, random_mask(mask, mask.density, inputs.generator))
+
+
+@method("erk", needs=("ticket", "rewound_b", "generator"))
+def erk(inputs: Any) -> SparseStart:
+    """B from k with a random mask of Erdos-Renyi-Kernel densities and the same kept count."""
+    mask = inputs.ticket.mask
+    return _masked(inputs.rewound_b, erk_mask(mask, mask.density, inputs.generator))
+
+
+@method("signed", needs=("ticket", "rewound_b", "alignment"))
+def signed(inputs: Any) -> SparseStart:
+    """B from k with A's matched mask and A's signs on the kept weights."""
+    ticket, weights = _carry(inputs, inputs.alignment)
+    return _masked(ticket.write_signs(weights), ticket.mask)
+
+
+@method("naive-signed", needs=("ticket", "rewound_b"))
+def naive_signed(inputs: Any) -> SparseStart:
+    """B from k with A's mask as it is and A's signs on the kept weights."""
+    return _masked(inputs.ticket.write_signs(inputs.rewound_b), inputs.ticket.mask)

@@ -1,0 +1,248 @@
+"""Magnitude pruning with exact kept counts, and which weights of a model are pruned at all."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from reticket.errors import MaskError
+from reticket.tickets.counts import kept_count, refuse_empty, share_out
+from reticket.tickets.mask import Mask
+from reticket.types import StateDict
+
+KINDS = ("shortcut", "first", "last")
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+SHORTCUT_NAMES = ("shortcut", "skip", "skip_connection", "projection", "downsample")
+
+
+def prunable(model: nn.Module, exclude: Iterable[str] = ("shortcut",)) -> tuple[str, ...]:
+    """Return the names of the weights of all convolution and linear layers, less those excluded.
+
+    Names are those of the unpruned, unparametrized model, in the order of `model.named_modules()`. A weight that
+    another module shares (tied embeddings) is left out, since a mask goes by one name.
+
+    Args:
+        model: any module.
+        exclude: glob patterns on the names of weights or of their modules ("features.*", "layer1.0.conv1"), or kinds:
+            "shortcut" (projection shortcuts: a module named shortcut, skip, skip_connection or projection, or a
+            downsample that stands beside convolutions in a block), "first" and "last" (the first and the last layer as
+            defined).
+
+    Raises:
+        MaskError: when a pattern matches nothing, or nothing is left.
+
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> prunable(net), prunable(net, exclude=("last",))
+    (('0.weight', '2.weight'), ('0.weight',))
+    """
+    names = _weight_names(model)
+    if not names:
+        raise MaskError(f"{type(model).__name__} has no convolution or linear layer, so there is nothing to prune")
+    left = list(names)
+    for pattern in exclude:
+        matched = _excluded(model, names, pattern)
+        if not matched and pattern not in KINDS:
+            near = difflib.get_close_matches(pattern, [*KINDS, *names, *(n.rpartition(".")[0] for n in names)], 1, 0.5)
+            hint = f"did you mean '{near[0]}'" if near else f"give a kind {KINDS} or a glob"
+            raise MaskError(f"exclude '{pattern}' matches no weight of {type(model).__name__}; {hint}")
+        left = [name for name in left if name not in matched]
+    if not left:
+        raise MaskError(f"exclude {tuple(exclude)} leaves nothing to prune in {type(model).__name__}; exclude less")
+    return tuple(left)
+
+
+def weights_of(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
+    """Return the weights of these names as the model uses them: pruned and parametrized weights after their masks.
+
+    Raises:
+        MaskError: when the model has no such weight.
+    """
+    weights: dict[str, Tensor] = {}
+    for name in names:
+        path, _, attribute = name.rpartition(".")
+        try:
+            weight = getattr(model.get_submodule(path), attribute)
+        except AttributeError:
+            weight = None
+        if not isinstance(weight, Tensor):
+            raise MaskError(f"{type(model).__name__} has no weight '{name}'; the names belong to another model")
+        weights[name] = weight.detach()
+    return weights
+
+
+def prune_magnitude(
+    model: nn.Module | StateDict,
+    density: float,
+    *,
+    names: Iterable[str] | None = None,
+    scope: Literal["global", "layer"] = "global",
+    within: Mask | None = None,
+) -> Mask:
+    """Keep the weights of largest magnitude, exactly as many as the density says.
+
+    With N weights in all, round(density * N) are kept (half up). Of equal magnitudes the first is kept: first by the
+    order of `names`, then row-major within the tensor. With `scope="global"` the magnitudes of all layers are compared;
+    with `scope="layer"` each layer keeps its density * n, rounded up or down such that the total is the same.
+
+    Args:
+        model: a module, or weights by name.
+        density: fraction of the named weights to keep, in (0, 1]; also with `within`, it is a fraction of all of them.
+        names: weights to prune; by default those of `within`, else `prunable(model)`.
+        scope: compare magnitudes over all layers or inside each.
+        within: an earlier mask; only what it keeps can be kept.
+
+    Returns:
+        A mask of the named weights.
+
+    Raises:
+        MaskError: when a density is out of range or keeps nothing (of a layer, with `scope="layer"`), a weight is not
+            finite, or `within` keeps fewer weights than wanted or masks others.
+
+    >>> prune_magnitude({"w": torch.tensor([0.1, -3.0, 2.0, 2.0])}, 0.5, names=["w"])["w"]
+    tensor([False,  True,  True, False])
+    """
+    weights = _named_weights(model, names, within)
+    if within is not None:
+        if set(within) != set(weights):
+            raise MaskError("`within` masks other weights than those named; prune the names of the earlier mask")
+        within.check_fits(weights)
+    magnitudes = {name: _magnitudes(name, weight, within) for name, weight in weights.items()}
+    sizes = {name: magnitude.numel() for name, magnitude in magnitudes.items()}
+    total = kept_count(density, sum(sizes.values()))
+    if total == 0:
+        refuse_empty({"all layers": 0}, {"all layers": sum(sizes.values())}, density)
+    if within is not None and total > within.kept:
+        raise MaskError(f"density {density} keeps {total} weights, but `within` only has {within.kept}; prune further")
+    if scope == "global":
+        flat = keep_largest(torch.cat(list(magnitudes.values())), total)
+        flags = dict(zip(magnitudes, flat.split(list(sizes.values())), strict=True))
+    else:
+        counts = _layer_counts(density, total, sizes, within)
+        flags = {name: keep_largest(magnitude, counts[name]) for name, magnitude in magnitudes.items()}
+    return Mask({name: flags[name].reshape(weight.shape) for name, weight in weights.items()})
+
+
+def keep_largest(magnitudes: Float[Tensor, " n"], kept: int) -> Bool[Tensor, " n"]:
+    """Return True for exactly `kept` of the largest entries; of equal ones the first are kept.
+
+    Args:
+        magnitudes: finite numbers.
+        kept: how many, in [0, n].
+    """
+    n = magnitudes.numel()
+    if kept in (0, n):
+        return torch.full((n,), kept == n)
+    values = magnitudes.numpy()
+    threshold = np.partition(values, n - kept)[n - kept]  # five times as fast as torch.kthvalue on 25 million
+    keep = values > threshold
+    ties = np.flatnonzero(values == threshold)
+    keep[ties[: kept - int(keep.sum())]] = True
+    return torch.from_numpy(keep)
+
+
+def true_density(mask: Mask, model: nn.Module | StateDict, names: Iterable[str] | None = None) -> float:
+    """Return the fraction kept of *all* convolution and linear weights, those that are never pruned included.
+
+    A mask's own density is nominal: where projection shortcuts are not pruned, a nominal 10 % is more in truth.
+
+    Args:
+        mask: the mask.
+        model: a module, or weights by name.
+        names: the weights that count; by default every convolution and linear weight of the module (`exclude=()`); with
+            weights by name they must be given.
+
+    Returns:
+        Fraction kept, in [0, 1].
+
+    Raises:
+        MaskError: when the mask belongs to another model, or masks a weight that is not among `names`.
+
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    >>> mask = prune_magnitude(net, 0.25, names=["0.weight"])
+    >>> mask.density, true_density(mask, net)
+    (0.25, 0.5)
+    """
+    if names is None and isinstance(model, nn.Module):
+        names = prunable(model, exclude=())
+    weights = _named_weights(model, names, None)
+    mask.check_fits(weights)
+    total = sum(weight.numel() for weight in weights.values())
+    return (total - mask.numel + mask.kept) / total
+
+
+def _weight_names(model: nn.Module) -> tuple[str, ...]:
+    names: dict[str, nn.Module] = {}
+    for prefix, module in model.named_modules():
+        if isinstance(module, (nn.Linear, *CONVOLUTIONS)):
+            names[f"{prefix}.weight" if prefix else "weight"] = module
+    owners: dict[int, int] = {}
+    for _, parameter in model.named_parameters(remove_duplicate=False):
+        owners[id(parameter)] = owners.get(id(parameter), 0) + 1
+    return tuple(name for name, module in names.items() if owners.get(id(module.weight), 1) == 1)
+
+
+def _excluded(model: nn.Module, names: tuple[str, ...], pattern: str) -> tuple[str, ...]:
+    if pattern == "first":
+        return names[:1]
+    if pattern == "last":
+        return names[-1:]
+    if pattern == "shortcut":
+        return tuple(name for name in names if _is_shortcut(model, name))
+    return tuple(n for n in names if fnmatchcase(n, pattern) or fnmatchcase(n.rpartition(".")[0], pattern))
+
+
+def _is_shortcut(model: nn.Module, name: str) -> bool:
+    parts = name.split(".")[:-1]
+    for depth, part in enumerate(parts):
+        if part not in SHORTCUT_NAMES:
+            continue
+        block = model.get_submodule(".".join(parts[:depth]))
+        # Swin and ConvNeXt call the entry of a stage "downsample": only beside convolutions is it a shortcut.
+        if part != "downsample" or hasattr(block, "conv1"):
+            return True
+    return False
+
+
+def _named_weights(model: nn.Module | StateDict, names: Iterable[str] | None, within: Mask | None) -> dict[str, Tensor]:
+    if names is None and within is not None:
+        names = within
+    if isinstance(model, nn.Module):
+        return weights_of(model, prunable(model) if names is None else names)
+    if names is None:
+        raise MaskError("weights by name do not say which of them to prune; give names=prunable(model)")
+    names = tuple(names)
+    missing = [name for name in names if name not in model]
+    if missing:
+        raise MaskError(
+            f"there is no weight '{missing[0]}' among the {len(model)} given; the names belong to another model"
+        )
+    return {name: model[name].detach() for name in names}
+
+
+def _magnitudes(name: str, weight: Tensor, within: Mask | None) -> Float[Tensor, " n"]:
+    if not torch.isfinite(weight).all():
+        bad = int((~torch.isfinite(weight)).sum())
+        raise MaskError(
+            f"'{name}' holds {bad} NaN or infinite weights, which have no rank; prune a network that trained"
+        )
+    magnitude = weight.cpu().abs().reshape(-1)
+    if magnitude.dtype != torch.float64:
+        magnitude = magnitude.float()
+    return magnitude if within is None else magnitude.masked_fill(~within[name].reshape(-1), -1)
+
+
+def _layer_counts(density: float, total: int, sizes: Mapping[str, int], within: Mask | None) -> dict[str, int]:
+    counts = share_out({name: density * size for name, size in sizes.items()}, total, sizes)
+    refuse_empty(counts, sizes, density)
+    for name, count in counts.items():
+        if within is not None and count > int(within[name].sum()):
+            raise MaskError(
+                f"density {density} keeps {count} weights in '{name}', but `within` only has {int(within[name].sum())} "
+                f"there; prune further, or with scope='global' as before"
+            )
+    return counts
