@@ -1,0 +1,7 @@
+"""Linear mode connectivity: the line between two networks, the barrier on it, and REPAIR."""
+
+from reticket.connectivity.barriers import BarrierCurve, barrier
+from reticket.connectivity.interpolation import interpolate
+from reticket.connectivity.repairing import Repairer, repair
+
+__all__ = ["BarrierCurve", "Repairer", "barrier", "interpolate", "repair"]

@@ -1,0 +1,255 @@
+"""REPAIR (Jordan et al. 2022, arXiv 2211.08403): renormalise a mixture's activations to those of its two ends."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from reticket.connectivity.interpolation import check_same_layout, interpolate
+from reticket.connectivity.layers import channel_axis, layers_to_repair, scaled_weight
+from reticket.errors import InputError, ModelError
+from reticket.matching.forward import call
+from reticket.matching.moments import Moments
+from reticket.types import StateDict
+
+CONSTANT = 8 * torch.finfo(torch.float32).eps  # spread below this share of the mean is rounding
+
+
+@dataclass(frozen=True, eq=False)
+class ChannelStats:
+    """Mean and standard deviation of each output channel of a layer over `samples` samples."""
+
+    samples: int
+    mean: Float64[Tensor, " channels"]
+    std: Float64[Tensor, " channels"]
+
+
+Record = list[dict[str, list[ChannelStats]]]  # per batch, per layer, in the order of the layer's calls
+
+
+def repair(
+    model: nn.Module,
+    endpoints: tuple[StateDict, StateDict],
+    alpha: float | int,
+    batches: Iterable[object],
+    *,
+    to_inputs: Callable[[object], object] | None = None,
+) -> dict[str, Tensor]:
+    """Return the mixture `(1 - alpha) a + alpha b` with its activations renormalised.
+
+    For each output channel of each linear and convolution layer but the final one, weight and bias are rescaled so that
+    `mean = (1 - alpha) mean_a + alpha mean_b` and `std = (1 - alpha) std_a + alpha std_b`.
+    A layer that feeds a BatchNorm layer is left to that layer, whose running statistics are set to the mixture's own:
+    its interpolated affine parameters are the mean and spread wanted. The final layers (the last to run, and those
+    whose output is the model's) are left alone.
+
+    Statistics are taken in one pass in which every correction already acts on the layers after it. There a batch is
+    corrected by its own statistics, as in the authors' code; what is written into the state are the statistics over all
+    batches. With one batch the targets are met exactly, with several up to the spread between batches, so few large
+    batches are best. Deviations from the paper: variances are over all samples (between batches included, divided by n)
+    and not a mean of batch variances; a channel that is constant in the mixture is shifted and not rescaled; a layer
+    without a bias is rescaled, and its mean follows (there is no parameter to hold a shift). Zero weights stay zero.
+
+    Args:
+        model: gives the architecture; neither its weights nor its mode are used or changed.
+        endpoints: the states `a` and `b`.
+        alpha: position on the line, in [0, 1]. At 0 and 1 a model without BatchNorm is returned bit for bit; one with
+            BatchNorm is the end with its running statistics taken anew on `batches`.
+        batches: inputs, or tuples whose first element is the inputs (as from a data loader); kept in memory.
+        to_inputs: what of a batch the model takes, in place of that rule: a tensor, a tuple or a dict of keywords.
+
+    Raises:
+        ModelError: endpoints of different models, a layer that cannot be rescaled, a batch the model cannot take.
+        InputError: no batches, or alpha outside [0, 1].
+    """
+    return Repairer(model, endpoints, batches, to_inputs=to_inputs).at(alpha)
+
+
+class Repairer:
+    """REPAIR along one line: the endpoints' statistics are taken once and serve every alpha. See `repair`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        endpoints: tuple[StateDict, StateDict],
+        batches: Iterable[object],
+        *,
+        to_inputs: Callable[[object], object] | None = None,
+    ) -> None:
+        check_same_layout(*endpoints)
+        self._inputs = [inputs_of(batch, to_inputs) for batch in batches]
+        if not self._inputs:
+            raise InputError("REPAIR got no batches: give at least one batch of inputs to take the statistics on")
+        self._model = copy.deepcopy(model).eval()
+        self._endpoints = endpoints
+        load(self._model, endpoints[0])
+        self._layers = layers_to_repair(self._model, self._inputs[0])
+        self._ends = [self._observe(end) for end in endpoints] if self._layers.corrected else []
+
+    def at(self, alpha: float | int) -> dict[str, Tensor]:
+        """Return the renormalised mixture at `alpha`."""
+        state = interpolate(*self._endpoints, alpha)
+        load(self._model, state)
+        norms: dict[str, Moments] = {}
+        record: Record = []
+        with _normalising(self._model, self._layers.reset, norms), self._correcting(record, alpha):
+            self._run(record)
+        names = _names(self._model)
+        with torch.no_grad():
+            for name, moments in norms.items():
+                _write(state, names[self._model.get_submodule(name)], "running_mean", moments.mean)
+                _write(state, names[self._model.get_submodule(name)], "running_var", moments.variance)
+            for name in self._layers.corrected:
+                a, b = (_pooled(end, name) for end in self._ends)
+                layer = self._model.get_submodule(name)
+                _rescale(state, layer, names[layer], *_correction(_pooled(record, name), _between(a, b, alpha)))
+        return state
+
+    def _run(self, record: Record) -> None:
+        for inputs in self._inputs:
+            record.append({name: [] for name in self._layers.corrected})
+            call(self._model, inputs)
+
+    def _observe(self, state: StateDict) -> Record:
+        load(self._model, state)
+        record: Record = []
+
+        def look(name: str, layer: nn.Module, output: Tensor) -> None:
+            record[-1][name].append(_stats(output, channel_axis(layer)))
+
+        with self._hooked(look):
+            self._run(record)
+        return record
+
+    def _correcting(self, record: Record, alpha: float | int) -> AbstractContextManager[None]:
+        def correct(name: str, layer: nn.Module, output: Tensor) -> Tensor:
+            axis, seen = channel_axis(layer), record[-1][name]
+            seen.append(_stats(output, axis))
+            a, b = (end[len(record) - 1][name][len(seen) - 1] for end in self._ends)
+            scale, shift = _correction(seen[-1], _between(a, b, alpha))
+            return output * _along(scale, axis, output) + _along(shift, axis, output)
+
+        return self._hooked(correct)
+
+    @contextmanager
+    def _hooked(self, act: Callable[[str, nn.Module, Tensor], Tensor | None]) -> Iterator[None]:
+        def hook_of(name: str) -> Callable[..., Tensor | None]:
+            return lambda layer, _, output: act(name, layer, output)
+
+        names = self._layers.corrected
+        handles = [self._model.get_submodule(name).register_forward_hook(hook_of(name)) for name in names]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+@contextmanager
+def _normalising(model: nn.Module, names: Iterable[str], moments: dict[str, Moments]) -> Iterator[None]:
+    """Let BatchNorm layers normalise by the batch, and collect the moments of what they receive."""
+    layers = {name: cast(_BatchNorm, model.get_submodule(name)) for name in names}
+    momenta = {name: layer.momentum for name, layer in layers.items()}
+
+    def hook_of(name: str) -> Callable[..., None]:
+        def look(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+            stats = _stats(args[0], 1 - args[0].dim())
+            if stats.samples < 2:
+                raise ModelError(
+                    f"REPAIR: BatchNorm layer '{name}' sees one value per channel; give batches of two or more"
+                )
+            seen = moments.setdefault(name, Moments(stats.mean.shape[0], stats.mean.device))
+            seen.update(stats.samples, stats.mean, stats.samples * stats.std.square())
+
+        return look
+
+    handles = [layer.register_forward_pre_hook(hook_of(name)) for name, layer in layers.items()]
+    try:
+        for layer in layers.values():
+            layer.train()
+            layer.momentum = 0.0
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for name, layer in layers.items():
+            layer.eval()
+            layer.momentum = momenta[name]
+
+
+def load(model: nn.Module, state: StateDict) -> None:
+    """Copy `state` into a private copy of the user's model.
+
+    Raises:
+        ModelError: when the state is not one of this model.
+    """
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ModelError(f"the state is not one of this {type(model).__name__}: {reason}") from error
+
+
+def inputs_of(batch: object, to_inputs: Callable[[object], object] | None = None) -> object:
+    """Return what the model takes of a batch: the first element of a tuple or list, anything else as it is."""
+    if to_inputs is not None:
+        return to_inputs(batch)
+    return batch[0] if isinstance(batch, tuple | list) and batch else batch
+
+
+def _stats(output: Tensor, axis: int) -> ChannelStats:
+    dims = [dim for dim in range(output.dim()) if dim != axis % output.dim()]
+    output = output if output.dtype == torch.float64 else output.float()
+    variance, mean = torch.var_mean(output, dim=dims, correction=0)
+    return ChannelStats(output.numel() // mean.numel(), mean.double(), variance.double().sqrt())
+
+
+def _pooled(record: Record, name: str) -> ChannelStats:
+    every = [stats for batch in record for stats in batch[name]]
+    moments = Moments(every[0].mean.shape[0], every[0].mean.device)
+    for stats in every:
+        moments.update(stats.samples, stats.mean, stats.samples * stats.std.square())
+    return ChannelStats(moments.samples, moments.mean, moments.variance.sqrt())
+
+
+def _between(a: ChannelStats, b: ChannelStats, alpha: float | int) -> ChannelStats:
+    return ChannelStats(a.samples, torch.lerp(a.mean, b.mean, alpha), torch.lerp(a.std, b.std, alpha))
+
+
+def _correction(own: ChannelStats, wanted: ChannelStats) -> tuple[Tensor, Tensor]:
+    """Return `scale` and `shift` with which `scale * x + shift` has the wanted mean and standard deviation."""
+    alive = own.std > CONSTANT * own.mean.abs()
+    scale = torch.where(alive, wanted.std / own.std, 1.0)
+    return scale, wanted.mean - scale * own.mean
+
+
+def _along(values: Tensor, axis: int, like: Tensor) -> Tensor:
+    return values.to(like.dtype).view(-1, *[1] * (-axis - 1))
+
+
+def _names(model: nn.Module) -> dict[nn.Module, list[str]]:
+    names: dict[nn.Module, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        names.setdefault(module, []).append(name)
+    return names
+
+
+def _write(state: dict[str, Tensor], owners: list[str], key: str, value: Tensor) -> None:
+    for owner in owners:
+        name = f"{owner}.{key}" if owner else key
+        state[name] = torch.empty_like(state[name]).copy_(value)
+
+
+def _rescale(state: dict[str, Tensor], layer: nn.Module, owners: list[str], scale: Tensor, shift: Tensor) -> None:
+    prefix = f"{owners[0]}." if owners[0] else ""
+    weight = state[f"{prefix}weight"]
+    _write(state, owners, "weight", scaled_weight(layer, weight, scale.to(weight)))
+    if layer.bias is not None:
+        bias = state[f"{prefix}bias"]
+        _write(state, owners, "bias", scale.to(bias) * bias + shift.to(bias))

@@ -1,0 +1,96 @@
+"""Running a model on a batch without leaving a trace in it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from reticket.errors import ModelError
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Put `models` in evaluation mode; every module gets back the mode it had, whatever happens inside."""
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        for model in models:
+            model.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where the model's weights are (the CPU for a model without weights)."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def call(model: nn.Module, inputs: object) -> object:
+    """Run the model on `inputs` in inference mode, on the model's device, and leave the random state as it was.
+
+    Args:
+        inputs: a tensor, a tuple or list of positional inputs, or a dict of keyword inputs.
+
+    Raises:
+        ModelError: when the model cannot take these inputs.
+    """
+    device = device_of(model)
+    inputs = _to(inputs, device)
+    devices = [device] if device.type == "cuda" else []
+    with torch.inference_mode(), torch.random.fork_rng(devices=devices):
+        try:
+            if isinstance(inputs, Mapping):
+                return model(**inputs)
+            return model(*inputs) if isinstance(inputs, tuple | list) else model(inputs)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ModelError(
+                f"{type(model).__name__} cannot run on a batch of {described(inputs)} ({reason}): "
+                "give batches like the model's example inputs, or say with to_inputs= what of a batch the model takes"
+            ) from error
+
+
+def described(value: object) -> str:
+    """Return what a batch is made of, for messages.
+
+    >>> described((torch.zeros(2, 3), "x"))
+    'tuple(float32 (2, 3), str)'
+    """
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    if isinstance(value, Mapping):
+        return "dict(" + ", ".join(f"{key}: {described(item)}" for key, item in value.items()) + ")"
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__}(" + ", ".join(described(item) for item in value) + ")"
+    return type(value).__name__
+
+
+def tensors_in(value: object) -> Iterator[Tensor]:
+    """Yield every tensor in nested tuples, lists and mappings."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from tensors_in(item)
+
+
+def examples_in(inputs: object) -> int:
+    """Return the number of examples in a model's inputs: the first axis of the first tensor that has one, else 1."""
+    return next((tensor.shape[0] for tensor in tensors_in(inputs) if tensor.dim() > 0), 1)
+
+
+def _to(value: object, device: torch.device) -> object:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    if isinstance(value, Mapping):
+        return {key: _to(item, device) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return tuple(_to(item, device) for item in value)
+    return value
