@@ -1,0 +1,172 @@
+"""Loss and accuracy along the straight line between two networks, with and without REPAIR."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from reticket.report.exhibit import Exhibit
+from reticket.report.methods import PALETTE
+from reticket.report.plate import Key, Panel, Plate
+from reticket.report.schema import Barrier, Results, Stat
+from reticket.report.text import counts, number, percent
+
+Metric = Literal["loss", "accuracy"]
+UNITS: dict[Metric, str] = {"loss": "test loss (nats)", "accuracy": "test accuracy (%)"}
+WORDS = {"permuted A to B": "π(A) to B", "A to B": "A to B", "dense A to IMP A": "dense A to IMP A"}
+COLOURS = {"permuted A to B": "permuted", "A to B": "naive", "dense A to IMP A": "lth"}
+REPAIR_DASH = (3.5, 1.6)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean and sd over seeds along the line."""
+
+    alphas: tuple[float, ...]
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    colour: str
+    repair: bool
+
+
+def barriers(results: Results) -> Exhibit | None:
+    """Return the curves: the dense pairs together, each pair that has sparsities at its highest, and its way there."""
+    known = [
+        one for one in results.barriers if _values(one, "loss") is not None or _values(one, "accuracy") is not None
+    ]
+    if not known:
+        return None
+    panels = _dense_panels([one for one in known if one.sparsity is None])
+    for pair in dict.fromkeys(one.pair for one in known if one.sparsity is not None):
+        panels += _pair_panels([one for one in known if one.pair == pair and one.sparsity is not None])
+    pairs = list(dict.fromkeys(one.pair for one in known))
+    legend = [Key(WORDS.get(pair, pair), _colour(pair, pairs)) for pair in pairs]
+    if any(one.repair for one in known):
+        legend += [Key("as it is", PALETTE["soft"][0]), Key("with REPAIR", PALETTE["soft"][0], dash=REPAIR_DASH)]
+    n = counts(one.n for one in known)
+    caption = f"Networks (1 − α)·first + α·second. Bands are ± 1 sd over seeds, {n}. REPAIR recomputes the statistics of the mixed network's activations."
+    return Exhibit(Plate("barriers", tuple(panels), tuple(legend)), _says(known), caption)
+
+
+def _colour(pair: str, pairs: Sequence[str]) -> str:
+    others = [one for one in pairs if one not in COLOURS]
+    name = COLOURS.get(pair) or f"other-{others.index(pair) % 6 + 1}"
+    return PALETTE[name][0]
+
+
+def _values(one: Barrier, metric: Metric) -> np.ndarray | None:
+    """Return (seeds, alphas), or None where a curve is missing or of another length."""
+    curves = one.loss if metric == "loss" else one.accuracy
+    if not curves or any(len(curve) != len(one.alphas) for curve in curves):
+        return None
+    values = np.array([[math.nan if value is None else value for value in curve] for curve in curves], dtype=float)
+    return values if np.isfinite(values).all() else None
+
+
+def _curve(one: Barrier, metric: Metric, colour: str) -> Curve | None:
+    values = _values(one, metric)
+    if values is None:
+        return None
+    sd = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+    return Curve(one.alphas, tuple(values.mean(axis=0).tolist()), tuple(sd.tolist()), colour, one.repair)
+
+
+def _dense_panels(known: Sequence[Barrier]) -> list[Panel]:
+    if not known:
+        return []
+    pairs = list(dict.fromkeys(one.pair for one in known))
+    title = " and ".join(WORDS.get(pair, pair) for pair in pairs) if len(pairs) < 3 else "dense pairs"
+    return _curve_panels(known, pairs, title)
+
+
+def _pair_panels(known: Sequence[Barrier]) -> list[Panel]:
+    levels = sorted({one.sparsity for one in known if one.sparsity is not None})
+    pair = known[0].pair
+    title = f"{WORDS.get(pair, pair)}, {percent(levels[-1])} sparsity"
+    panels = _curve_panels([one for one in known if one.sparsity == levels[-1]], [pair], title)
+    if len(levels) < 2:
+        return panels
+    for metric, unit in (("loss", "loss barrier (nats)"), ("accuracy", "accuracy barrier (points)")):
+        stats = [
+            (level, one.repair, _barrier(one, metric)) for level in levels for one in known if one.sparsity == level
+        ]
+        draw = partial(_draw_growth, stats=stats, levels=levels, colour=_colour(pair, [pair]))
+        alt = f"{unit} of {WORDS.get(pair, pair)} against sparsity, with and without REPAIR."
+        panels.append(Panel(draw, f"{WORDS.get(pair, pair)}, along pruning", unit, alt, 150))
+    return panels
+
+
+def _curve_panels(known: Sequence[Barrier], pairs: Sequence[str], title: str) -> list[Panel]:
+    panels = []
+    for metric, unit in UNITS.items():
+        found = [_curve(one, metric, _colour(one.pair, pairs)) for one in known]
+        curves = [curve for curve in found if curve is not None]
+        if curves:
+            alt = f"{unit} along the line, {title}. {' '.join(_pair_says(known, pairs))}"
+            panels.append(Panel(partial(_draw_curves, curves=curves), title, unit, alt, 150))
+    return panels
+
+
+def _barrier(one: Barrier, metric: Metric) -> Stat:
+    return one.loss_barrier if metric == "loss" else one.accuracy_barrier
+
+
+def _draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
+    for curve in curves:
+        x, mean, sd = (np.array(values) for values in (curve.alphas, curve.mean, curve.sd))
+        style = (0, REPAIR_DASH) if curve.repair else "-"
+        if sd.any():
+            axes.fill_between(x, mean - sd, mean + sd, color=curve.colour, alpha=0.1, linewidth=0)
+        axes.plot(x, mean, color=curve.colour, linewidth=1.7, linestyle=style)
+    axes.set_xlim(0, 1)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
+    axes.set_xlabel("α (0 is the first network, 1 the second)")
+
+
+def _draw_growth(axes: Axes, stats: Sequence[tuple[float, bool, Stat]], levels: Sequence[float], colour: str) -> None:
+    for repair in (False, True):
+        points = [
+            (-math.log10(1 - level), stat) for level, has, stat in stats if has == repair and stat.mean is not None
+        ]
+        if not points:
+            continue
+        x = [place for place, _ in points]
+        mean = np.array([stat.mean for _, stat in points], dtype=float)
+        sd = np.array([stat.sd or 0.0 for _, stat in points], dtype=float)
+        axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.1, linewidth=0)
+        style = (0, REPAIR_DASH) if repair else "-"
+        axes.plot(x, mean, color=colour, linewidth=1.7, linestyle=style, marker="o", markersize=4, markeredgewidth=0)
+    places = [-math.log10(1 - level) for level in levels]
+    pad = 0.06 * (places[-1] - places[0])
+    axes.set_xlim(places[0] - pad, places[-1] + pad)
+    keep = [index for index in range(len(levels)) if index % -(-len(levels) // 5) == 0 or index == len(levels) - 1]
+    axes.set_xticks([places[index] for index in keep], [percent(levels[index]) for index in keep])
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.set_xlabel("sparsity (share of weights pruned)")
+
+
+def _says(known: Sequence[Barrier]) -> tuple[str, ...]:
+    pairs = list(dict.fromkeys(one.pair for one in known))
+    return tuple(_pair_says(known, pairs))
+
+
+def _pair_says(known: Sequence[Barrier], pairs: Sequence[str]) -> list[str]:
+    """Say each pair's barrier, at its highest sparsity, without and with REPAIR."""
+    result = []
+    for pair in pairs:
+        mine = [one for one in known if one.pair == pair]
+        top = max((one.sparsity or 0.0 for one in mine), default=0.0)
+        parts = []
+        for repair, words in ((False, "as it is"), (True, "with REPAIR")):
+            one = next((one for one in mine if one.repair == repair and (one.sparsity or 0.0) == top), None)
+            if one is not None and one.accuracy_barrier.mean is not None:
+                loss = f" and {number(one.loss_barrier.mean, 2)} nats" if one.loss_barrier.mean is not None else ""
+                parts.append(f"{number(one.accuracy_barrier.mean)} points{loss} {words}")
+        if parts:
+            where = f" at {percent(top)} sparsity" if top else ""
+            result.append(f"{WORDS.get(pair, pair)}{where}: the barrier is {', '.join(parts)}.")
+    return result

@@ -1,0 +1,33 @@
+"""What a figure of the report is made of: the plate, what it says, and how it was measured."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reticket.report.plate import Plate
+
+MOST_PANELS = 6
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A figure: `says` tells the reader what it shows, from the data; `caption` tells how to read it."""
+
+    plate: Plate
+    says: tuple[str, ...]
+    caption: str
+
+
+def some(values: Sequence[float], most: int = MOST_PANELS) -> list[float]:
+    """Return at most `most` of sorted values, evenly chosen, both ends included.
+
+    >>> some([1.0, 2.0, 3.0, 4.0, 5.0], 3)
+    [1.0, 3.0, 5.0]
+    """
+    if len(values) <= most:
+        return list(values)
+    return [values[round(index * (len(values) - 1) / (most - 1))] for index in range(most)]
+
+
+def left_out(shown: int, total: int, what: str, table: str) -> str:
+    """Return a note for the caption when not everything is drawn."""
+    return f" {shown} of {total} {what} are drawn; tables/{table}.csv holds all." if shown < total else ""

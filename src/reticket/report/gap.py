@@ -1,0 +1,138 @@
+"""The share of the LTH - naive gap that a method closes, with its bootstrap interval."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from matplotlib.axes import Axes
+
+from reticket.report.chart import Dot, dots, name_room, row_height
+from reticket.report.exhibit import MOST_PANELS, Exhibit, left_out
+from reticket.report.methods import RULE, SOFT, label, looks
+from reticket.report.plate import SIZE, Panel, Plate
+from reticket.report.schema import Gap, Results
+from reticket.report.text import counts, interval, listed, number, percent, rewind_order, rewound
+
+MOST_ROWS = 36
+
+
+def open_gap(gap: Gap) -> bool:
+    """Return whether the LTH - naive gap is clearly above 0; a share of nothing means nothing."""
+    return gap.gap is not None and gap.gap > 0 and (gap.gap_low is None or gap.gap_low > 0)
+
+
+def leading(results: Results, method: str = "permuted") -> list[Gap]:
+    """Return a method's gaps at the highest sparsity, latest rewind point first."""
+    mine = [gap for gap in results.gap_closed if gap.method == method]
+    highest = max((gap.sparsity for gap in mine), default=None)
+    order: list[str | None] = [*rewind_order(gap.rewind for gap in mine), None]
+    return sorted((gap for gap in mine if gap.sparsity == highest), key=lambda gap: -order.index(gap.rewind))
+
+
+def sentence(gap: Gap) -> str:
+    """Say in one sentence what a method closes, or that there is no gap to close."""
+    where = f"At {percent(gap.sparsity)} sparsity, {rewound(gap.rewind)}"
+    if not open_gap(gap) or gap.share is None:
+        bounds = "" if gap.gap_low is None else f" [{number(gap.gap_low)}, {number(gap.gap_high)}]"
+        size = "unknown" if gap.gap is None else f"{number(gap.gap)} points{bounds}"
+        return f"{where}, the gap between naive and LTH ({size}, n = {gap.n}) is not clearly above 0, so no share of it is claimed."
+    name = "the permuted ticket" if gap.method == "permuted" else label(gap.method)
+    return f"{where}, {name} closes {interval(gap)} of the gap between naive and LTH (n = {gap.n})."
+
+
+def gap_closed(results: Results) -> Exhibit | None:
+    """Return the share of the gap closed: a panel for each rewind point, rows by sparsity and method."""
+    known = [gap for gap in results.gap_closed if gap.share is not None]
+    if not known:
+        return None
+    rewinds: list[str | None] = [*rewind_order(gap.rewind for gap in known)] or [None]
+    shown = rewinds[:MOST_PANELS]
+    levels = sorted({gap.sparsity for gap in known})
+    methods = list(looks(gap.method for gap in known))
+    drawn = methods[: max(1, MOST_ROWS // len(levels))]
+    limits = _limits([gap for gap in known if gap.method in drawn])
+    panels = tuple(
+        _panel([gap for gap in known if gap.rewind == rewind], levels, drawn, rewind, limits) for rewind in shown
+    )
+    confidence = next((gap.confidence for gap in known if gap.confidence), 0.95)
+    caption = (
+        f"Share of the gap between naive (0 %) and LTH (100 %) that each method closes; whiskers are {percent(confidence)} bootstrap "
+        f"intervals over seeds, {counts(gap.n for gap in known)}. Open marks: the gap itself is not clearly above 0 there."
+    )
+    caption += left_out(len(drawn), len(methods), "methods", "gap_closed")
+    return Exhibit(Plate("gap_closed", panels), _says(known), caption)
+
+
+def _says(known: Sequence[Gap]) -> tuple[str, ...]:
+    mine = [gap for gap in known if gap.method == "permuted" and open_gap(gap)]
+    if not mine:
+        return ("No setting leaves a gap between naive and LTH that is clearly above 0.",)
+    best, worst = (end(mine, key=lambda gap: gap.share or 0.0) for end in (max, min))
+    if best is worst:
+        return (sentence(best),)
+    ends = [f"{interval(gap)} at {percent(gap.sparsity)}, {rewound(gap.rewind)}" for gap in (worst, best)]
+    left = max(mine, key=lambda gap: gap.left or 0.0)
+    rest = f"The most it leaves open is {number(left.left, 1)} points, at {percent(left.sparsity)}, {rewound(left.rewind)}."
+    return (
+        f"Where there is a gap to close ({len(mine)} of {len([g for g in known if g.method == 'permuted'])} settings), "
+        f"the permuted ticket closes between {listed(ends)}.",
+        *([rest] if left.left is not None else []),
+    )
+
+
+def _limits(gaps: Sequence[Gap]) -> tuple[float, float]:
+    """Cover the shares with some room; a wild interval is cut, and marked, rather than flattening the rest."""
+    ends = [end for gap in gaps if open_gap(gap) for end in (gap.low, gap.high, gap.share) if end is not None]
+    return max(-120.0, min([-12.0, *ends]) - 5), min(220.0, max([112.0, *ends]) + 5)
+
+
+def _panel(
+    gaps: Sequence[Gap],
+    levels: Sequence[float],
+    methods: Sequence[str],
+    rewind: str | None,
+    limits: tuple[float, float],
+) -> Panel:
+    styles = looks(methods)
+    names: list[str] = []
+    points: list[Dot] = []
+    heads: list[tuple[int, str]] = []
+    for level in levels:
+        heads.append((len(names), f"{percent(level)} sparsity"))
+        names.append("")
+        for method in methods:
+            gap = next((gap for gap in gaps if gap.sparsity == level and gap.method == method), None)
+            if gap is None or gap.share is None:
+                continue
+            look = styles[method]
+            points.append(Dot(len(names), gap.share, look.hex, gap.low, gap.high, look.marker, filled=open_gap(gap)))
+            names.append(look.label)
+    told = " ".join(sentence(gap) for gap in gaps if gap.method == "permuted")
+    room = name_room([*names, "98 % sparsity"])
+    draw = partial(_draw, names=names, points=points, heads=heads, limits=limits, room=room)
+    return Panel(
+        draw,
+        rewound(rewind),
+        "",
+        f"Share of the gap closed, {rewound(rewind)}. {told}",
+        row_height(len(names), 14),
+        room,
+    )
+
+
+def _draw(
+    axes: Axes,
+    names: Sequence[str],
+    points: Sequence[Dot],
+    heads: Sequence[tuple[int, str]],
+    limits: tuple[float, float],
+    room: float,
+) -> None:
+    dots(axes, names, points, limits)
+    for row, text in heads:
+        axes.annotate(text, (0, row), (-room, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
+                      size=SIZE, color=SOFT, annotation_clip=False)  # fmt: skip
+    for place, text in ((0, "naive"), (100, "LTH")):
+        axes.axvline(place, color=RULE, linewidth=1.1, zorder=1)
+        axes.annotate(text, (place, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points", ha="center",
+                      size=SIZE - 0.5, color=SOFT, annotation_clip=False)  # fmt: skip
+    axes.set_xlabel("share of the gap closed (%)")

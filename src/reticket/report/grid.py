@@ -1,0 +1,111 @@
+"""The main table: methods down, sparsities and rewind points across, the best method that needs no oracle marked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reticket.report.accuracy import accuracy_rows, at, sparsities
+from reticket.report.methods import ORACLES, Look, looks
+from reticket.report.schema import Results, Row
+from reticket.report.text import number, percent, plus_minus, position, rewind_order
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number with its spread; `span` columns share it when the method has no rewind point."""
+
+    mean: str
+    sd: str
+    n: int
+    span: int = 1
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A sparsity with its true value, and the rewind points under it."""
+
+    nominal: str
+    true: str
+    rewinds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The main table as the page and Markdown show it."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Look, tuple[Cell, ...]], ...]
+    same_n: int | None
+
+    def to_markdown(self) -> str:
+        """Return the table for Markdown, the best methods in bold."""
+        heads = [f"{column.nominal}, {rewind}" for column in self.columns for rewind in column.rewinds]
+        lines = [f"| method | {' | '.join(heads)} |", f"|{' --- |' * (len(heads) + 1)}"]
+        for look, cells in self.rows:
+            texts = [text for cell in cells for text in [_markdown(cell)] * cell.span]
+            lines.append(f"| {look.label.replace('|', '/')} | {' | '.join(texts)} |")
+        return "\n".join([*lines, ""])
+
+
+def grid(results: Results) -> Grid | None:
+    """Return the table of test accuracies (percent), or None when there is none."""
+    rows = accuracy_rows(results)
+    if not rows:
+        return None
+    rewinds: list[str | None] = [*rewind_order(row.rewind for row in rows)] or [None]
+    levels = sparsities(rows) or [0.0]
+    columns = tuple(
+        Column(percent(level), _true(rows, level), tuple(position(rewind) for rewind in rewinds)) for level in levels
+    )
+    styles = looks(row.method for row in rows)
+    best = {(level, rewind): _best(rows, level, rewind) for level in levels for rewind in rewinds}
+    body = tuple((look, _line(rows, method, levels, rewinds, best)) for method, look in styles.items())
+    counted = {row.n for row in rows}
+    return Grid(columns, body, counted.pop() if len(counted) == 1 else None)
+
+
+def _markdown(cell: Cell) -> str:
+    text = f"{cell.mean}{cell.sd and f' ± {cell.sd}'}"
+    return f"**{text}**" if cell.best else text
+
+
+def _true(rows: Sequence[Row], level: float) -> str:
+    """Return the true sparsity (of all weights) over the methods at this nominal one."""
+    seen = sorted(
+        {round(row.true_sparsity, 4) for row in rows if row.sparsity == level and row.true_sparsity is not None}
+    )
+    if not seen:
+        return ""
+    return percent(seen[0]) if seen[-1] - seen[0] < 0.0006 else f"{number(100 * seen[0], 2)} to {percent(seen[-1])}"
+
+
+def _best(rows: Sequence[Row], level: float, rewind: str | None) -> str | None:
+    mine = [row for row in rows if (row.sparsity, row.rewind) == (level, rewind) and row.method not in ORACLES]
+    return max(mine, key=lambda row: row.mean or 0.0).method if len(mine) > 1 else None
+
+
+def _line(
+    rows: Sequence[Row],
+    method: str,
+    levels: Sequence[float],
+    rewinds: Sequence[str | None],
+    best: Mapping[tuple[float, str | None], str | None],
+) -> tuple[Cell, ...]:
+    mine = [row for row in rows if row.method == method]
+    if all(row.sparsity == 0 for row in mine):
+        return (_cell(mine[0], len(levels) * len(rewinds)),)
+    cells = []
+    for level in levels:
+        here = [row for row in mine if row.sparsity == level]
+        if here and all(row.rewind is None for row in here):
+            cells.append(_cell(here[0], len(rewinds)))
+            continue
+        cells += [_cell(at(here, method, level, rewind), 1, best[level, rewind] == method) for rewind in rewinds]
+    return tuple(cells)
+
+
+def _cell(row: Row | None, span: int, best: bool = False) -> Cell:
+    if row is None:
+        return Cell("–", "", 0, span)
+    mean, _, sd = plus_minus(row, 1).partition(" ± ")
+    return Cell(mean, sd, row.n, span, best)

@@ -1,0 +1,119 @@
+"""What each method is in a sentence, and the one look it keeps through every figure and table."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["key", "variant", "reference", "control"]
+
+DESCRIPTIONS: Mapping[str, str] = {
+    "dense": "The network trained without pruning: sparsity 0, the point of departure.",
+    "imp": "The end of network A's own iterative magnitude pruning at that sparsity, without a rewind.",
+    "imp-b": "B rewound, with the mask that pruning B itself would give: the ceiling, at the full price of pruning B.",
+    "lth": "A rewound, with A's own mask: the lottery ticket where it was found.",
+    "permuted": "B rewound, with A's mask carried to B's neurons by the matched permutation.",
+    "naive": "B rewound, with A's mask as it is: the ticket moved without aligning.",
+    "signed": "As permuted, and each kept weight of B takes the sign of A's aligned weight; B's magnitudes stay.",
+    "naive-signed": "As naive, and each kept weight of B takes the sign of A's weight; B's magnitudes stay.",
+    "random-permutation": "Control: A's mask carried by a permutation drawn at random.",
+    "layer-shuffle": "Control: A's mask shuffled inside each layer, so that only the layers' densities remain.",
+    "random": "Control: a uniformly random mask of the same density in every layer.",
+    "erk": "Control: a random mask with Erdős–Rényi-kernel densities, sparser where layers are larger.",
+}
+
+ORACLES = frozenset({"dense", "imp", "imp-b", "lth"})
+"""Methods that use what a new initialisation does not have: another network's weights, or B's own pruning."""
+
+SHORT_NAMES: Mapping[str, str] = {"lth": "LTH", "imp": "IMP", "imp-b": "IMP B", "erk": "ERK"}
+
+PALETTE: Mapping[str, tuple[str, str]] = {
+    "ink": ("#1c2430", "#e6e9ed"),
+    "soft": ("#5a6675", "#a3adb9"),
+    "rule": ("#c9d0d8", "#434c57"),
+    "grid": ("#e8ebef", "#2a313a"),
+    "lth": ("#0b5cad", "#6cb2f5"),
+    "permuted": ("#c4430a", "#ff9259"),
+    "naive": ("#04786a", "#3fc9b2"),
+    "signed": ("#7d3c98", "#cf9be6"),
+    "naive-signed": ("#a0528a", "#e3a3d0"),
+    "dense": ("#2d3641", "#d3d9df"),
+    "imp": ("#3d4752", "#bcc5ce"),
+    "imp-b": ("#45515e", "#b4bec8"),
+    "control-1": ("#6f7a87", "#909ba7"),
+    "control-2": ("#717c89", "#8e99a5"),
+    "control-3": ("#737e8b", "#8c97a3"),
+    "control-4": ("#75808d", "#8a95a1"),
+    "other-1": ("#8a5a00", "#dcae4f"),
+    "other-2": ("#9c2a4f", "#f08fae"),
+    "other-3": ("#3f6212", "#a5cf63"),
+    "other-4": ("#0e7490", "#67d0e8"),
+    "other-5": ("#5b4bb5", "#aba0f5"),
+    "other-6": ("#7a4a2b", "#d6a581"),
+}
+"""Name: colour on a light and on a dark ground. Hexadecimal values are unique, so that a figure drawn for paper can
+take the colours of the page it is shown on."""
+
+INK, SOFT, RULE, GRID = (PALETTE[name][0] for name in ("ink", "soft", "rule", "grid"))
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one method is drawn."""
+
+    name: str
+    colour: str
+    role: Role
+    marker: str = "o"
+    dash: tuple[float, ...] = ()
+
+    @property
+    def hex(self) -> str:
+        """The colour on paper."""
+        return PALETTE[self.colour][0]
+
+    @property
+    def label(self) -> str:
+        """The name as the field writes it."""
+        return SHORT_NAMES.get(self.name, self.name)
+
+    @property
+    def width(self) -> float:
+        """Line width in points."""
+        return {"key": 1.9, "variant": 1.3, "reference": 1.0, "control": 0.9}[self.role]
+
+
+_KNOWN: tuple[Look, ...] = (
+    Look("dense", "dense", "reference", "_", (1.0, 2.0)),
+    Look("imp-b", "imp-b", "reference", "P", (5.0, 2.0)),
+    Look("imp", "imp", "reference", "X", (5.0, 1.5, 1.0, 1.5)),
+    Look("lth", "lth", "key", "o"),
+    Look("permuted", "permuted", "key", "D"),
+    Look("naive", "naive", "key", "s"),
+    Look("signed", "signed", "variant", "^"),
+    Look("naive-signed", "naive-signed", "variant", "v", (4.0, 1.6)),
+    Look("random-permutation", "control-1", "control", "p"),
+    Look("layer-shuffle", "control-2", "control", "h", (4.0, 1.6)),
+    Look("random", "control-3", "control", "<", (1.2, 1.4)),
+    Look("erk", "control-4", "control", ">", (5.0, 1.5, 1.0, 1.5)),
+)
+
+
+def looks(methods: Iterable[str]) -> dict[str, Look]:
+    """Return the look of each method, in the order of the report; methods unknown here come last, as they came.
+
+    >>> list(looks(["naive", "mine", "lth"]))
+    ['lth', 'naive', 'mine']
+    """
+    names = list(dict.fromkeys(methods))
+    known = {look.name: look for look in _KNOWN}
+    result = {look.name: look for look in _KNOWN if look.name in names}
+    markers, dashes = "o^sDvP", ((), (4.0, 1.6), (1.2, 1.4), (5.0, 1.5, 1.0, 1.5))
+    for count, name in enumerate(name for name in names if name not in known):
+        dash = dashes[(count // 6) % len(dashes)]
+        result[name] = Look(name, f"other-{count % 6 + 1}", "variant", markers[count % 6], dash)
+    return result
+
+
+def label(method: str) -> str:
+    """Return a method's name as the field writes it."""
+    return SHORT_NAMES.get(method, method)

@@ -1,0 +1,285 @@
+"""A plate: panels of one size drawn once, saved whole as SVG and PDF, and cut into themed SVG panels for the page.
+
+The page must be read at 400 px too, where a row of three panels would shrink to nothing. Each panel is therefore a
+picture of its own in the HTML, cut out of the same drawing that the files hold, and the page arranges them.
+"""
+
+import copy
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.lines import Line2D
+
+from reticket.report.methods import GRID, INK, PALETTE, RULE, SOFT, Look
+
+FONTS = ("Arial", "Liberation Sans", "DejaVu Sans")
+SIZE = 8.5
+GUTTER = 16.0
+HEAD = 34.0
+FOOT = 30.0
+LEGEND_ROW = 16.0
+_SVG = "{http://www.w3.org/2000/svg}"
+_LINK = "{http://www.w3.org/1999/xlink}href"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes; sizes in points. `unit` names the vertical axis and stands above it, read without turning."""
+
+    draw: Callable[[Axes], None]
+    title: str
+    unit: str
+    alt: str
+    height: float = 200.0
+    left: float = 32.0
+    right: float = 10.0
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry of a legend."""
+
+    label: str
+    colour: str
+    marker: str = ""
+    dash: tuple[float, ...] = ()
+    width: float = 1.5
+
+
+@dataclass(frozen=True)
+class Plate:
+    """Panels that belong together, with their legend."""
+
+    name: str
+    panels: tuple[Panel, ...]
+    legend: tuple[Key, ...] = ()
+
+    @property
+    def columns(self) -> int:
+        """Panels side by side on a wide page."""
+        return len(self.panels) if len(self.panels) < 3 else 2 if len(self.panels) == 4 else 3
+
+    @property
+    def cell(self) -> float:
+        """Width of a panel in points."""
+        return 270.0 if self.columns == 3 else 340.0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A plate as files, and its panels as SVG elements for the page."""
+
+    svg: bytes
+    pdf: bytes
+    panels: tuple[str, ...]
+
+
+def method_key(look: Look) -> Key:
+    """Return the legend entry of a method."""
+    return Key(look.label, look.hex, look.marker, look.dash, look.width)
+
+
+def draw(plate: Plate) -> Drawn:
+    """Draw a plate; equal plates give equal bytes."""
+    with _style(), warnings.catch_warnings():
+        # A class or layer name in a script the font lacks must not end a report; the browser has its own fonts.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure, boxes = _figure(plate)
+        svg, pdf = io.BytesIO(), io.BytesIO()
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    text = re.sub(
+        r"font-family: [^;\"]+", f"font-family: {', '.join(_quoted(FONTS))}, sans-serif", svg.getvalue().decode()
+    )
+    text = re.sub(r" *<metadata>.*?</metadata>\n", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!DOCTYPE.*?>\n", "", text, flags=re.DOTALL)
+    return Drawn(text.encode(), pdf.getvalue(), tuple(_cut(text, plate, boxes)))
+
+
+@cache
+def _font() -> str:
+    known = set(fontManager.get_font_names())
+    return next((name for name in FONTS if name in known), "DejaVu Sans")
+
+
+def _quoted(names: Iterable[str]) -> list[str]:
+    return [f"'{name}'" if " " in name else name for name in names]
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    settings: Mapping[str, object] = {
+        "font.family": [_font(), "DejaVu Sans"] if _font() != "DejaVu Sans" else ["DejaVu Sans"],
+        "font.size": SIZE,
+        "svg.hashsalt": "reticket",
+        "svg.fonttype": "none",
+        "pdf.fonttype": 42,
+        "axes.unicode_minus": True,
+        "axes.axisbelow": True,
+        "path.simplify": False,
+    }
+    with matplotlib.rc_context(dict(settings)):
+        yield
+
+
+def _figure(plate: Plate) -> tuple[Figure, list[tuple[float, float, float, float]]]:
+    """Return the figure and each panel's box (left, top, width, height) in points from the top left."""
+    columns, cell = plate.columns, plate.cell
+    rows = [plate.panels[start : start + columns] for start in range(0, len(plate.panels), columns)]
+    heights = [max(panel.height for panel in row) + HEAD + FOOT for row in rows]
+    width = columns * cell + (columns - 1) * GUTTER
+    legend = _legend_rows(plate, width)
+    total = sum(heights) + GUTTER * (len(rows) - 1) + LEGEND_ROW * legend
+    figure = Figure(figsize=(width / 72, total / 72), facecolor="white")
+    FigureCanvasAgg(figure)
+    boxes: list[tuple[float, float, float, float]] = []
+    top = 0.0
+    for row, height in zip(rows, heights, strict=True):
+        for column, panel in enumerate(row):
+            left = column * (cell + GUTTER)
+            boxes.append((left, top, cell, panel.height + HEAD + FOOT))
+            _axes(figure, panel, left, top, cell)
+        top += height + GUTTER
+    if legend:
+        _legend(figure, plate, width)
+    return figure, boxes
+
+
+def _axes(figure: Figure, panel: Panel, left: float, top: float, cell: float) -> None:
+    width, height = figure.get_figwidth() * 72, figure.get_figheight() * 72
+    inner = cell - panel.left - panel.right
+    box = (
+        (left + panel.left) / width,
+        1 - (top + HEAD + panel.height) / height,
+        inner / width,
+        panel.height / height,
+    )
+    axes = figure.add_axes(box)
+    axes.patch.set_visible(False)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set(color=RULE, linewidth=0.8)
+    axes.tick_params(colors=SOFT, labelsize=SIZE, length=3, width=0.8, color=RULE)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    panel.draw(axes)
+    axes.xaxis.label.set(color=SOFT, size=SIZE)
+    axes.xaxis.labelpad = 3
+    at = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
+    axes.annotate(panel.title, (0, 1), (-panel.left, 23), color=INK, size=SIZE + 1, weight="bold", **at)
+    axes.annotate(panel.unit, (0, 1), (-panel.left, 11), color=SOFT, size=SIZE, **at)
+
+
+def _legend_rows(plate: Plate, width: float) -> int:
+    return -(-len(plate.legend) // _legend_columns(plate, width)) if plate.legend else 0
+
+
+def _legend_columns(plate: Plate, width: float) -> int:
+    longest = max(len(key.label) for key in plate.legend)
+    return max(1, min(len(plate.legend), int(width // (longest * SIZE * 0.55 + 46))))
+
+
+def _legend(figure: Figure, plate: Plate, width: float) -> None:
+    handles = [handle(key) for key in plate.legend]
+    figure.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0, 0),
+        ncols=_legend_columns(plate, width),
+        frameon=False,
+        fontsize=SIZE,
+        labelcolor=INK,
+        borderaxespad=0,
+        handlelength=2.6,
+    )
+
+
+def handle(key: Key) -> Line2D:
+    """Return the line that stands for a legend entry."""
+    style = (0, key.dash) if key.dash else "-"
+    line = Line2D([], [], color=key.colour, linewidth=key.width, linestyle=style, label=key.label)
+    if key.marker:
+        line.set_marker(key.marker)
+        line.set_markersize(4.5)
+    return line
+
+
+def themed(markup: str) -> str:
+    """Return markup with every colour of the palette replaced by the page's variable of that name.
+
+    >>> themed('stroke: #1c2430')
+    'stroke: var(--ink)'
+    """
+    names = {light: name for name, (light, _) in PALETTE.items()}
+    return re.sub(r"#[0-9a-f]{6}", lambda found: f"var(--{names[found[0]]})" if found[0] in names else found[0], markup)
+
+
+def _cut(text: str, plate: Plate, boxes: list[tuple[float, float, float, float]]) -> Iterator[str]:
+    """Yield each pair of axes as an SVG element of its own, holding all that it refers to."""
+    root = ElementTree.fromstring(text)
+    named = {element.get("id", ""): element for element in root.iter() if element.get("id")}
+    for count, (panel, box) in enumerate(zip(plate.panels, boxes, strict=True), start=1):
+        group = copy.deepcopy(named[f"axes_{count}"])
+        yield _standalone(group, named, f"{plate.name}-{count}", panel.alt, box)
+
+
+def _standalone(
+    group: ElementTree.Element,
+    named: Mapping[str, ElementTree.Element],
+    prefix: str,
+    alt: str,
+    box: tuple[float, float, float, float],
+) -> str:
+    for parent in list(group.iter()):
+        for child in list(parent):
+            if child.tag == f"{_SVG}defs":
+                parent.remove(child)
+    body = ElementTree.tostring(group, encoding="unicode")
+    wanted = list(dict.fromkeys(re.findall(r"(?:href=\"#|url\(#)([^\")]+)", body)))
+    svg = ElementTree.Element(
+        "svg",
+        {"viewBox": " ".join(f"{value:g}" for value in box), "role": "img", "aria-label": alt, "class": "panel"},
+    )
+    definitions = ElementTree.SubElement(svg, "defs")
+    for name in wanted:
+        definition = copy.deepcopy(named[name])
+        definition.set("id", name)
+        definitions.append(definition)
+    svg.append(group)
+    for element in svg.iter():
+        _plain(element, prefix, wanted)
+    if not wanted:
+        svg.remove(definitions)
+    return themed(ElementTree.tostring(svg, encoding="unicode"))
+
+
+def _plain(element: ElementTree.Element, prefix: str, wanted: list[str]) -> None:
+    """Drop name spaces and unused ids, and make the ids that are used unique on the page."""
+    element.tag = element.tag.removeprefix(_SVG)
+    name = element.get("id")
+    if name in wanted:
+        element.set("id", f"{prefix}-{wanted.index(name)}")
+    elif name is not None:
+        del element.attrib["id"]
+    link = element.attrib.pop(_LINK, None)
+    if link is not None:
+        element.set("href", f"#{prefix}-{wanted.index(link[1:])}")
+    clip = element.get("clip-path")
+    if clip is not None:
+        element.set("clip-path", f"url(#{prefix}-{wanted.index(clip[5:-1])})")
+    if element.get("d"):
+        element.set("d", " ".join(element.get("d", "").split()))
+    if element.get("style"):
+        element.set("style", re.sub(r"font-family: [^;]+;? ?", "", element.get("style", "")))
+    element.text, element.tail = (text if text and text.strip() else None for text in (element.text, element.tail))

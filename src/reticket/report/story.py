@@ -1,0 +1,199 @@
+"""What a run says first, and what was run, in words."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reticket.report.accuracy import accuracy_rows, at
+from reticket.report.gap import leading, open_gap, sentence
+from reticket.report.methods import label
+from reticket.report.schema import Results, Run
+from reticket.report.text import (
+    counts,
+    duration,
+    listed,
+    number,
+    percent,
+    plural,
+    plus_minus,
+    position,
+    rewound,
+    without_folders,
+)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One figure of the summary: what it is, its value, and where it holds."""
+
+    name: str
+    value: str
+    note: str
+
+
+def headline(results: Results) -> tuple[str, ...]:
+    """Return the sentences that open the report."""
+    gaps = leading(results)
+    told = [sentence(gap) for gap in gaps[:2]]
+    if gaps:
+        told.insert(1, _three(results, gaps[0].sparsity, gaps[0].rewind))
+    else:
+        told += _bare(results)
+    return tuple(filter(None, told))
+
+
+def _three(results: Results, sparsity: float, rewind: str | None) -> str:
+    rows = accuracy_rows(results)
+    found = [(method, at(rows, method, sparsity, rewind)) for method in ("naive", "permuted", "lth")]
+    parts = [f"{label(method)} {plus_minus(row)}" for method, row in found if row is not None]
+    return f"Test accuracy there is {listed(parts)}{chr(160)}% (mean ± sd)." if len(parts) > 1 else ""
+
+
+def _bare(results: Results) -> list[str]:
+    rows = [row for row in accuracy_rows(results) if row.sparsity > 0]
+    if not rows:
+        return ["No accuracy has been measured yet."]
+    top = max(row.sparsity for row in rows)
+    best = max((row for row in rows if row.sparsity == top), key=lambda row: row.mean or 0.0)
+    where = f"At {percent(top)} sparsity the best network is {label(best.method)}, {rewound(best.rewind)}"
+    return [f"{where}, with {plus_minus(best)}{chr(160)}% test accuracy ({counts([best.n])})."]
+
+
+def facts(results: Results) -> tuple[Fact, ...]:
+    """Return the few figures of the summary."""
+    found: list[Fact] = []
+    gaps = leading(results)
+    if gaps and gaps[0].share is not None and open_gap(gaps[0]):
+        gap = gaps[0]
+        bounds = f"[{number(gap.low, 0)}, {number(gap.high, 0)}] · " if gap.low is not None else ""
+        where = f"{percent(gap.sparsity)} sparsity, {rewound(gap.rewind)}"
+        found.append(Fact("gap closed by the permuted ticket", f"{number(gap.share, 0)}\u00a0%", f"{bounds}{where}"))
+        found.append(
+            Fact("left between LTH and permuted", f"{number(gap.left)} points", f"of {number(gap.gap)} points to naive")
+        )
+    known = [one.correlation.mean for one in results.matching if one.correlation.mean is not None]
+    if known:
+        found.append(
+            Fact("matched correlation", number(sum(known) / len(known), 2), f"mean over {plural(len(known), 'group')}")
+        )
+    if results.cost:
+        tasks, seconds = sum(one.tasks for one in results.cost), sum(one.seconds or 0.0 for one in results.cost)
+        epochs = sum(one.model_epochs or 0.0 for one in results.cost)
+        found.append(
+            Fact(
+                "cost", duration(seconds), f"of one process, {plural(tasks, 'task')}, {number(epochs, 0)} model-epochs"
+            )
+        )
+    return tuple(found)
+
+
+def what_was_run(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return the configuration as (subject, sentence) pairs; what a file leaves out is left out here."""
+    makers = {
+        "data": _data,
+        "model": _model,
+        "dense": _training,
+        "prune": _pruning,
+        "sparse": _sparse,
+        "matching": _matching,
+        "grid": _grid,
+    }
+    words = {
+        "data": "Data",
+        "model": "Network",
+        "dense": "Dense training",
+        "prune": "Pruning",
+        "sparse": "Sparse training",
+    }
+    told = []
+    for name, make in makers.items():
+        section = config.get(name)
+        if isinstance(section, dict) and section:
+            text = without_folders(make(section))
+            told.append((words.get(name, {"matching": "Matching", "grid": "Grid"}.get(name, name)), text))
+    return tuple(told)
+
+
+def _data(section: Mapping[str, Any]) -> str:
+    size = section.get("train_size")
+    part = f"{size:,} training images, drawn by class" if isinstance(size, int) else "all training images"
+    return f"{section.get('name', 'unnamed')}, {part}."
+
+
+def _model(section: Mapping[str, Any]) -> str:
+    params = section.get("params") or {}
+    told = ", ".join(f"{key.replace('_', ' ')} {_plain(value)}" for key, value in params.items())
+    return f"{section.get('name', 'unnamed')}{f' ({told})' if told else ''}."
+
+
+def _plain(value: Any) -> str:
+    return "-".join(str(part) for part in value) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _training(section: Mapping[str, Any]) -> str:
+    parts = [f"{section.get('epochs', '?')} epochs of SGD", f"batch {section.get('batch_size', 128)}"]
+    parts += [f"learning rate {section.get('lr', '?')} ({section.get('schedule', 'cosine')})"]
+    parts += [f"momentum {section['momentum']}"] if "momentum" in section else []
+    parts += [f"weight decay {section['weight_decay']}"] if "weight_decay" in section else []
+    parts += [f"{section['warmup_epochs']} warm-up epochs"] if section.get("warmup_epochs") else []
+    return ", ".join(parts) + "."
+
+
+def _pruning(section: Mapping[str, Any]) -> str:
+    styles = {"finetune": "fine-tuning", "weight-rewind": "weight rewinding", "lr-rewind": "learning-rate rewinding"}
+    rate = section.get("rate", 0.2)
+    share = percent(rate) if isinstance(rate, (int, float)) else str(rate)
+    style = styles.get(str(section.get("style", "finetune")), str(section.get("style")))
+    text = f"Iterative magnitude pruning, {section.get('scope', 'global')}, {share} of the remaining weights a round, {style}"
+    text += f" for {section.get('epochs', '?')} epochs at learning rate {section.get('lr', '?')}"
+    if section.get("style") in ("weight-rewind", "lr-rewind"):
+        text += f" from {position(str(section.get('rewind', '0it')))}"
+    spared = section.get("exclude") or ()
+    return f"{text}; not pruned: {listed(str(one) for one in spared)}." if spared else f"{text}."
+
+
+def _sparse(section: Mapping[str, Any]) -> str:
+    decay = f", weight decay {section['weight_decay']}" if "weight_decay" in section else ""
+    return f"From the rewind point to the last epoch of dense training, learning rate {section.get('lr', '?')}{decay}."
+
+
+def _matching(section: Mapping[str, Any]) -> str:
+    samples = section.get("samples")
+    count = f"{samples:,}" if isinstance(samples, int) else "all"
+    method, cost = section.get("method", "activation"), section.get("cost", "correlation")
+    return f"By {method}, {cost} of the units over {count} training images, one linear assignment a group."
+
+
+def _grid(section: Mapping[str, Any]) -> str:
+    seeds = section.get("seeds", ())
+    count = seeds if isinstance(seeds, int) else len(seeds)
+    levels = [percent(level) for level in section.get("sparsities", ()) if isinstance(level, (int, float))]
+    rewinds = [position(str(rewind)) for rewind in section.get("rewinds", ())]
+    methods = [label(str(method)) for method in section.get("methods", ())]
+    text = f"{plural(count, 'seed')} (each a pair of networks A and B), sparsity {listed(levels)}, rewind to {listed(rewinds)}; "
+    return f"{text}{plural(len(methods), 'method')}: {listed(methods)}."
+
+
+def environment(run: Run) -> tuple[tuple[str, str], ...]:
+    """Return the environment as (name, value) pairs, nested tables flattened, folders left out."""
+    told: list[tuple[str, str]] = []
+
+    def add(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                add(f"{prefix} {key}".strip().replace("_", " "), inner)
+        elif value is not None:
+            shown = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            told.append((prefix, without_folders(shown)))
+
+    add("", dict(run.environment))
+    return tuple(told)
+
+
+def commands(run: Run) -> tuple[str, ...]:
+    """Return the commands that make this run again, from its own configuration."""
+    known = run.environment
+    versions = [f"{name}=={str(known[name]).partition('+')[0]}" for name in ("torch", "reticket") if known.get(name)]
+    threads = f" --threads {known['threads']}" if isinstance(known.get("threads"), int) else ""
+    again = f"reticket run config.toml --out again{threads}"
+    return (*([f"pip install {' '.join(versions)}"] if versions else []), again, "reticket report again")

@@ -1,0 +1,163 @@
+"""Numbers and positions as words: one way to write each quantity, wherever it is shown."""
+
+import math
+import re
+from collections.abc import Iterable
+
+from reticket.report.schema import Gap, Stat
+
+DASH = "–"
+PERCENT = "\u00a0%"
+
+
+def number(value: float | None, digits: int = 1, sign: bool = False) -> str:
+    """Return a number with a real minus sign, or a dash when there is none.
+
+    >>> number(-0.04, 1), number(2.0, 1, sign=True), number(None)
+    ('0.0', '+2.0', '–')
+    """
+    if value is None or not math.isfinite(value):
+        return DASH
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    elif sign and value > 0:
+        text = f"+{text}"
+    return text.replace("-", "−")
+
+
+def plus_minus(stat: Stat, digits: int = 1) -> str:
+    """Return mean ± sd, or the mean alone when there is no spread.
+
+    >>> plus_minus(Stat(n=2, mean=93.25, sd=0.41)), plus_minus(Stat(n=1, mean=93.0))
+    ('93.2 ± 0.4', '93.0')
+    """
+    if stat.mean is None or stat.sd is None:
+        return number(stat.mean, digits)
+    return f"{number(stat.mean, digits)} ± {number(stat.sd, digits)}"
+
+
+def percent(fraction: float | None) -> str:
+    """Return a fraction in percent with as many digits as it needs.
+
+    >>> percent(0.95).replace(chr(160), ' '), percent(0.8926).replace(chr(160), ' '), percent(0.999).replace(chr(160), ' ')
+    ('95 %', '89.26 %', '99.9 %')
+    """
+    if fraction is None:
+        return DASH
+    return f"{100 * fraction:.2f}".rstrip("0").rstrip(".") + PERCENT
+
+
+def position(rewind: str | None) -> str:
+    """Return a rewind point in words.
+
+    >>> position("0it"), position("5ep").replace(chr(160), ' '), position("300it").replace(chr(160), ' '), position(None)
+    ('initialisation', '5 epochs', '300 steps', 'no rewind')
+    """
+    if rewind is None:
+        return "no rewind"
+    found = re.fullmatch(r"(\d+)(it|ep)", rewind)
+    if not found:
+        return rewind
+    count = int(found[1])
+    if count == 0:
+        return "initialisation"
+    unit = {"it": "step", "ep": "epoch"}[found[2]]
+    return f"{count}\u00a0{unit}{'' if count == 1 else 's'}"
+
+
+def rewound(rewind: str | None) -> str:
+    """Return "rewound to ..." for a sentence."""
+    if rewind is None:
+        return "without a rewind"
+    words = position(rewind)
+    return f"rewound to the {words}" if words == "initialisation" else f"rewound to {words}"
+
+
+def rewind_order(rewinds: Iterable[str | None]) -> list[str]:
+    """Return the distinct rewind points, earliest first; points in different units keep the order of their counts.
+
+    >>> rewind_order(["20ep", None, "5ep", "0it", "5ep"])
+    ['0it', '5ep', '20ep']
+    """
+
+    def place(rewind: str) -> tuple[int, int, str]:
+        found = re.fullmatch(r"(\d+)(it|ep)", rewind)
+        if not found:
+            return (3, 0, rewind)
+        count = int(found[1])
+        return (0 if count == 0 else 1 if found[2] == "it" else 2, count, rewind)
+
+    return sorted({rewind for rewind in rewinds if rewind is not None}, key=place)
+
+
+def interval(gap: Gap) -> str:
+    """Return a share with its interval, "82 % [61, 104]"."""
+    text = number(gap.share, 0) + PERCENT
+    if gap.low is None or gap.high is None:
+        return text
+    return f"{text} [{number(gap.low, 0)}, {number(gap.high, 0)}]"
+
+
+def counts(numbers: Iterable[int]) -> str:
+    """Return "n = 5" or "n = 3 to 5".
+
+    >>> counts([5, 5]), counts([5, 3]), counts([])
+    ('n = 5', 'n = 3 to 5', 'n = 0')
+    """
+    seen = sorted(set(numbers)) or [0]
+    return f"n = {seen[0]}" if len(seen) == 1 else f"n = {seen[0]} to {seen[-1]}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    >>> plural(1, "seed"), plural(3, "seed"), plural(2, "class")
+    ('1 seed', '3 seeds', '2 classes')
+    """
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count} {noun}{ending}"
+
+
+def listed(items: Iterable[str]) -> str:
+    """Return "a, b and c"."""
+    parts = list(items)
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else "none"
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds in the unit one would say.
+
+    >>> duration(4.2).replace(chr(160), ' '), duration(75).replace(chr(160), ' '), duration(9000).replace(chr(160), ' ')
+    ('4.2 s', '1.2 min', '2.5 h')
+    """
+    if seconds is None:
+        return DASH
+    for limit, scale, unit in ((60, 1, "s"), (3600, 60, "min"), (math.inf, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / scale:.1f}\u00a0{unit}"
+    return DASH
+
+
+def shortened(name: str, length: int = 26) -> str:
+    """Return a long name with its middle left out, both ends kept.
+
+    >>> shortened("layer1.0.conv1.weight", 12)
+    'layer…weight'
+    """
+    if len(name) <= length:
+        return name
+    tail = (length - 1 + 1) // 2
+    return f"{name[: length - 1 - tail]}…{name[len(name) - tail :]}"
+
+
+_PATH = re.compile(r"(?<![\w.:/~])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\"<>|:;,]+[/\\])+([^\s/\\'\"<>|:;,]*)")
+
+
+def without_folders(text: str) -> str:
+    """Return the text with the folders of absolute paths left out, so that a shared report tells no account names.
+
+    >>> without_folders("cannot open '/home/me/data/train.bin', see config.toml")
+    "cannot open '…/train.bin', see config.toml"
+    """
+    return _PATH.sub(lambda found: f"…/{found[1]}", text)
