@@ -7,7 +7,6 @@ from reticket.tickets.imp import (
     Chain,
     Leaf,
     Round,
-    SparseStart,
     Style,
     chain,
     iterative_magnitude_pruning,
@@ -17,6 +16,7 @@ from reticket.tickets.mask import Mask
 from reticket.tickets.methods import METHODS, Method, MethodInputs, get_method, list_methods, method
 from reticket.tickets.prune import prunable, prune_magnitude, true_density, weights_of
 from reticket.tickets.sparse import sparse
+from reticket.tickets.start import SparseStart
 from reticket.tickets.ticket import Ticket, signs_of
 
 __all__ = [

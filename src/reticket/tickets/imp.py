@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from torch import Tensor
-
 from reticket.errors import MaskError
 from reticket.tickets.mask import Mask
 from reticket.tickets.prune import prune_magnitude
+from reticket.tickets.start import SparseStart
 from reticket.types import StateDict
 
 StyleName = Literal["finetune", "weight-rewind", "lr-rewind"]
@@ -89,26 +88,6 @@ class Round:
     number: int
     density: float
     is_leaf: bool
-
-
-@dataclass(frozen=True)
-class SparseStart:
-    """A sparse network before training: valid when it exists.
-
-    Args:
-        weights: weights and buffers by name, exactly 0 where pruned.
-        mask: which weights are kept; None for a dense network.
-
-    Raises:
-        MaskError: when the mask belongs to another model, or a pruned weight is not 0.
-    """
-
-    weights: StateDict
-    mask: Mask | None
-
-    def __post_init__(self) -> None:
-        if self.mask is not None:
-            refuse_revived(self.weights, self.mask)
 
 
 Retrain = Callable[[StateDict, Mask, Round], StateDict]
@@ -241,19 +220,3 @@ def iterative_magnitude_pruning(
             if leaf.branches_from == number:
                 found[leaf.density] = advance(network, Round(number + 1, leaf.density, is_leaf=True))
     return found
-
-
-def refuse_revived(weights: Mapping[str, Tensor], mask: Mask) -> None:
-    """Raise unless every pruned weight is exactly 0.
-
-    Raises:
-        MaskError: naming the first tensor with a pruned weight that is not.
-    """
-    mask.check_fits(weights)
-    for name, kept in mask.items():
-        alive = (weights[name] != 0) & ~kept.to(weights[name].device)
-        if alive.any():
-            raise MaskError(
-                f"{int(alive.sum())} pruned weights of '{name}' are not 0; train with the mask (reticket.sparse), or "
-                f"apply it first (mask.apply_to)"
-            )

@@ -74,8 +74,8 @@ class Mask(Mapping[str, Tensor]):
                 found[key] = found[key] & flags if key in found else flags
         if not found:
             raise MaskError(
-                f"{type(pruned).__name__} holds no pruning mask; expected buffers 'weight_mask' "
-                f"(torch.nn.utils.prune) or a parametrization with a buffer 'mask'; where the weights themselves are zero, build "
+                f"{type(pruned).__name__} holds no pruning mask; expected buffers 'weight_mask' (torch.nn.utils.prune) "
+                f"or a parametrization with a buffer 'mask'; where the weights themselves are zero, build "
                 f"Mask({{name: weight != 0}})"
             )
         return cls(found)

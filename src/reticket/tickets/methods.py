@@ -5,6 +5,7 @@ A new method is a function under `@method(...)`; the contract tests find it in `
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from inspect import signature
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -13,10 +14,12 @@ import torch
 from reticket.errors import InputError
 from reticket.lookup import nearest
 from reticket.tickets.control import erk_mask, layer_shuffle, random_mask
-from reticket.tickets.imp import SparseStart
 from reticket.tickets.mask import Mask
+from reticket.tickets.start import SparseStart
 from reticket.tickets.ticket import Ticket
 from reticket.types import StateDict
+
+Frame = Literal["init", "mask"]
 
 
 @runtime_checkable
@@ -59,7 +62,7 @@ class MethodInputs:
     alignment: Carries | None = None
     random_alignment: Carries | None = None
     generator: torch.Generator | None = None
-    frame: Literal["init", "mask"] = "init"
+    frame: Frame = "init"
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,9 @@ class Method:
 
     Args:
         name: as in a configuration and a table.
-        function: from inputs to the initial sparse network; pure but for drawing from `inputs.generator`.
-        needs: the fields of `MethodInputs` that it uses.
+        function: from fields of `MethodInputs`, by name, to the initial sparse network; pure but for drawing from
+            `generator`.
+        needs: the fields that must be given for it.
         network: whose initialisation and order of data it trains with, "A" or "B".
         trains: whether the network is trained from there, or only evaluated.
         sparse: whether it depends on the sparsity.
@@ -77,7 +81,7 @@ class Method:
     """
 
     name: str
-    function: Callable[[MethodInputs], SparseStart]
+    function: Callable[..., SparseStart]
     needs: tuple[str, ...]
     network: Literal["A", "B"]
     trains: bool
@@ -93,7 +97,7 @@ class Method:
         missing = [name for name in self.needs if getattr(inputs, name) is None]
         if missing:
             raise InputError(f"method '{self.name}' needs {', '.join(missing)}; give MethodInputs({missing[0]}=...)")
-        return self.function(inputs)
+        return self.function(**{name: getattr(inputs, name) for name in signature(self.function).parameters})
 
 
 _REGISTERED: dict[str, Method] = {}
@@ -101,36 +105,37 @@ METHODS: Mapping[str, Method] = MappingProxyType(_REGISTERED)
 
 
 def method(
-    name: str,
-    *,
-    needs: tuple[str, ...],
-    network: Literal["A", "B"] = "B",
-    trains: bool = True,
-    sparse: bool = True,
-) -> Callable[[Callable[[Any], SparseStart]], Method]:
-    """Register a function as a method; its docstring's first line is its description.
+    name: str, *, network: Literal["A", "B"] = "B", trains: bool = True, sparse: bool = True
+) -> Callable[[Callable[..., SparseStart]], Method]:
+    """Register a function as a method.
+
+    Its parameters are the fields of `MethodInputs` that it uses, so that a planner knows what to compute for it and
+    what not; the first line of its docstring is its description.
 
     Args:
         name: as in a configuration and a table.
-        needs: the fields of `MethodInputs` that it uses.
         network: whose initialisation and order of data it trains with.
         trains: whether the network is trained from there, or only evaluated.
         sparse: whether it depends on the sparsity.
 
     Raises:
-        InputError: when the name is taken, a need is no field of `MethodInputs`, or there is no docstring.
+        InputError: when the name is taken, a parameter is no field of `MethodInputs`, or there is no docstring.
     """
-    known = [field.name for field in fields(MethodInputs)]
-    unknown = [need for need in needs if need not in known]
-    if unknown:
-        raise InputError(f"method '{name}' needs '{unknown[0]}', which is no field of MethodInputs: {', '.join(known)}")
-    if name in _REGISTERED:
-        raise InputError(f"there is a method '{name}' already; choose another name")
+    known = {field.name: field.default for field in fields(MethodInputs)}
 
-    def register(function: Callable[[Any], SparseStart]) -> Method:
+    def register(function: Callable[..., SparseStart]) -> Method:
+        parameters = tuple(signature(function).parameters)
+        unknown = [parameter for parameter in parameters if parameter not in known]
+        if unknown:
+            raise InputError(
+                f"method '{name}' asks for '{unknown[0]}', which is no field of MethodInputs: {', '.join(known)}"
+            )
+        if name in _REGISTERED:
+            raise InputError(f"there is a method '{name}' already; choose another name")
         description = (function.__doc__ or "").strip().partition("\n")[0]
         if not description:
             raise InputError(f"method '{name}' has no docstring; its first line is what the report says of it")
+        needs = tuple(parameter for parameter in parameters if known[parameter] is None)
         _REGISTERED[name] = Method(name, function, needs, network, trains, sparse, description)
         return _REGISTERED[name]
 
@@ -153,89 +158,87 @@ def list_methods() -> tuple[str, ...]:
     return tuple(METHODS)
 
 
-def _carry(inputs: Any, alignment: Carries) -> tuple[Ticket, StateDict]:
+def _carry(ticket: Ticket, weights: StateDict, alignment: Carries, frame: str) -> tuple[Ticket, StateDict]:
     """Bring A's ticket and B's weights into one frame."""
-    if inputs.frame == "init":
-        return alignment.apply(inputs.ticket), inputs.rewound_b
-    return inputs.ticket, alignment.inverse().apply(inputs.rewound_b)
+    if frame == "init":
+        return alignment.apply(ticket), weights
+    return ticket, alignment.inverse().apply(weights)
 
 
 def _masked(weights: StateDict, mask: Mask) -> SparseStart:
     return SparseStart(mask.apply_to(weights), mask)
 
 
-@method("dense", needs=("trained_a",), network="A", trains=False, sparse=False)
-def dense(inputs: Any) -> SparseStart:
+@method("dense", network="A", trains=False, sparse=False)
+def dense(trained_a: StateDict) -> SparseStart:
     """A's dense network at the end of training."""
-    return SparseStart(inputs.trained_a, None)
+    return SparseStart(trained_a, None)
 
 
-@method("imp", needs=("ticket", "pruned_a"), network="A", trains=False)
-def imp(inputs: Any) -> SparseStart:
+@method("imp", network="A", trains=False)
+def imp(ticket: Ticket, pruned_a: StateDict) -> SparseStart:
     """A at the end of its pruning chain, as the chain left it."""
-    return _masked(inputs.pruned_a, inputs.ticket.mask)
+    return _masked(pruned_a, ticket.mask)
 
 
-@method("imp-b", needs=("mask_b", "rewound_b"))
-def imp_b(inputs: Any) -> SparseStart:
+@method("imp-b")
+def imp_b(mask_b: Mask, rewound_b: StateDict) -> SparseStart:
     """B from k with its own mask m_B: the ceiling."""
-    return _masked(inputs.rewound_b, inputs.mask_b)
+    return _masked(rewound_b, mask_b)
 
 
-@method("lth", needs=("ticket", "rewound_a"), network="A")
-def lth(inputs: Any) -> SparseStart:
+@method("lth", network="A")
+def lth(ticket: Ticket, rewound_a: StateDict) -> SparseStart:
     """A from k with its own mask: the lottery ticket."""
-    return _masked(inputs.rewound_a, inputs.ticket.mask)
+    return _masked(rewound_a, ticket.mask)
 
 
-@method("permuted", needs=("ticket", "rewound_b", "alignment"))
-def permuted(inputs: Any) -> SparseStart:
+@method("permuted")
+def permuted(ticket: Ticket, rewound_b: StateDict, alignment: Carries, frame: Frame) -> SparseStart:
     """B from k with A's mask, its units matched to B's."""
-    ticket, weights = _carry(inputs, inputs.alignment)
+    ticket, weights = _carry(ticket, rewound_b, alignment, frame)
     return _masked(weights, ticket.mask)
 
 
-@method("naive", needs=("ticket", "rewound_b"))
-def naive(inputs: Any) -> SparseStart:
+@method("naive")
+def naive(ticket: Ticket, rewound_b: StateDict) -> SparseStart:
     """B from k with A's mask as it is."""
-    return _masked(inputs.rewound_b, inputs.ticket.mask)
+    return _masked(rewound_b, ticket.mask)
 
 
-@method("random-permutation", needs=("ticket", "rewound_b", "random_alignment"))
-def random_permutation(inputs: Any) -> SparseStart:
+@method("random-permutation")
+def random_permutation(ticket: Ticket, rewound_b: StateDict, random_alignment: Carries, frame: Frame) -> SparseStart:
     """B from k with A's mask, its units permuted at random."""
-    ticket, weights = _carry(inputs, inputs.random_alignment)
+    ticket, weights = _carry(ticket, rewound_b, random_alignment, frame)
     return _masked(weights, ticket.mask)
 
 
-@method("layer-shuffle", needs=("ticket", "rewound_b", "generator"))
-def shuffled(inputs: Any) -> SparseStart:
+@method("layer-shuffle")
+def shuffled(ticket: Ticket, rewound_b: StateDict, generator: torch.Generator) -> SparseStart:
     """B from k with A's mask shuffled inside each layer."""
-    return _masked(inputs.rewound_b, layer_shuffle(inputs.ticket.mask, inputs.generator))
+    return _masked(rewound_b, layer_shuffle(ticket.mask, generator))
 
 
-@method("random", needs=("ticket", "rewound_b", "generator"))
-def random(inputs: Any) -> SparseStart:
+@method("random")
+def random(ticket: Ticket, rewound_b: StateDict, generator: torch.Generator) -> SparseStart:
     """B from k with a uniformly random mask of the same kept count."""
-    mask = inputs.ticket.mask
-    return _masked(inputs.rewound_b, random_mask(mask, mask.density, inputs.generator))
+    return _masked(rewound_b, random_mask(ticket.mask, ticket.mask.density, generator))
 
 
-@method("erk", needs=("ticket", "rewound_b", "generator"))
-def erk(inputs: Any) -> SparseStart:
+@method("erk")
+def erk(ticket: Ticket, rewound_b: StateDict, generator: torch.Generator) -> SparseStart:
     """B from k with a random mask of Erdos-Renyi-Kernel densities and the same kept count."""
-    mask = inputs.ticket.mask
-    return _masked(inputs.rewound_b, erk_mask(mask, mask.density, inputs.generator))
+    return _masked(rewound_b, erk_mask(ticket.mask, ticket.mask.density, generator))
 
 
-@method("signed", needs=("ticket", "rewound_b", "alignment"))
-def signed(inputs: Any) -> SparseStart:
+@method("signed")
+def signed(ticket: Ticket, rewound_b: StateDict, alignment: Carries, frame: Frame) -> SparseStart:
     """B from k with A's matched mask and A's signs on the kept weights."""
-    ticket, weights = _carry(inputs, inputs.alignment)
+    ticket, weights = _carry(ticket, rewound_b, alignment, frame)
     return _masked(ticket.write_signs(weights), ticket.mask)
 
 
-@method("naive-signed", needs=("ticket", "rewound_b"))
-def naive_signed(inputs: Any) -> SparseStart:
+@method("naive-signed")
+def naive_signed(ticket: Ticket, rewound_b: StateDict) -> SparseStart:
     """B from k with A's mask as it is and A's signs on the kept weights."""
-    return _masked(inputs.ticket.write_signs(inputs.rewound_b), inputs.ticket.mask)
+    return _masked(ticket.write_signs(rewound_b), ticket.mask)
