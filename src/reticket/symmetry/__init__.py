@@ -1,0 +1,26 @@
+"""Permutation symmetries of any torch model: found by tracing, proven numerically, applied to anything like its weights."""
+
+from reticket.symmetry.alignment import Alignment, Quality, identity_alignment, load_into, random_alignment
+from reticket.symmetry.discover import discover
+from reticket.symmetry.rules import Operator, Refusal, rule
+from reticket.symmetry.sites import Site, capture
+from reticket.symmetry.symmetry import Group, Member, Symmetry
+from reticket.symmetry.verify import verify
+
+__all__ = [
+    "Alignment",
+    "Group",
+    "Member",
+    "Operator",
+    "Quality",
+    "Refusal",
+    "Site",
+    "Symmetry",
+    "capture",
+    "discover",
+    "identity_alignment",
+    "load_into",
+    "random_alignment",
+    "rule",
+    "verify",
+]

@@ -1,0 +1,302 @@
+"""Alignments: one permutation for every group of a symmetry, and what they do to anything indexed like the weights."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from reticket.errors import AlignmentError, InputError
+from reticket.symmetry.gather import gather
+from reticket.symmetry.symmetry import Group, Symmetry
+from reticket.types import Permutable, Permutation
+
+FORMAT = "1"
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well one group was matched.
+
+    Args:
+        correlation: mean correlation of matched units, in [-1, 1].
+        margin: mean distance of a matched unit's correlation to that of its best other partner.
+    """
+
+    correlation: float
+    margin: float
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """One permutation for every group: carries one network's units to another's order.
+
+    The permuted tensor is `x[index]` along every axis that carries the group.
+
+    Args:
+        symmetry: groups of the model.
+        permutations: permutation of every group by name.
+        quality: how well groups were matched; empty where nothing was matched.
+
+    Raises:
+        AlignmentError: when a group lacks its permutation or has one of another shape.
+    """
+
+    symmetry: Symmetry
+    permutations: Mapping[str, Permutation]
+    quality: Mapping[str, Quality] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        groups = self.symmetry.groups
+        odd = [name for name in (*self.permutations, *self.quality) if name not in groups]
+        missing = [name for name in groups if name not in self.permutations]
+        if odd or missing:
+            raise AlignmentError(
+                f"permutations do not fit the symmetry: {len(missing)} missing {missing[:3]}, {len(odd)} unknown {odd[:3]}; "
+                f"give one for each of its {len(groups)} groups"
+            )
+        for name, group in groups.items():
+            expected, seen = (*parent_sizes(self.symmetry, group), group.size), self.permutations[name].index.shape
+            if tuple(seen) != expected:
+                raise AlignmentError(f"group '{name}' needs an index of shape {expected}, got {tuple(seen)}")
+        ordered = {name: self.permutations[name] for name in groups}
+        object.__setattr__(self, "permutations", MappingProxyType(ordered))
+        object.__setattr__(self, "quality", MappingProxyType(dict(self.quality)))
+
+    def apply(self, value: Value, *, names: Sequence[str] | None = None) -> Value:
+        """Return the value with every tensor permuted like the parameter it belongs to; `value` is untouched.
+
+        Args:
+            value: a state_dict, a `Permutable` (Mask, Ticket) or `optimizer.state_dict()`.
+            names: for an optimizer's state without `param_names`, the names of its parameters in order.
+
+        Returns:
+            A new value of the same type.
+
+        Raises:
+            AlignmentError: when a tensor is not in the symmetry or has another shape.
+        """
+        if isinstance(value, Permutable):
+            return value.with_tensors(self._tensors(value.tensors()))  # pyright: ignore[reportReturnType]
+        if isinstance(value, Mapping) and "param_groups" in value and "state" in value:
+            return _like(value, self._optimizer(value, names))
+        if isinstance(value, Mapping):
+            return _like(value, self._tensors(value))
+        raise AlignmentError(
+            f"cannot apply an alignment to {type(value).__name__}: expected a state_dict, a Mask, a Ticket or optimizer.state_dict()"
+        )
+
+    def _tensors(self, tensors: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {name: self.tensor(name, tensor) for name, tensor in tensors.items()}
+
+    def tensor(self, name: str, tensor: Tensor) -> Tensor:
+        """Return one tensor permuted like the parameter of this name; always a new tensor."""
+        if not isinstance(tensor, Tensor):
+            raise AlignmentError(
+                f"'{name}' is {type(tensor).__name__}, not a tensor: leave it out or permute it yourself"
+            )
+        if tensor.dim() == 0:
+            return tensor.detach().clone()
+        owner = resolve_name(self.symmetry, name)
+        if owner is None:
+            known = ", ".join(list(self.symmetry.layouts)[:4])
+            raise AlignmentError(
+                f"'{name}' is no tensor of this symmetry, which has {known}, ...; is it another model's?"
+            )
+        layout, shape = self.symmetry.layouts[owner], self.symmetry.shape(owner)
+        if tuple(tensor.shape) != shape:
+            raise AlignmentError(f"'{name}' has shape {tuple(tensor.shape)}, expected {shape} as in the symmetry")
+        moved = gather(tensor.detach(), layout, self.permutations)
+        return moved.clone() if moved.data_ptr() == tensor.data_ptr() else moved
+
+    def _optimizer(self, state: Mapping[str, Any], names: Sequence[str] | None) -> dict[str, Any]:
+        owner = _parameter_names(state["param_groups"], names)
+        result = dict(state)
+        result["param_groups"] = [dict(group) for group in state["param_groups"]]
+        result["state"] = {
+            key: {slot: self._slot(owner, key, slot, value) for slot, value in slots.items()}
+            for key, slots in state["state"].items()
+        }
+        return result
+
+    def _slot(self, owner: Mapping[Any, str], key: Any, slot: str, value: Any) -> Any:
+        if key not in owner:
+            raise AlignmentError(f"the optimizer holds state for parameter {key}, which no param_group lists")
+        if not isinstance(value, Tensor) or (value.numel() == 1 and value.dim() == 0):
+            return value.clone() if isinstance(value, Tensor) else value
+        known = resolve_name(self.symmetry, owner[key])
+        if known is not None and tuple(value.shape) != self.symmetry.shape(known):
+            raise AlignmentError(
+                f"optimizer state '{slot}' of '{owner[key]}' has shape {tuple(value.shape)}, expected a scalar or "
+                f"{self.symmetry.shape(known)}; it cannot be permuted, so start that optimizer afresh"
+            )
+        return self.tensor(owner[key], value)
+
+    def inverse(self) -> "Alignment":
+        """Return the alignment that undoes this one, exactly: block sigma[p] of it is the inverse of block p."""
+        permutations = {}
+        for name, group in self.symmetry.groups.items():
+            index = self.permutations[name].index
+            inverse = torch.empty_like(index)
+            inverse[old_parents(self.symmetry, group, self.permutations)] = torch.argsort(index, dim=-1)
+            permutations[name] = Permutation(inverse)
+        return Alignment(self.symmetry, permutations, self.quality)
+
+    def after(self, first: "Alignment") -> "Alignment":
+        """Return the alignment that does `first` and then this one: `first.index[self.index]`, per parent position.
+
+        Raises:
+            AlignmentError: when the two belong to different symmetries.
+        """
+        if first.symmetry.layouts != self.symmetry.layouts:
+            raise AlignmentError("cannot combine alignments of different symmetries")
+        permutations = {}
+        for name, group in self.symmetry.groups.items():
+            block = first.permutations[name].index[old_parents(self.symmetry, group, self.permutations)]
+            permutations[name] = Permutation(torch.gather(block, -1, self.permutations[name].index))
+        return Alignment(self.symmetry, permutations)
+
+    def save(self, path: str | Path) -> None:
+        """Write permutations as safetensors, with the symmetry and the quality as metadata."""
+        tensors = {name: p.index.contiguous() for name, p in self.permutations.items()}
+        quality = {name: [q.correlation, q.margin] for name, q in self.quality.items()}
+        metadata = {"format": "reticket-alignment", "version": FORMAT, "symmetry": self.symmetry.to_json()}
+        save_file(tensors, str(path), metadata={**metadata, "quality": json.dumps(quality)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read an alignment written by `save`.
+
+        Raises:
+            AlignmentError: when the file is missing, damaged or no alignment.
+        """
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except (OSError, SafetensorError) as error:
+            raise AlignmentError(f"cannot read the alignment '{path}': {error}") from error
+        if metadata.get("format") != "reticket-alignment" or metadata.get("version") != FORMAT:
+            raise AlignmentError(f"'{path}' is no alignment of version {FORMAT}; write one with Alignment.save")
+        try:
+            symmetry = Symmetry.from_json(metadata["symmetry"])
+            quality = {name: Quality(*map(float, pair)) for name, pair in json.loads(metadata["quality"]).items()}
+            return cls(symmetry, {name: Permutation(index) for name, index in tensors.items()}, quality)
+        except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
+            raise AlignmentError(f"the alignment '{path}' is damaged: {error}") from error
+
+
+def parent_sizes(symmetry: Symmetry, group: Group) -> tuple[int, ...]:
+    """Return the sizes of a group's parents, outermost first."""
+    return tuple(symmetry.groups[parent].size for parent in group.over)
+
+
+def old_parents(symmetry: Symmetry, group: Group, permutations: Mapping[str, Permutation]) -> tuple[Tensor, ...]:
+    """Return, for the grid of new parent positions, the old position of each parent."""
+    grid = (
+        torch.meshgrid(*(torch.arange(n) for n in parent_sizes(symmetry, group)), indexing="ij") if group.over else ()
+    )
+    place = dict(zip(group.over, grid, strict=True))
+    return tuple(
+        permutations[parent].index[(*(place[above] for above in symmetry.groups[parent].over), place[parent])]
+        for parent in group.over
+    ) or (...,)  # pyright: ignore[reportReturnType]
+
+
+WRAPPERS = ("module.", "_orig_mod.")
+
+
+def resolve_name(symmetry: Symmetry, name: str) -> str | None:
+    """Return the tensor of the symmetry that `name` is indexed like, None when there is none.
+
+    `w_orig` and `w_mask` of `torch.nn.utils.prune` and `parametrizations.w.original` go with `w`, and the other way
+    round; `module.` (averaged and parallel models) and `_orig_mod.` (compiled models) are looked through.
+    """
+    for prefix in WRAPPERS:
+        if name not in symmetry.layouts and name.startswith(prefix):
+            return resolve_name(symmetry, name.removeprefix(prefix))
+    stem, _, leaf = name.rpartition(".")
+    dot = f"{stem}." if stem else ""
+    candidates = [name, f"{name}_orig", f"{dot}parametrizations.{leaf}.original"]
+    candidates += [name.removesuffix(suffix) for suffix in ("_orig", "_mask") if name.endswith(suffix)]
+    head, _, inner = name.partition("parametrizations.")
+    if inner.endswith(".original"):
+        candidates.append(head + inner.removesuffix(".original"))
+    return next((candidate for candidate in candidates if candidate in symmetry.layouts), None)
+
+
+def _parameter_names(groups: Sequence[Mapping[str, Any]], names: Sequence[str] | None) -> dict[Any, str]:
+    keys = [key for group in groups for key in group["params"]]
+    if names is None:
+        named = [name for group in groups for name in group.get("param_names", ())]
+        if len(named) != len(keys):
+            raise AlignmentError(
+                "the optimizer's state does not name its parameters: build the optimizer from model.named_parameters() or "
+                "pass names=[...] in the order of its parameters"
+            )
+        names = named
+    if len(names) != len(keys):
+        raise AlignmentError(f"names= has {len(names)} names for {len(keys)} parameters of the optimizer")
+    return dict(zip(keys, names, strict=True))
+
+
+def _like(value: Any, result: dict[str, Any]) -> Any:
+    if type(value) is dict:
+        return result
+    try:
+        return type(value)(result)
+    except TypeError:
+        return result
+
+
+def identity_alignment(symmetry: Symmetry) -> Alignment:
+    """Return the alignment that moves nothing."""
+    groups = symmetry.groups.values()
+    return Alignment(symmetry, {g.name: Permutation.identity(g.size, parent_sizes(symmetry, g)) for g in groups})
+
+
+def random_alignment(symmetry: Symmetry, generator: torch.Generator) -> Alignment:
+    """Return a uniform draw from the whole group.
+
+    Args:
+        symmetry: groups of the model.
+        generator: source of randomness.
+    """
+    permutations = {}
+    for group in symmetry.groups.values():
+        noise = torch.rand(*parent_sizes(symmetry, group), group.size, generator=generator, dtype=torch.float64)
+        permutations[group.name] = Permutation(torch.argsort(noise, dim=-1))
+    return Alignment(symmetry, permutations)
+
+
+def load_into(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+    """Write weights into a module: the one function of the package that does.
+
+    Args:
+        model: module to write into; its tensors keep their identity, dtype and device.
+        state_dict: a tensor for every entry of `model.state_dict()`.
+
+    Raises:
+        AlignmentError: when names or shapes differ; nothing is written then.
+    """
+    own = model.state_dict(keep_vars=True)
+    missing, odd = [n for n in own if n not in state_dict], [n for n in state_dict if n not in own]
+    if missing or odd:
+        raise AlignmentError(
+            f"cannot load into {type(model).__name__}: {len(missing)} tensors missing {missing[:3]}, {len(odd)} unknown {odd[:3]}"
+        )
+    for name, tensor in own.items():
+        if tuple(state_dict[name].shape) != tuple(tensor.shape):
+            raise AlignmentError(
+                f"cannot load '{name}': it has shape {tuple(state_dict[name].shape)}, the model has {tuple(tensor.shape)}"
+            )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(state_dict[name])

@@ -1,0 +1,290 @@
+"""Find the permutation symmetries of a model: trace it, solve the equations of its operators, prove the result."""
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from reticket.errors import ModelError, SymmetryError
+from reticket.symmetry.graph import Inputs, Trace, named_state, quiet, trace, untouched
+from reticket.symmetry.propagate import Propagation, propagate
+from reticket.symmetry.rules.operator import is_layout
+from reticket.symmetry.sites import Site, find_sites
+from reticket.symmetry.symmetry import Symmetry
+from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, rewrite
+from reticket.symmetry.unify import Cause, Solver
+from reticket.symmetry.verify import guilty_groups
+
+
+def discover(
+    model: nn.Module,
+    example_inputs: Any,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    fixed: Sequence[str] = (),
+    free: Sequence[str] = (),
+    verify: bool = True,
+) -> Symmetry:
+    """Find which axes of which tensors of a model may be permuted together without changing its function.
+
+    The model is traced by `torch.export` in eval and in train mode; every operator's rule says which axes move together;
+    an operator without a rule pins what it touches. The model is left as it was.
+
+    Args:
+        model: any module that `torch.export` can trace.
+        example_inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs.
+        kwargs: keyword inputs beside positional ones.
+        fixed: state_dict names or patterns, each with an optional `:axis`, that must not move, for instance
+            `"features.*.weight:0"`.
+        free: inputs and outputs, as `"input0:1"` or `"output0:1"` (number of the tensor, axis), that may move too.
+        verify: prove the result numerically; a group that changes the function is pinned and listed in
+            `Symmetry.pinned_by_verify`.
+
+    Returns:
+        The symmetry, with `log10_order`, `groups`, `sites` and `explain`.
+
+    Raises:
+        ModelError: when the model does not run on the inputs or cannot be traced.
+        SymmetryError: when a name in `fixed` or `free` does not exist.
+
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> sym = discover(model, torch.zeros(2, 4))
+    >>> [(g.name, g.size, len(g.members)) for g in sym.groups.values()]
+    [('0.weight', 8, 3)]
+    """
+    inputs = Inputs.of(example_inputs, kwargs)
+    _try(model, inputs)
+    search = Search.start(model, fixed)
+    traces, notes = _traces(model, inputs)
+    free_axes = _Free(search.solver, tuple(free))
+    found = [propagate(t, search.solver, search.layouts, free_axes.input, free_axes.output) for t in traces]
+    free_axes.check()
+    search.pin_unread(found)
+    assert not search.solver.broken(), f"the solver broke {search.solver.broken()[0]}"
+    unknown = list(dict.fromkeys(name for propagation in found for name in propagation.unknown))
+    if unknown:
+        notes.append(f"pinned at operators without a rule: {', '.join(unknown)}")
+    names = search.group_names()
+    sites = _sites(model, inputs, traces[0], found[0], search.solver, names)
+    ends = [tuple(rename(search.solver.layout(layout), names) for layout in side) for side in free_axes.ends()]
+    layouts = {name: rename(search.solver.layout(layout), names) for name, layout in search.layouts.items()}
+    symmetry = Symmetry(layouts, search.reasons(), sites, ends[0], ends[1], notes=tuple(notes))
+    return _proven(symmetry, model, inputs) if verify else symmetry
+
+
+def _try(model: nn.Module, inputs: Inputs) -> None:
+    """Run the model once, so that a model that cannot run says so itself."""
+    try:
+        with untouched(model), quiet(), torch.no_grad():
+            inputs.call(model.eval())
+    except Exception as error:
+        raise ModelError(
+            f"{type(model).__name__} does not run on the example inputs: {type(error).__name__}: {error}; pass what "
+            f"model(...) takes, a tensor, a tuple of positional inputs or a dict of keyword inputs"
+        ) from error
+
+
+def _traces(model: nn.Module, inputs: Inputs) -> tuple[list[Trace], list[str]]:
+    traces, notes = [trace(model, inputs, train=False)], []
+    try:
+        traces.append(trace(model, inputs, train=True))
+    except ModelError as error:
+        notes.append(f"holds in eval mode only: {error}")
+    return traces, notes
+
+
+@dataclass
+class Search:
+    """The unknowns of one model: an atom for every axis of every tensor in its state_dict."""
+
+    solver: Solver
+    layouts: dict[str, Layout]
+
+    @classmethod
+    def start(cls, model: nn.Module, fixed: Sequence[str]) -> "Search":
+        """Give every axis an atom, tied tensors the same, and pin what the caller fixed."""
+        solver = Solver()
+        state = named_state(model)
+        layouts: dict[str, Layout] = {}
+        first: dict[tuple[Any, ...], str] = {}
+        for name, tensor in state.items():
+            twin = first.setdefault(_identity(tensor, name), name)
+            layouts[name] = layouts[twin] if twin in layouts else tuple(solver.fresh(n) for n in tensor.shape)
+        search = cls(solver, layouts)
+        for name, other in _overlaps(state):
+            cause = Cause(f"shares memory with '{other}' in another shape")
+            for term in layouts[name]:
+                solver.pin(term, cause)
+        search._fix(fixed)
+        return search
+
+    def _fix(self, patterns: Sequence[str]) -> None:
+        for pattern in patterns:
+            stem, _, axis = (
+                pattern.rpartition(":") if pattern.rpartition(":")[2].lstrip("-").isdigit() else (pattern, "", "")
+            )
+            matches = [name for name in self.layouts if fnmatch.fnmatchcase(name, stem)]
+            if not matches or (axis and any(int(axis) >= len(self.layouts[name]) for name in matches)):
+                raise SymmetryError(
+                    f"fixed='{pattern}' matches no tensor (axis) of the model; it has {', '.join(list(self.layouts)[:5])}, ..."
+                )
+            for name in matches:
+                for term in self.layouts[name] if not axis else (self.layouts[name][int(axis)],):
+                    self.solver.pin(term, Cause(f"fixed by the caller ({pattern})"))
+
+    def pin_unread(self, found: Sequence[Propagation]) -> None:
+        """Pin what no traced graph computes with: another input might read it in its order."""
+        read = frozenset(key for propagation in found for key in propagation.keys_read(self.solver))
+        for layout in self.layouts.values():
+            for atom in [atom for term in self.solver.layout(layout) for atom in atoms(term)]:
+                if atom.key not in read:
+                    self.solver.pin(atom, Cause("not read for these inputs"))
+
+    def group_names(self) -> dict[Key, str]:
+        """Name every free atom after its first place in the state_dict, with `:k` for the k-th atom of that tensor."""
+        names: dict[Key, str] = {}
+        for tensor, layout in self.layouts.items():
+            own = [atom for term in self.solver.layout(layout) for atom in atoms(term)]
+            for k, atom in enumerate(dict.fromkeys(own)):
+                names.setdefault(atom.key, tensor if k == 0 else f"{tensor}:{k}")
+        return names
+
+    def reasons(self) -> dict[str, tuple[str, ...]]:
+        """Return for every axis why it, or a part of it, may not move."""
+        return {name: tuple(map(self._reason, layout)) for name, layout in self.layouts.items()}
+
+    def _reason(self, term: Term) -> str:
+        settled = self.solver.resolve(term)
+        if isinstance(term, Fixed):
+            return "a single position" if term.size == 1 else "empty"
+        cause = self.solver.cause(next(atoms(term)))
+        return "" if cause is None or isinstance(settled, Atom) else str(cause)
+
+
+def _identity(tensor: Tensor, name: str) -> tuple[Any, ...]:
+    if tensor.numel() == 0:
+        return (name,)
+    return (tensor.untyped_storage()._cdata, tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
+
+
+def _overlaps(state: Mapping[str, Tensor]) -> list[tuple[str, str]]:
+    """Return pairs of names whose tensors share memory without being the same tensor."""
+    by_storage: dict[int, list[tuple[str, Tensor]]] = {}
+    for name, tensor in state.items():
+        if tensor.numel():
+            by_storage.setdefault(tensor.untyped_storage()._cdata, []).append((name, tensor))
+    pairs = []
+    for entries in by_storage.values():
+        for name, tensor in entries:
+            for other, second in entries:
+                if _identity(tensor, name) != _identity(second, other) and _meet(tensor, second):
+                    pairs.append((name, other))
+    return pairs
+
+
+def _meet(first: Tensor, second: Tensor) -> bool:
+    (a, b), (c, d) = _span(first), _span(second)
+    return a < d and c < b
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    length = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
+    return tensor.storage_offset(), tensor.storage_offset() + length
+
+
+class _Free:
+    """The axes of inputs and outputs: fixed, unless the caller freed them."""
+
+    def __init__(self, solver: Solver, names: tuple[str, ...]) -> None:
+        self.solver, self.names = solver, names
+        self.used: dict[str, bool] = dict.fromkeys(names, False)
+        self.inputs: dict[int, Layout] = {}
+        self.outputs: dict[int, Layout] = {}
+
+    def input(self, index: int, shape: tuple[int, ...]) -> Layout:
+        """Return the layout of input number `index`, the same in both modes."""
+        if index not in self.inputs:
+            self.inputs[index] = tuple(self._axis(f"input{index}:{axis}", size) for axis, size in enumerate(shape))
+        return self.inputs[index]
+
+    def output(self, index: int, layout: Layout) -> None:
+        """Pin the axes of output number `index` that are not free; both modes must agree on the others."""
+        cause = Cause(f"an axis of the model's output; free it with free=['output{index}:AXIS']")
+        layout = self.solver.instantiate(layout)
+        if index not in self.outputs:
+            self.outputs[index] = tuple(self._axis(f"output{index}:{a}", t.size) for a, t in enumerate(layout))
+        for own, term in zip(self.outputs[index], layout, strict=True):
+            self.solver.unify(own, term, cause)
+
+    def _axis(self, name: str, size: int) -> Term:
+        if name not in self.used:
+            return Fixed(size)
+        self.used[name] = True
+        return self.solver.fresh(size)
+
+    def ends(self) -> tuple[tuple[Layout, ...], tuple[Layout, ...]]:
+        """Return the layouts of inputs and outputs in order."""
+        return tuple(self.inputs[i] for i in sorted(self.inputs)), tuple(self.outputs[i] for i in sorted(self.outputs))
+
+    def check(self) -> None:
+        """Refuse a name that stands for no axis."""
+        wrong = [name for name, used in self.used.items() if not used]
+        if wrong:
+            raise SymmetryError(
+                f"free='{wrong[0]}' is no axis of a tensor input or output; write 'input0:1' or 'output0:1'"
+            )
+
+
+def rename(layout: Layout, names: Mapping[Key, str]) -> Layout:
+    """Give atoms the names of their groups; what no tensor of the state_dict carries does not move."""
+
+    def change(leaf: Fixed | Uniform | Atom) -> Term:
+        if isinstance(leaf, Atom) and leaf.key in names:
+            return Atom(names[leaf.key], leaf.size, tuple(names[parent] for parent in leaf.over))
+        return Fixed(leaf.size)
+
+    return tuple(rewrite(term, change) for term in layout)
+
+
+def _sites(
+    model: nn.Module, inputs: Inputs, trace: Trace, found: Propagation, solver: Solver, names: Mapping[Key, str]
+) -> tuple[Site, ...]:
+    layouts: dict[fx.Node, Layout] = {
+        node: rename(solver.layout(value), names) for node, value in found.values.items() if is_layout(value)
+    }
+    with untouched(model), quiet():
+        model.eval()
+        return find_sites(trace.graph, model, layouts, lambda: inputs.call(model))
+
+
+def _proven(symmetry: Symmetry, model: nn.Module, inputs: Inputs) -> Symmetry:
+    """Pin every group that the numerical proof refuses, until it refuses none."""
+    while guilty := guilty_groups(symmetry, model, inputs):
+        symmetry = without(symmetry, guilty)
+    return symmetry
+
+
+def without(symmetry: Symmetry, groups: Sequence[str]) -> Symmetry:
+    """Return the symmetry with some groups pinned by the proof."""
+    keep: dict[Key, str] = {name: name for name in symmetry.groups if name not in groups}
+    reason = "changes the function of the model, found by the numerical proof"
+    reasons = {
+        name: tuple(
+            reason if any(atom.key in groups for atom in atoms(term)) else old
+            for term, old in zip(layout, symmetry.reasons[name], strict=True)
+        )
+        for name, layout in symmetry.layouts.items()
+    }
+    sites = [replace(site, layout=rename(site.layout, keep)) for site in symmetry.sites]
+    return replace(
+        symmetry,
+        layouts={name: rename(layout, keep) for name, layout in symmetry.layouts.items()},
+        reasons=reasons,
+        sites=tuple(site for site in sites if site.groups),
+        inputs=tuple(rename(layout, keep) for layout in symmetry.inputs),
+        outputs=tuple(rename(layout, keep) for layout in symmetry.outputs),
+        pinned_by_verify=(*symmetry.pinned_by_verify, *groups),
+    )

@@ -1,0 +1,165 @@
+"""Walk a traced graph, ask the rule of every operator, and collect what was found."""
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensor
+
+from reticket.symmetry.graph import Trace, cause_of
+from reticket.symmetry.rules.operator import Operator, Refusal, find_rule, fixed, is_layout
+from reticket.symmetry.terms import Fixed, Key, Layout, Uniform, atoms, shape_of
+from reticket.symmetry.unify import Cause, Solver
+
+
+@dataclass
+class Propagation:
+    """What walking one graph found.
+
+    Args:
+        values: layout of every tensor in the graph, by node.
+        read: layouts that an operator computed with (rather than only rearranged).
+        unknown: operators without a rule.
+    """
+
+    values: dict[fx.Node, Any] = field(default_factory=dict)
+    read: list[Layout] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+
+    def keys_read(self, solver: Solver) -> frozenset[Key]:
+        """Return the keys of all atoms that some operator computed with."""
+        return frozenset(atom.key for layout in self.read for term in solver.layout(layout) for atom in atoms(term))
+
+
+def propagate(
+    trace: Trace,
+    solver: Solver,
+    state: Mapping[str, Layout],
+    inputs: Callable[[int, tuple[int, ...]], Layout],
+    output: Callable[[int, Layout], None],
+) -> Propagation:
+    """Give every tensor of the graph a layout and every equality of its operators to the solver.
+
+    Args:
+        trace: the graph.
+        solver: where equalities go.
+        state: layouts of the state_dict's tensors.
+        inputs: layout of the user's input number i, of the given shape.
+        output: called with the layout of the model's output number i.
+    """
+    found = Propagation()
+    for node in trace.graph.nodes:
+        if node.op == "placeholder":
+            found.values[node] = _placeholder(node, trace, state, inputs)
+        elif node.op == "output":
+            _outputs(node, trace, found, solver, state, output)
+        else:
+            found.values[node] = _call(node, found, solver)
+    return found
+
+
+def _placeholder(
+    node: fx.Node, trace: Trace, state: Mapping[str, Layout], inputs: Callable[[int, tuple[int, ...]], Layout]
+) -> Any:
+    if node.name in trace.state:
+        return state[trace.state[node.name]]
+    if node.name in trace.constants:
+        written = {spec for spec, name in trace.mutated.items() if name is None}
+        return constant_layout(trace.constants[node.name], _shape(node), known=not written)
+    shape = _shape(node)
+    return None if shape is None else inputs(trace.inputs.index(node.name), shape)
+
+
+def _shape(node: fx.Node) -> tuple[int, ...] | None:
+    value = node.meta.get("val")
+    return tuple(map(int, value.shape)) if isinstance(value, Tensor) else None
+
+
+def constant_layout(value: Tensor | None, shape: tuple[int, ...] | None, *, known: bool = True) -> Layout | None:
+    """Return the layout of a constant: uniform along an axis where its values do not vary, otherwise fixed."""
+    if shape is None:
+        return None
+    if value is None or isinstance(value, FakeTensor) or value.is_meta or not known or 0 in shape:
+        return fixed(shape)
+    same = [n > 1 and bool((value == value.narrow(axis, 0, 1)).all()) for axis, n in enumerate(shape)]
+    return tuple(Uniform(n) if uniform else Fixed(n) for n, uniform in zip(shape, same, strict=True))
+
+
+def _call(node: fx.Node, found: Propagation, solver: Solver) -> Any:
+    if node.op == "call_function" and node.target is operator.getitem:
+        source, index = node.args
+        values = found.values[source]  # pyright: ignore[reportArgumentType]
+        return values[index] if isinstance(values, list) else values
+    if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+        return _unknown(node, found, solver, f"no rule for {node.target}") if node.op != "get_attr" else None
+    entry = find_rule(node.target)
+    if entry is None:
+        return _unknown(node, found, solver, f"no rule for {node.target}: add one with reticket.symmetry.rule")
+    call = Operator.read(node, found.values, solver)
+    try:
+        result = entry.function(call)
+    except Refusal as refusal:
+        return _unknown(node, found, solver, str(refusal))
+    if not entry.structural:
+        found.read.extend(_layouts(node, found))
+        found.read.extend([result] if is_layout(result) else [x for x in result or () if is_layout(x)])
+    _check(node, call, result)
+    return result
+
+
+def _check(node: fx.Node, call: Operator, result: Any) -> None:
+    results = [result] if is_layout(result) else result or []
+    for layout, shape in zip(results, call.shapes(), strict=False):
+        assert layout is None or shape is None or shape_of(layout) == shape, (
+            f"rule of {node.target}: {layout} for {shape}"
+        )
+
+
+def _layouts(node: fx.Node, found: Propagation) -> list[Layout]:
+    layouts: list[Layout] = []
+    for source in node.all_input_nodes:
+        value = found.values.get(source)
+        layouts.extend([value] if is_layout(value) else [x for x in value or () if is_layout(x)])
+    return layouts
+
+
+def _unknown(node: fx.Node, found: Propagation, solver: Solver, reason: str) -> Any:
+    found.unknown.append(str(node.target))
+    cause = cause_of(node, reason)
+    layouts = _layouts(node, found)
+    for term in (term for layout in layouts for term in layout):
+        solver.pin(term, cause)
+    found.read.extend(layouts)
+    value = node.meta.get("val")
+    if isinstance(value, tuple | list):
+        return [fixed(v.shape) if isinstance(v, Tensor) else None for v in value]
+    return fixed(value.shape) if isinstance(value, Tensor) else None
+
+
+def _outputs(
+    node: fx.Node,
+    trace: Trace,
+    found: Propagation,
+    solver: Solver,
+    state: Mapping[str, Layout],
+    output: Callable[[int, Layout], None],
+) -> None:
+    results = node.args[0]
+    assert isinstance(results, tuple | list)
+    for index, result in enumerate(results):
+        layout = found.values.get(result) if isinstance(result, fx.Node) else None  # pyright: ignore
+        if not is_layout(layout):
+            continue
+        if index in trace.results:
+            output(trace.results.index(index), layout)
+        elif (name := trace.mutated.get(index)) is not None:
+            cause = Cause(f"the buffer {name} is overwritten by this value")
+            for left, right in zip(state[name], solver.instantiate(layout), strict=True):
+                solver.unify(left, right, cause)
+        else:
+            for term in layout:
+                solver.pin(term, Cause("the value is written to an input or to a tensor that no state_dict holds"))
+        found.read.append(layout)

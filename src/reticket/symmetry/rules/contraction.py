@@ -1,0 +1,98 @@
+"""Products of tensors: the contracted pair of axes moves together, the other axes pass through."""
+
+from reticket.symmetry.rules.elementwise import broadcast
+from reticket.symmetry.rules.operator import Operator, Refusal, is_layout, rule
+from reticket.symmetry.terms import Layout
+
+CONTRACTED = "contracted axes move together"
+
+
+@rule("aten.linear")
+def linear(op: Operator) -> Layout:
+    """y = x W^T + b."""
+    data, weight = op.layout("input"), op.layout("weight")
+    op.equal(data[-1], weight[-1], CONTRACTED)
+    if is_layout(op["bias"]):
+        op.equal(weight[0], op.layout("bias")[0], "one bias for each output")
+    return (*data[:-1], *weight[:-1])
+
+
+@rule("aten.addmm", "aten.baddbmm", "aten.addmv")
+def addmm(op: Operator) -> Layout:
+    """y = beta c + alpha a b."""
+    first, second = [name for name in op.arguments if name in ("mat1", "mat2", "batch1", "batch2", "mat", "vec")]
+    result = _matmul(op, op.layout(first), op.layout(second))
+    return broadcast(op, [op.raw("self"), result], "the added term moves with the product")
+
+
+@rule("aten.mm", "aten.bmm", "aten.matmul", "aten.mv", "aten.dot")
+def matmul(op: Operator) -> Layout:
+    """The product of matrices, batched by broadcasting."""
+    first, second = [name for name, value in op.arguments.items() if is_layout(value)]
+    return _matmul(op, op.layout(first), op.layout(second))
+
+
+def _matmul(op: Operator, left: Layout, right: Layout) -> Layout:
+    op.equal(left[-1], right[-1 if len(right) == 1 else -2], CONTRACTED)
+    batch = broadcast(op, [left[:-2], right[:-2]], "batch axes move together")
+    return (*batch, *left[-2:-1], *(right[-1:] if len(right) > 1 else ()))
+
+
+@rule("aten.einsum")
+def einsum(op: Operator) -> Layout:
+    """Axes of one letter move together."""
+    equation = op["equation"].replace(" ", "")
+    if "." in equation or "->" not in equation:
+        raise Refusal("an einsum with an ellipsis or without an explicit result has no rule")
+    inputs, _, result = equation.partition("->")
+    letters = {}
+    for names, layout in zip(inputs.split(","), op["tensors"], strict=True):
+        for letter, term in zip(names, op.solver.instantiate(layout), strict=True):
+            if letters.setdefault(letter, term).size == term.size:
+                op.equal(letters[letter], term, CONTRACTED)
+            elif letters[letter].size == 1:
+                letters[letter] = term
+    return tuple(letters[letter] for letter in result)
+
+
+@rule("aten.bilinear")
+def bilinear(op: Operator) -> Layout:
+    """y_o = x_i W_oij z_j + b_o."""
+    left, right, weight = op.layout("input1"), op.layout("input2"), op.layout("weight")
+    op.equal(left[-1], weight[1], CONTRACTED)
+    op.equal(right[-1], weight[2], CONTRACTED)
+    if is_layout(op["bias"]):
+        op.equal(weight[0], op.layout("bias")[0], "one bias for each output")
+    batch = broadcast(op, [left[:-1], right[:-1]], "batch axes move together")
+    return (*batch, weight[0])
+
+
+@rule("aten.outer", "aten.ger")
+def outer(op: Operator) -> Layout:
+    """y_ij = a_i b_j."""
+    return (*op.layout("self"), *op.layout("vec2"))
+
+
+@rule("aten.embedding")
+def embedding(op: Operator) -> Layout:
+    """Rows are chosen by ids, which are inputs; columns pass."""
+    weight, ids = op.layout("weight"), op.layout("indices")
+    op.pin(weight[0], "rows of an embedding are addressed by their ids")
+    return (*ids, weight[1])
+
+
+@rule("aten.scaled_dot_product_attention")
+def attention(op: Operator) -> Layout:
+    """softmax(q k^T / sqrt(d)) v: q and k share d, k and v share their tokens."""
+    if op.arguments.get("enable_gqa"):
+        raise Refusal("attention with grouped queries has no rule")
+    query, key, value = op.layout("query"), op.layout("key"), op.layout("value")
+    op.equal(query[-1], key[-1], CONTRACTED)
+    op.equal(key[-2], value[-2], "keys and values of one token move together")
+    if op["is_causal"]:
+        op.pin(query[-2], "a causal mask depends on the order of the tokens")
+        op.pin(key[-2], "a causal mask depends on the order of the tokens")
+    batch = broadcast(op, [query[:-2], key[:-2], value[:-2]], "batch axes and heads move together")
+    if is_layout(op["attn_mask"]):
+        broadcast(op, [(*batch, query[-2], key[-2]), op.raw("attn_mask")], "the mask moves with queries and keys")
+    return (*batch, query[-2], value[-1])

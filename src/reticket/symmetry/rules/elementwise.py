@@ -1,0 +1,74 @@
+"""Elementwise operators with broadcasting: axes of equal size move together, size 1 against n says nothing."""
+
+from collections.abc import Sequence
+
+from reticket.symmetry.rules.operator import Operator, fixed, is_layout, rule
+from reticket.symmetry.terms import Fixed, Layout, Term, Uniform
+
+UNARY = ["relu", "relu6", "gelu", "silu", "mish", "elu", "selu", "celu", "leaky_relu", "hardtanh", "hardswish", "hardsigmoid", "softplus", "sigmoid", "tanh", "logsigmoid", "log_sigmoid", "softshrink", "hardshrink", "threshold", "erf", "erfc", "exp", "exp2", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt", "reciprocal", "abs", "neg", "sign", "sgn", "square", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "floor", "ceil", "round", "trunc", "frac", "clamp", "clamp_min", "clamp_max", "nan_to_num", "logit", "isnan", "isinf", "isfinite", "logical_not", "bitwise_not", "clone", "detach", "alias", "lift_fresh_copy", "lift_fresh", "contiguous", "_to_copy", "positive", "dropout", "native_dropout", "tanhshrink", "softsign", "erfinv", "lgamma", "digamma", "deg2rad", "rad2deg", "sinc"]
+BINARY = ["add", "sub", "mul", "div", "rsub", "true_divide", "floor_divide", "remainder", "fmod", "pow", "maximum", "minimum", "fmax", "fmin", "atan2", "hypot", "logaddexp", "logaddexp2", "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "copysign", "where", "masked_fill", "addcmul", "addcdiv", "lerp", "xlogy", "copy", "heaviside"]
+CONSTANT = ("ones_like", "zeros_like", "full_like")
+
+
+def broadcast(op: Operator, layouts: Sequence[Layout], reason: str) -> Layout:
+    """Unify layouts aligned at their last axes and return the layout of the result."""
+    dims = max((len(layout) for layout in layouts), default=0)
+    result: list[Term] = []
+    for axis in range(-dims, 0):
+        column = [layout[axis] for layout in layouts if len(layout) >= -axis]
+        size = max((t.size for t in column), default=1) if all(t.size for t in column) else 0
+        result.append(join(op, [term for term in column if term.size == size], reason, size))
+    return tuple(result)
+
+
+def join(op: Operator, terms: Sequence[Term], reason: str, size: int) -> Term:
+    """Unify terms of one axis; a uniform tensor asks for nothing, and all uniform stay uniform."""
+    varying = [term for term in terms if not isinstance(term, Uniform)]
+    if not varying:
+        return Uniform(size) if size > 1 else Fixed(size)
+    varying = list(op.solver.instantiate(tuple(varying)))
+    first = varying[0]
+    for other in varying[1:]:
+        op.equal(first, other, reason)
+    return op.solver.resolve(first)
+
+
+@rule(*(f"aten.{name}" for name in (*UNARY, *BINARY)))
+def elementwise(op: Operator) -> Layout | list[Layout]:
+    """Every tensor argument broadcasts against the others; every result has the same layout."""
+    layouts = [op.raw(name) for name, value in op.arguments.items() if is_layout(value)]
+    layout = broadcast(op, layouts, "elementwise operands move together")
+    shapes = op.shapes()
+    return layout if len(shapes) == 1 else [layout for _ in shapes]
+
+
+@rule("aten.prelu")
+def prelu(op: Operator) -> Layout:
+    """One slope for all channels, or one for each channel (axis 1)."""
+    data, slope = op.layout("self"), op.layout("weight")
+    if slope and slope[0].size > 1:
+        op.equal(data[1], slope[0], "one slope for each channel")
+    return op.solver.layout(data)
+
+
+@rule(
+    *(
+        f"aten.{name}"
+        for name in (*CONSTANT, "zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "scalar_tensor")
+    )
+)
+def constant(op: Operator) -> Layout:
+    """A tensor of one value."""
+    return tuple(Uniform(size) if size > 1 else Fixed(size) for size in op.shape)
+
+
+@rule(*(f"aten.{name}" for name in ["arange", "linspace", "eye", "empty", "new_empty", "empty_like", "tril_indices", "triu_indices"]))
+def varying(op: Operator) -> Layout:
+    """A tensor whose values differ from place to place, or are not known."""
+    return fixed(op.shape)
+
+
+@rule("aten._assert_tensor_metadata", "aten._assert_async", "aten._assert_scalar", "aten.sym_constrain_range")
+def check(op: Operator) -> None:
+    """A check of the traced graph, which computes nothing."""
+    del op

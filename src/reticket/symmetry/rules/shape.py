@@ -1,0 +1,229 @@
+"""Operators that rearrange one tensor: views split and merge axes, permutations move them, slices cut them."""
+
+from reticket.symmetry.rules.operator import Operator, Refusal, rule, wrap
+from reticket.symmetry.terms import Fixed, Layout, Term, Uniform, concat, product
+
+MERGED = "a view splits this axis"
+SLICED = "a slice cuts this axis"
+
+
+@rule(
+    *(f"aten.{name}" for name in ["view", "reshape", "_unsafe_view", "view_copy", "_reshape_copy", "flatten", "unflatten"]),
+    *(f"aten.{name}" for name in ["squeeze", "unsqueeze", "squeeze_copy", "unsqueeze_copy"]),
+    structural=True,
+)
+def view(op: Operator) -> Layout:
+    """All axes flattened to one product and cut again."""
+    if str(op.node.target) == "aten.view.dtype":
+        raise Refusal("a view as another dtype has no rule")
+    return regroup(op, op.raw("self"), op.shape)
+
+
+def regroup(op: Operator, data: Layout, shape: tuple[int, ...]) -> Layout:
+    """Give the axes of one tensor another shape, row-major."""
+    if 0 in shape:
+        return tuple(Fixed(size) for size in shape)
+    result: list[Term] = []
+    rest = list(data)
+    for size in shape:
+        taken: list[Term] = []
+        while rest and _size(taken) < size:
+            taken.append(rest.pop(0))
+        while rest and rest[0].size == 1:
+            rest.pop(0)
+        if _size(taken) == size:
+            result.append(product(*taken))
+            continue
+        lead, tail = op.split(product(*taken, *rest), (size, _size(taken + rest) // size), MERGED)
+        result.append(lead)
+        rest = [tail]
+    return op.solver.layout(tuple(result))
+
+
+def _size(terms: list[Term]) -> int:
+    total = 1
+    for term in terms:
+        total *= term.size
+    return total
+
+
+@rule("aten.permute", "aten.permute_copy", structural=True)
+def permute(op: Operator) -> Layout:
+    """Axes in another order."""
+    data = op.raw("self")
+    return tuple(data[axis] for axis in op["dims"])
+
+
+@rule("aten.transpose.int", "aten.transpose_copy.int", "aten.swapaxes", "aten.swapdims", structural=True)
+def transpose(op: Operator) -> Layout:
+    """Two axes exchanged."""
+    data = list(op.raw("self"))
+    first, second = [value for name, value in op.arguments.items() if name != "self"]
+    data[first], data[second] = data[second], data[first]
+    return tuple(data)
+
+
+@rule("aten.t", "aten.numpy_T", "aten.mT", "aten.t_copy", structural=True)
+def matrix_transpose(op: Operator) -> Layout:
+    """The axes of a matrix exchanged."""
+    return op.raw("self")[::-1]
+
+
+@rule("aten.movedim.int", "aten.movedim.intlist", structural=True)
+def movedim(op: Operator) -> Layout:
+    """Some axes moved to new places, the others keep their order."""
+    data = op.raw("self")
+    pairs = [[op[name]] if isinstance(op[name], int) else list(op[name]) for name in ("source", "destination")]
+    source, target = [[wrap(axis, len(data)) for axis in axes] for axes in pairs]
+    others = iter([axis for axis in range(len(data)) if axis not in source])
+    order = [source[target.index(axis)] if axis in target else next(others) for axis in range(len(data))]
+    return tuple(data[axis] for axis in order)
+
+
+@rule("aten.expand", "aten.expand_copy", "aten.broadcast_to", structural=True)
+def expand(op: Operator) -> Layout:
+    """A new or widened axis is uniform."""
+    data, shape = op.raw("self"), op.shape
+    padded = (*(Fixed(1) for _ in range(len(shape) - len(data))), *data)
+    return tuple(term if term.size == n else Uniform(n) for term, n in zip(padded, shape, strict=True))
+
+
+@rule("aten.repeat", structural=True)
+def repeat(op: Operator) -> Layout:
+    """k copies one after the other."""
+    data, shape = op.raw("self"), op.shape
+    padded = (*(Fixed(1) for _ in range(len(shape) - len(data))), *data)
+    return tuple(product(Uniform(n // t.size), t) if t.size else t for t, n in zip(padded, shape, strict=True))
+
+
+@rule("aten.slice.Tensor", "aten.narrow", "aten.slice_copy.Tensor", structural=True)
+def slice_axis(op: Operator) -> Layout:
+    """A run of positions; a step other than 1 pins."""
+    data = list(op.raw("self"))
+    axis = wrap(op["dim"], len(data))
+    size = data[axis].size
+    if op.arguments.get("step", 1) != 1:
+        op.pin(data[axis], "a slice with a step picks single positions")
+        data[axis] = Fixed(op.shape[axis])
+        return tuple(data)
+    start = _clip(op["start"] if op["start"] is not None else 0, size)
+    data[axis] = part(op, data[axis], start, op.shape[axis])
+    return op.solver.layout(tuple(data))
+
+
+def _clip(position: int, size: int) -> int:
+    return max(0, min(position + size if position < 0 else position, size))
+
+
+def part(op: Operator, term: Term, start: int, length: int) -> Term:
+    """Cut `length` positions from `start` on out of an axis."""
+    before, _ = op.cut(term, start + length, SLICED)
+    return op.cut(before, start, SLICED)[1]
+
+
+@rule("aten.select.int", "aten.select_copy.int", structural=True)
+def select(op: Operator) -> Layout:
+    """One position; what stands before and behind it may still move."""
+    data = list(op.raw("self"))
+    axis = wrap(op["dim"], len(data))
+    part(op, data[axis], _clip(op["index"], data[axis].size), 1)
+    del data[axis]
+    return op.solver.layout(tuple(data))
+
+
+@rule("aten.split.Tensor", "aten.split_with_sizes", "aten.chunk", "aten.unsafe_split", "aten.split", structural=True)
+def split(op: Operator) -> list[Layout]:
+    """Runs of positions one after the other."""
+    data = op.raw("self")
+    axis = wrap(op["dim"], len(data))
+    rest, pieces = data[axis], []
+    for shape in op.shapes():
+        assert shape is not None
+        piece, rest = op.cut(rest, shape[axis], SLICED)
+        pieces.append(piece)
+    return [op.solver.layout((*data[:axis], piece, *data[axis + 1 :])) for piece in pieces]
+
+
+@rule("aten.unbind.int", structural=True)
+def unbind(op: Operator) -> list[Layout]:
+    """Every position on its own: the axis is pinned."""
+    data = op.raw("self")
+    axis = wrap(op["dim"], len(data))
+    op.pin(data[axis], "every position of this axis is used on its own")
+    return [op.solver.layout((*data[:axis], *data[axis + 1 :])) for _ in op.shapes()]
+
+
+@rule("aten.cat", "aten.concat", structural=True)
+def cat(op: Operator) -> Layout:
+    """Tensors one after the other along an axis; their other axes move together."""
+    tensors = [op.solver.layout(layout) for layout in op["tensors"] if layout != (Fixed(0),)]
+    axis = wrap(op["dim"], len(op.shape))
+    return join_along(op, tensors, axis, concat(*(layout[axis] for layout in tensors)))
+
+
+def join_along(op: Operator, tensors: list[Layout], axis: int, joined: Term) -> Layout:
+    """Unify every axis but one, which becomes `joined`."""
+    varying = [op.solver.instantiate((*t[:axis], Fixed(1), *t[axis + 1 :])) for t in tensors]
+    for other in varying[1:]:
+        for left, right in zip(varying[0], other, strict=True):
+            op.equal(left, right, "joined tensors move together along their other axes")
+    return op.solver.layout((*varying[0][:axis], joined, *varying[0][axis + 1 :]))
+
+
+@rule("aten.stack", structural=True)
+def stack(op: Operator) -> Layout:
+    """Tensors side by side along a new axis, which is fixed."""
+    axis = wrap(op["dim"], len(op.shape))
+    tensors = [(*layout[:axis], Fixed(1), *layout[axis:]) for layout in map(op.solver.layout, op["tensors"])]
+    return join_along(op, tensors, axis, Fixed(len(tensors)))
+
+
+@rule("aten.pad", "aten.constant_pad_nd")
+def pad(op: Operator) -> Layout:
+    """Constant ends are uniform; other modes read neighbouring positions and pin the padded axes."""
+    data = list(op.raw("self"))
+    widths = [op["pad"][i : i + 2] for i in range(0, len(op["pad"]), 2)]
+    for i, (before, after) in enumerate(widths):
+        axis = len(data) - 1 - i
+        if before == after == 0:
+            continue
+        if op.arguments.get("mode", "constant") != "constant" or before < 0 or after < 0:
+            op.pin(data[axis], "padding reads neighbouring positions")
+            data[axis] = Fixed(op.shape[axis])
+        else:
+            data[axis] = concat(Uniform(before), data[axis], Uniform(after))
+    return op.solver.layout(tuple(data))
+
+
+@rule("aten.slice_scatter", "aten.select_scatter")
+def scatter_run(op: Operator) -> Layout:
+    """A run of positions overwritten by another tensor."""
+    data, source = list(op.layout("self")), list(op.layout("src"))
+    axis = wrap(op["dim"], len(data))
+    if op.arguments.get("step", 1) != 1:
+        raise Refusal("a scatter with a step has no rule")
+    if "index" in op.arguments:
+        start, source = _clip(op["index"], data[axis].size), [*source[:axis], Fixed(1), *source[axis:]]
+    else:
+        start = _clip(op["start"] if op["start"] is not None else 0, data[axis].size)
+    length = source[axis].size
+    head, _ = op.cut(data[axis], start, SLICED)
+    _, tail = op.cut(data[axis], start + length, SLICED)
+    joined = concat(head, source[axis], tail)
+    return join_along(op, [tuple(data), tuple(source)], axis, op.solver.resolve(joined))
+
+
+@rule("aten.pixel_shuffle")
+def pixel_shuffle(op: Operator) -> Layout:
+    """(c r r, h, w) to (c, h r, w r): the two factors r end in space, which is fixed."""
+    data, r = op.layout("self"), op["upscale_factor"]
+    channel, first, second = op.split(data[-3], (data[-3].size // r**2, r, r), "channels become positions in space")
+    return (*data[:-3], channel, product(data[-2], first), product(data[-1], second))
+
+
+@rule("aten.channel_shuffle", "aten.native_channel_shuffle")
+def channel_shuffle(op: Operator) -> Layout:
+    """(g, c) to (c, g)."""
+    data, groups = op.layout("self"), op["groups"]
+    outer, inner = op.split(data[1], (groups, data[1].size // groups), "channels are shuffled group by group")
+    return (data[0], product(inner, outer), *data[2:])

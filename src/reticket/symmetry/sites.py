@@ -1,0 +1,296 @@
+"""Sites: the activations in which the units of a group can be seen, and how to look at them while a model runs.
+
+A site is the output of a built-in leaf module or of a functional call (module hooks do not see the addition of a
+residual block). Functional calls are counted by operator and owning module, the same way in the traced graph and in an
+eager run; where the two counts disagree there is no site.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from reticket.errors import SymmetryError
+from reticket.symmetry.format import Groups, layout_from_json, layout_to_json
+from reticket.symmetry.graph import module_of
+from reticket.symmetry.terms import Atom, Layout, Product, Sum, Term, atoms, describe, shape_of
+
+Place: TypeAlias = tuple[str, str, int]
+
+# names under which an eager run shows an operator that the graph keeps whole
+EAGER_NAMES = {
+    "addmm": "linear",
+    "mm": "linear",
+    "convolution": "conv",
+    "conv1d": "conv",
+    "conv2d": "conv",
+    "conv3d": "conv",
+    "max_pool2d_with_indices": "max_pool2d",
+    "native_layer_norm": "layer_norm",
+    "_softmax": "softmax",
+    "_log_softmax": "log_softmax",
+}
+COUNTED = frozenset(
+    ["relu", "gelu", "silu", "sigmoid", "tanh", "elu", "leaky_relu", "hardtanh", "hardswish", "hardsigmoid", "softplus", "mish", "add", "sub", "mul", "div", "cat", "mean", "sum", "amax", "exp", "pow", "sqrt", "rsqrt", "clamp", "linear", "conv", "max_pool2d", "avg_pool2d", "layer_norm", "softmax", "log_softmax"]
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """An activation tensor in which units of one or more groups can be seen.
+
+    Args:
+        name: module path, with `:operator` for a functional call and `#k` for the k-th call, k > 1.
+        module: path of the module that makes it.
+        operator: empty for the module's own output, else the functional call.
+        call: number of the call, from 0, in one run of the model.
+        layout: term of each axis; the batch axis may have any size.
+    """
+
+    name: str
+    module: str
+    operator: str
+    call: int
+    layout: Layout
+
+    @property
+    def place(self) -> Place:
+        """Module path, operator and call number: what identifies the site in a run."""
+        return self.module, self.operator, self.call
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups seen here, in order of axes, each once."""
+        return tuple(dict.fromkeys(str(atom.key) for term in self.layout for atom in atoms(term)))
+
+    def units(self, tensor: Shaped[Tensor, "..."], group: str) -> Shaped[Tensor, "n samples"]:
+        """Bring the units of a group to the front: one row for each unit, one column for each sample.
+
+        Every position of the other axes (batch, space, other factors) is a sample. A group that occurs several times in
+        the tensor has the samples of all its places one after the other. The result may share memory with `tensor`.
+
+        Args:
+            tensor: what `capture` gave for this site.
+            group: name of a group in `self.groups`.
+
+        Raises:
+            SymmetryError: when the tensor does not have this site's axes, or the group is not seen here.
+        """
+        moving = [axis for axis, term in enumerate(self.layout) if any(True for _ in atoms(term))]
+        if tensor.dim() != len(self.layout) or any(tensor.shape[a] != self.layout[a].size for a in moving):
+            raise SymmetryError(
+                f"site '{self.name}' saw a tensor of shape {tuple(tensor.shape)}, expected {shape_of(self.layout)} up to the "
+                f"sizes of axes without units; discover the symmetry on inputs of this size"
+            )
+        found: list[Tensor] = []
+        for axis in moving:
+            found.extend(_rows(tensor.movedim(axis, 0), self.layout[axis], group))
+        if not found:
+            raise SymmetryError(f"site '{self.name}' does not show group '{group}', only {', '.join(self.groups)}")
+        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the site as JSON."""
+        return {
+            "module": self.module,
+            "operator": self.operator,
+            "call": self.call,
+            "layout": layout_to_json(self.layout),
+        }
+
+    @classmethod
+    def from_json(cls, name: str, data: Mapping[str, Any], groups: Groups) -> Self:
+        """Read what `to_json` wrote."""
+        layout = layout_from_json(data["layout"], groups)
+        return cls(name, str(data["module"]), str(data["operator"]), int(data["call"]), layout)
+
+    def __str__(self) -> str:
+        return f"{self.name}: " + " | ".join(describe(term) for term in self.layout)
+
+
+def _rows(tensor: Tensor, term: Term, group: str) -> Iterator[Tensor]:
+    """Yield one (n, samples) matrix for each occurrence of the group in a term that stands on axis 0."""
+    match term:
+        case Atom(key) if key == group:
+            yield tensor.reshape(term.size, -1)
+        case Product(factors):
+            spread = tensor.unflatten(0, [factor.size for factor in factors])
+            for i, factor in enumerate(factors):
+                yield from _rows(spread.movedim(i, 0), factor, group)
+        case Sum(parts):
+            for piece, part in zip(tensor.split([part.size for part in parts]), parts, strict=True):
+                yield from _rows(piece, part, group)
+
+
+class _Calls(TorchDispatchMode):
+    """Reports the result of every counted operator."""
+
+    def __init__(self, report: Callable[[str, Tensor], None]) -> None:
+        super().__init__()
+        self.report = report
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = canonical(func)
+        if name in COUNTED:
+            first = result[0] if isinstance(result, tuple | list) else result
+            if isinstance(first, Tensor):
+                self.report(name, first)
+        return result
+
+
+def canonical(target: Any) -> str:
+    """Return the name of an aten operator without overload and trailing underscore, the same in graph and eager run."""
+    name = target._schema.name.removeprefix("aten::")
+    name = name[:-1] if name.endswith("_") and not name.endswith("__") else name
+    return EAGER_NAMES.get(name, name)
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a module is built into torch.nn and has no modules inside, so that its output is its last operator's."""
+    return type(module).__module__.startswith("torch.nn.modules") and next(module.children(), None) is None
+
+
+@contextmanager
+def watch(
+    model: nn.Module,
+    on_place: Callable[[Place, Tensor], None],
+    *,
+    leaves: frozenset[str] | None = None,
+    functional: bool = True,
+) -> Iterator[None]:
+    """While active, report every output of a leaf module and of a counted functional call, in order of execution.
+
+    Args:
+        model: model to watch; each call of it starts the counts anew.
+        on_place: called at once, before a later operator can overwrite the tensor.
+        leaves: paths of the leaf modules to report; None for all.
+        functional: whether functional calls are reported.
+    """
+    counts: dict[tuple[str, str], int] = {}
+    stack: list[tuple[str, bool]] = []
+    busy = False
+
+    def emit(path: str, operator: str, tensor: Tensor) -> None:
+        nonlocal busy
+        call = counts.get((path, operator), 0)
+        counts[path, operator] = call + 1
+        busy = True
+        try:
+            on_place((path, operator, call), tensor)
+        finally:
+            busy = False
+
+    def report(operator: str, tensor: Tensor) -> None:
+        if not busy and stack and not stack[-1][1]:
+            emit(stack[-1][0], operator, tensor)
+
+    def enter(path: str, leaf: bool) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            if module is model:
+                counts.clear()
+                stack.clear()
+            stack.append((path, leaf))
+
+        return hook
+
+    def leave(path: str, shown: bool) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if stack:
+                stack.pop()
+            if shown and isinstance(output, Tensor):
+                emit(path, "", output)
+
+        return hook
+
+    with ExitStack() as exits:
+        for path, module in model.named_modules():
+            leaf = is_leaf(module)
+            shown = leaf and (leaves is None or path in leaves)
+            if functional or shown or module is model:
+                exits.callback(module.register_forward_pre_hook(enter(path, leaf), prepend=True).remove)
+                exits.callback(module.register_forward_hook(leave(path, shown)).remove)
+        if functional:
+            exits.enter_context(_Calls(report))
+        yield
+
+
+@contextmanager
+def capture(model: nn.Module, sites: Sequence[Site], on_site: Callable[[Site, Tensor], None]) -> Iterator[None]:
+    """While active, each forward of the model calls `on_site(site, tensor)` for each site, in order of execution.
+
+    The tensor is given at once and is not copied: a later in-place operator may overwrite it, so reduce or clone it
+    inside `on_site`. The batch may have any size.
+
+    Args:
+        model: model to watch; it is left as it was.
+        sites: sites of the model's symmetry, or some of them.
+        on_site: called with the site and its tensor.
+    """
+    wanted = {site.place: site for site in sites}
+
+    def on_place(place: Place, tensor: Tensor) -> None:
+        site = wanted.get(place)
+        if site is not None:
+            on_site(site, tensor)
+
+    paths = frozenset(site.module for site in sites if not site.operator)
+    with watch(model, on_place, leaves=paths, functional=any(site.operator for site in sites)):
+        yield
+
+
+def find_sites(
+    graph: fx.Graph, model: nn.Module, layouts: Mapping[fx.Node, Layout], run: Callable[[], object]
+) -> tuple[Site, ...]:
+    """Match the operators of a traced graph with what an eager run shows.
+
+    Args:
+        graph: graph of one forward.
+        model: model that it was traced from.
+        layouts: final layouts of the graph's tensors, groups by name.
+        run: runs the model on the traced inputs.
+    """
+    seen: dict[tuple[str, str], list[tuple[int, ...]]] = {}
+    with torch.no_grad(), watch(model, lambda p, t: seen.setdefault(p[:2], []).append(tuple(t.shape))):
+        run()
+    modules = dict(model.named_modules())
+    traced: dict[tuple[str, str], list[fx.Node]] = {}
+    last: dict[tuple[str, int], fx.Node] = {}
+    for node in graph.nodes:
+        path, call, _ = module_of(node)
+        if node.op != "call_function" or path not in modules:
+            continue
+        if is_leaf(modules[path]):
+            last[path, call] = node
+        elif hasattr(node.target, "_schema") and canonical(node.target) in COUNTED:
+            traced.setdefault((path, canonical(node.target)), []).append(node)
+    for (path, _), node in last.items():
+        traced.setdefault((path, ""), []).append(node)
+    sites: dict[fx.Node, Site] = {}
+    for (path, operator), nodes in traced.items():
+        shapes = [shape_of(layouts[node]) if node in layouts else None for node in nodes]
+        if shapes != seen.get((path, operator)):
+            continue
+        for call, node in enumerate(nodes):
+            if _moves(layouts[node]) and not (operator == "" and _copies(node)):
+                sites[node] = Site(_name(path, operator, call), path, operator, call, layouts[node])
+    return tuple(sites[node] for node in graph.nodes if node in sites)
+
+
+def _moves(layout: Layout) -> bool:
+    return any(True for term in layout for _ in atoms(term))
+
+
+def _copies(node: fx.Node) -> bool:
+    """Whether a module only passes its input on, as Dropout in eval mode and Flatten do."""
+    return str(node.target).split(".")[1:2] in (["clone"], ["alias"], ["view"], ["detach"], ["unsqueeze"], ["permute"])
+
+
+def _name(path: str, operator: str, call: int) -> str:
+    name = f"{path}:{operator}" if operator else path
+    return name if call == 0 else f"{name}#{call + 1}"

@@ -1,0 +1,181 @@
+"""The terms of the axis algebra: what a choice of permutations does to one axis of one tensor.
+
+| term | size | a choice of permutations |
+|---|---|---|
+| `Atom(key, n)` | n | moves it by one permutation of n, the same wherever the atom occurs |
+| `Atom(key, n, over=(p, ...))` | n | moves it by one permutation of n for each position of its parents p |
+| `Fixed(n)` | n | leaves it alone |
+| `Product(e1, ..., ek)` | product | row-major mixed radix, each factor by its own |
+| `Sum(e1, ..., ek)` | sum | concatenation, each part by its own |
+
+`Uniform(n)` exists only while a graph is being solved: the tensor does not vary along this axis, so any permutation of
+it will do, and each reader of the tensor may choose another one.
+
+Terms are built with `product` and `concat`, which keep them in normal form: no nesting of a kind in itself, no factor of
+size 1, no part of size 0, neighbouring `Fixed` merged, and a sum always the last factor of its product, because
+(a + b) x c = a x c + b x c.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Key: TypeAlias = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """An axis that no permutation moves."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """An axis along which the tensor is constant (only while solving)."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Atom:
+    """An axis moved by one permutation of `size` units, or by one for each position of the parents in `over`.
+
+    Args:
+        key: a number while solving, the name of the group afterwards.
+        size: number of units.
+        over: keys of the parent atoms, outermost first; empty for an independent atom.
+    """
+
+    key: Key
+    size: int
+    over: tuple[Key, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Row-major mixed radix of its factors; build it with `product`."""
+
+    factors: "tuple[Term, ...]"
+
+    @property
+    def size(self) -> int:
+        """Product of the sizes of the factors."""
+        return math.prod(factor.size for factor in self.factors)
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Concatenation of its parts; build it with `concat`."""
+
+    parts: "tuple[Term, ...]"
+
+    @property
+    def size(self) -> int:
+        """Sum of the sizes of the parts."""
+        return sum(part.size for part in self.parts)
+
+
+Term: TypeAlias = Fixed | Uniform | Atom | Product | Sum
+Layout: TypeAlias = tuple[Term, ...]
+
+
+def product(*terms: Term) -> Term:
+    """Return the row-major product of the terms in normal form.
+
+    >>> product(Fixed(2), Fixed(3), Atom("c", 4), Fixed(1))
+    Product(factors=(Fixed(size=6), Atom(key='c', size=4, over=())))
+    """
+    factors: list[Term] = []
+    for term in terms:
+        for factor in term.factors if isinstance(term, Product) else (term,):
+            if factor.size == 0:
+                return Fixed(0)
+            if factor.size == 1:
+                continue
+            last = factors[-1] if factors else None
+            if isinstance(last, Sum):
+                factors[-1] = concat(*(product(part, factor) for part in last.parts))
+            elif isinstance(factor, Fixed) and isinstance(last, Fixed):
+                factors[-1] = Fixed(last.size * factor.size)
+            elif isinstance(factor, Uniform) and isinstance(last, Uniform):
+                factors[-1] = Uniform(last.size * factor.size)
+            else:
+                factors.append(factor)
+    if not factors:
+        return Fixed(1)
+    return factors[0] if len(factors) == 1 else Product(tuple(factors))
+
+
+def concat(*terms: Term) -> Term:
+    """Return the concatenation of the terms in normal form.
+
+    >>> concat(Fixed(2), Fixed(3), Atom("c", 4))
+    Sum(parts=(Fixed(size=5), Atom(key='c', size=4, over=())))
+    """
+    parts: list[Term] = []
+    for term in terms:
+        for part in term.parts if isinstance(term, Sum) else (term,):
+            last = parts[-1] if parts else None
+            if part.size == 0:
+                continue
+            if isinstance(part, Fixed) and isinstance(last, Fixed):
+                parts[-1] = Fixed(last.size + part.size)
+            elif isinstance(part, Uniform) and isinstance(last, Uniform):
+                parts[-1] = Uniform(last.size + part.size)
+            else:
+                parts.append(part)
+    if not parts:
+        return Fixed(0)
+    return parts[0] if len(parts) == 1 else Sum(tuple(parts))
+
+
+def leaves(term: Term) -> Iterator[Fixed | Uniform | Atom]:
+    """Yield the atoms, fixed and uniform pieces of a term from left to right."""
+    if isinstance(term, Product):
+        for factor in term.factors:
+            yield from leaves(factor)
+    elif isinstance(term, Sum):
+        for part in term.parts:
+            yield from leaves(part)
+    else:
+        yield term
+
+
+def atoms(term: Term) -> Iterator[Atom]:
+    """Yield the atoms of a term from left to right, each as often as it occurs."""
+    return (leaf for leaf in leaves(term) if isinstance(leaf, Atom))
+
+
+def rewrite(term: Term, change: Callable[[Fixed | Uniform | Atom], Term]) -> Term:
+    """Return the term with every leaf replaced by `change(leaf)`, in normal form."""
+    if isinstance(term, Product):
+        return product(*(rewrite(factor, change) for factor in term.factors))
+    if isinstance(term, Sum):
+        return concat(*(rewrite(part, change) for part in term.parts))
+    return change(term)
+
+
+def shape_of(layout: Layout) -> tuple[int, ...]:
+    """Return the shape of a tensor with this layout."""
+    return tuple(term.size for term in layout)
+
+
+def describe(term: Term) -> str:
+    """Return the term as a short text.
+
+    >>> describe(product(Atom("conv2.weight", 16), Fixed(49)))
+    'conv2.weight[16] x 49'
+    """
+    match term:
+        case Product(factors):
+            return " x ".join(f"({describe(f)})" if isinstance(f, Sum) else describe(f) for f in factors)
+        case Sum(parts):
+            return " + ".join(describe(part) for part in parts)
+        case Atom(key, size, over):
+            return f"{key}[{size}" + (" over " + ", ".join(map(str, over)) if over else "") + "]"
+        case Uniform(size):
+            return f"any[{size}]"
+        case _:
+            return str(term.size)

@@ -1,0 +1,284 @@
+"""Solving: equalities between terms, settled one by one as in type inference.
+
+`Solver.unify` makes two terms equal and gives up freedom only as far as it must: an atom is replaced by whatever it has
+to equal, products and sums are cut to their common refinement, and where there is none both sides are pinned. Every
+replacement keeps its cause, which is what `Symmetry.explain` prints.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reticket.symmetry.terms import (
+    Atom,
+    Fixed,
+    Key,
+    Layout,
+    Product,
+    Sum,
+    Term,
+    Uniform,
+    atoms,
+    concat,
+    product,
+    rewrite,
+)
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why an atom was replaced.
+
+    Args:
+        reason: what the operator asks for.
+        operator: its name, for instance `aten.conv2d.default`; empty when no operator is to blame.
+        module: path of the module that called it.
+        line: `file:line` of the source, empty when it is not known.
+    """
+
+    reason: str
+    operator: str = ""
+    module: str = ""
+    line: str = ""
+
+    def __str__(self) -> str:
+        where = [self.operator, f"in {self.module}" if self.module else "", f"at {self.line}" if self.line else ""]
+        text = " ".join(part for part in where if part)
+        return f"{self.reason} ({text})" if text else self.reason
+
+
+class Solver:
+    """The atoms of one model and what they have been found to equal."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._bound: dict[Key, tuple[Term, Cause]] = {}
+        self._equations: list[tuple[Term, Term]] = []
+
+    def fresh(self, size: int) -> Term:
+        """Return an atom of its own, or `Fixed(1)` where there is nothing to permute."""
+        if size <= 1:
+            return Fixed(size)
+        self._count += 1
+        return Atom(self._count, size)
+
+    def instantiate(self, layout: Layout) -> Layout:
+        """Return the layout with a fresh atom for every uniform piece: each reader may choose its own."""
+        return tuple(rewrite(term, lambda x: self.fresh(x.size) if isinstance(x, Uniform) else x) for term in layout)
+
+    def resolve(self, term: Term) -> Term:
+        """Return the term with everything found so far put in."""
+        return rewrite(term, self._replace)
+
+    def _replace(self, leaf: Fixed | Uniform | Atom) -> Term:
+        if isinstance(leaf, Atom) and leaf.key in self._bound:
+            term, cause = self._bound[leaf.key]
+            settled = rewrite(term, self._replace)
+            self._bound[leaf.key] = (settled, cause) if not isinstance(term, Atom) else (term, cause)
+            return settled
+        return leaf
+
+    def layout(self, layout: Layout) -> Layout:
+        """Return the layout with everything found so far put in."""
+        return tuple(self.resolve(term) for term in layout)
+
+    def broken(self) -> list[tuple[Term, Term]]:
+        """Return the equalities that do not hold as the terms stand now; empty unless the solver itself is wrong."""
+        return [(s, t) for s, t in self._equations if not _same(self.resolve(s), self.resolve(t))]
+
+    def cause(self, atom: Atom) -> Cause | None:
+        """Return why the atom, or the first of its pieces that is pinned, may not move; None while it is free."""
+        if atom.key not in self._bound:
+            return None
+        term, cause = self._bound[atom.key]
+        if isinstance(term, Fixed):
+            return cause
+        return next((found for found in map(self.cause, atoms(term)) if found is not None), cause)
+
+    def pin(self, term: Term, cause: Cause) -> None:
+        """Allow no permutation of any atom of the term."""
+        for atom in atoms(self.resolve(term)):
+            self._bound.setdefault(atom.key, (Fixed(atom.size), cause))
+
+    def unify(self, left: Term, right: Term, cause: Cause) -> None:
+        """Make the two terms equal, giving up as little freedom as this takes."""
+        self._equations.append((left, right))
+        self._unify(left, right, cause)
+
+    def _unify(self, left: Term, right: Term, cause: Cause) -> None:
+        left, right = self.resolve(left), self.resolve(right)
+        assert left.size == right.size, f"terms of size {left.size} and {right.size} cannot be equal"
+        if left == right:
+            return
+        if isinstance(left, Fixed) or isinstance(right, Fixed):
+            self.pin(left, cause)
+            self.pin(right, cause)
+        elif isinstance(left, Atom) or isinstance(right, Atom):
+            self._bind(left, right, cause)
+        elif isinstance(left, Sum) or isinstance(right, Sum):
+            self._unify_sums(left, right, cause)
+        else:
+            self._unify_products(left, right, cause)
+
+    def _bind(self, left: Term, right: Term, cause: Cause) -> None:
+        """Put an atom in terms of the other side; of two atoms the older one stays."""
+        if not isinstance(left, Atom) or (isinstance(right, Atom) and self._age(right) > self._age(left)):
+            left, right = right, left
+        assert isinstance(left, Atom)
+        self._bound[left.key] = (right, cause)
+
+    @staticmethod
+    def _age(atom: Atom) -> int:
+        assert isinstance(atom.key, int)
+        return atom.key
+
+    def _unify_sums(self, left: Term, right: Term, cause: Cause) -> None:
+        lefts, rights = _parts(left), _parts(right)
+        while lefts and rights:
+            first, second = self.resolve(lefts.pop(0)), self.resolve(rights.pop(0))
+            if first.size > second.size:
+                first, rest = self.cut(first, second.size, cause)
+                lefts.insert(0, rest)
+            elif second.size > first.size:
+                second, rest = self.cut(second, first.size, cause)
+                rights.insert(0, rest)
+            self._unify(first, second, cause)
+
+    def _unify_products(self, left: Term, right: Term, cause: Cause) -> None:
+        lefts, rights = _factors(left), _factors(right)
+        lead = min(lefts[0].size, rights[0].size)
+        if lefts[0].size % lead or rights[0].size % lead:
+            why = Cause(
+                f"{cause.reason}; the factors do not refine each other", cause.operator, cause.module, cause.line
+            )
+            self.pin(left, why)
+            self.pin(right, why)
+            return
+        first, rest = self.split(left, (lead, left.size // lead), cause)
+        second, other = self.split(right, (lead, right.size // lead), cause)
+        self._unify(first, second, cause)
+        self._unify(rest, other, cause)
+
+    def cut(self, term: Term, at: int, cause: Cause) -> tuple[Term, Term]:
+        """Cut an axis in two along its length: the first `at` positions and the rest."""
+        term = self.resolve(term)
+        if at <= 0 or at >= term.size:
+            return (Fixed(0), term) if at <= 0 else (term, Fixed(0))
+        match term:
+            case Fixed(size):
+                return Fixed(at), Fixed(size - at)
+            case Uniform(size):
+                return Uniform(at), Uniform(size - at)
+            case Atom(key, size):
+                halves = self.fresh(at), self.fresh(size - at)
+                self._bound[key] = (concat(*halves), cause)
+                return halves
+            case Sum(parts):
+                return self._cut_sum(parts, at, cause)
+            case Product(factors):
+                return self._cut_product(factors, at, cause)
+
+    def _cut_sum(self, parts: Sequence[Term], at: int, cause: Cause) -> tuple[Term, Term]:
+        before: list[Term] = []
+        for i, part in enumerate(parts):
+            if at < part.size:
+                first, rest = self.cut(part, at, cause)
+                return concat(*before, first), concat(rest, *parts[i + 1 :])
+            before.append(part)
+            at -= part.size
+            if at == 0:
+                return concat(*before), concat(*parts[i + 1 :])
+        raise AssertionError("a cut inside a sum lies in one of its parts")
+
+    def _cut_product(self, factors: Sequence[Term], at: int, cause: Cause) -> tuple[Term, Term]:
+        lead, inner = factors[0], product(*factors[1:])
+        whole, part = divmod(at, inner.size)
+        if part == 0:
+            first, rest = self.cut(lead, whole, cause)
+            return self.resolve(product(first, inner)), self.resolve(product(rest, inner))
+        self.pin(lead, cause)
+        first, rest = self.cut(inner, part, cause)
+        inner = self.resolve(inner)
+        return (
+            concat(product(Fixed(whole), inner), first),
+            concat(rest, product(Fixed(lead.size - whole - 1), inner)),
+        )
+
+    def split(self, term: Term, sizes: Sequence[int], cause: Cause) -> tuple[Term, ...]:
+        """Split an axis into factors of the given sizes, row-major, as a view does."""
+        pieces: list[Term] = []
+        rest = self.resolve(term)
+        for size in sizes:
+            lead, rest = self._split_once(rest, size, cause)
+            pieces.append(lead)
+        return tuple(self.resolve(piece) for piece in pieces)
+
+    def _split_once(self, term: Term, size: int, cause: Cause) -> tuple[Term, Term]:
+        taken: list[Term] = []
+        need, factors = size, _factors(self.resolve(term))
+        while need > 1:
+            factor = self.resolve(factors.pop(0))
+            if isinstance(factor, Product):
+                factors[:0] = factor.factors
+                continue
+            if need % factor.size == 0:
+                taken.append(factor)
+                need //= factor.size
+            elif factor.size % need == 0:
+                lead, rest = self._split_leaf(factor, need, cause)
+                taken.append(lead)
+                factors.insert(0, rest)
+                need = 1
+            else:
+                why = Cause(
+                    f"{cause.reason}; {size} is no run of its factors", cause.operator, cause.module, cause.line
+                )
+                self.pin(term, why)
+                return Fixed(size), Fixed(term.size // size)
+        return product(*taken), self.resolve(product(*factors))
+
+    def _split_leaf(self, term: Term, lead: int, cause: Cause) -> tuple[Term, Term]:
+        inner = term.size // lead
+        match term:
+            case Fixed():
+                return Fixed(lead), Fixed(inner)
+            case Uniform():
+                return Uniform(lead), Uniform(inner)
+            case Atom(key):
+                pieces = self.fresh(lead), self.fresh(inner)
+                self._bound[key] = (product(*pieces), cause)
+                return pieces
+            case Sum(parts) if all(part.size % inner == 0 for part in parts):
+                splits = [self.split(part, (part.size // inner, inner), cause) for part in parts]
+                rests = self.instantiate(tuple(rest for _, rest in splits if not isinstance(rest, Uniform)))
+                for rest in rests[1:]:
+                    self._unify(rests[0], rest, cause)
+                joined = self.resolve(concat(*(first for first, _ in splits)))
+                return joined, self.resolve(rests[0]) if rests else Uniform(inner)
+        self.pin(term, cause)
+        return Fixed(lead), Fixed(inner)
+
+
+def _parts(term: Term) -> list[Term]:
+    return list(term.parts) if isinstance(term, Sum) else [term]
+
+
+def _factors(term: Term) -> list[Term]:
+    return list(term.factors) if isinstance(term, Product) else [term]
+
+
+def _same(left: Term, right: Term) -> bool:
+    """Whether two settled terms move their axis alike: equal, or equal once fixed leading factors are written out."""
+    if left == right:
+        return True
+    lefts, rights = _written_out(left), _written_out(right)
+    return lefts == rights
+
+
+def _written_out(term: Term) -> list[Term]:
+    if isinstance(term, Sum):
+        return [piece for part in term.parts for piece in _written_out(part)]
+    if isinstance(term, Product) and isinstance(term.factors[0], Fixed):
+        return _written_out(product(*term.factors[1:])) * term.factors[0].size
+    if isinstance(term, Fixed):
+        return [Fixed(1)] * term.size
+    return [term]
