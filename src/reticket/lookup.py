@@ -4,7 +4,7 @@ import difflib
 import functools
 import importlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from reticket.errors import InputError
 
@@ -49,4 +49,4 @@ def function_named(
         raise error(f"{kind} '{name}' cannot be imported ({reason}); it must be on Python's search path") from reason
     if not callable(found):
         raise error(f"{kind} '{name}' is a {type(found).__name__}, but a function that makes the {kind} was expected")
-    return found
+    return cast(Callable[..., T], found)

@@ -26,7 +26,7 @@ class Dataset:
         classes: the names of the classes.
         mean, std: per channel (images, of values scaled to [0, 1]), or one number each for all features.
         augmentation: what training does to a batch: "flip-crop" is a horizontal flip with probability 1/2 and a crop of
-            the image's own size after padding by 4 black pixels, drawn for each image (PAPER, settings).
+            the image's own size after padding by 4 black pixels, drawn for each image.
 
     Raises:
         DataError: when shapes, types, counts or labels do not fit each other.

@@ -121,7 +121,7 @@ def example_input(name: str, **params: Any) -> Tensor:
     return example
 
 
-def model_params(name: str, input_shape: tuple[int, ...], classes: int, **params: Any) -> dict[str, Any]:
+def model_params(name: str, input_shape: tuple[int, ...], classes: int, /, **params: Any) -> dict[str, Any]:
     """Return `params` with input size and number of classes filled in from a data set, where the model takes them.
 
     Args:

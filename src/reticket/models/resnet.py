@@ -75,7 +75,7 @@ def _stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
 
 @model("resnet20", input_shape=lambda in_channels, **_: (in_channels, 32, 32))
 def build_resnet20(in_channels: int = 3, classes: int = 10, width: float = 1) -> ResNet20:
-    """Return CIFAR's ResNet20 (PAPER, models).
+    """Return CIFAR's ResNet20.
 
     Args:
         in_channels: of the images.

@@ -44,7 +44,7 @@ class VGG11(nn.Module):
 
 @model("vgg11", input_shape=lambda in_channels, **_: (in_channels, 32, 32))
 def build_vgg11(in_channels: int = 3, classes: int = 10, width: float = 1) -> VGG11:
-    """Return VGG11 without BatchNorm, with one linear layer (PAPER, models).
+    """Return VGG11 without BatchNorm, with one linear layer.
 
     Args:
         in_channels: of the images, which are 32 x 32 or larger.

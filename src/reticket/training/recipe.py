@@ -1,0 +1,120 @@
+"""What decides a training run besides model, data and order: sizes, SGD's constants and the learning-rate schedule."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from reticket.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """SGD with momentum and weight decay on all parameters, and a schedule of the learning rate.
+
+    Args:
+        epochs: T, the length of the whole run; a run that starts at step k trains for the rest.
+        batch_size: inputs in a step.
+        lr: highest learning rate.
+        momentum: in [0, 1).
+        weight_decay: L2 penalty added to the gradient, of every parameter as in `torch.optim.SGD`.
+        schedule: "cosine" to 0, "constant", or "step" (times `gamma` at each milestone).
+        warmup_epochs: linear increase at the beginning of the run, before the schedule.
+        milestones: epochs at which "step" decays, counted on the clock of the whole run.
+        gamma: factor of each decay.
+        augment: whether the data set's own augmentation is used.
+
+    Raises:
+        ConfigError: when a value is out of its range.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "constant", "step"] = "cosine"
+    warmup_epochs: int = 0
+    milestones: tuple[int, ...] = ()
+    gamma: float = 0.1
+    augment: bool = True
+
+    def __post_init__(self) -> None:
+        ranges = (
+            ("epochs", self.epochs, self.epochs >= 0, "at least 0"),
+            ("batch_size", self.batch_size, self.batch_size >= 1, "at least 1"),
+            ("lr", self.lr, 0 < self.lr < math.inf, "above 0"),
+            ("momentum", self.momentum, 0 <= self.momentum < 1, "from 0 to below 1"),
+            ("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "at least 0"),
+            ("schedule", self.schedule, self.schedule in ("cosine", "constant", "step"), "cosine, constant or step"),
+            ("warmup_epochs", self.warmup_epochs, 0 <= self.warmup_epochs <= self.epochs, f"from 0 to {self.epochs}"),
+            ("milestones", self.milestones, list(self.milestones) == sorted(self.milestones), "in ascending order"),
+            ("gamma", self.gamma, 0 < self.gamma <= 1, "above 0, up to 1"),
+        )
+        for name, value, is_valid, expected in ranges:
+            if not is_valid:
+                raise ConfigError(f"recipe: {name} is {value!r}, but it must be {expected}")
+
+
+def steps_per_epoch(n: int, batch_size: int) -> int:
+    """Return the number of steps in one pass over `n` inputs.
+
+    The last, incomplete batch is a step as any other (the paper's choice), except when a single input is left over:
+    BatchNorm cannot normalise one value, so that input sits the epoch out.
+
+    >>> steps_per_epoch(1297, 128), steps_per_epoch(129, 128), steps_per_epoch(1, 128)
+    (11, 1, 1)
+    """
+    whole, rest = divmod(n, batch_size)
+    return max(1, whole + (rest > 1 or (rest == 1 and batch_size == 1)))
+
+
+def parse_position(text: str, steps_in_epoch: int, total_steps: int | None = None) -> int:
+    """Return the step that a position such as "0it", "300it" or "5ep" names; 0 is the initialisation itself.
+
+    Args:
+        text: a whole number of steps ("it") or epochs ("ep").
+        steps_in_epoch: steps of one epoch.
+        total_steps: length of the run; the position must not lie behind it.
+
+    Raises:
+        ConfigError: when the text is no position, or lies past the end of the run.
+
+    >>> parse_position("5ep", 11), parse_position("300it", 11)
+    (55, 300)
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*(it|ep)\s*", text)
+    if match is None:
+        raise ConfigError(f"position '{text}' cannot be read; write steps as '300it' or epochs as '5ep'")
+    step = int(match[1]) * (steps_in_epoch if match[2] == "ep" else 1)
+    if total_steps is not None and step > total_steps:
+        raise ConfigError(
+            f"position '{text}' is step {step}, past the end of training at step {total_steps} "
+            f"({total_steps / steps_in_epoch:g} epochs); choose an earlier one"
+        )
+    return step
+
+
+def learning_rate(recipe: Recipe, step: int, start: int, steps_in_epoch: int) -> float:
+    """Return the learning rate of one step.
+
+    With T the recipe's steps, k = `start`, W the warm-up's steps and i = `step` - k: `lr (i + 1) / W` for i < W, then
+    for "cosine" `lr / 2 (1 + cos(pi (i - W) / (T - k - W)))`: a run that starts at k restarts the cosine with length
+    T - k, as the paper does. "step" has its milestones on the clock of the whole run.
+
+    Args:
+        recipe: the schedule.
+        step: the step to be done, counted from the initialisation.
+        start: k, the step at which this run began.
+        steps_in_epoch: steps of one epoch.
+    """
+    done = step - start
+    length = recipe.epochs * steps_in_epoch - start
+    warmup = min(recipe.warmup_epochs * steps_in_epoch, length)
+    if done < warmup:
+        return recipe.lr * (done + 1) / warmup
+    if recipe.schedule == "cosine":
+        return recipe.lr * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (length - warmup)))
+    if recipe.schedule == "step":
+        return recipe.lr * recipe.gamma ** sum(step >= m * steps_in_epoch for m in recipe.milestones)
+    return recipe.lr

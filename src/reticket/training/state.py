@@ -1,0 +1,190 @@
+"""The values of a training run: where it is, how it went, and a file that holds it all without pickles."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from jaxtyping import Float
+from torch import Tensor
+
+from reticket.errors import TrainingError
+
+FORMAT = "reticket-train-state-1"
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """How one epoch went.
+
+    Args:
+        epoch: 0 is the first.
+        step: steps from the initialisation to the epoch's end.
+        loss: mean training loss over the epoch's steps of this run, in nats.
+        lr: learning rate of the last step.
+    """
+
+    epoch: int
+    step: int
+    loss: float
+    lr: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is.
+
+    Args:
+        step: steps done, counted from the initialisation.
+        start, stop: steps at which this run began and will end.
+        epochs: `step` in epochs.
+        loss: mean training loss of the epoch so far in nats, None before the first step.
+        lr: learning rate of the last step, None before the first.
+        seconds: spent in this call.
+    """
+
+    step: int
+    start: int
+    stop: int
+    epochs: float
+    loss: float | None
+    lr: float | None
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class TrainState:
+    """Everything that decides the rest of a run: continuing from it gives the bits of a run that never stopped.
+
+    Args:
+        weights: the model's `state_dict`, buffers included.
+        momentum: SGD's velocity for each trainable parameter.
+        rng: state of torch's generators ("cpu", "cuda"), which dropout draws from.
+        epoch_losses: losses of the steps done in an epoch that is not complete, in nats.
+        step: steps done, counted from the initialisation.
+        start: step at which the run began.
+        history: the complete epochs.
+        seconds: spent on the run so far.
+    """
+
+    weights: Mapping[str, Tensor]
+    momentum: Mapping[str, Tensor]
+    rng: Mapping[str, Tensor]
+    epoch_losses: Float[Tensor, " steps"]
+    step: int
+    start: int
+    history: tuple[EpochRecord, ...] = ()
+    seconds: float = 0.0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all tensors under one flat set of names, to be stored with `metadata`."""
+        parts = {"weights": self.weights, "momentum": self.momentum, "rng": self.rng}
+        named = {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+        return {**named, "epoch_losses": self.epoch_losses}
+
+    def metadata(self) -> dict[str, Any]:
+        """Return all that is no tensor, JSON-able."""
+        history = [asdict(record) for record in self.history]
+        return {"format": FORMAT, "step": self.step, "start": self.start, "seconds": self.seconds, "history": history}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Self:
+        """Return the state that `tensors` and `metadata` were taken from.
+
+        Raises:
+            TrainingError: when something is missing or of another format.
+        """
+        try:
+            if metadata["format"] != FORMAT:
+                raise TrainingError(f"a training state of format '{metadata['format']}' was found, expected '{FORMAT}'")
+            parts: dict[str, dict[str, Tensor]] = {"weights": {}, "momentum": {}, "rng": {}}
+            for key, tensor in tensors.items():
+                part, _, name = key.partition("/")
+                if name:
+                    parts[part][name] = tensor
+            return cls(
+                **parts,
+                epoch_losses=tensors["epoch_losses"],
+                step=metadata["step"],
+                start=metadata["start"],
+                history=tuple(EpochRecord(**record) for record in metadata["history"]),
+                seconds=metadata["seconds"],
+            )
+        except (KeyError, TypeError) as reason:
+            raise TrainingError(
+                f"a stored training state is incomplete ({reason!r}); delete it to start over"
+            ) from reason
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """The end of a run, or of the part up to `stop`.
+
+    Args:
+        state: to continue from, or to store.
+        steps: steps of the run from its start to here, those before a resumption included.
+        epochs: `steps` in passes over the training data (model-epochs, the unit of cost).
+        seconds: spent on them, those before a resumption included.
+    """
+
+    state: TrainState
+    steps: int
+    epochs: float
+    seconds: float
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """The model's `state_dict` at the end, on the CPU."""
+        return self.state.weights
+
+    @property
+    def history(self) -> tuple[EpochRecord, ...]:
+        """The complete epochs."""
+        return self.state.history
+
+
+def write_checkpoint(path: Path, state: TrainState, run: str) -> None:
+    """Write a state to a file that is either the old or the new one at every moment.
+
+    Args:
+        path: of the file; its folder is made.
+        state: what to write.
+        run: names the run it belongs to.
+    """
+    from safetensors.torch import save
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = save(state.tensors(), metadata={"run": run, "state": json.dumps(state.metadata())})
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_checkpoint(path: Path, run: str) -> TrainState | None:
+    """Return the state in a checkpoint file, or None when there is no file.
+
+    Raises:
+        TrainingError: when the file is damaged or belongs to another run.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        seen, described = metadata["run"], json.loads(metadata["state"])
+    except (SafetensorError, OSError, KeyError, ValueError) as reason:
+        raise TrainingError(f"checkpoint '{path}' is damaged ({reason}); delete it to start this run over") from reason
+    if seen != run:
+        raise TrainingError(
+            f"checkpoint '{path}' belongs to another run (recipe, data, order, mask or initial weights differ); delete "
+            f"it or name another file"
+        )
+    return TrainState.from_tensors(tensors, described)
