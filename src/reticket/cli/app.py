@@ -20,7 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="A preset, a built-in model, timm:NAME or package.module:function.")]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A preset, a built-in model, timm:NAME or package.module:function.")
+]
 Shape = Annotated[
     str | None, typer.Option("--input-shape", help="Shape of the example input with its batch axis, as 2,3,224,224.")
 ]
@@ -37,11 +39,15 @@ def run(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a field; may be given again.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run directory.  [default: runs/NAME]")] = None,
-    store: Annotated[Path | None, typer.Option("--store", help="Results to share between runs.  [default: OUT/store]")] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Results to share between runs.  [default: OUT/store]")
+    ] = None,
     data: DataFolder = None,
     executor: Annotated[str, typer.Option("--executor", help="What carries tasks out.")] = "local",
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes.")] = 1,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads per task; decides the last bits of results.")] = 1,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, help="Threads per task; decides the last bits of results.")
+    ] = 1,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
     debug: Debug = False,
 ) -> None:
@@ -89,7 +95,9 @@ def inspect(
     model: Model,
     input_shape: Shape = None,
     as_json: Annotated[bool, typer.Option("--json", help="The symmetry as JSON.")] = False,
-    explain: Annotated[str | None, typer.Option("--explain", metavar="TENSOR", help="Why one tensor's axes are as they are.")] = None,
+    explain: Annotated[
+        str | None, typer.Option("--explain", metavar="TENSOR", help="Why one tensor's axes are as they are.")
+    ] = None,
 ) -> None:
     """Show which axes of which tensors may be permuted together, what is pinned, and why."""
     from reticket.cli.models import resolve
@@ -124,7 +132,9 @@ def match(
     a: Annotated[Path, typer.Argument(metavar="A", help="Weights of A: a state_dict as .safetensors or .pt.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Weights of B.")],
     model: Annotated[str, typer.Option("--model", help="As MODEL of inspect.")],
-    data: Annotated[str, typer.Option("--data", help="A data set's name, its folder, or inputs as .safetensors or .npy.")],
+    data: Annotated[
+        str, typer.Option("--data", help="A data set's name, its folder, or inputs as .safetensors or .npy.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the alignment goes.")],
     method: Annotated[str, typer.Option("--method")] = "activation",
     cost: Annotated[str, typer.Option("--cost", help="correlation, covariance or cosine.")] = "correlation",

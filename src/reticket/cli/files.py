@@ -98,5 +98,3 @@ def _inputs_file(path: Path) -> Tensor:
     if len(tensors) != 1:
         raise DataError(f"{path}: expected one tensor of inputs, found {len(tensors)}: {', '.join(tensors)}")
     return next(iter(tensors.values())).float()
-
-

@@ -15,7 +15,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "datasets": list_datasets,
     "models": list_models,
     "matchers": list_matchers,
-    "methods": lambda: {name: method.label for name, method in METHODS.items()},
+    "methods": lambda: {name: method.description for name, method in METHODS.items()},
 }
 
 

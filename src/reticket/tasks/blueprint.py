@@ -4,16 +4,17 @@ One network's training run is a **trajectory**: one task for each position whose
 resumes the one before. One chain of pruning rounds serves every sparsity, rewind point and method.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
 from reticket.errors import ConfigError
 from reticket.experiment import Task
+from reticket.models import model_params
 from reticket.tasks.config import Config
-from reticket.tickets.imp import chain
-from reticket.tickets.methods import METHODS, Method
+from reticket.tickets.imp import STYLES, chain
+from reticket.tickets.methods import Method, get_method
 from reticket.training import parse_position, steps_per_epoch
 
 MATCHING_COST = 2.0  # in model-epochs, for the remaining-time estimate until a first one has been timed
@@ -64,15 +65,18 @@ class Blueprint:
         self.facts = facts
         self._common = {
             "data": {**config.data.model_dump(), "fingerprint": facts.fingerprint},
-            "model": config.model.model_dump(),
+            "model": {
+                "name": config.model.name,
+                "params": model_params(config.model.name, facts.input_shape, len(facts.classes), **config.model.params),
+            },
             "threads": threads,
         }
         self.epoch = steps_per_epoch(facts.train_size, config.dense.batch_size)
         self.end = config.dense.epochs * self.epoch
-        self.methods = {name: _method(name) for name in config.grid.methods}
+        self.methods = {name: get_method(name) for name in config.grid.methods}
         self.rewinds = {text: self._position(text, "grid.rewinds") for text in config.grid.rewinds}
         self._prune_rewind = self._position(config.prune.rewind, "prune.rewind")
-        self._chain = {target: densities for target, densities in chain_of(config).items()}
+        self._chain = chain_of(config)
         self._trajectory = cache(self._make_trajectory)
         self._pruned = cache(self._make_pruned)
         self._match = cache(self._make_match)
@@ -89,7 +93,7 @@ class Blueprint:
         """Return the table's cells: `dense` once, `imp` once a sparsity, the others at every rewind point too."""
         grid, cells = self.config.grid, []
         for name, method in self.methods.items():
-            sparsities = (None,) if name == "dense" else grid.sparsities
+            sparsities = grid.sparsities if method.sparse else (None,)
             rewinds = grid.rewinds if method.trains else (None,)
             cells += [Cell(name, sparsity, rewind) for sparsity in sparsities for rewind in rewinds]
         return tuple(cells)
@@ -131,6 +135,7 @@ class Blueprint:
                         "mask_a": self._pruned(("A", seed), density_of(sparsity)),
                         "mask_b": self._pruned(("B", seed), density_of(sparsity)),
                         "alignment": self._match(seed, seed),
+                        "symmetry": self.symmetry,
                     },
                     label=f"overlap of masks at {sparsity:.0%}, seed {seed}",
                     cost=0.05,
@@ -184,21 +189,10 @@ class Blueprint:
             return self._trajectory(("A", a), self.end)
         if cell.method == "imp":
             return self._pruned(("A", a), density_of(_present(cell.sparsity)))
-        method = self.methods[cell.method]
+        method, density = self.methods[cell.method], density_of(_present(cell.sparsity))
         start = self.rewinds[str(cell.rewind)]
         network = ("A", a) if method.network == "A" else ("B", b)
-        density = density_of(_present(cell.sparsity))
-        inputs = {"ticket": self._pruned(("A", a), density)}
-        if "weights_a" in method.needs or network[0] == "A":
-            inputs["rewound_a"] = self._trajectory(("A", a), start)
-        if network[0] == "B":
-            inputs["rewound_b"] = self._trajectory(("B", b), start)
-        if "ticket_b" in method.needs:
-            inputs["ticket_b"] = self._pruned(("B", b), density)
-        if "alignment" in method.needs:
-            inputs["alignment"] = self._match(a, b)
-        if "random_alignment" in method.needs:
-            inputs["symmetry"] = self.symmetry
+        inputs = self._needs(method, a, b, density, start)
         spec = {
             **self._common,
             "method": cell.method,
@@ -218,6 +212,21 @@ class Blueprint:
             label=f"{cell.method} {where}" + (f", order {order}" if order else ""),
             cost=(self.end - start) / self.epoch,
         )
+
+    def _needs(self, method: Method, a: int, b: int, density: float, start: int) -> dict[str, Task]:
+        """Return the tasks that give what `method` needs; the randomness is in the spec."""
+        sources: dict[str, Callable[[], dict[str, Task]]] = {
+            "ticket": lambda: {"ticket": self._pruned(("A", a), density)},
+            "pruned_a": lambda: {"ticket": self._pruned(("A", a), density)},
+            "trained_a": lambda: {"trained_a": self._trajectory(("A", a), self.end)},
+            "rewound_a": lambda: {"rewound_a": self._trajectory(("A", a), start)},
+            "rewound_b": lambda: {"rewound_b": self._trajectory(("B", b), start)},
+            "mask_b": lambda: {"mask_b": self._pruned(("B", b), density)},
+            "alignment": lambda: {"alignment": self._match(a, b), "symmetry": self.symmetry},
+            "random_alignment": lambda: {"symmetry": self.symmetry},
+            "generator": dict,
+        }
+        return {name: task for need in method.needs for name, task in sources[need]().items()}
 
     @cached_property
     def symmetry(self) -> Task:
@@ -255,8 +264,9 @@ class Blueprint:
     def _round(self, network: tuple[str, int], previous: Task, number: int, density: float) -> Task:
         prune = self.config.prune.model_dump()
         inputs = {"previous": previous}
-        replay = self.config.prune.style != "finetune"
-        if self.config.prune.style == "weight-rewind":
+        style = STYLES[self.config.prune.style]
+        replay = style.schedule == "dense"
+        if style.weights == "rewound":
             inputs["rewound"] = self._trajectory(network, self._prune_rewind)
         own = ("epochs", "lr", "momentum", "weight_decay", "schedule", "rewind")
         spec = {
@@ -280,7 +290,7 @@ class Blueprint:
     def _round_recipe(self) -> dict[str, Any]:
         """Return the recipe of a retraining: its own for fine-tuning, the dense run's for either kind of rewinding."""
         dense, prune = self.config.dense.model_dump(), self.config.prune
-        if prune.style != "finetune":
+        if STYLES[prune.style].schedule == "dense":
             return dense
         fields = ("epochs", "lr", "momentum", "weight_decay", "schedule")
         return {**dense, **{name: getattr(prune, name) for name in fields}, "warmup_epochs": 0}
@@ -305,7 +315,7 @@ class Blueprint:
         if sparsity is not None:
             inputs = {"a": dense, "b": self._pruned(("A", seed), density_of(sparsity))}
         if pair == "permuted A to B":
-            inputs["alignment"] = self._match(seed, seed)
+            inputs |= {"alignment": self._match(seed, seed), "symmetry": self.symmetry}
         checks = self.config.checks
         spec = {
             **self._common,
@@ -322,7 +332,7 @@ class Blueprint:
     @cached_property
     def _positions(self) -> tuple[int, ...]:
         wanted = {0, self.end, *self.rewinds.values()}
-        if self.config.prune.style == "weight-rewind":
+        if STYLES[self.config.prune.style].weights == "rewound":
             wanted.add(self._prune_rewind)
         return tuple(sorted(wanted))
 
@@ -338,7 +348,8 @@ class Blueprint:
 
 def chain_of(config: Config) -> dict[float, tuple[float, ...]]:
     """Return for every target density the densities of the rounds that lead to it, the target last."""
-    return chain([density_of(s) for s in config.grid.sparsities], config.prune.rate)
+    plan = chain([density_of(s) for s in config.grid.sparsities], config.prune.rate)
+    return {leaf.density: (*plan.densities[1 : leaf.branches_from + 1], leaf.density) for leaf in plan.leaves}
 
 
 def density_of(sparsity: float) -> float:
@@ -368,11 +379,3 @@ def _present(sparsity: float | None) -> float:
     if sparsity is None:
         raise ConfigError("a pruned network needs a sparsity")
     return sparsity
-
-
-def _method(name: str) -> Method:
-    if name not in METHODS:
-        raise ConfigError(f"grid.methods: unknown method '{name}'; known: {', '.join(METHODS)}")
-    return METHODS[name]
-
-

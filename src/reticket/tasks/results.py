@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -9,10 +10,10 @@ from torch import Tensor
 
 from reticket.analysis import Stat, diversity, gap_closed, per_class_accuracy
 from reticket.experiment import Result, Store, Summary, Task
+from reticket.experiment.task import closure
 from reticket.tasks.blueprint import Blueprint, Cell
 
 SCHEMA = 1
-GAP_METHODS = ("permuted", "signed", "naive-signed", "imp-b", "random-permutation")
 
 
 class Findings:
@@ -54,7 +55,7 @@ class Findings:
         """Return accuracy (percent) and loss (nats) of every cell."""
         return [
             {**_place(cell), "true_sparsity": results[0].values["true_sparsity"], "metric": metric}
-            | Stat.of([r.values[metric] for r in results]).to_json()
+            | Stat.of([r.values[metric] for r in results]).as_dict()
             | {"keys": [r.key for r in results]}
             for cell, results in self._cells()
             for metric in ("accuracy", "loss")
@@ -70,9 +71,11 @@ class Findings:
             paired = [trial for trial in zip(*trio, tasks, strict=False) if all(map(self._get, trial))]
             if not paired or not all(trio):
                 continue
-            lth, naive, other = zip(*([self._value(task, "accuracy") for task in trial] for trial in paired), strict=True)
+            lth, naive, other = zip(
+                *([self._value(task, "accuracy") for task in trial] for trial in paired), strict=True
+            )
             gap = gap_closed(lth, naive, other, confidence=self.blueprint.config.checks.confidence)
-            rows.append({**_place(cell), **gap.to_json()})
+            rows.append({**_place(cell), **asdict(gap)})
         return rows
 
     def barriers(self) -> list[dict[str, Any]]:
@@ -97,7 +100,7 @@ class Findings:
         groups = results[0].values["groups"] if results else {}
         return [
             {"group": name, "size": group["size"], "copies": group["copies"]}
-            | {m: Stat.of([r.values["groups"][name][m] for r in results]).to_json() for m in ("correlation", "margin")}
+            | {m: Stat.of([r.values["groups"][name][m] for r in results]).as_dict() for m in ("correlation", "margin")}
             | {"keys": [r.key for r in results]}
             for name, group in groups.items()
         ]
@@ -110,11 +113,13 @@ class Findings:
             layers = results[0].values["permuted"] if results else {}
             for mask in ("permuted", "naive"):
                 for layer in layers:
-                    share = [r.values[mask][layer] for r in results]
-                    rows.append(
-                        {"sparsity": sparsity, "layer": layer or None, "mask": mask}
-                        | {m: Stat.of([s[m] for s in share]).to_json() for m in ("overlap", "chance")}
-                    )
+                    shares = [r.values[mask][layer] for r in results]
+                    whole = [share for share in shares if share["overlap"] is not None]  # a layer may lose every weight
+                    if whole:
+                        rows.append(
+                            {"sparsity": sparsity, "layer": layer or None, "mask": mask}
+                            | {m: Stat.of([share[m] for share in whole]).as_dict() for m in ("overlap", "chance")}
+                        )
         return rows
 
     def diversities(self) -> list[dict[str, Any]]:
@@ -124,8 +129,8 @@ class Findings:
         ]
         ensembles += [("one ticket", cell, self._present(tasks)) for cell, tasks in self.blueprint.members.items()]
         return [
-            {**_place(cell), "protocol": protocol, "members": len(results)}
-            | diversity(torch.stack([r.tensors["logits"] for r in results]), self.labels).to_json()
+            {**_place(cell), "protocol": protocol}
+            | asdict(diversity(torch.stack([r.tensors["logits"] for r in results]), self.labels))
             | {"keys": [r.key for r in results]}
             for protocol, cell, results in ensembles
             if len(results) > 1
@@ -134,7 +139,9 @@ class Findings:
     def per_class(self) -> list[dict[str, Any]]:
         """Return each class's accuracy after sparse training against the dense network it came from (percent)."""
         classes = self.blueprint.facts.classes
-        dense = {seed: self._by_class(self.blueprint.run(Cell("dense", None, None), seed, seed)) for seed in self._seeds}
+        dense = {
+            seed: self._by_class(self.blueprint.run(Cell("dense", None, None), seed, seed)) for seed in self._seeds
+        }
         rows = []
         for cell, tasks in self.blueprint.runs.items():
             if cell.method == "dense":
@@ -145,17 +152,18 @@ class Findings:
                 if (sparse := self._by_class(task)) is not None and dense[seed] is not None
             ]
             for number, name in enumerate(classes if pairs else ()):
-                before, after = ([pair[side][number] for pair in pairs] for side in (0, 1))
-                change = [y - x for x, y in zip(before, after, strict=True)]
-                stats = {"dense": before, "sparse": after, "change": change}
-                rows.append({**_place(cell), "class": name} | {k: Stat.of(v).to_json() for k, v in stats.items()})
+                found = [(x[number], y[number]) for x, y in pairs]
+                both = [(x, y) for x, y in found if x is not None and y is not None]
+                if both:
+                    stats = {"dense": [x for x, _ in both], "sparse": [y for _, y in both]}
+                    stats["change"] = [y - x for x, y in both]
+                    rows.append({**_place(cell), "class": name} | {k: Stat.of(v).as_dict() for k, v in stats.items()})
         return rows
 
     def costs(self) -> list[dict[str, Any]]:
         """Return model-epochs and seconds by kind of task."""
-        tasks = list(_closure(self.blueprint.targets))
         totals: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0.0])
-        for task in tasks:
+        for task in closure(self.blueprint.targets, resumes=True):
             result = self._get(task)
             if result is not None:
                 total = totals[task.kind]
@@ -189,11 +197,9 @@ class Findings:
         result = self._get(task)
         return float("nan") if result is None else result.values[name]
 
-    def _by_class(self, task: Task) -> list[float] | None:
+    def _by_class(self, task: Task) -> tuple[float | None, ...] | None:
         result = self._get(task)
-        if result is None:
-            return None
-        return per_class_accuracy(result.tensors["logits"], self.labels, len(self.blueprint.facts.classes)).tolist()
+        return None if result is None else per_class_accuracy(result.tensors["logits"], self.labels)
 
 
 def _place(cell: Cell) -> dict[str, Any]:
@@ -201,15 +207,4 @@ def _place(cell: Cell) -> dict[str, Any]:
 
 
 def _stat(results: Sequence[Result], name: str) -> dict[str, Any]:
-    return Stat.of([r.values[name] for r in results]).to_json()
-
-
-def _closure(tasks: Iterable[Task]) -> Iterable[Task]:
-    """Yield each of `tasks` and everything they are made from, once."""
-    stack, seen = list(tasks), set()
-    while stack:
-        task = stack.pop()
-        if task.key not in seen:
-            seen.add(task.key)
-            yield task
-            stack += [*task.inputs.values(), *task.resumes]
+    return Stat.of([r.values[name] for r in results]).as_dict()

@@ -19,7 +19,7 @@ from reticket.errors import ConfigError
 from reticket.experiment import Event, Plan, Store, Summary, run_plan
 from reticket.tasks.blueprint import Blueprint, DataFacts
 from reticket.tasks.config import Config
-from reticket.tasks.kinds import RUNNERS
+from reticket.tasks.kinds import RUNNERS, fingerprint
 from reticket.tasks.results import Findings
 
 
@@ -107,10 +107,10 @@ def run_experiment(
 def facts_of(dataset: Dataset) -> DataFacts:
     """Return what planning must know of `dataset`."""
     return DataFacts(
-        fingerprint=dataset.fingerprint,
+        fingerprint=fingerprint(dataset),
         train_size=len(dataset.train_x),
         classes=dataset.classes,
-        input_shape=tuple(dataset.train_x.shape[1:]),
+        input_shape=dataset.input_shape,
     )
 
 

@@ -1,0 +1,288 @@
+"""The runner of each kind of task: reads its inputs, calls the science, returns values and tensors.
+
+A runner is decided by its task alone; `context` says where to compute, never what.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reticket.analysis import overlap
+from reticket.connectivity import barrier
+from reticket.data import Dataset, load_dataset
+from reticket.experiment import Context, Output, Result, Task
+from reticket.matching import match
+from reticket.models import build_model
+from reticket.rng import generator_for
+from reticket.symmetry import Alignment, Symmetry, discover, load_into, random_alignment
+from reticket.tickets import Mask, MethodInputs, Ticket, get_method, prunable, prune_round, true_density
+from reticket.training import Recipe, TrainState, evaluate, train
+from reticket.types import Permutation
+
+RUNNERS = {
+    kind: f"{__name__}:{runner}"
+    for kind, runner in {
+        "symmetry": "run_symmetry",
+        "dense": "run_dense",
+        "prune-round": "run_prune_round",
+        "match": "run_match",
+        "sparse": "run_sparse",
+        "barrier": "run_barrier",
+        "overlap": "run_overlap",
+    }.items()
+}
+WEIGHTS, MASK, ALIGNMENT = "weights/", "mask/", "alignment/"  # TrainState names its weights like this too
+
+
+def run_symmetry(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
+    """Discover and prove the model's permutation symmetry, once for the whole experiment."""
+    model = _model(task, "example")
+    example = torch.randn(2, *task.spec["input_shape"], generator=generator_for("example input"))
+    found = discover(model, example)
+    return Output({"symmetry": found.to_json(), "log10_order": found.log10_order})
+
+
+def run_dense(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
+    """Bring one network's dense training to a position, from the nearest earlier one that is stored."""
+    spec = task.spec
+    dataset, model = _dataset(task, context), _model(task, *spec["network"])
+    start = context.earlier[0][1] if context.earlier else None
+    state = TrainState.from_tensors(dict(start.tensors), start.values["state"]) if start else None
+    before = state.step if state else 0
+    result = train(
+        model,
+        dataset,
+        _recipe(spec["recipe"]),
+        order=tuple(spec["order"]),
+        stop=spec["at"],
+        state=state,
+        checkpoint=context.scratch / "train.safetensors",
+        progress=lambda p: context.progress((p.step - before) / max(1, spec["at"] - before)),
+        device=context.device,
+    )
+    found = evaluate(model, dataset, weights=result.weights, device=context.device)
+    values = {
+        "accuracy": found.accuracy,
+        "loss": found.loss,
+        "true_sparsity": 0.0,
+        "epochs": result.epochs - before / max(1, result.steps) * result.epochs,
+        "state": result.state.metadata(),
+    }
+    return Output(values, {**result.state.tensors(), "logits": found.logits})
+
+
+def run_prune_round(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
+    """Prune once to an exact count and retrain: one round of iterative magnitude pruning."""
+    spec, prune = task.spec, task.spec["prune"]
+    model, before = _model(task, "structure"), inputs["previous"].tensors
+    start = prune_round(
+        _stripped(before, WEIGHTS),
+        spec["density"],
+        names=prunable(model, prune["exclude"]),
+        within=_mask(inputs["previous"]),
+        style=prune["style"],
+        rewound=_stripped(inputs["rewound"].tensors, WEIGHTS) if "rewound" in inputs else None,
+        scope=prune["scope"],
+    )
+    return _train_sparse(task, context, model, start.weights, start.mask)
+
+
+def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
+    """Match A's units to B's by their activations on training inputs."""
+    spec, dataset = task.spec, _dataset(task, context)
+    symmetry = _symmetry(inputs)
+    a, b = (_with_weights(task, inputs[side]).to(context.device) for side in ("a", "b"))
+    x = dataset.train_x if spec["samples"] is None else dataset.train_x[: spec["samples"]]
+    batches = (dataset.normalise(part.to(context.device)) for part in x.split(spec["batch_size"]))
+    alignment = match(a, b, symmetry, batches, method=spec["method"], cost=spec["cost"])
+    groups = {
+        name: {
+            "size": group.size,
+            "copies": group.copies,
+            "correlation": alignment.quality[name].correlation,
+            "margin": alignment.quality[name].margin,
+        }
+        for name, group in symmetry.groups.items()
+    }
+    return Output(
+        {"groups": groups, "samples": len(x)},
+        _named(ALIGNMENT, {name: p.index for name, p in alignment.permutations.items()}),
+    )
+
+
+def run_sparse(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
+    """Make a method's initial sparse network and train it to the end."""
+    method = get_method(task.spec["method"])
+    start = method(_method_inputs(task, method.needs, inputs))
+    return _train_sparse(task, context, _model(task, "structure"), start.weights, start.mask)
+
+
+def run_barrier(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
+    """Walk the line between two networks."""
+    spec, dataset = task.spec, _dataset(task, context)
+    a, b = (_stripped(inputs[side].tensors, WEIGHTS) for side in ("a", "b"))
+    if "alignment" in inputs:
+        a = _alignment(inputs).apply(a)
+    count, size = spec["samples"], spec["batch_size"]
+    test_x, test_y = (part if count is None else part[:count] for part in (dataset.test_x, dataset.test_y))
+    test = [(dataset.normalise(x), y) for x, y in zip(test_x.split(size), test_y.split(size), strict=True)]
+    train_x = dataset.train_x if count is None else dataset.train_x[:count]
+    curve = barrier(
+        _model(task, "structure"),
+        a,
+        b,
+        test,
+        torch.linspace(0, 1, spec["alphas"], dtype=torch.float64).tolist(),
+        repair=spec["repair"],
+        repair_batches=[dataset.normalise(x) for x in train_x.split(size)] if spec["repair"] else None,
+    )
+    return Output(
+        {
+            "alphas": list(curve.alphas),
+            "loss": list(curve.loss),
+            "accuracy": list(curve.accuracy),
+            "loss_barrier": curve.loss_barrier,
+            "accuracy_barrier": curve.accuracy_barrier,
+        }
+    )
+
+
+def run_overlap(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
+    """Compare A's mask, moved and unmoved, with B's own; the whole network stands under the empty name."""
+    mask_a, mask_b = _required_mask(inputs["mask_a"]), _required_mask(inputs["mask_b"])
+    values: dict[str, Any] = {}
+    for name, mask in (("permuted", _alignment(inputs).apply(mask_a)), ("naive", mask_a)):
+        found = overlap(mask, mask_b)
+        layers = {"": found.total, **found.layers}
+        values[name] = {layer: {"overlap": o.share, "chance": o.chance} for layer, o in layers.items()}
+    return Output(values)
+
+
+# ---------------------------------------------------------------- parts of several runners
+
+
+def _train_sparse(task: Task, context: Context, model: nn.Module, weights: Mapping[str, Tensor], mask: Mask) -> Output:
+    spec, dataset = task.spec, _dataset(task, context)
+    load_into(model, weights)
+    recipe, start = _recipe(spec["recipe"]), spec["start"]
+    result = train(
+        model,
+        dataset,
+        recipe,
+        order=tuple(spec["order"]),
+        mask=mask,
+        start=start,
+        checkpoint=context.scratch / "train.safetensors",
+        progress=lambda p: context.progress((p.step - start) / max(1, p.stop - start)),
+        device=context.device,
+    )
+    found = evaluate(model, dataset, weights=result.weights, device=context.device)
+    values = {
+        "accuracy": found.accuracy,
+        "loss": found.loss,
+        "epochs": result.epochs,
+        "kept": mask.kept,
+        "true_sparsity": 1 - true_density(mask, model),
+    }
+    return Output(values, _named(WEIGHTS, result.weights) | _named(MASK, mask) | {"logits": found.logits})
+
+
+def _method_inputs(task: Task, needs: tuple[str, ...], inputs: Mapping[str, Result]) -> MethodInputs:
+    """Return the values a method asked for, made from the results of the tasks it was planned with."""
+    sources = {
+        "ticket": lambda: Ticket.of(_stripped(inputs["ticket"].tensors, WEIGHTS), _required_mask(inputs["ticket"])),
+        "pruned_a": lambda: _stripped(inputs["ticket"].tensors, WEIGHTS),
+        "trained_a": lambda: _stripped(inputs["trained_a"].tensors, WEIGHTS),
+        "rewound_a": lambda: _stripped(inputs["rewound_a"].tensors, WEIGHTS),
+        "rewound_b": lambda: _stripped(inputs["rewound_b"].tensors, WEIGHTS),
+        "mask_b": lambda: _required_mask(inputs["mask_b"]),
+        "alignment": lambda: _alignment(inputs),
+        "random_alignment": lambda: random_alignment(_symmetry(inputs), _generator(task)),
+        "generator": lambda: _generator(task),
+    }
+    return MethodInputs(frame=task.spec["frame"], **{need: sources[need]() for need in needs})
+
+
+def _generator(task: Task) -> torch.Generator:
+    return generator_for(*task.spec["random"])
+
+
+def _recipe(values: Mapping[str, Any]) -> Recipe:
+    return Recipe(**values)
+
+
+def _model(task: Task, *labels: str | int) -> nn.Module:
+    """Return the experiment's model, initialised by the generator of `labels`."""
+    model = task.spec["model"]
+    return build_model(model["name"], generator=generator_for(*labels, "init"), **_thawed(model["params"]))
+
+
+def _with_weights(task: Task, result: Result) -> nn.Module:
+    model = _model(task, "structure")
+    load_into(model, _stripped(result.tensors, WEIGHTS))
+    return model
+
+
+def _dataset(task: Task, context: Context) -> Dataset:
+    data = task.spec["data"]
+    return _loaded(data["name"], context.settings.get("RETICKET_DATA"), data["train_size"], data["subset_seed"])
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str, folder: str | None, train_size: int | None, subset_seed: int) -> Dataset:
+    where = Path(folder) if folder else None
+    return load_dataset(name, folder=where, train_size=train_size, subset_seed=subset_seed)
+
+
+def _symmetry(inputs: Mapping[str, Result]) -> Symmetry:
+    return _parsed_symmetry(inputs["symmetry"].values["symmetry"])
+
+
+@lru_cache(maxsize=4)
+def _parsed_symmetry(text: str) -> Symmetry:
+    return Symmetry.from_json(text)
+
+
+def _alignment(inputs: Mapping[str, Result]) -> Alignment:
+    indices = _stripped(inputs["alignment"].tensors, ALIGNMENT)
+    return Alignment(_symmetry(inputs), {name: Permutation(index) for name, index in indices.items()})
+
+
+def _required_mask(result: Result) -> Mask:
+    mask = _mask(result)
+    assert mask is not None, "a pruned network was planned here"
+    return mask
+
+
+def _mask(result: Result) -> Mask | None:
+    found = _stripped(result.tensors, MASK)
+    return Mask(found) if found else None
+
+
+def _stripped(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
+def _thawed(value: Any) -> Any:
+    """Return a deeply frozen spec value as plain dicts and lists."""
+    if isinstance(value, Mapping):
+        return {key: _thawed(item) for key, item in value.items()}
+    return [_thawed(item) for item in value] if isinstance(value, tuple) else value
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """Return a sha256 of everything in `dataset` that decides a result."""
+    digest = hashlib.sha256(repr((dataset.mean, dataset.std, dataset.augmentation, dataset.classes)).encode())
+    for tensor in (dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y):
+        digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
+        digest.update(tensor.contiguous().numpy())
+    return digest.hexdigest()
