@@ -1,0 +1,190 @@
+"""Carrying out one task: read its inputs from the store, call its runner, put the output back."""
+
+import importlib
+import platform
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from reticket.errors import InputError, ReticketError, StoreError
+from reticket.experiment.result import Result
+from reticket.experiment.store import MissingResult, Store
+from reticket.experiment.task import Output, Task
+
+DURABLE_ABOVE = 1.0  # seconds of work worth waiting for the disk
+PROGRESS_EVERY = 0.2  # seconds between two words of one task on its progress
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a runner may know besides the task and its inputs; nothing of it may change the result.
+
+    Args:
+        threads: threads to compute with; torch is set to it already.
+        device: where to compute.
+        scratch: a folder for checkpoints; it outlives a crash and goes when the result is stored.
+        earlier: those points of `task.resumes` whose results exist, the nearest first.
+        settings: facts of the machine, such as where data lie.
+    """
+
+    threads: int
+    device: str
+    scratch: Path
+    earlier: Sequence[tuple[Task, Result]] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+    report: Callable[[float, str], None] = lambda fraction, text: None
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Say how far the task is.
+
+        Args:
+            fraction: done, in [0, 1].
+            text: a few words on where it is.
+        """
+        self.report(min(max(float(fraction), 0.0), 1.0), text)
+
+
+Runner = Callable[[Task, Mapping[str, Result], Context], Output]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where and how tasks are carried out.
+
+    Args:
+        runners: by kind of task, the runner as `package.module:function`.
+        jobs: processes.
+        threads: threads per task.
+        device: where tasks compute.
+        settings: passed on to runners.
+    """
+
+    runners: Mapping[str, str]
+    jobs: int = 1
+    threads: int = 1
+    device: str = "cpu"
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended: with a result after `seconds`, or with an error."""
+
+    seconds: float = 0.0
+    error: str = ""
+    traceback: str = ""
+
+
+def load_runner(reference: str) -> Runner:
+    """Return the function that `package.module:function` names.
+
+    Raises:
+        InputError: when there is none.
+
+    >>> load_runner("json:dumps")({"a": 1})
+    '{"a": 1}'
+    """
+    module, _, path = reference.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for name in path.split("."):
+            found = getattr(found, name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"runner '{reference}' cannot be loaded ({error}); name it as 'package.module:function'"
+        ) from error
+    if not callable(found):
+        raise InputError(f"runner '{reference}' is a {type(found).__name__}, expected a function")
+    return cast(Runner, found)
+
+
+def attempt(task: Task, store: Store, place: Workplace, report: Callable[[float, str, float], None]) -> Outcome:
+    """Carry out a task and store its result.
+
+    Args:
+        task: what to compute; its inputs are in the store.
+        store: where results are.
+        place: runners, threads, device.
+        report: told (fraction, text, seconds so far) at most five times a second.
+
+    Returns:
+        The time it took, or the error it ended with.
+
+    Raises:
+        StoreError: when the store cannot be written, which would meet every other task too.
+    """
+    try:
+        return Outcome(seconds=_compute(task, store, place, report))
+    except Exception as error:
+        if isinstance(error, StoreError) and not isinstance(error, MissingResult):
+            raise
+        text = str(error) if isinstance(error, ReticketError) else f"{type(error).__name__}: {error}"
+        return Outcome(error=text, traceback=traceback.format_exc())
+
+
+def _compute(task: Task, store: Store, place: Workplace, report: Callable[[float, str, float], None]) -> float:
+    started = time.perf_counter()
+    said = started
+
+    def throttled(fraction: float, text: str) -> None:
+        nonlocal said
+        now = time.perf_counter()
+        if now - said >= PROGRESS_EVERY:
+            said = now
+            report(fraction, text, now - started)
+
+    with store.claim(task.key) as scratch:
+        inputs = {name: store.get(other.key) for name, other in task.inputs.items()}
+        context = Context(
+            threads=place.threads,
+            device=place.device,
+            scratch=scratch,
+            earlier=_earlier(task.resumes, store),
+            settings=place.settings,
+            report=throttled,
+        )
+        output = load_runner(place.runners[task.kind])(task, inputs, context)
+        if not isinstance(output, Output):
+            raise TypeError(f"runner '{place.runners[task.kind]}' returned {type(output).__name__}, expected Output")
+        seconds = time.perf_counter() - started
+        store.put(task.key, output, provenance_of(task, place, seconds), durable=seconds > DURABLE_ABOVE)
+    return seconds
+
+
+def provenance_of(task: Task, place: Workplace, seconds: float) -> dict[str, Any]:
+    """Return how a result came about, and the task in full so that the store can be read without the program."""
+    return {
+        "seconds": seconds,
+        "device": place.device,
+        "threads": place.threads,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "task": {
+            "kind": task.kind,
+            "version": task.version,
+            "label": task.label,
+            "spec": task.spec,
+            "inputs": {name: other.key for name, other in task.inputs.items()},
+        },
+    }
+
+
+def _earlier(resumes: Iterable[Task], store: Store) -> tuple[tuple[Task, Result], ...]:
+    """Return the nearest stored points before a task; where one is missing, those before it."""
+    found: dict[str, tuple[Task, Result]] = {}
+    seen: set[str] = set()
+    queue = list(resumes)
+    for task in queue:  # grows while it is read
+        if task.key in seen:
+            continue
+        seen.add(task.key)
+        try:
+            found[task.key] = (task, store.get(task.key))
+        except MissingResult:
+            queue += task.resumes
+    return tuple(found.values())

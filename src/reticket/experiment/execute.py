@@ -1,0 +1,180 @@
+"""Running a plan: what is stored is kept, what is missing goes to an executor, a failure spreads only as it must."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from reticket.errors import InputError
+from reticket.experiment.compute import Workplace, attempt, load_runner
+from reticket.experiment.events import Event, Listener
+from reticket.experiment.plan import Plan
+from reticket.experiment.schedule import Schedule
+from reticket.experiment.store import DamagedResult, Store
+from reticket.experiment.workers import processes
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a plan ended.
+
+    Args:
+        done: keys of the tasks that were computed.
+        cached: keys of the tasks whose results were in the store.
+        failed: by key, label and error of the tasks that failed.
+        skipped: by key, label of the tasks that were not tried because something they need failed.
+    """
+
+    done: tuple[str, ...]
+    cached: tuple[str, ...]
+    failed: Mapping[str, tuple[str, str]]
+    skipped: Mapping[str, str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every target's result is in the store."""
+        return not self.failed and not self.skipped
+
+
+class Executor(Protocol):
+    """Carries a schedule out: asks it for the next task, computes it with `attempt`, reports how it ended.
+
+    Results go through the store alone, so equal plans give equal stores whatever carries them out.
+    """
+
+    def __call__(self, schedule: Schedule, store: Store, place: Workplace) -> None:
+        """Return when the schedule is finished."""
+        ...
+
+
+def in_process(schedule: Schedule, store: Store, place: Workplace) -> None:
+    """Carry a schedule out one task after another in this process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(place.threads)
+    try:
+        while (task := schedule.next()) is not None:
+
+            def report(fraction: float, text: str, seconds: float, task: Any = task) -> None:
+                schedule.progress(task, fraction, text, seconds)
+
+            outcome = attempt(task, store, place, report)
+            if outcome.error:
+                schedule.fail(task, outcome.error, outcome.traceback)
+            else:
+                schedule.finish(task, outcome.seconds)
+    finally:
+        torch.set_num_threads(before)
+
+
+def local(schedule: Schedule, store: Store, place: Workplace) -> None:
+    """Carry a schedule out on this machine: in this process for one job, in worker processes for more."""
+    (in_process if place.jobs == 1 else processes)(schedule, store, place)
+
+
+EXECUTORS: dict[str, Executor] = {"local": local, "in-process": in_process, "processes": processes}
+
+
+def run_plan(
+    plan: Plan,
+    store: Store,
+    runners: Mapping[str, str | Callable[..., Any]],
+    *,
+    jobs: int = 1,
+    threads: int = 1,
+    device: str = "cpu",
+    executor: str = "local",
+    settings: Mapping[str, str] | None = None,
+    on_event: Listener | None = None,
+) -> Summary:
+    """Compute what `store` lacks of a plan.
+
+    Args:
+        plan: the tasks.
+        store: where results are and go.
+        runners: by kind of task, a function `f(task, inputs, context) -> Output` that can be imported, or its name as
+            `package.module:function`.
+        jobs: tasks at a time, each in a process of its own where there are several.
+        threads: threads per task; they can change the last bits of a result, so they belong into the specs too.
+        device: where tasks compute.
+        executor: a name in `EXECUTORS`.
+        settings: passed to runners in their context.
+        on_event: told of everything that happens, in this process.
+
+    Returns:
+        What was computed, found, failed and skipped. A task that fails takes with it only what needs its result.
+
+    Raises:
+        InputError: when an argument cannot be used; before anything is computed.
+        StoreError: when the store cannot be written.
+        KeyboardInterrupt: after the workers were stopped; what is stored is kept.
+    """
+    tell = on_event or (lambda event: None)
+
+    def usable(key: str) -> bool:
+        try:
+            return store.verify(key)
+        except DamagedResult as error:
+            tell(Event("result-damaged", key=key, text=str(error)))
+            return False
+
+    _check_numbers(jobs, threads, device)
+    carry_out = _executor(executor)
+    rest = plan.without(usable)
+    place = Workplace(_references(runners, rest), jobs, threads, device, settings or {})
+    to_do = {task.key for task in rest.tasks}
+    cached = [task.key for task in plan.tasks if task.key not in to_do and store.has(task.key)]
+    tell(_started(plan, rest, len(cached), jobs))
+    schedule = Schedule(rest, store.has, tell)
+    if rest.tasks:
+        carry_out(schedule, store, place)
+    summary = Summary(tuple(schedule.done), (*cached, *schedule.cached), schedule.failed, schedule.skipped)
+    counts = {name: len(getattr(summary, name)) for name in ("done", "cached", "failed", "skipped")}
+    tell(Event("plan-finished", counts=counts, text=", ".join(f"{count} {name}" for name, count in counts.items())))
+    return summary
+
+
+def _started(plan: Plan, rest: Plan, cached: int, jobs: int) -> Event:
+    work: dict[str, dict[str, float]] = defaultdict(lambda: {"tasks": 0, "cost": 0.0})
+    for task in rest.tasks:
+        work[task.kind]["tasks"] += 1
+        work[task.kind]["cost"] += task.cost
+    counts = {"planned": len(plan), "shared": plan.shared, "cached": cached, "missing": len(rest), "jobs": jobs}
+    text = f"{len(plan)} tasks, {plan.shared} shared; {cached} stored, {len(rest)} to compute"
+    return Event("plan-started", text=text, work=dict(work), counts=counts)
+
+
+def _check_numbers(jobs: int, threads: int, device: str) -> None:
+    for name, value in (("jobs", jobs), ("threads", threads)):
+        if value < 1:
+            raise InputError(f"{name} is {value}, expected at least 1")
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise InputError(f"device '{device}' is not one that torch knows; use cpu or cuda") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device '{device}' was asked for, but torch sees no GPU; use cpu")
+
+
+def _executor(name: str) -> Executor:
+    if name not in EXECUTORS:
+        raise InputError(f"unknown executor '{name}', expected one of {', '.join(EXECUTORS)}")
+    return EXECUTORS[name]
+
+
+def _references(runners: Mapping[str, str | Callable[..., Any]], plan: Plan) -> dict[str, str]:
+    """Return the name of the runner of each kind in the plan, each of them loaded once to see that it can be."""
+    references = {}
+    for kind in dict.fromkeys(task.kind for task in plan.tasks):
+        if kind not in runners:
+            raise InputError(f"no runner for tasks of kind '{kind}', only for {', '.join(runners) or 'none'}; add one")
+        runner = runners[kind]
+        reference = runner if isinstance(runner, str) else f"{runner.__module__}:{runner.__qualname__}"
+        loaded = load_runner(reference)
+        if not isinstance(runner, str) and loaded is not runner:
+            raise InputError(
+                f"the runner of kind '{kind}' is not what '{reference}' names; define it at the top of a module"
+            )
+        references[kind] = reference
+    return references

@@ -1,0 +1,106 @@
+"""Which task may start next, and what follows from its end; the one bookkeeping that all executors share."""
+
+import heapq
+from collections.abc import Callable
+from typing import Any
+
+from reticket.experiment.events import Event, EventKind, Listener
+from reticket.experiment.plan import Plan, followers, predecessors
+from reticket.experiment.task import Task
+
+
+class Schedule:
+    """The state of a plan while it is carried out. An executor asks `next` and reports each task's end.
+
+    Args:
+        plan: what is to be computed.
+        exists: whether the result of a key is there; asked just before a task starts, since others share the store.
+        listener: told of every event.
+    """
+
+    def __init__(self, plan: Plan, exists: Callable[[str], bool], listener: Listener) -> None:
+        self.done: list[str] = []
+        self.cached: list[str] = []
+        self.failed: dict[str, tuple[str, str]] = {}
+        self.skipped: dict[str, str] = {}
+        self._plan = plan
+        self._exists = exists
+        self._tell = listener
+        self._after = followers(plan.tasks)
+        self._place = {task.key: position for position, task in enumerate(plan.tasks)}
+        self._waiting = {task.key: len(predecessors(task, set(self._place))) for task in plan.tasks}
+        self._open = set(self._place)  # neither done nor failed nor skipped
+        self._ready: list[tuple[float, int]] = []
+        for task in plan.tasks:
+            if not self._waiting[task.key]:
+                self._push(task)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Return every task of the plan."""
+        return self._plan.tasks
+
+    @property
+    def finished(self) -> bool:
+        """Return whether every task has come to its end."""
+        return not self._open
+
+    @property
+    def ready(self) -> int:
+        """Return how many tasks could start now."""
+        return len(self._ready)
+
+    def next(self) -> Task | None:
+        """Return the most urgent task that may start, or None while there is none; the caller carries it out."""
+        while self._ready:
+            task = self._plan.tasks[heapq.heappop(self._ready)[1]]
+            if not self._exists(task.key):
+                self._event("task-started", task)
+                return task
+            self.finish(task, 0.0, cached=True)
+        return None
+
+    def again(self, task: Task, reason: str) -> None:
+        """Put back a task whose worker was lost."""
+        self._event("worker-lost", task, text=reason)
+        self._push(task)
+
+    def progress(self, task: Task, fraction: float, text: str, seconds: float) -> None:
+        """Pass on how far a task is."""
+        self._event("progress", task, fraction=fraction, text=text, seconds=seconds)
+
+    def finish(self, task: Task, seconds: float, *, cached: bool = False) -> None:
+        """Note that the task's result is in the store."""
+        (self.cached if cached else self.done).append(task.key)
+        self._event("task-done", task, seconds=seconds, cached=cached)
+        self._settle(task, succeeded=True)
+
+    def fail(self, task: Task, error: str, traceback: str = "") -> None:
+        """Note that the task failed: what reads its result is skipped, everything else goes on."""
+        self.failed[task.key] = (task.name, error)
+        self._event("task-failed", task, text=error, traceback=traceback)
+        self._settle(task, succeeded=False)
+
+    def _settle(self, task: Task, *, succeeded: bool) -> None:
+        stack = [(task, succeeded)]
+        while stack:
+            ended, worked = stack.pop()
+            self._open.discard(ended.key)
+            for other in self._after[ended.key]:
+                if other.key not in self._open:
+                    continue
+                if not worked and ended in other.inputs.values():
+                    self.skipped[other.key] = other.name
+                    self._open.discard(other.key)
+                    self._event("task-skipped", other, text=f"it needs '{task.name}', which failed")
+                    stack.append((other, False))
+                    continue
+                self._waiting[other.key] -= 1
+                if not self._waiting[other.key]:
+                    self._push(other)
+
+    def _push(self, task: Task) -> None:
+        heapq.heappush(self._ready, (-self._plan.urgency[task.key], self._place[task.key]))
+
+    def _event(self, kind: EventKind, task: Task, **details: Any) -> None:
+        self._tell(Event(kind, task.key, task.name, task.kind, task.cost, **details))

@@ -1,0 +1,198 @@
+"""A small pool of worker processes: started when needed, noticed when they die, gone when the parent is."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from reticket.errors import ReticketError, StoreError
+from reticket.experiment.compute import Workplace
+from reticket.experiment.schedule import Schedule
+from reticket.experiment.store import Store
+from reticket.experiment.task import Task, to_flat
+
+GRACE = 2.0  # seconds a worker has to leave by itself
+# A fresh interpreter, not multiprocessing's spawn: the caller's script is not imported again, and the environment is
+# set before torch is imported. The parent's sys.path goes along, so that runners resolve as they do there.
+ENTRY = (
+    "import json, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.path[:] = json.loads(sys.argv[2]); "
+    "from reticket.experiment.worker import main; main(int(sys.argv[1]))"
+)
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+class WorkerError(ReticketError):
+    """Worker processes cannot be started."""
+
+
+class Worker:
+    """One process and the parent's end of its pipe.
+
+    Args:
+        threads: threads it computes with, set in its environment before it imports anything.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.task: Task | None = None
+        self.since = 0.0
+        self.ready = False
+        self.connection, theirs = Pipe()
+        variables = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+        # blocked while the child is born, a Ctrl-C is not lost here and cannot interrupt the child's start there
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", ENTRY, str(theirs.fileno()), json.dumps(sys.path)],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                env=variables,
+            )
+        except OSError as error:
+            self.connection.close()
+            raise WorkerError(f"a worker process cannot be started ({error.strerror}); use fewer --jobs") from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send a message; one that a dead worker cannot take is dealt with when its pipe is read."""
+        with suppress(OSError):
+            self.connection.send_bytes(json.dumps(message).encode())
+
+    def order(self, task: Task) -> None:
+        """Give the worker a task."""
+        self.task, self.since = task, time.perf_counter()
+        self.send({"key": task.key})
+
+    def end(self) -> str:
+        """Return in words how a worker that closed its pipe ended."""
+        self.connection.close()
+        try:
+            code = self.process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        if code >= 0:
+            return f"exit code {code}"
+        name = signal.Signals(-code).name
+        return f"killed by {name}, perhaps for lack of memory" if name == "SIGKILL" else f"killed by {name}"
+
+
+class Pool:
+    """At most `place.jobs` workers that carry out a schedule.
+
+    Args:
+        schedule: gives tasks and hears how they ended.
+        store: where results are.
+        place: runners, jobs, threads, device.
+    """
+
+    def __init__(self, schedule: Schedule, store: Store, place: Workplace) -> None:
+        self._schedule = schedule
+        self._store = store
+        self._place = place
+        self._workers: dict[Connection, Worker] = {}
+        self._lost: set[str] = set()  # tasks that lost a worker once
+        self._setup = {
+            "store": str(store.root.resolve()),
+            "verify": store.verifies,
+            "runners": dict(place.runners),
+            "threads": place.threads,
+            "device": place.device,
+            "settings": dict(place.settings),
+            "tasks": to_flat(schedule.tasks),
+        }
+
+    def run(self) -> None:
+        """Carry the schedule out.
+
+        Raises:
+            WorkerError: when workers cannot be started.
+            StoreError: when the store cannot be written.
+        """
+        while not self._schedule.finished:
+            self._assign()
+            if not self._schedule.finished:
+                for connection in wait(list(self._workers)):
+                    self._listen(self._workers[connection])  # type: ignore[index]
+
+    def stop(self) -> None:
+        """End every worker at once; what they had not stored is lost, what they stored is whole."""
+        for worker in self._workers.values():
+            worker.connection.close()
+        deadline = time.monotonic() + GRACE
+        for worker in self._workers.values():
+            try:
+                worker.process.wait(max(deadline - time.monotonic(), 0.01))
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+        self._workers.clear()
+
+    def _assign(self) -> None:
+        for worker in self._workers.values():
+            if worker.ready and worker.task is None:
+                task = self._schedule.next()
+                if task is None:
+                    break
+                worker.order(task)
+        starting = sum(not worker.ready for worker in self._workers.values())
+        while len(self._workers) < self._place.jobs and self._schedule.ready > starting:
+            worker = Worker(self._place.threads)
+            self._workers[worker.connection] = worker
+            starting += 1
+
+    def _listen(self, worker: Worker) -> None:
+        try:
+            message = json.loads(worker.connection.recv_bytes())
+        except (EOFError, OSError):
+            self._bury(worker)
+            return
+        match message["say"], worker.task:
+            case "hello", _:
+                worker.send(self._setup)
+            case "ready", _:
+                worker.ready = True
+            case "progress", Task() as task:
+                self._schedule.progress(task, message["fraction"], message["text"], message["seconds"])
+            case "done", Task() as task:
+                worker.task = None
+                self._schedule.finish(task, message["seconds"])
+            case "failed", Task() as task:
+                worker.task = None
+                self._schedule.fail(task, message["error"], message["traceback"])
+            case "stop", _:
+                raise StoreError(message["error"])
+
+    def _bury(self, worker: Worker) -> None:
+        del self._workers[worker.connection]
+        how = worker.end()
+        task = worker.task
+        if not worker.ready:
+            raise WorkerError(f"a worker process ended before it could start ({how}); its own message stands above")
+        if task is None:
+            return
+        if self._store.has(task.key):
+            self._schedule.finish(task, time.perf_counter() - worker.since)
+        elif task.key not in self._lost:
+            self._lost.add(task.key)
+            self._schedule.again(task, f"its worker process was lost ({how}); it is tried once more")
+        else:
+            self._schedule.fail(
+                task, f"its worker process was lost twice ({how}); give it more memory or fewer --jobs and run again"
+            )
+
+
+def processes(schedule: Schedule, store: Store, place: Workplace) -> None:
+    """Carry a schedule out in up to `place.jobs` worker processes."""
+    pool = Pool(schedule, store, place)
+    try:
+        pool.run()
+    finally:
+        pool.stop()
