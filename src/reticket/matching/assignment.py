@@ -11,9 +11,6 @@ from torch import Tensor
 from reticket.matching.moments import Moments, PairMoments
 from reticket.types import Permutation
 
-# Deviations below this share of the mean are the rounding of float32 arithmetic, not a signal.
-CONSTANT = 8 * torch.finfo(torch.float32).eps
-
 
 def correlation(moments: PairMoments) -> Float64[Tensor, "a b"]:
     """Return Pearson's correlation of every unit of A with every unit of B; 0 where either is constant (dead).
@@ -42,8 +39,7 @@ COSTS: Mapping[str, Callable[[PairMoments], Tensor]] = MappingProxyType(
 
 
 def _inverse_scale(moments: Moments) -> Float64[Tensor, " units"]:
-    floor = moments.samples * (CONSTANT * moments.mean).square()
-    return torch.where(moments.squares > floor, moments.squares.rsqrt(), 0.0)
+    return torch.where(moments.constant, 0.0, moments.squares.rsqrt())
 
 
 def pooled(cost: Callable[[PairMoments], Tensor], sites: list[PairMoments]) -> Float64[Tensor, "a b"]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 CHUNK = 16_384  # samples per float32 product: bounds the rounding of its running sum
@@ -65,6 +65,7 @@ class Moments:
 
     def __init__(self, units: int, device: torch.device | str = "cpu") -> None:
         self.samples = 0
+        self.resolution = 0.0  # of the precision the samples came in
         self.mean = torch.zeros(units, dtype=torch.float64, device=device)
         self.squares = torch.zeros(units, dtype=torch.float64, device=device)
 
@@ -72,6 +73,11 @@ class Moments:
     def variance(self) -> Float64[Tensor, " units"]:
         """Variance of each unit, divided by the number of samples (not that less one)."""
         return self.squares / max(self.samples, 1)
+
+    @property
+    def constant(self) -> Bool[Tensor, " units"]:
+        """Which units do not vary, up to the rounding of the precision they were computed in."""
+        return self.squares <= self.samples * (8 * self.resolution * self.mean).square()
 
     def update(
         self, samples: int, mean: Float64[Tensor, " units"], squares: Float64[Tensor, " units"]
@@ -112,6 +118,7 @@ class PairMoments:
             self.cross += cols[0] @ cols[1].T
         self.cross -= a.samples * torch.outer(a.rest, b.rest)
         before = self.samples
+        self.a.resolution = self.b.resolution = torch.finfo(a.values.dtype).eps
         delta_a = self.a.update(a.samples, a.mean, a.squares)
         delta_b = self.b.update(b.samples, b.mean, b.squares)
         self.cross += torch.outer(delta_a, delta_b) * (before * a.samples / self.samples)

@@ -1,0 +1,82 @@
+"""Matching methods by name, all behind one call."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import nn
+
+from reticket.errors import InputError
+from reticket.lookup import nearest
+from reticket.symmetry import Alignment, Symmetry
+
+Matcher = Callable[..., Alignment]
+
+MATCHERS: dict[str, Matcher] = {}
+
+
+def matcher(name: str) -> Callable[[Matcher], Matcher]:
+    """Register a matching method: `(model_a, model_b, sym, batches, **options) -> Alignment`.
+
+    Args:
+        name: what users write as `method`.
+    """
+
+    def register(function: Matcher) -> Matcher:
+        if name in MATCHERS:
+            raise InputError(f"matcher '{name}' is registered already; choose another name")
+        MATCHERS[name] = function
+        return function
+
+    return register
+
+
+def list_matchers() -> tuple[str, ...]:
+    """Return the names of all matching methods.
+
+    >>> list_matchers()
+    ('activation',)
+    """
+    return tuple(sorted(MATCHERS))
+
+
+def match(
+    model_a: nn.Module,
+    model_b: nn.Module,
+    sym: Symmetry,
+    batches: Iterable[object],
+    method: str = "activation",
+    **options: Any,
+) -> Alignment:
+    """Return the alignment that carries A's units to B's order: `al.apply(a.state_dict())` is close to B's.
+
+    Both models run in evaluation mode, each exactly once on every batch, on the device they are on; their weights and
+    modes and torch's random state are left as they were.
+
+    Args:
+        model_a: model whose units move.
+        model_b: model of the same architecture, whose order is taken.
+        sym: their symmetry, from `discover`.
+        batches: any iterable, a generator too. Of a batch (a tensor, a tuple or a dict of keyword inputs) the model
+            gets the first n elements, n being the number of inputs `sym` was discovered with.
+        method: name of a matching method; "activation" is the one there is.
+        options: for "activation": `cost`, "correlation" (default), "covariance" or "cosine"; `to_inputs`, a function
+            from a batch to what the model takes (a tensor, a tuple or a dict); `stop`, "stable" (default: stop when no
+            assignment has changed over 3 doublings of the examples seen, at 4096 at the earliest) or None (see every
+            batch); `unmatched`, "error" (default) or "identity": what to do with a group that has no site where it can
+            be matched on its own.
+
+    Returns:
+        The alignment. `quality` holds, per matched group, the mean correlation of matched units and their margin over
+        the best other unit, always in terms of correlation; a group that was left as it is has no entry.
+
+    Raises:
+        InputError: unknown method, cost or option.
+        AlignmentError: no batches, models that are not of this symmetry, activations that are not finite, or a group
+            that cannot be matched.
+        ModelError: a batch that a model cannot take.
+    """
+    if method not in MATCHERS:
+        raise InputError(
+            f"unknown matching method '{method}'{nearest(method, MATCHERS)}; known are {', '.join(MATCHERS)}"
+        )
+    return MATCHERS[method](model_a, model_b, sym, batches, **options)
