@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -98,6 +98,6 @@ class Dataset:
         shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=x.device).view(-1, 1, 1)
         return x.to(torch.float32).mul_(scale).add_(shift)
 
-    def with_train_subset(self, indices: Int64[Tensor, " n"]) -> Self:
+    def with_train_subset(self, indices: Int64[Tensor, " n"]) -> "Dataset":
         """Return the same data set with only these training inputs; the test part and the normalisation stay."""
         return dataclasses.replace(self, train_x=self.train_x[indices], train_y=self.train_y[indices])

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -90,7 +90,7 @@ class TrainState:
         return {"format": FORMAT, "step": self.step, "start": self.start, "seconds": self.seconds, "history": history}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Self:
+    def from_tensors(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> "TrainState":
         """Return the state that `tensors` and `metadata` were taken from.
 
         Raises:
