@@ -164,7 +164,7 @@ def transfer(
     from reticket.cli.files import transfer_file
 
     moved = transfer_file(ticket, alignment, output)
-    print(f"written: {output} (density {moved.density:.4g}, {moved.kept} of {moved.numel} weights)")
+    print(f"written: {output} (density {moved.mask.density:.4g}, {moved.mask.kept} of {moved.mask.numel} weights)")
 
 
 def entry() -> None:

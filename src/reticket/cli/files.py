@@ -14,7 +14,7 @@ from reticket.errors import ConfigError, DataError, InputError
 from reticket.matching import match
 from reticket.symmetry import Alignment, discover, load_into
 from reticket.tasks.presets import list_presets, load_config
-from reticket.tickets import Mask, Ticket, load_ticket
+from reticket.tickets import Ticket
 
 BATCH = 500
 
@@ -36,13 +36,13 @@ def match_files(
     return match(network_a, network_b, symmetry, inputs.split(BATCH), method=method, cost=cost)
 
 
-def transfer_file(ticket: Path, alignment: Path, output: Path) -> Mask | Ticket:
+def transfer_file(ticket: Path, alignment: Path, output: Path) -> Ticket:
     """Move the mask or ticket in file `ticket` through the alignment in file `alignment` and write it to `output`.
 
     Raises:
         MaskError, AlignmentError: for a file that is no ticket or no alignment, or when they are of different models.
     """
-    moved = Alignment.load(alignment).apply(load_ticket(ticket))
+    moved = Alignment.load(alignment).apply(Ticket.load(ticket))
     moved.save(output)
     return moved
 

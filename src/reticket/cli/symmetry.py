@@ -8,6 +8,9 @@ from rich.table import Table
 from reticket.symmetry import Symmetry
 
 
+SHOWN_REASONS = 12
+
+
 def describe(symmetry: Symmetry, console: Console) -> None:
     """Print the groups, what is pinned and why.
 
@@ -15,15 +18,17 @@ def describe(symmetry: Symmetry, console: Console) -> None:
         symmetry: what was discovered.
         console: where to print.
     """
-    table = Table("group", "units", "copies", "members")
+    table = Table("group", "units", "copies", "members", box=None, pad_edge=False, header_style="bold")
     for name, group in symmetry.groups.items():
         members = [f"{m.tensor}[{m.axis}]" for m in group.members]
         shown = ", ".join(members[:4]) + (f", … {len(members) - 4} more" if len(members) > 4 else "")
         table.add_row(name, f"{group.size}", f"{group.copies}", shown)
     console.print(table)
     console.print(f"{len(symmetry.groups)} groups, 10^{symmetry.log10_order:.1f} permutations")
-    reasons = Counter(symmetry.pinned.values())
-    for reason, count in reasons.most_common(12):
-        console.print(f"pinned, {count} axes: {reason}", style="dim", markup=False)
+    reasons = Counter(reason for axes in symmetry.reasons.values() for reason in axes if reason)
+    for reason, count in reasons.most_common(SHOWN_REASONS):
+        console.print(f"pinned, {count} axes: {reason}", style="dim", markup=False, highlight=False)
+    if len(reasons) > SHOWN_REASONS:
+        console.print(f"… {len(reasons) - SHOWN_REASONS} more reasons; --explain TENSOR tells each", style="dim")
     if symmetry.pinned_by_verify:
         console.print(f"pinned by the proof (a bug in a rule): {', '.join(symmetry.pinned_by_verify)}", style="red")

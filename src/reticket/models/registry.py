@@ -76,7 +76,8 @@ def build_model(name: str, *, generator: torch.Generator | None = None, **params
     MLP(4-3-2)
     """
     build, arguments = _builder(name, params)
-    drawn = torch.randint(2**62, (1,), generator=generator or generator_for("model", name, "init"), dtype=torch.int64)
+    source = generator or generator_for("model", name, "init")
+    drawn = torch.randint(2**62, (1,), generator=source, dtype=torch.int64, device=source.device)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(drawn))
         try:

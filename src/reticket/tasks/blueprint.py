@@ -147,8 +147,9 @@ class Blueprint:
 
     @cached_property
     def members(self) -> dict[Cell, tuple[Task, ...]]:
-        """Return the ensembles of the paper's protocol: one ticket, several networks; the middle sparsity, the last rewind.
+        """Return the ensembles of the paper's protocol: one ticket, several networks.
 
+        They are trained at the middle sparsity and the last rewind point.
         Member j trains A's first ticket on the j-th B. LTH has one initialisation only: its members differ by the order
         of the data. `dense` and `imp` have no ticket to share; their members are independent runs.
         """

@@ -1,4 +1,4 @@
-"""The configuration of an experiment: every field that decides a result, checked once, with the nearest right name on a slip."""
+"""The configuration of an experiment: every field that decides a result, checked once, with a hint for a slip."""
 
 import difflib
 import tomllib
@@ -42,6 +42,9 @@ class TrainConfig(_Section):
     weight_decay: float = Field(default=5e-4, ge=0)
     schedule: Literal["cosine", "constant", "step"] = "cosine"
     warmup_epochs: int = Field(default=0, ge=0)
+    milestones: tuple[int, ...] = ()
+    gamma: float = Field(default=0.1, gt=0, le=1)
+    augment: bool = True
 
 
 class SparseConfig(_Section):
@@ -80,7 +83,7 @@ class MatchingConfig(_Section):
 
 
 class GridConfig(_Section):
-    """The table: every method at every sparsity and rewind point, for every seed (one seed is one pair of networks A, B)."""
+    """The table: every method at every sparsity and rewind point for every seed, which is one pair of networks A, B."""
 
     seeds: tuple[int, ...] = (0,)
     sparsities: tuple[Fraction, ...] = (0.9,)

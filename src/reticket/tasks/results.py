@@ -123,7 +123,7 @@ class Findings:
         return rows
 
     def diversities(self) -> list[dict[str, Any]]:
-        """Return how different the members of an ensemble are: of independent runs, and of one ticket on several networks."""
+        """Return how different the members of an ensemble are: independent runs, and one ticket on several networks."""
         ensembles: list[tuple[str, Cell, Sequence[Result]]] = [
             ("independent", cell, results) for cell, results in self._cells() if len(results) > 1
         ]
