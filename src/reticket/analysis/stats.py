@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from reticket.errors import InputError
 
@@ -33,7 +33,7 @@ class Stat:
     values: tuple[float, ...]
 
     @classmethod
-    def of(cls, values: Iterable[float]) -> Self:
+    def of(cls, values: Iterable[float]) -> "Stat":
         """Return the statistics of `values`.
 
         Raises:

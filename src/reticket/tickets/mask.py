@@ -3,11 +3,12 @@
 import copy
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn, Self, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from reticket.errors import MaskError
 from reticket.tickets import storage
@@ -46,12 +47,12 @@ class Mask(Mapping[str, Tensor]):
         object.__setattr__(self, "_tensors", kept)
 
     @classmethod
-    def full(cls, like: Mapping[str, Tensor]) -> Self:
+    def full(cls, like: Mapping[str, Tensor]) -> "Mask":
         """Return the mask that keeps every weight of `like`."""
         return cls({name: torch.ones(tensor.shape, dtype=torch.bool) for name, tensor in like.items()})
 
     @classmethod
-    def from_module(cls, pruned: nn.Module) -> Self:
+    def from_module(cls, pruned: nn.Module) -> "Mask":
         """Read the masks of a module pruned elsewhere.
 
         Understood are `torch.nn.utils.prune` (buffers `NAME_mask` beside `NAME_orig`) and `torch.nn.utils.parametrize`
@@ -84,8 +85,8 @@ class Mask(Mapping[str, Tensor]):
         """Return the tensors by name (`types.Permutable`)."""
         return dict(self._kept)
 
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Self:
-        """Return a mask of the same type that holds `tensors` instead."""
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Mask":
+        """Return a mask that holds `tensors` instead."""
         return type(self)(tensors)
 
     @property
@@ -167,7 +168,7 @@ class Mask(Mapping[str, Tensor]):
         storage.write(path, "mask", {f"mask:{n}": storage.pack(t) for n, t in self._kept.items()}, {"shapes": shapes})
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> "Mask":
         """Read a mask that `save` wrote.
 
         Raises:
@@ -218,7 +219,7 @@ def _masks_of(module: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
         original = module._parameters.get(name.removesuffix("_mask") + "_orig") if name.endswith("_mask") else None
         if original is not None:
             yield name.removesuffix("_mask"), buffer, original
-    if nn.utils.parametrize.is_parametrized(module):
+    if parametrize.is_parametrized(module):
         for name, chain in cast("nn.ModuleDict", module.parametrizations).items():
             for step in cast("nn.ModuleList", chain):
                 mask = dict(step.named_buffers(recurse=False)).get("mask")

@@ -16,7 +16,7 @@ from reticket.errors import MaskError
 
 VERSION = 1
 KEY = "reticket"
-ZIP_MAGIC, PICKLE_MAGIC = b"PK", b"\x80"
+ZIP_MAGIC, PICKLE_MAGIC = b"PK\x03\x04", b"\x80"
 
 
 def pack(flags: Bool[Tensor, "..."]) -> UInt8[np.ndarray, " bytes"]:
@@ -88,12 +88,17 @@ def read(path: str | os.PathLike[str], kinds: tuple[str, ...]) -> tuple[dict[str
     """
     from safetensors import SafetensorError, safe_open
 
-    _refuse_pickles(Path(path))
+    head = _first_bytes(Path(path))
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
+        if head.startswith((ZIP_MAGIC, PICKLE_MAGIC)):
+            raise MaskError(
+                f"'{path}' is a pickle, which is never loaded because it can run code; "
+                f"read it where you trust it and write it again with Mask(tensors).save(path)"
+            ) from None
         raise MaskError(
             f"'{path}' is truncated or not a safetensors file ({_first_line(error)}); expected a file that "
             f"Mask.save or Ticket.save wrote"
@@ -130,17 +135,12 @@ def unpack_all(
     return {name: unpack(tensors[prefix + name], shape, f"'{path}': '{name}'") for name, shape in shapes.items()}
 
 
-def _refuse_pickles(path: Path) -> None:
+def _first_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            head = file.read(2)
+            return file.read(4)
     except OSError as error:
         raise MaskError(f"cannot read '{path}': {error.strerror}; expected a file that Mask.save wrote") from None
-    if head == ZIP_MAGIC or head[:1] == PICKLE_MAGIC:
-        raise MaskError(
-            f"'{path}' is a pickle, which is never loaded because it can run code; "
-            f"read it where you trust it and write it again with Mask(tensors).save(path)"
-        )
 
 
 def _header(path: str | os.PathLike[str], metadata: Mapping[str, str], kinds: tuple[str, ...]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +70,7 @@ class Ticket:
             object.__setattr__(self, "signs", _checked_signs(self.signs, self.mask))
 
     @classmethod
-    def of(cls, weights: StateDict, mask: Mask, provenance: Mapping[str, Any] | None = None) -> Self:
+    def of(cls, weights: StateDict, mask: Mask, provenance: Mapping[str, Any] | None = None) -> "Ticket":
         """Return the ticket of a pruned network: its mask and the signs of its weights.
 
         Args:
@@ -84,7 +84,7 @@ class Ticket:
         """Return one tensor a parameter, mask and signs in one (`types.Permutable`)."""
         return self.mask.tensors() if self.signs is None else dict(self.signs)
 
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Self:
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Ticket":
         """Return a ticket of the same provenance with other `tensors`: all bool (mask), or all int8 (signed)."""
         if self.signs is None:
             return type(self)(Mask(tensors), None, self.provenance)
@@ -125,7 +125,7 @@ class Ticket:
         storage.write(path, "ticket", packed, header)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> "Ticket":
         """Read a ticket that `save` wrote; the file of a mask is a ticket without signs.
 
         Raises:

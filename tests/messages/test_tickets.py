@@ -1,0 +1,207 @@
+"""Errors of tickets: one sentence of what, where and what to do."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.utils import prune
+
+from reticket.errors import MaskError
+from reticket.tickets import (
+    Mask,
+    Ticket,
+    chain,
+    erk_mask,
+    prunable,
+    prune_magnitude,
+    prune_round,
+    random_mask,
+    sparse,
+    true_density,
+)
+
+MASK = Mask({"fc.weight": torch.tensor([[True, False], [False, True]])})
+
+
+def test_masks_must_be_bool_and_not_empty() -> None:
+    with pytest.raises(MaskError, match=r"the mask of 'w' is torch.float32, expected torch.bool; use `tensor != 0`"):
+        Mask({"w": torch.ones(2)})
+    with pytest.raises(MaskError, match="at least one tensor"):
+        Mask({})
+
+
+def test_a_mask_of_another_model() -> None:
+    with pytest.raises(
+        MaskError, match=r"belongs to another model: it masks 'fc.weight', which is not among the 1 tensors"
+    ):
+        MASK.apply_to({"conv.weight": torch.ones(1)})
+    with pytest.raises(MaskError, match=r"shape \(2, 2\), but the weight has shape \(3, 2\)"):
+        MASK.apply_to({"fc.weight": torch.ones(3, 2)})
+    with pytest.raises(MaskError, match=r"only one of them masks 'fc.weight'"):
+        _ = MASK & Mask({"other": torch.tensor([True])})
+    with pytest.raises(MaskError, match="belongs to another model"):
+        _ = MASK & Mask({"fc.weight": torch.tensor([True])})
+    model = nn.Linear(2, 2)
+    with (
+        pytest.raises(MaskError, match="belongs to another model"),
+        sparse(model, MASK, torch.optim.SGD(model.parameters())),
+    ):
+        pass
+    with pytest.raises(MaskError, match="belongs to another model"):
+        true_density(MASK, model)
+
+
+def test_an_optimizer_of_another_model() -> None:
+    model, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    mask = Mask({"weight": MASK["fc.weight"]})
+    with pytest.raises(MaskError, match="holds none of the masked weights"):  # noqa: SIM117
+        with sparse(model, mask, torch.optim.SGD(other.parameters())):
+            pass
+
+
+@pytest.mark.parametrize("load", [Mask.load, Ticket.load])
+def test_files_that_are_no_masks(tmp_path: Path, load: object) -> None:
+    assert callable(load)
+    path = tmp_path / "x"
+    cases: list[tuple[bytes, str]] = [
+        (pickle.dumps({"a": 1}), "is a pickle, which is never loaded"),
+        (pickle.dumps({"a": 1}, protocol=5), "is a pickle, which is never loaded"),
+        (b"PK\x03\x04rest", "is a pickle, which is never loaded"),
+        (b"", "truncated or not a safetensors file"),
+        (b"just some text in a file", "truncated or not a safetensors file"),
+        (b"\xff" * 64, "truncated or not a safetensors file"),
+    ]
+    for content, message in cases:
+        path.write_bytes(content)
+        with pytest.raises(MaskError, match=message):
+            load(path)
+    torch.save({"w": torch.ones(2)}, path)
+    with pytest.raises(MaskError, match="is a pickle, which is never loaded"):
+        load(path)
+    save_file({"w": torch.ones(2)}, path)
+    with pytest.raises(MaskError, match="neither a mask nor a ticket of reticket"):
+        load(path)
+    with pytest.raises(MaskError, match=r"cannot read .*No such file"):
+        load(tmp_path / "missing")
+    with pytest.raises(MaskError, match=r"cannot read .*directory"):
+        load(tmp_path)
+
+
+def test_truncated_masks(tmp_path: Path) -> None:
+    MASK.save(tmp_path / "m")
+    whole = (tmp_path / "m").read_bytes()
+    for length in range(len(whole)):
+        (tmp_path / "m").write_bytes(whole[:length])
+        with pytest.raises(MaskError, match="truncated or not a safetensors file"):
+            Mask.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "header", "message"),
+    [
+        ({}, "[1]", "not a JSON table"),
+        ({}, "{", "not a JSON table"),
+        ({}, '{"kind": "mask", "version": 9}', "format version 9, this reticket reads version 1"),
+        ({}, '{"kind": "alignment", "version": 1}', "holds a alignment, expected a mask"),
+        ({}, '{"kind": "mask", "version": 1}', "names no weights"),
+        ({}, '{"kind": "mask", "version": 1, "shapes": {"w": "x"}}', "gives 'w' the shape 'x'"),
+        ({}, '{"kind": "mask", "version": 1, "shapes": {"w": [3]}}', "names 'w' but holds no such tensor"),
+        ({"mask:w": [1, 2]}, '{"kind": "mask", "version": 1, "shapes": {"w": [3]}}', "expected 1 bytes for a tensor"),
+        ({"mask:w": [255]}, '{"kind": "mask", "version": 1, "shapes": {"w": [3]}}', "bits set past its 3 weights"),
+    ],
+)
+def test_damaged_masks(tmp_path: Path, tensors: dict[str, list[int]], header: str, message: str) -> None:
+    stored = {name: torch.tensor(value, dtype=torch.uint8) for name, value in tensors.items()}
+    save_file(stored or {"x": torch.zeros(1)}, tmp_path / "m", metadata={"reticket": header})
+    with pytest.raises(MaskError, match=message):
+        Mask.load(tmp_path / "m")
+
+
+def test_a_ticket_is_not_read_as_a_mask(tmp_path: Path) -> None:
+    Ticket(MASK).save(tmp_path / "t")
+    with pytest.raises(MaskError, match=r"holds a ticket, expected a mask; load it with Ticket.load"):
+        Mask.load(tmp_path / "t")
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(MaskError, match=r"cannot write .*choose a folder that exists"):
+        MASK.save(tmp_path / "missing" / "m")
+
+
+def test_modules_without_masks() -> None:
+    with pytest.raises(MaskError, match="Linear holds no pruning mask; expected buffers 'weight_mask'"):
+        Mask.from_module(nn.Linear(2, 2))
+    model = nn.Linear(2, 2)
+    prune.custom_from_mask(model, "weight", torch.full((2, 2), 0.5))
+    with pytest.raises(MaskError, match="values other than 0 and 1"):
+        Mask.from_module(model)
+
+
+def test_densities() -> None:
+    state = {"w": torch.ones(8), "small": torch.ones(4)}
+    with pytest.raises(MaskError, match=r"density -0.19\d* is not in \(0, 1\]"):
+        prune_magnitude(state, 1 - 1.2, names=state)
+    with pytest.raises(
+        MaskError, match=r"density 0.1 keeps 0 of 4 weights in 'small'; use density >= 0.25 or exclude it"
+    ):
+        prune_magnitude(state, 0.1, names=state, scope="layer")
+    with pytest.raises(MaskError, match=r"density 0.01 keeps 0 of 12 weights in 'all layers'"):
+        prune_magnitude(state, 0.01, names=state)
+    with pytest.raises(MaskError, match="keeps 0 of 4 weights in 'small'"):
+        random_mask(state, 0.1, torch.Generator())
+    with pytest.raises(MaskError, match="keeps 0 of 3 weights in 'tiny'"):
+        erk_mask({"tiny": torch.ones(3, 1), "w": torch.ones(40, 40)}, 0.002, torch.Generator())
+
+
+def test_within() -> None:
+    state = {"w": torch.ones(8)}
+    earlier = prune_magnitude(state, 0.25, names=["w"])
+    with pytest.raises(MaskError, match="keeps 4 weights, but `within` only has 2; prune further"):
+        prune_magnitude(state, 0.5, within=earlier)
+    with pytest.raises(MaskError, match="`within` masks other weights"):
+        prune_magnitude({**state, "v": torch.ones(2)}, 0.5, names=["w", "v"], within=earlier)
+    two = {"a": torch.tensor([9.0, 9, 9, 9]), "b": torch.tensor([1.0, 1, 1, 1])}
+    with pytest.raises(MaskError, match="keeps 1 weights in 'b', but `within` only has 0"):
+        prune_magnitude(two, 0.25, within=prune_magnitude(two, 0.5, names=two), scope="layer")
+
+
+def test_nan_and_unknown_names() -> None:
+    with pytest.raises(MaskError, match="'w' holds 1 NaN or infinite weights"):
+        prune_magnitude({"w": torch.tensor([1.0, float("nan")])}, 0.5, names=["w"])
+    with pytest.raises(MaskError, match=r"give names=prunable\(model\)"):
+        prune_magnitude({"w": torch.ones(2)}, 0.5)
+    with pytest.raises(MaskError, match="there is no weight 'v' among the 1 given"):
+        prune_magnitude({"w": torch.ones(2)}, 0.5, names=["v"])
+    with pytest.raises(MaskError, match=r"Linear has no weight 'fc.weight'"):
+        prune_magnitude(nn.Linear(2, 2), 0.5, names=["fc.weight"])
+
+
+def test_exclude() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    with pytest.raises(MaskError, match=r"exclude 'lsat' matches no weight of Sequential; did you mean 'last'"):
+        prunable(model, exclude=("lsat",))
+    with pytest.raises(MaskError, match="leaves nothing to prune"):
+        prunable(model, exclude=("*",))
+    with pytest.raises(MaskError, match="no convolution or linear layer"):
+        prunable(nn.ReLU())
+
+
+def test_iterative_pruning() -> None:
+    with pytest.raises(MaskError, match=r"target density 1.5 is not in \(0, 1\)"):
+        chain([1.5, 0.5])
+    with pytest.raises(MaskError, match="at least one target"):
+        chain([])
+    with pytest.raises(MaskError, match=r"pruning rate 20.0 is not in"):
+        chain([0.5], rate=20.0)
+    with pytest.raises(MaskError, match="needs the weights of the rewind point"):
+        prune_round({"w": torch.ones(4)}, 0.5, names=["w"], style="weight-rewind")
+
+
+def test_tickets() -> None:
+    with pytest.raises(MaskError, match="the ticket has no signs"):
+        Ticket(MASK).write_signs({"fc.weight": torch.ones(2, 2)})
+    with pytest.raises(MaskError, match="JSON can hold"):
+        Ticket(MASK, None, {"x": torch.ones(1)})

@@ -1,0 +1,207 @@
+"""Analysis against scipy and brute force."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
+from scipy.special import rel_entr, softmax
+from torch import Tensor
+
+from reticket.analysis import Stat, diversity, gap_closed, overlap, per_class_accuracy, per_class_change
+from reticket.analysis.gap import _resamples
+from reticket.errors import InputError, MaskError
+
+
+def logits(members: int, n: int, classes: int, scale: float = 3.0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(members * n)
+    values = scale * torch.randn(members, n, classes, generator=generator)
+    return values, torch.randint(0, classes, (n,), generator=generator)
+
+
+def test_diversity_against_scipy() -> None:
+    values, labels = logits(4, 30, 5)
+    found = diversity(values, labels)
+    p, y = softmax(values.double().numpy(), axis=-1), labels.numpy()
+    kl, js, disagree = [], [], []
+    for i, j in combinations(range(4), 2):
+        for example in range(30):
+            a, b = p[i, example], p[j, example]
+            kl += [rel_entr(a, b).sum(), rel_entr(b, a).sum()]
+            js.append(jensenshannon(a, b) ** 2)
+            disagree.append(a.argmax() != b.argmax())
+    assert found.kl == pytest.approx(np.mean(kl), rel=1e-10)
+    assert found.js == pytest.approx(np.mean(js), rel=1e-10)
+    assert found.disagreement == pytest.approx(np.mean(disagree))
+    assert found.mean_accuracy == pytest.approx(100 * (p.argmax(-1) == y).mean())
+    assert found.ensemble_accuracy == pytest.approx(100 * (p.mean(0).argmax(-1) == y).mean())
+    assert found.js != pytest.approx(np.mean(np.sqrt(js)), rel=0.1)  # the distance is another number
+
+
+def test_one_direction_of_kl_is_not_the_mean_of_both() -> None:
+    two = torch.tensor([[[0.0, 0.0]], [[3.0, 0.0]]])
+    p, q = (softmax(two[i, 0].double().numpy()) for i in (0, 1))
+    found = diversity(two, torch.tensor([0])).kl
+    assert found == pytest.approx((rel_entr(p, q).sum() + rel_entr(q, p).sum()) / 2)
+    assert found != pytest.approx(rel_entr(p, q).sum(), rel=0.05)
+
+
+def test_equal_members_have_no_diversity_and_extreme_logits_stay_finite() -> None:
+    values, labels = logits(1, 20, 4)
+    same = diversity(values.expand(3, -1, -1), labels)
+    assert (same.disagreement, same.kl, same.members) == (0, 0, 3)
+    assert same.js == pytest.approx(0, abs=1e-12)
+    assert same.mean_accuracy == same.ensemble_accuracy
+    far = diversity(torch.tensor([[[2000.0, 0.0]], [[0.0, 2000.0]]]), torch.tensor([1]))
+    assert far.js == pytest.approx(np.log(2))
+    assert far.kl == pytest.approx(2000)
+
+
+def test_a_single_member_has_no_pairs() -> None:
+    alone = diversity(*logits(1, 20, 4))
+    assert (alone.disagreement, alone.kl, alone.js) == (None, None, None)
+
+
+def test_logits_and_labels_are_checked() -> None:
+    values, labels = logits(2, 20, 4)
+    with pytest.raises(InputError, match="NaN or infinity"):
+        diversity(values / 0, labels)
+    with pytest.raises(InputError, match="labels reach from 0 to 9, but the logits have 4 classes"):
+        diversity(values, torch.arange(20) % 10)
+    with pytest.raises(InputError, match="at least one example"):
+        per_class_accuracy(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))
+
+
+def test_per_class_accuracy_against_numpy() -> None:
+    values, labels = logits(1, 200, 6)
+    correct = values[0].numpy().argmax(-1) == labels.numpy()
+    expected = tuple(100 * correct[labels.numpy() == c].mean() for c in range(6))
+    assert per_class_accuracy(values[0], labels) == pytest.approx(expected)
+
+
+def test_per_class_change() -> None:
+    assert per_class_change((90.0, None, 50.0), (80.0, 10.0, 60.0)) == (-10.0, None, 10.0)
+    with pytest.raises(InputError, match="cannot compare 1 classes with 2"):
+        per_class_change((1.0,), (1.0, 2.0))
+
+
+@given(st.integers(0, 50))
+def test_overlap_of_independent_masks_is_chance_on_average(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rates = {"a": (0.5, 0.1), "b": (0.05, 0.6)}
+    one = {name: torch.rand(300, 300, generator=generator) < pa for name, (pa, _) in rates.items()}
+    two = {name: torch.rand(300, 300, generator=generator) < pb for name, (_, pb) in rates.items()}
+    found = overlap(one, two)
+    assert found.total.share == pytest.approx(found.total.chance, rel=0.05)
+    flat = {"all": torch.cat(list(one.values()))}, {"all": torch.cat(list(two.values()))}
+    assert overlap(*flat).total.chance != pytest.approx(found.total.chance, rel=0.3)  # not one density for all
+
+
+def test_overlap_by_hand() -> None:
+    a = {"x": torch.tensor([True, True, False, False]), "y": torch.tensor([False, False])}
+    b = {"x": torch.tensor([True, False, False, False]), "y": torch.tensor([True, False])}
+    found = overlap(a, b)
+    assert (found.layers["x"].share, found.layers["x"].chance, found.layers["x"].kept) == (50, 25, 2)
+    assert (found.layers["y"].share, found.layers["y"].chance, found.layers["y"].kept) == (None, None, 0)
+    assert overlap(a, a).total.share == 100
+    with pytest.raises(MaskError, match="only one of them masks 'y'"):
+        overlap(a, {"x": b["x"]})
+    with pytest.raises(MaskError, match=r"shapes \(4,\) and \(2,\)"):
+        overlap(a, {"x": b["y"], "y": b["y"]})
+
+
+def brute(gains: np.ndarray, gaps: np.ndarray, confidence: float) -> tuple[float, float]:
+    n = len(gaps)
+    shares = sorted(100 * gains[list(draw)].sum() / gaps[list(draw)].sum() for draw in product(range(n), repeat=n))
+    skip = int(np.ceil((1 - confidence) / 2 * len(shares) - 1e-9)) - 1
+    return shares[skip], shares[len(shares) - 1 - skip]
+
+
+@given(st.integers(2, 5), st.integers(0, 100), st.sampled_from([0.8, 0.95]))
+def test_the_interval_is_that_of_all_resamples(n: int, seed: int, confidence: float) -> None:
+    rng = np.random.default_rng(seed)
+    naive = rng.normal(90, 1, n)
+    lth, other = naive + rng.uniform(2, 5, n), naive + rng.normal(2, 1, n)
+    found = gap_closed(lth.tolist(), naive.tolist(), other.tolist(), confidence=confidence)
+    low, high = brute(other - naive, lth - naive, confidence)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert found.share == pytest.approx(100 * (other - naive).mean() / (lth - naive).mean())
+    assert found.left == pytest.approx((lth - other).mean())
+    assert found.reason == ""
+
+
+def test_counted_resamples_are_a_distribution() -> None:
+    for n in (2, 3, 6):
+        draws, weights = _resamples(n, 1, 0)
+        assert weights.sum() == pytest.approx(1)
+        assert (draws.sum(1) == n).all()
+        np.testing.assert_allclose(weights @ draws, 1)
+
+
+def test_drawn_resamples_agree_with_counted_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    naive = rng.normal(90, 0.5, 7)
+    lth, other = (naive + rng.uniform(3, 5, 7)).tolist(), (naive + rng.uniform(1, 3, 7)).tolist()
+    drawn = gap_closed(lth, naive.tolist(), other, resamples=40_000)
+    assert drawn == gap_closed(lth, naive.tolist(), other, resamples=40_000)
+    assert drawn != gap_closed(lth, naive.tolist(), other, resamples=40_000, seed=1)
+    monkeypatch.setattr("reticket.analysis.gap.EXACT_UP_TO", 7)
+    counted = gap_closed(lth, naive.tolist(), other)
+    ends = (drawn.low, drawn.high, drawn.gap_low, drawn.gap_high)
+    assert ends == pytest.approx((counted.low, counted.high, counted.gap_low, counted.gap_high), rel=0.02)
+
+
+def test_pairing_matters() -> None:
+    naive, lth, other = [80.0, 90.0, 95.0], [84.0, 94.0, 99.0], [82.0, 92.0, 97.0]
+    paired = gap_closed(lth, naive, other)
+    assert (paired.share, paired.low, paired.high) == (50, 50, 50)
+    assert gap_closed(lth, naive, other[::-1]).low != 50
+
+
+def test_the_ends_of_the_scale_are_exact() -> None:
+    lth, naive = [97.0, 96.5, 97.5], [93.0, 94.0, 92.0]
+    assert gap_closed(lth, naive, lth).share == 100
+    assert gap_closed(lth, naive, naive).share == 0
+
+
+def test_where_there_is_no_interval_the_reason_is_said() -> None:
+    one = gap_closed([97.0], [93.0], [96.0])
+    assert (one.share, one.low, one.high, one.gap_low, one.left) == (75, None, None, None, 1)
+    assert one.reason == "one seed has no interval"
+    none = gap_closed([90.0, 91.0], [92.0, 91.0], [91.0, 91.0])
+    assert (none.share, none.low, none.gap) == (None, None, -1)
+    assert none.reason == "the gap is -1.00 points, not positive"
+    unsure = gap_closed([94.0, 90.0, 91.0], [92.0, 91.0, 90.5], [91.0, 91.0, 91.0])
+    assert unsure.share is not None
+    assert (unsure.low, unsure.high) == (None, None)
+    assert "reaches 0" in unsure.reason
+
+
+def test_gap_inputs_are_checked() -> None:
+    with pytest.raises(InputError, match="got 1, 2 and 1 values"):
+        gap_closed([1.0], [1.0, 2.0], [1.0])
+    with pytest.raises(InputError, match="at least one seed"):
+        gap_closed([], [], [])
+    with pytest.raises(InputError, match="leave out the seed that failed"):
+        gap_closed([float("nan")], [1.0], [1.0])
+    with pytest.raises(InputError, match=r"confidence 95.0 is not in"):
+        gap_closed([1.0], [1.0], [1.0], confidence=95.0)
+    with pytest.raises(InputError, match="resamples 0 is below 1"):
+        gap_closed([1.0], [1.0], [1.0], resamples=0)
+
+
+def test_stat_against_numpy() -> None:
+    values = [91.5, 90.25, 92.0, 89.0]
+    stat = Stat.of(values)
+    assert stat.mean == pytest.approx(np.mean(values))
+    assert stat.sd == pytest.approx(np.std(values, ddof=1))
+    assert stat.sd != pytest.approx(np.std(values))
+    assert stat.as_dict() == {"n": 4, "mean": stat.mean, "sd": stat.sd, "values": values}
+    assert Stat.of([1.0]).sd is None
+    with pytest.raises(InputError, match="at least one value"):
+        Stat.of([])
+    with pytest.raises(InputError, match="met nan"):
+        Stat.of([1.0, float("nan")])
