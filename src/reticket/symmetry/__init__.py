@@ -1,4 +1,4 @@
-"""Permutation symmetries of any torch model: found by tracing, proven numerically, applied to anything like its weights."""
+"""Permutation symmetries of any torch model: found by tracing, proven numerically, applied to weights and masks."""
 
 from reticket.symmetry.alignment import Alignment, Quality, identity_alignment, load_into, random_alignment
 from reticket.symmetry.discover import discover

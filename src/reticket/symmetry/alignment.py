@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -59,8 +59,8 @@ class Alignment:
         missing = [name for name in groups if name not in self.permutations]
         if odd or missing:
             raise AlignmentError(
-                f"permutations do not fit the symmetry: {len(missing)} missing {missing[:3]}, {len(odd)} unknown {odd[:3]}; "
-                f"give one for each of its {len(groups)} groups"
+                f"permutations do not fit the symmetry: {len(missing)} missing {missing[:3]}, {len(odd)} unknown "
+                f"{odd[:3]}; give one for each of its {len(groups)} groups"
             )
         for name, group in groups.items():
             expected, seen = (*parent_sizes(self.symmetry, group), group.size), self.permutations[name].index.shape
@@ -90,7 +90,8 @@ class Alignment:
         if isinstance(value, Mapping):
             return _like(value, self._tensors(value))
         raise AlignmentError(
-            f"cannot apply an alignment to {type(value).__name__}: expected a state_dict, a Mask, a Ticket or optimizer.state_dict()"
+            f"cannot apply an alignment to {type(value).__name__}: expected a state_dict, a "
+            f"Mask, a Ticket or optimizer.state_dict()"
         )
 
     def _tensors(self, tensors: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -171,7 +172,7 @@ class Alignment:
         save_file(tensors, str(path), metadata={**metadata, "quality": json.dumps(quality)})
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path) -> "Alignment":
         """Read an alignment written by `save`.
 
         Raises:
@@ -207,7 +208,7 @@ def old_parents(symmetry: Symmetry, group: Group, permutations: Mapping[str, Per
     return tuple(
         permutations[parent].index[(*(place[above] for above in symmetry.groups[parent].over), place[parent])]
         for parent in group.over
-    ) or (...,)  # pyright: ignore[reportReturnType]
+    )
 
 
 WRAPPERS = ("module.", "_orig_mod.")
@@ -238,8 +239,8 @@ def _parameter_names(groups: Sequence[Mapping[str, Any]], names: Sequence[str] |
         named = [name for group in groups for name in group.get("param_names", ())]
         if len(named) != len(keys):
             raise AlignmentError(
-                "the optimizer's state does not name its parameters: build the optimizer from model.named_parameters() or "
-                "pass names=[...] in the order of its parameters"
+                "the optimizer's state does not name its parameters: build the optimizer from model.named_parameters() "
+                "or pass names=[...] in the order of its parameters"
             )
         names = named
     if len(names) != len(keys):
@@ -290,12 +291,14 @@ def load_into(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     missing, odd = [n for n in own if n not in state_dict], [n for n in state_dict if n not in own]
     if missing or odd:
         raise AlignmentError(
-            f"cannot load into {type(model).__name__}: {len(missing)} tensors missing {missing[:3]}, {len(odd)} unknown {odd[:3]}"
+            f"cannot load into {type(model).__name__}: {len(missing)} tensors missing {missing[:3]}, {len(odd)} "
+            f"unknown {odd[:3]}"
         )
     for name, tensor in own.items():
         if tuple(state_dict[name].shape) != tuple(tensor.shape):
             raise AlignmentError(
-                f"cannot load '{name}': it has shape {tuple(state_dict[name].shape)}, the model has {tuple(tensor.shape)}"
+                f"cannot load '{name}': it has shape {tuple(state_dict[name].shape)}, the model's is "
+                f"{tuple(tensor.shape)}"
             )
     with torch.no_grad():
         for name, tensor in own.items():

@@ -30,8 +30,8 @@ def discover(
 ) -> Symmetry:
     """Find which axes of which tensors of a model may be permuted together without changing its function.
 
-    The model is traced by `torch.export` in eval and in train mode; every operator's rule says which axes move together;
-    an operator without a rule pins what it touches. The model is left as it was.
+    The model is traced by `torch.export` in eval and in train mode; every operator's rule says which axes move
+    together; an operator without a rule pins what it touches. The model is left as it was.
 
     Args:
         model: any module that `torch.export` can trace.
@@ -129,7 +129,8 @@ class Search:
             matches = [name for name in self.layouts if fnmatch.fnmatchcase(name, stem)]
             if not matches or (axis and any(int(axis) >= len(self.layouts[name]) for name in matches)):
                 raise SymmetryError(
-                    f"fixed='{pattern}' matches no tensor (axis) of the model; it has {', '.join(list(self.layouts)[:5])}, ..."
+                    f"fixed='{pattern}' matches no tensor or axis of the model, which has "
+                    f"{', '.join(list(self.layouts)[:5])}, ..."
                 )
             for name in matches:
                 for term in self.layouts[name] if not axis else (self.layouts[name][int(axis)],):
@@ -192,7 +193,7 @@ def _meet(first: Tensor, second: Tensor) -> bool:
 
 def _span(tensor: Tensor) -> tuple[int, int]:
     length = sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
-    return tensor.storage_offset(), tensor.storage_offset() + length
+    return int(tensor.storage_offset()), int(tensor.storage_offset()) + int(length)
 
 
 class _Free:

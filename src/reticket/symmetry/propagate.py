@@ -91,7 +91,9 @@ def constant_layout(value: Tensor | None, shape: tuple[int, ...] | None, *, know
 def _call(node: fx.Node, found: Propagation, solver: Solver) -> Any:
     if node.op == "call_function" and node.target is operator.getitem:
         source, index = node.args
-        values = found.values[source]  # pyright: ignore[reportArgumentType]
+        assert isinstance(source, fx.Node)
+        assert isinstance(index, int)
+        values = found.values[source]
         return values[index] if isinstance(values, list) else values
     if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
         return _unknown(node, found, solver, f"no rule for {node.target}") if node.op != "get_attr" else None

@@ -8,7 +8,7 @@ eager run; where the two counts disagree there is no site.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Shaped
@@ -36,7 +36,40 @@ EAGER_NAMES = {
     "_log_softmax": "log_softmax",
 }
 COUNTED = frozenset(
-    ["relu", "gelu", "silu", "sigmoid", "tanh", "elu", "leaky_relu", "hardtanh", "hardswish", "hardsigmoid", "softplus", "mish", "add", "sub", "mul", "div", "cat", "mean", "sum", "amax", "exp", "pow", "sqrt", "rsqrt", "clamp", "linear", "conv", "max_pool2d", "avg_pool2d", "layer_norm", "softmax", "log_softmax"]
+    [
+        "relu",
+        "gelu",
+        "silu",
+        "sigmoid",
+        "tanh",
+        "elu",
+        "leaky_relu",
+        "hardtanh",
+        "hardswish",
+        "hardsigmoid",
+        "softplus",
+        "mish",
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "cat",
+        "mean",
+        "sum",
+        "amax",
+        "exp",
+        "pow",
+        "sqrt",
+        "rsqrt",
+        "clamp",
+        "linear",
+        "conv",
+        "max_pool2d",
+        "avg_pool2d",
+        "layer_norm",
+        "softmax",
+        "log_softmax",
+    ]
 )
 
 
@@ -84,8 +117,8 @@ class Site:
         moving = [axis for axis, term in enumerate(self.layout) if any(True for _ in atoms(term))]
         if tensor.dim() != len(self.layout) or any(tensor.shape[a] != self.layout[a].size for a in moving):
             raise SymmetryError(
-                f"site '{self.name}' saw a tensor of shape {tuple(tensor.shape)}, expected {shape_of(self.layout)} up to the "
-                f"sizes of axes without units; discover the symmetry on inputs of this size"
+                f"site '{self.name}' saw a tensor of shape {tuple(tensor.shape)}, expected {shape_of(self.layout)} "
+                f"up to the sizes of axes without units; discover the symmetry on inputs of this size"
             )
         found: list[Tensor] = []
         for axis in moving:
@@ -104,7 +137,7 @@ class Site:
         }
 
     @classmethod
-    def from_json(cls, name: str, data: Mapping[str, Any], groups: Groups) -> Self:
+    def from_json(cls, name: str, data: Mapping[str, Any], groups: Groups) -> "Site":
         """Read what `to_json` wrote."""
         layout = layout_from_json(data["layout"], groups)
         return cls(name, str(data["module"]), str(data["operator"]), int(data["call"]), layout)
@@ -146,9 +179,9 @@ class _Calls(TorchDispatchMode):
 
 def canonical(target: Any) -> str:
     """Return the name of an aten operator without overload and trailing underscore, the same in graph and eager run."""
-    name = target._schema.name.removeprefix("aten::")
+    name = str(target._schema.name).removeprefix("aten::")
     name = name[:-1] if name.endswith("_") and not name.endswith("__") else name
-    return EAGER_NAMES.get(name, name)
+    return str(EAGER_NAMES.get(name, name))
 
 
 def is_leaf(module: nn.Module) -> bool:

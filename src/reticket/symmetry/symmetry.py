@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
 
 from reticket.errors import SymmetryError
 from reticket.symmetry.format import layout_from_json, layout_to_json
@@ -66,7 +65,7 @@ class Symmetry:
         sites: activations in which units of a group can be seen.
         inputs: layouts of the model's tensor inputs, all fixed unless freed.
         outputs: layouts of the model's tensor outputs, all fixed unless freed.
-        pinned_by_verify: groups that a rule claimed and the numerical proof refused; a non-empty list is a bug in a rule.
+        pinned_by_verify: groups that a rule claimed and the proof refused; a non-empty list is a bug in a rule.
         notes: what the result is limited to, for instance operators without a rule.
 
     Raises:
@@ -88,7 +87,8 @@ class Symmetry:
         for name, layout in self.layouts.items():
             if len(self.reasons.get(name, ())) != len(layout):
                 raise SymmetryError(
-                    f"tensor '{name}' has {len(layout)} axes and {len(self.reasons.get(name, ()))} reasons, expected one each"
+                    f"tensor '{name}' has {len(layout)} axes and {len(self.reasons.get(name, ()))} reasons, "
+                    f"expected one each"
                 )
             for atom in (atom for term in layout for atom in atoms(term)):
                 if sizes.setdefault(str(atom.key), atom.size) != atom.size:
@@ -172,7 +172,7 @@ class Symmetry:
         return "{\n" + ",\n".join(lines) + "\n}\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
+    def from_json(cls, text: str) -> "Symmetry":
         """Read what `to_json` wrote.
 
         Raises:
@@ -207,7 +207,7 @@ class Symmetry:
         Path(path).write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path) -> "Symmetry":
         """Read a symmetry written by `save`.
 
         Raises:

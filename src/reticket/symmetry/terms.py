@@ -11,8 +11,8 @@
 `Uniform(n)` exists only while a graph is being solved: the tensor does not vary along this axis, so any permutation of
 it will do, and each reader of the tensor may choose another one.
 
-Terms are built with `product` and `concat`, which keep them in normal form: no nesting of a kind in itself, no factor of
-size 1, no part of size 0, neighbouring `Fixed` merged, and a sum always the last factor of its product, because
+Terms are built with `product` and `concat`, which keep them in normal form: no nesting of a kind in itself, no factor
+of size 1, no part of size 0, neighbouring `Fixed` merged, and a sum always the last factor of its product, because
 (a + b) x c = a x c + b x c.
 """
 

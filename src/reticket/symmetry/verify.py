@@ -28,7 +28,19 @@ LOW = (torch.float32, torch.float16, torch.bfloat16)
 DROPOUT = tuple(
     function
     for module in (F, torch)
-    for name in ["dropout", "dropout_", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "alpha_dropout_", "feature_dropout", "feature_dropout_", "feature_alpha_dropout", "feature_alpha_dropout_"]
+    for name in [
+        "dropout",
+        "dropout_",
+        "dropout1d",
+        "dropout2d",
+        "dropout3d",
+        "alpha_dropout",
+        "alpha_dropout_",
+        "feature_dropout",
+        "feature_dropout_",
+        "feature_alpha_dropout",
+        "feature_alpha_dropout_",
+    ]
     if (function := getattr(module, name, None)) is not None
 )
 CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
@@ -159,9 +171,8 @@ class Proof:
 
     def _run(self, weights: Mapping[str, Tensor], trial: int, train: bool, alignment: Alignment) -> _Run:
         values, spec = self._trials[trial]
-        moved, layouts = [], iter(self.symmetry.inputs)
-        for value in values:
-            moved.append(gather(value, next(layouts), alignment.permutations) if isinstance(value, Tensor) else value)
+        layouts = iter(self.symmetry.inputs)
+        moved = [gather(v, next(layouts), alignment.permutations) if isinstance(v, Tensor) else v for v in values]
         args, kwargs = tree_unflatten(moved, spec)
         load_into(self._twin, weights)
         self._twin.train(train)
@@ -214,7 +225,7 @@ class Proof:
 
 
 def difference(want: Tensor, have: Tensor) -> float:
-    """Return max |have - want| / max |want|; infinite where shapes or whole numbers differ, or a value is not finite."""
+    """Return max |have - want| / max |want|; infinite where shapes or integers differ or a value is NaN."""
     if want.shape != have.shape:
         return float("inf")
     if want.numel() == 0 or not want.is_floating_point():
@@ -266,6 +277,6 @@ def verify(
     if guilty:
         worst = max(proof.error(guilty, draw) for draw in range(draws))
         raise VerificationError(
-            f"permuting {', '.join(guilty)} changes the function of {type(model).__name__} by {worst:.2g} of its largest "
-            f"output (allowed {tolerance:g}): this symmetry is not of this model, or a rule is wrong"
+            f"permuting {', '.join(guilty)} changes the function of {type(model).__name__} by {worst:.2g} of its "
+            f"largest output (allowed {tolerance:g}): this symmetry is not of this model, or a rule is wrong"
         )

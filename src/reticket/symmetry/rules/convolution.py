@@ -50,7 +50,7 @@ def _depthwise(op: Operator, channels: Term, weight: Layout, *, transposed: bool
     if transposed:
         op.equal(channels, weight[0], CHANNELS)
         return product(op.solver.resolve(channels), op.solver.resolve(weight[1]))
-    group, inner = op.split(weight[0], (channels.size, multiplier), "the outputs of each channel")
+    group, _ = op.split(weight[0], (channels.size, multiplier), "the outputs of each channel")
     op.equal(channels, group, CHANNELS)
     return weight[0]
 

@@ -25,12 +25,11 @@ def batch_norm(op: Operator) -> Layout | list[Layout]:
         if is_layout(op.arguments.get(name)):
             op.equal(data[1], op.layout(name)[0], PER_CHANNEL)
     channel = op.solver.resolve(data[1])
-    results: list[Layout] = []
-    for shape in op.shapes():
-        if shape is not None:
-            results.append(
-                data if len(shape) == len(data) else ((channel,) if shape[:1] == (channel.size,) else _empty(shape))
-            )
+    results: list[Layout] = [
+        data if len(shape) == len(data) else ((channel,) if shape[:1] == (channel.size,) else _empty(shape))
+        for shape in op.shapes()
+        if shape is not None
+    ]
     return results if len(op.shapes()) > 1 else results[0]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import fx
@@ -52,7 +52,7 @@ def fixed(shape: Sequence[int]) -> Layout:
     return tuple(Fixed(int(size)) for size in shape)
 
 
-def is_layout(value: object) -> bool:
+def is_layout(value: object) -> TypeGuard[Layout]:
     """Whether a value of the interpreter is a tensor: a tuple of terms (lists are arguments or several results)."""
     return isinstance(value, tuple)
 

@@ -3,7 +3,28 @@
 from reticket.symmetry.rules.operator import Operator, Refusal, is_layout, rule, wrap
 from reticket.symmetry.terms import Fixed, Layout
 
-SYMMETRIC = ["sum", "mean", "var", "std", "amax", "amin", "prod", "all", "any", "logsumexp", "norm", "linalg_vector_norm", "var_mean", "std_mean", "max", "min", "median", "nanmean", "nansum", "count_nonzero"]
+SYMMETRIC = [
+    "sum",
+    "mean",
+    "var",
+    "std",
+    "amax",
+    "amin",
+    "prod",
+    "all",
+    "any",
+    "logsumexp",
+    "norm",
+    "linalg_vector_norm",
+    "var_mean",
+    "std_mean",
+    "max",
+    "min",
+    "median",
+    "nanmean",
+    "nansum",
+    "count_nonzero",
+]
 INDEXED = "an index into this axis is returned"
 
 

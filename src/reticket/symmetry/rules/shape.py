@@ -8,7 +8,10 @@ SLICED = "a slice cuts this axis"
 
 
 @rule(
-    *(f"aten.{name}" for name in ["view", "reshape", "_unsafe_view", "view_copy", "_reshape_copy", "flatten", "unflatten"]),
+    *(
+        f"aten.{name}"
+        for name in ["view", "reshape", "_unsafe_view", "view_copy", "_reshape_copy", "flatten", "unflatten"]
+    ),
     *(f"aten.{name}" for name in ["squeeze", "unsqueeze", "squeeze_copy", "unsqueeze_copy"]),
     structural=True,
 )
