@@ -49,7 +49,7 @@ class ResNet20(nn.Module):
         width: factor on the channels 16-32-64.
     """
 
-    def __init__(self, in_channels: int, classes: int, width: float) -> None:
+    def __init__(self, in_channels: int, classes: int, width: float | int) -> None:
         super().__init__()
         channels = scaled(STAGES[0], width)
         self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
@@ -74,7 +74,7 @@ def _stage(in_channels: int, channels: int, stride: int) -> nn.Sequential:
 
 
 @model("resnet20", input_shape=lambda in_channels, **_: (in_channels, 32, 32))
-def build_resnet20(in_channels: int = 3, classes: int = 10, width: float = 1) -> ResNet20:
+def build_resnet20(in_channels: int = 3, classes: int = 10, width: float | int = 1) -> ResNet20:
     """Return CIFAR's ResNet20.
 
     Args:

@@ -53,7 +53,7 @@ class ResNet50(nn.Module):
         width: factor on all channels.
     """
 
-    def __init__(self, in_channels: int, classes: int, width: float) -> None:
+    def __init__(self, in_channels: int, classes: int, width: float | int) -> None:
         super().__init__()
         channels = scaled(64, width)
         self.conv1 = nn.Conv2d(in_channels, channels, 7, stride=2, padding=3, bias=False)
@@ -81,7 +81,7 @@ def _stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequ
 
 
 @model("resnet50", input_shape=lambda in_channels, **_: (in_channels, 64, 64))
-def build_resnet50(in_channels: int = 3, classes: int = 1000, width: float = 1) -> ResNet50:
+def build_resnet50(in_channels: int = 3, classes: int = 1000, width: float | int = 1) -> ResNet50:
     """Return ResNet50 as in torchvision, its initialisation included (Kaiming normal with fan-out; torch's own for fc).
 
     Args:

@@ -20,7 +20,7 @@ class VGG11(nn.Module):
         width: factor on the channels 64-128-256-512-512.
     """
 
-    def __init__(self, in_channels: int, classes: int, width: float) -> None:
+    def __init__(self, in_channels: int, classes: int, width: float | int) -> None:
         super().__init__()
         self.stages = nn.ModuleList()
         for stage in STAGES:
@@ -43,7 +43,7 @@ class VGG11(nn.Module):
 
 
 @model("vgg11", input_shape=lambda in_channels, **_: (in_channels, 32, 32))
-def build_vgg11(in_channels: int = 3, classes: int = 10, width: float = 1) -> VGG11:
+def build_vgg11(in_channels: int = 3, classes: int = 10, width: float | int = 1) -> VGG11:
     """Return VGG11 without BatchNorm, with one linear layer.
 
     Args:

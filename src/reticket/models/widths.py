@@ -3,7 +3,7 @@
 from reticket.errors import ModelError
 
 
-def scaled(channels: int, width: float) -> int:
+def scaled(channels: int, width: float | int) -> int:
     """Return `channels * width`, rounded.
 
     Raises:

@@ -205,8 +205,17 @@ class _Run:
 
     def load(self, state: TrainState) -> None:
         """Go to a state."""
+        velocity = self.flat.views(self.flat.velocity)
+        for seen, own in ((state.weights, self.model.state_dict()), (state.momentum, velocity)):
+            shapes = [{name: tuple(t.shape) for name, t in tensors.items()} for tensors in (seen, own)]
+            if shapes[0] != shapes[1]:
+                odd = next(name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name))
+                raise ConfigError(
+                    f"the state's tensors do not fit this model ('{odd}' has shape {shapes[0].get(odd)} there and "
+                    f"{shapes[1].get(odd)} here); continue with the model that it came from"
+                )
         self.model.load_state_dict(dict(state.weights))
-        for name, view in self.flat.views(self.flat.velocity).items():
+        for name, view in velocity.items():
             view.copy_(state.momentum[name])
         torch.set_rng_state(state.rng["cpu"])
         if "cuda" in state.rng and self.flat.device.type == "cuda":

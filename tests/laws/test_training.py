@@ -1,0 +1,263 @@
+"""Laws of training: exact masks, the same bits however a run is cut, and nothing outside the run changes."""
+
+import copy
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from reticket.data import Dataset, load_dataset
+from reticket.models import build_model
+from reticket.rng import generator_for
+from reticket.training import Progress, Recipe, TrainState, steps_per_epoch, train
+from reticket.training.flat import FlatParameters
+from reticket.training.state import read_checkpoint, write_checkpoint
+
+ORDER = ("laws", 0)
+
+
+def images() -> Dataset:
+    generator = generator_for("laws", "images")
+    x = torch.randint(256, (50, 3, 8, 8), generator=generator, dtype=torch.uint8)
+    y = torch.arange(50) % 4
+    return Dataset("noise", x, y, x[:8], y[:8], tuple("abcd"), (0.5,) * 3, (0.25,) * 3, augmentation="flip-crop")
+
+
+class WithDropout(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = build_model("conv-small", in_channels=3, widths=(4, 6, 6, 8), classes=4)
+        self.dropout = nn.Dropout(0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(self.dropout(x))
+
+
+RECIPE = Recipe(epochs=4, batch_size=16, lr=0.05)
+TOTAL = 4 * steps_per_epoch(50, 16)
+
+
+def random_mask(model: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: torch.rand(p.shape, generator=generator_for(name)) < 0.2
+        for name, p in model.named_parameters()
+        if p.dim() > 1
+    }
+
+
+def same_bits(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> None:
+    assert_close(dict(one), dict(two), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("cuts", [(3,), (4,), (1, 6, 13), (TOTAL,)])
+def test_a_run_cut_anywhere_gives_the_bits_of_a_whole_one(cuts: tuple[int, ...]) -> None:
+    model, data = WithDropout(), images()
+    mask = random_mask(model)
+    whole = train(model, data, RECIPE, order=ORDER, mask=mask)
+    state = None
+    for cut in cuts:
+        part = train(model, data, RECIPE, order=ORDER, mask=mask, stop=cut, state=state)
+        assert part.state.step == cut
+        state = TrainState.from_tensors(part.state.tensors(), part.state.metadata())
+    continued = train(model, data, RECIPE, order=ORDER, mask=mask, state=state)
+    same_bits(continued.weights, whole.weights)
+    same_bits(continued.state.momentum, whole.state.momentum)
+    assert continued.history == whole.history
+    assert (continued.steps, continued.epochs) == (TOTAL, 4.0)
+
+
+@pytest.mark.parametrize("lost", ["momentum", "rng"])
+def test_continuing_needs_all_of_the_state(lost: str) -> None:
+    """The proof that the law above can fail: without momentum or generator state the bits differ."""
+    model, data = WithDropout(), images()
+    whole = train(model, data, RECIPE, order=ORDER)
+    state = train(model, data, RECIPE, order=ORDER, stop=6).state
+    if lost == "momentum":
+        state = replace(state, momentum={name: torch.zeros_like(v) for name, v in state.momentum.items()})
+    else:
+        state = replace(state, rng={"cpu": generator_for("other").get_state()})
+    continued = train(model, data, RECIPE, order=ORDER, state=state)
+    with pytest.raises(AssertionError):
+        same_bits(continued.weights, whole.weights)
+
+
+def test_the_rewind_point_itself_is_the_initialisation_or_the_snapshot() -> None:
+    model, data = WithDropout(), images()
+    same_bits(train(model, data, RECIPE, order=ORDER, stop=0).weights, model.state_dict())
+    end = train(model, data, RECIPE, order=ORDER, start=TOTAL)
+    same_bits(end.weights, model.state_dict())
+    assert (end.steps, end.history) == (0, ())
+
+
+def test_data_order_begins_at_the_start_step() -> None:
+    """With a constant rate and no momentum a run from k with the weights at k repeats the rest of the whole run."""
+    data = load_dataset("digits", train_size=70)
+    recipe = Recipe(epochs=3, batch_size=16, lr=0.05, momentum=0.0, schedule="constant")
+    model = build_model("mlp", hidden=(16,))
+    whole = train(model, data, recipe, order=ORDER)
+    rewound = copy.deepcopy(model)
+    rewound.load_state_dict(dict(train(model, data, recipe, order=ORDER, stop=7).weights))
+    same_bits(train(rewound, data, recipe, order=ORDER, start=7).weights, whole.weights)
+    for other in (
+        train(rewound, data, recipe, order=ORDER, start=8),
+        train(rewound, data, recipe, order=("x",), start=7),
+    ):
+        with pytest.raises(AssertionError):
+            same_bits(other.weights, whole.weights)
+
+
+def test_order_decides_and_nothing_outside_changes() -> None:
+    model, data = WithDropout(), images()
+    before, rng = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    model.eval()
+    one = train(model, data, RECIPE, order=ORDER)
+    torch.manual_seed(123)
+    two = train(model, data, RECIPE, order=ORDER)
+    torch.set_rng_state(rng)
+    other = train(model, data, RECIPE, order=("laws", 1))
+    same_bits(one.weights, two.weights)
+    assert not torch.equal(one.weights["body.fc.weight"], other.weights["body.fc.weight"])
+    same_bits(model.state_dict(), before)
+    assert torch.equal(rng, torch.get_rng_state())
+    assert not model.training
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_masked_weights_are_exactly_zero_after_every_step(dtype: torch.dtype) -> None:
+    model = build_model("mlp", hidden=(16,)).to(dtype)
+    mask, data = random_mask(model), load_dataset("digits", train_size=70)
+    state = None
+    for stop in range(1, 16):
+        state = train(model, data, replace(RECIPE, lr=0.5), order=ORDER, mask=mask, stop=stop, state=state).state
+        for name, kept in mask.items():
+            for tensor in (state.weights[name], state.momentum[name]):
+                assert not tensor[~kept].any()
+                assert not torch.signbit(tensor[~kept]).any()
+            assert state.weights[name][kept].any()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_mask_holds_against_any_gradient_where_a_product_does_not(bad: float) -> None:
+    model = build_model("mlp", in_features=3, hidden=(), classes=2)
+    kept = torch.tensor([[True, False, True], [False, True, True]])
+    flat = FlatParameters(model, {"layers.0.weight": kept}, channels_last=False)
+    weight = model.get_parameter("layers.0.weight")
+    assert weight.grad is not None
+    weight.grad.fill_(1.0)[~kept] = bad
+    product = weight.grad * kept
+    flat.step(0.1, 0.9, 5e-4)
+    assert weight.detach().isfinite().all()
+    assert not weight.detach()[~kept].any()
+    assert not product.isfinite().all()
+
+
+def test_progress_is_told_in_order_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reticket.training.loop.PROGRESS_SECONDS", 0.0)
+    told: list[Progress] = []
+    train(
+        build_model("mlp", hidden=(8,)),
+        load_dataset("digits", train_size=70),
+        RECIPE,
+        order=ORDER,
+        progress=told.append,
+    )
+    assert [p.step for p in told] == sorted(p.step for p in told)
+    assert told[-1].step == told[-1].stop == 20
+    assert told[-1].epochs == 4
+    assert told[-1].loss is not None
+    assert told[0].lr == RECIPE.lr
+
+
+class InterruptionError(Exception):
+    """Stands for anything that ends a run."""
+
+
+def test_a_checkpoint_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reticket.training.loop.PROGRESS_SECONDS", 0.0)
+    model, data, path = WithDropout(), images(), tmp_path / "sub" / "run.safetensors"
+    whole = train(model, data, RECIPE, order=ORDER)
+    seen = []
+
+    def interrupt(at: Progress) -> None:
+        seen.append(at.step)
+        if at.step in (2, 5, 11) and at.step not in seen[:-1]:
+            raise InterruptionError
+
+    for _ in range(3):
+        with pytest.raises(InterruptionError):
+            train(model, data, RECIPE, order=ORDER, checkpoint=path, checkpoint_seconds=0.0, progress=interrupt)
+    assert path.exists()
+    resumed = train(model, data, RECIPE, order=ORDER, checkpoint=path, checkpoint_seconds=0.0)
+    same_bits(resumed.weights, whole.weights)
+    assert resumed.history == whole.history
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    again = train(model, data, RECIPE, order=ORDER, checkpoint=path)
+    same_bits(again.weights, whole.weights)
+    assert again.steps == TOTAL
+
+
+def test_a_short_run_writes_no_checkpoint(tmp_path: Path) -> None:
+    train(WithDropout(), images(), RECIPE, order=ORDER, checkpoint=tmp_path / "run.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_state_survives_the_file(tmp_path: Path) -> None:
+    state = train(WithDropout(), images(), RECIPE, order=ORDER, stop=6).state
+    write_checkpoint(tmp_path / "a.safetensors", state, "run")
+    found = read_checkpoint(tmp_path / "a.safetensors", "run")
+    assert found is not None
+    same_bits(found.tensors(), state.tensors())
+    assert found.metadata() == state.metadata()
+    assert read_checkpoint(tmp_path / "b.safetensors", "run") is None
+
+
+KILLED = """
+import sys, torch
+from pathlib import Path
+from reticket.data import load_dataset
+from reticket.models import build_model
+from reticket.training import Recipe, train
+torch.set_num_threads(1)
+result = train(build_model("mlp", hidden=(16,)), load_dataset("digits", train_size=300), Recipe(epochs=30, batch_size=16, lr=0.05),
+               order=("killed",), checkpoint=Path(sys.argv[1]), checkpoint_seconds=0.02)
+torch.save(dict(result.weights), sys.argv[2])
+"""
+
+
+def test_kill_9_and_start_again(tmp_path: Path) -> None:
+    path, out = tmp_path / "run.safetensors", tmp_path / "weights.pt"
+    command = [sys.executable, "-c", KILLED, str(path), str(out)]
+    process = subprocess.Popen(command)
+    deadline = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() != 0
+    assert not out.exists()
+    subprocess.run(command, check=True)
+    whole = train(
+        build_model("mlp", hidden=(16,)),
+        load_dataset("digits", train_size=300),
+        Recipe(epochs=30, batch_size=16, lr=0.05),
+        order=("killed",),
+    )
+    same_bits(torch.load(out, weights_only=True), whole.weights)
+
+
+def test_training_learns_the_digits() -> None:
+    from reticket.training import evaluate
+
+    data = load_dataset("digits")
+    model = build_model("mlp")
+    result = train(model, data, Recipe(epochs=8, batch_size=64, lr=0.1), order=ORDER)
+    assert evaluate(model, data, weights=result.weights).accuracy > 95
+    assert result.history[-1].loss < result.history[0].loss
+    assert result.epochs == 8

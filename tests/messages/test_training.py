@@ -1,0 +1,128 @@
+"""What goes wrong in training is one sentence: where, what was seen, what was expected, what to do."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from reticket.data import load_dataset
+from reticket.errors import ConfigError, MaskError, TrainingError
+from reticket.models import build_model
+from reticket.training import Recipe, TrainState, evaluate, parse_position, train
+from reticket.training.state import read_checkpoint, write_checkpoint
+
+DATA = load_dataset("digits", train_size=70)
+RECIPE = Recipe(epochs=3, batch_size=16, lr=0.05)
+ORDER = ("messages",)
+
+
+def small() -> nn.Module:
+    return build_model("mlp", hidden=(8,))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"epochs": -1}, "epochs is -1, but it must be at least 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"lr": 0.0}, r"lr is 0.0, but it must be above 0"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"momentum": 1.0}, "momentum is 1.0, but it must be from 0 to below 1"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1"),
+        ({"warmup_epochs": 4}, "warmup_epochs is 4, but it must be from 0 to 3"),
+        ({"milestones": (2, 1)}, r"milestones is \(2, 1\), but it must be in ascending order"),
+        ({"gamma": 0.0}, "gamma is 0.0"),
+    ],
+)
+def test_recipe(change: dict[str, Any], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        Recipe(**{"epochs": 3, "batch_size": 16, "lr": 0.05, **change})
+
+
+@pytest.mark.parametrize("text", ["5", "ep5", "-1it", "1.5ep", "", "5 epochs"])
+def test_position_that_is_none(text: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"position '{text}' cannot be read; write steps as '300it' or epochs as '5ep'"
+    ):
+        parse_position(text, 11)
+
+
+def test_position_past_the_end() -> None:
+    assert parse_position("3ep", 11, 33) == 33
+    with pytest.raises(ConfigError, match=r"'4ep' is step 44, past the end of training at step 33 \(3 epochs\)"):
+        parse_position("4ep", 11, 33)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, None), (16, None), (0, 16), (5, 4)])
+def test_impossible_start_and_stop(start: int, stop: int | None) -> None:
+    with pytest.raises(ConfigError, match=r"in a recipe of 15 steps \(3 epochs of 5\)"):
+        train(small(), DATA, RECIPE, order=ORDER, start=start, stop=stop)
+
+
+def test_state_of_another_place() -> None:
+    state = train(small(), DATA, RECIPE, order=ORDER, stop=8).state
+    with pytest.raises(ConfigError, match="a state at step 8 of a run from step 0 cannot be continued to step 5"):
+        train(small(), DATA, RECIPE, order=ORDER, stop=5, state=state)
+    with pytest.raises(ConfigError, match="of a run from step 3"):
+        train(small(), DATA, RECIPE, order=ORDER, start=3, state=state)
+    with pytest.raises(
+        ConfigError, match=r"the state's tensors do not fit this model \('layers.0.weight' has shape \(8, 64\) there"
+    ):
+        train(build_model("mlp", hidden=(9,)), DATA, RECIPE, order=ORDER, state=state)
+
+
+def test_divergence_names_the_step() -> None:
+    with pytest.raises(
+        TrainingError,
+        match=r"(loss is (nan|inf)|weight is not finite) at step \d+ \(epoch \d, lr .*lower lr or add warmup",
+    ):
+        train(small(), DATA, Recipe(epochs=30, batch_size=16, lr=1e6, schedule="constant"), order=ORDER)
+    poisoned = small()
+    with torch.no_grad():
+        poisoned.get_parameter("layers.0.weight")[0, 0] = float("nan")
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 0 \(epoch 0, lr 0.05\): training diverged"):
+        train(poisoned, DATA, RECIPE, order=ORDER)
+
+
+def test_mask_of_another_model() -> None:
+    with pytest.raises(MaskError, match=r"the mask names 'conv1.weight', which is no trainable parameter"):
+        train(small(), DATA, RECIPE, order=ORDER, mask={"conv1.weight": torch.ones(3, 3, dtype=torch.bool)})
+    with pytest.raises(
+        MaskError, match=r"'layers.0.weight' is torch.bool of shape \(8, 63\).*shape \(8, 64\) was expected"
+    ):
+        train(small(), DATA, RECIPE, order=ORDER, mask={"layers.0.weight": torch.ones(8, 63, dtype=torch.bool)})
+
+
+def test_models_that_cannot_be_trained() -> None:
+    with pytest.raises(TrainingError, match="the model has none; convert it first"):
+        train(nn.Flatten(), DATA, RECIPE, order=ORDER)
+    mixed = nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 10).double())
+    with pytest.raises(TrainingError, match=r"torch.float32.*torch.float64"):
+        train(mixed, DATA, RECIPE, order=ORDER)
+
+
+def test_damaged_and_foreign_checkpoints(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    state = train(small(), DATA, RECIPE, order=ORDER, stop=8).state
+    write_checkpoint(path, state, "another run")
+    with pytest.raises(TrainingError, match=r"run.safetensors' belongs to another run \(recipe, data, order"):
+        train(small(), DATA, RECIPE, order=ORDER, checkpoint=path)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(TrainingError, match=r"run.safetensors' is damaged \(.*\); delete it to start this run over"):
+        train(small(), DATA, RECIPE, order=ORDER, checkpoint=path)
+    path.write_bytes(b"\x80\x04 a pickle")
+    with pytest.raises(TrainingError, match="is damaged"):
+        read_checkpoint(path, "run")
+    with pytest.raises(TrainingError, match=r"a training state of format 'old' was found"):
+        TrainState.from_tensors(state.tensors(), {**state.metadata(), "format": "old"})
+    with pytest.raises(TrainingError, match=r"is incomplete \(KeyError\('epoch_losses'\)\)"):
+        TrainState.from_tensors({}, state.metadata())
+
+
+def test_evaluation_of_a_model_with_other_classes() -> None:
+    with pytest.raises(
+        TrainingError, match=r"output has shape \(500, 7\), but \(500, 10\) was expected: build it for 10"
+    ):
+        evaluate(build_model("mlp", classes=7), DATA)
