@@ -6,7 +6,7 @@ units to B's order, so `al.apply(a.state_dict())` is close to `b.state_dict()`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, Self, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
@@ -29,7 +29,7 @@ class Permutable(Protocol):
         """Return every tensor under the name of the parameter it is indexed like."""
         ...
 
-    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Self:
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Permutable":
         """Return a copy of this value that holds `tensors` instead."""
         ...
 
@@ -69,7 +69,7 @@ class Permutation:
         object.__setattr__(self, "index", index)
 
     @classmethod
-    def identity(cls, n: int, parents: tuple[int, ...] = ()) -> Self:
+    def identity(cls, n: int, parents: tuple[int, ...] = ()) -> "Permutation":
         """Return the permutation that moves nothing."""
         return cls(torch.arange(n).expand(*parents, n))
 

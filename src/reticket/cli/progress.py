@@ -4,7 +4,6 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -33,7 +32,7 @@ class Display:
         self._last = time.monotonic()
         self._started = time.monotonic()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Display":
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.completed:.0f}/{task.total:.0f} tasks"),

@@ -7,7 +7,6 @@ from rich.table import Table
 
 from reticket.symmetry import Symmetry
 
-
 SHOWN_REASONS = 12
 
 
@@ -25,10 +24,11 @@ def describe(symmetry: Symmetry, console: Console) -> None:
         table.add_row(name, f"{group.size}", f"{group.copies}", shown)
     console.print(table)
     console.print(f"{len(symmetry.groups)} groups, 10^{symmetry.log10_order:.1f} permutations")
-    reasons = Counter(reason for axes in symmetry.reasons.values() for reason in axes if reason)
-    for reason, count in reasons.most_common(SHOWN_REASONS):
-        console.print(f"pinned, {count} axes: {reason}", style="dim", markup=False, highlight=False)
-    if len(reasons) > SHOWN_REASONS:
-        console.print(f"… {len(reasons) - SHOWN_REASONS} more reasons; --explain TENSOR tells each", style="dim")
+    reasons = [reason for axes in symmetry.reasons.values() for reason in axes if reason]
+    counts = Counter(reason.partition(" (")[0] for reason in reasons)
+    if counts:
+        console.print("pinned axes, by what pins them (--explain TENSOR tells where):")
+    for reason, count in counts.most_common(SHOWN_REASONS):
+        console.print(f"  {count:>4}  {reason}", style="dim", markup=False, highlight=False)
     if symmetry.pinned_by_verify:
         console.print(f"pinned by the proof (a bug in a rule): {', '.join(symmetry.pinned_by_verify)}", style="red")

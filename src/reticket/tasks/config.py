@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -97,7 +97,7 @@ class GridConfig(_Section):
         return tuple(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @model_validator(mode="after")
-    def _not_empty(self) -> Self:
+    def _not_empty(self) -> "GridConfig":
         for name in ("seeds", "sparsities", "rewinds", "methods"):
             values = getattr(self, name)
             if not values:

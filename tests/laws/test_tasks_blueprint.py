@@ -1,0 +1,112 @@
+"""Planning: what is shared, what a changed field re-does, and what a position does not depend on."""
+
+from collections import Counter
+
+import pytest
+
+from reticket.errors import ConfigError
+from reticket.experiment import Plan, Task
+from reticket.experiment.task import closure
+from reticket.tasks.blueprint import Blueprint, Cell, DataFacts, density_of, member_seeds
+from reticket.tasks.presets import list_presets, load_config
+
+FACTS = DataFacts("0" * 64, 1297, tuple("0123456789"), (64,))
+
+
+def blueprint(*settings: str, preset: str = "digits") -> Blueprint:
+    return Blueprint(load_config(preset, settings)[1], FACTS)
+
+
+def all_tasks(plan: Blueprint) -> dict[str, Task]:
+    return {task.key: task for task in closure(plan.targets, resumes=True)}
+
+
+def kinds(tasks: set[str], known: dict[str, Task]) -> Counter[str]:
+    return Counter(known[key].kind for key in tasks)
+
+
+def test_one_dense_run_and_one_chain_serve_the_whole_table() -> None:
+    counts = Counter(task.kind for task in Plan.of(blueprint("seeds=1", "diversity_members=0").targets).tasks)
+    # A and B: positions 0, 5 epochs and the end; rounds 0.8^1..0.8^17 and three leaves each
+    assert counts["dense"] == 2 * 3
+    assert counts["prune-round"] == 2 * (17 + 3)
+    assert counts["match"] == 1
+    assert counts["symmetry"] == 1
+
+
+def test_a_new_sparsity_keeps_every_old_task() -> None:
+    before = all_tasks(blueprint("sparsities=[0.9]", "diversity_members=0"))
+    after = all_tasks(blueprint("sparsities=[0.9, 0.95]", "diversity_members=0"))
+    assert before.keys() <= after.keys()
+    assert kinds(after.keys() - before.keys(), after)["dense"] == 0
+
+
+def test_a_new_rewind_point_trains_no_dense_network_to_its_end_again() -> None:
+    before, after = (all_tasks(blueprint(f"rewinds={r}", "diversity_members=0")) for r in ('["0ep"]', '["0ep", "7ep"]'))
+    new = {key: after[key] for key in after.keys() - before.keys()}
+    assert before.keys() <= after.keys()
+    assert {task.spec["at"] for task in new.values() if task.kind == "dense"} == {7 * 21}
+    assert "prune-round" not in {task.kind for task in new.values()}
+
+
+@pytest.mark.parametrize(
+    ("setting", "redone"),
+    [
+        ("sparse.lr=0.05", {"sparse"}),
+        ("prune.lr=0.05", {"prune-round", "sparse", "barrier", "overlap"}),
+        ("matching.cost=cosine", {"match", "sparse", "barrier", "overlap"}),
+        ("checks.alphas=5", {"barrier"}),
+        ("dense.lr=0.05", {"dense", "prune-round", "match", "sparse", "barrier", "overlap"}),
+        ("title=another", set()),
+    ],
+)
+def test_a_changed_field_redoes_only_what_it_decides(setting: str, redone: set[str]) -> None:
+    before, after = all_tasks(blueprint()), all_tasks(blueprint(setting))
+    assert set(kinds(after.keys() - before.keys(), after)) == redone
+
+
+def test_methods_of_one_pair_train_on_the_same_order_of_data() -> None:
+    plan = blueprint()
+    orders = {m: plan.runs[Cell(m, 0.9, "5ep")][1].spec["order"] for m in ("naive", "permuted", "random", "lth")}
+    assert orders["naive"] == orders["permuted"] == orders["random"] != orders["lth"]
+
+
+def test_members_of_an_ensemble_share_one_ticket_and_reuse_the_table() -> None:
+    plan = blueprint()
+    permuted = plan.members[Cell("permuted", 0.95, "5ep")]
+    assert len({task.inputs["ticket"].key for task in permuted}) == 1
+    assert len({task.inputs["rewound_b"].key for task in permuted}) == 5
+    assert permuted[0] == plan.runs[Cell("permuted", 0.95, "5ep")][0]
+    lth = plan.members[Cell("lth", 0.95, "5ep")]
+    assert len({task.spec["order"] for task in lth}) == 5
+    assert len({task.inputs["rewound_a"].key for task in lth}) == 1
+
+
+def test_weight_rewinding_rewinds_and_replays_the_dense_schedule() -> None:
+    plan = blueprint("prune.style=weight-rewind", "prune.rewind=2ep")
+    leaf = plan.runs[Cell("imp", 0.9, None)][0]
+    assert leaf.inputs["rewound"].spec["at"] == leaf.spec["start"] == 2 * 21
+    assert leaf.spec["recipe"] == blueprint().runs[Cell("dense", None, None)][0].spec["recipe"]
+    kept = blueprint("prune.style=lr-rewind", "prune.rewind=2ep").runs[Cell("imp", 0.9, None)][0]
+    assert set(kept.inputs) == {"previous"}
+
+
+@pytest.mark.parametrize("preset", list(list_presets()))
+def test_every_preset_plans(preset: str) -> None:
+    plan = blueprint(preset=preset)
+    assert len(Plan.of(plan.targets).tasks) > len(plan.cells)
+
+
+def test_a_rewind_past_the_end_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"grid.rewinds: rewind point 60ep is step 1260, at or past the end"):
+        blueprint('rewinds=["60ep"]')
+
+
+def test_an_unknown_method_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match="permuted"):
+        blueprint('methods=["permutd"]')
+
+
+def test_densities_and_members() -> None:
+    assert [density_of(s) for s in (0.9, 0.95, 0.98)] == [0.1, 0.05, 0.02]
+    assert member_seeds((0, 3), 4) == (0, 3, 4, 5)

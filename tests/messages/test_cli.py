@@ -1,0 +1,97 @@
+"""What a user reads after a slip: one sentence, exit code 2, and nothing is written."""
+
+import gzip
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from reticket.cli import main
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    monkeypatch.setattr(sys, "argv", ["reticket", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+SLIPS = {
+    "unknown preset": (["run", "digts"], "unknown preset 'digts', did you mean 'digits'?"),
+    "unknown model": (["inspect", "resnet19"], "unknown model 'resnet19'"),
+    "misspelt key": (["run", "--set", "grid.sparsites=[0.9]"], "did you mean 'grid.sparsities'?"),
+    "misspelt last part": (["run", "--set", "learnin_rate=1"], "unknown key"),
+    "ambiguous key": (["run", "--set", "epochs=3"], "could mean dense.epochs, prune.epochs"),
+    "no value": (["run", "--set", "epochs"], "expected key=value"),
+    "sparsity 1.2": (["run", "--set", "sparsities=[1.2]"], "'grid.sparsities.0' is 1.2"),
+    "no sparsity": (["run", "--set", "sparsities=[]"], "sparsities is empty"),
+    "rewind past the end": (["run", "--set", 'rewinds=["61ep"]'], "at or past the end of training at step 1260"),
+    "no position": (["run", "--set", 'rewinds=["soon"]'], "'grid.rewinds.0' is 'soon'"),
+    "unknown method": (["run", "--set", 'methods=["permutd"]'], "permuted"),
+    "unknown data set": (["run", "--set", "data.name=digts"], "digits"),
+    "unknown list": (["list", "preset"], "did you mean 'presets'?"),
+    "unknown option": (["run", "--ouT", "x"], "No such option"),
+    "missing file": (["run", "absent.toml"], "absent.toml: cannot be read"),
+    "shape": (["verify", "mlp", "--input-shape", "a,b"], "--input-shape a,b: expected positive sizes"),
+    "no jobs": (["run", "--jobs", "0"], "jobs"),
+}
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_a_slip_is_one_sentence_and_code_2(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments, expected = SLIPS[name]
+    out = ["--out", str(tmp_path / "out")] if arguments[0] == "run" else []
+    assert call(monkeypatch, *arguments, *out) == 2
+    said = capsys.readouterr().err
+    assert expected in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_missing_data_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert call(monkeypatch, "run", "fashion-mlp", "--data", tmp_path, "--out", tmp_path / "out") == 2
+    assert "apt install dataset-fashion-mnist" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_truncated_idx_file_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    header = bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (60000, 28, 28))
+    for part in ("train-images-idx3", "t10k-images-idx3", "train-labels-idx1", "t10k-labels-idx1"):
+        (tmp_path / f"{part}-ubyte.gz").write_bytes(gzip.compress(header + bytes(1000)))
+    assert call(monkeypatch, "run", "fashion-mlp", "--data", tmp_path, "--out", tmp_path / "out") == 2
+    assert "-ubyte.gz" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert call(monkeypatch, "run", "--out", tmp_path / "file" / "out") == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_a_pickle_in_place_of_a_mask_is_not_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    torch.save({"w": torch.ones(3)}, tmp_path / "mask.pt")
+    code = call(monkeypatch, "transfer", tmp_path / "mask.pt", tmp_path / "al.safetensors", "-o", tmp_path / "out")
+    assert code == 2
+    assert "pickle" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_hold_more_than_tensors_are_not_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    torch.save(Path("x"), tmp_path / "a.pt")
+    code = call(monkeypatch, "match", tmp_path / "a.pt", tmp_path / "a.pt", "--model", "digits", "--data", "digits", "-o", tmp_path / "al")  # fmt: skip
+    assert code == 2
+    assert "not unpickled" in capsys.readouterr().err
