@@ -100,14 +100,13 @@ def check_method(candidate: Method, frame: str) -> None:
     assert candidate.network in ("A", "B")
     if candidate.sparse:
         assert inputs.ticket is not None
-        assert start.mask is not None
         assert start.mask.kept == inputs.ticket.mask.kept, "another kept count"
         assert {n: t.shape for n, t in start.mask.items()} == {n: t.shape for n, t in inputs.ticket.mask.items()}
         for name, kept in start.mask.items():
             assert (start.weights[name][~kept] == 0).all(), "masked weights are not 0"
             assert (start.weights[name][kept] != 0).all(), "kept weights are 0"
     else:
-        assert start.mask is None
+        assert start.mask.density == 1
     assert list(start.weights) == list(network("B"))
     again = candidate(only(make_inputs(frame), candidate.needs))
     assert again.mask == start.mask, "another mask from an equal generator"

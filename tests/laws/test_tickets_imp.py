@@ -58,7 +58,6 @@ def test_leaves_are_exact_and_do_not_depend_on_the_other_targets(style: str, sco
     alone = iterative_magnitude_pruning(weights(0), [0.1], retrain, **settings)  # pyright: ignore[reportArgumentType]
     assert list(together) == [0.5, 0.1, 0.05]
     for density, network in together.items():
-        assert network.mask is not None
         assert network.mask.kept == kept_count(density, 2500)
     assert together[0.1].mask == alone[0.1].mask
     for name, tensor in alone[0.1].weights.items():
@@ -70,7 +69,6 @@ def test_the_driver_is_rounds_of_prune_round() -> None:
     current, mask = weights(0), None
     for number, density in enumerate([*plan.densities[1:], 0.3], start=1):
         start = prune_round(current, density, names=names, within=mask)
-        assert start.mask is not None
         mask = start.mask
         current = retrain(start.weights, mask, Round(number, density, is_leaf=number == len(plan.densities)))
     driven = iterative_magnitude_pruning(weights(0), [0.3], retrain, names=names)[0.3]
@@ -93,12 +91,10 @@ def test_styles_start_from_trained_or_rewound_weights() -> None:
     trained, rewound = weights(0), weights(7)
     for style, source in (("finetune", trained), ("lr-rewind", trained), ("weight-rewind", rewound)):
         start = prune_round(trained, 0.5, names=["a"], style=style, rewound=rewound)  # pyright: ignore[reportArgumentType]
-        assert start.mask is not None
         kept = start.mask["a"]
         torch.testing.assert_close(start.weights["a"][kept], source["a"][kept], rtol=0, atol=0)
         assert (start.weights["a"][~kept] == 0).all()
         again = prune_round(trained, 0.5, names=["a"]).mask
-        assert again is not None
         torch.testing.assert_close(kept, again["a"])
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from reticket.errors import MaskError
 from reticket.tickets.mask import Mask
-from reticket.tickets.prune import prune_magnitude
+from reticket.tickets.prune import prune_magnitude, select
 from reticket.tickets.start import SparseStart
 from reticket.types import StateDict
 
@@ -208,11 +208,10 @@ def iterative_magnitude_pruning(
         start = prune_round(
             before.weights, step.density, names=names, within=before.mask, style=style, rewound=rewound, scope=scope
         )
-        assert start.mask is not None
         return SparseStart(retrain(start.weights, start.mask, step), start.mask)
 
     found: dict[float, SparseStart] = {}
-    network = SparseStart(trained, None)
+    network = SparseStart(trained, Mask.full(select(trained, names)))
     for number, density in enumerate(plan.densities):
         if number > 0:
             network = advance(network, Round(number, density, is_leaf=False))

@@ -171,8 +171,11 @@ def _masked(weights: StateDict, mask: Mask) -> SparseStart:
 
 @method("dense", network="A", trains=False, sparse=False)
 def dense(trained_a: StateDict) -> SparseStart:
-    """A's dense network at the end of training."""
-    return SparseStart(trained_a, None)
+    """A's dense network at the end of training.
+
+    Its mask keeps every weight: each tensor of two axes or more.
+    """
+    return SparseStart(trained_a, Mask.full({name: t for name, t in trained_a.items() if t.dim() > 1}))
 
 
 @method("imp", network="A", trains=False)

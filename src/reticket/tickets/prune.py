@@ -215,13 +215,22 @@ def _named_weights(model: nn.Module | StateDict, names: Iterable[str] | None, wi
         return weights_of(model, prunable(model) if names is None else names)
     if names is None:
         raise MaskError("weights by name do not say which of them to prune; give names=prunable(model)")
+    return {name: weight.detach() for name, weight in select(model, names).items()}
+
+
+def select(weights: StateDict, names: Iterable[str]) -> dict[str, Tensor]:
+    """Return the weights of these names.
+
+    Raises:
+        MaskError: when there is no such weight.
+    """
     names = tuple(names)
-    missing = [name for name in names if name not in model]
+    missing = [name for name in names if name not in weights]
     if missing:
         raise MaskError(
-            f"there is no weight '{missing[0]}' among the {len(model)} given; the names belong to another model"
+            f"there is no weight '{missing[0]}' among the {len(weights)} given; the names belong to another model"
         )
-    return {name: model[name].detach() for name in names}
+    return {name: weights[name] for name in names}
 
 
 def _magnitudes(name: str, weight: Tensor, within: Mask | None) -> Float[Tensor, " n"]:

@@ -16,18 +16,17 @@ class SparseStart:
 
     Args:
         weights: weights and buffers by name, exactly 0 where pruned.
-        mask: which weights are kept; None for a dense network.
+        mask: which weights are kept.
 
     Raises:
         MaskError: when the mask belongs to another model, or a pruned weight is not 0.
     """
 
     weights: StateDict
-    mask: Mask | None
+    mask: Mask
 
     def __post_init__(self) -> None:
-        if self.mask is not None:
-            refuse_revived(self.weights, self.mask)
+        refuse_revived(self.weights, self.mask)
 
 
 def refuse_revived(weights: Mapping[str, Tensor], mask: Mask) -> None:
