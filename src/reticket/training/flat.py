@@ -16,13 +16,14 @@ INTEGER_OF_SIZE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class FlatParameters:
-    """Moves a model's trainable parameters and their gradients into two vectors and does SGD there.
+    """Moves a model's trainable parameters into one vector, their velocities into another, and does SGD there.
 
-    With g the gradient, p the parameters, v the velocity, l the weight decay, m the momentum:
-    `v <- m v + (g + l p); p <- p - lr v`, as `torch.optim.SGD` with dampening 0. The gradient of a masked weight is
-    set to 0 before, and the weight itself at the beginning, so that the weight and its velocity are exactly 0 at every
-    step, whatever the gradient was (NaN included: bits are cleared, nothing is multiplied). A parameter that the loss
-    does not reach counts as one with gradient 0.
+    With g the gradient, p the parameters, v the velocity, l the weight decay, m the momentum, lr the learning rate:
+    `v <- m v + l p + g; p <- p - lr v`, as `torch.optim.SGD` with dampening 0. The velocity is also where autograd
+    accumulates the gradient: `before_backward` makes `m v + l p` of it, backward adds g, `after_backward` moves p.
+    A masked weight is set to 0 at the beginning and its velocity after each backward, so that both are exactly 0 at
+    every step, whatever the gradient was (NaN included: bits are cleared, nothing is multiplied). A parameter that the
+    loss does not reach counts as one with gradient 0.
 
     Args:
         model: its parameters become views of `self.weights`; **the model is changed**.
@@ -47,16 +48,14 @@ class FlatParameters:
         unit = ALIGNMENT // self.dtype.itemsize
         self.length = sum(-(-p.numel() // unit) * unit for p in parameters.values())
         self.unit = unit
-        self.weights, self.gradient, self.velocity = (
-            torch.zeros(self.length, dtype=self.dtype, device=self.device) for _ in range(3)
-        )
-        gradients = self.views(self.gradient)
+        self.weights, self.velocity = (torch.zeros(self.length, dtype=self.dtype, device=self.device) for _ in range(2))
+        velocities = self.views(self.velocity)
         for name, view in self.views(self.weights).items():
             view.copy_(parameters[name].detach())
             parameters[name].data = view
-            parameters[name].grad = gradients[name]
+            parameters[name].grad = velocities[name]
         self.keep = None if not mask else self._flat_mask(mask)
-        self.gradient_bits = self.gradient.view(INTEGER_OF_SIZE[self.dtype.itemsize])
+        self.velocity_bits = self.velocity.view(INTEGER_OF_SIZE[self.dtype.itemsize])
 
     def views(self, vector: Shaped[Tensor, " n"]) -> dict[str, Tensor]:
         """Return for every parameter its part of `vector` in the parameter's shape."""
@@ -90,17 +89,17 @@ class FlatParameters:
         bits = INTEGER_OF_SIZE[self.dtype.itemsize]
         return -keep.to(bits)  # all bits set where kept
 
-    def zero_gradient(self) -> None:
-        """Set all gradients to 0."""
-        self.gradient.zero_()
+    @torch.no_grad()
+    def before_backward(self, momentum: float, weight_decay: float) -> None:
+        """Make the velocity ready for the gradient."""
+        self.velocity.mul_(momentum)
+        if weight_decay:
+            self.velocity.add_(self.weights, alpha=weight_decay)
 
     @torch.no_grad()
-    def step(self, lr: float, momentum: float, weight_decay: float) -> None:
-        """Do one SGD step in place."""
+    def after_backward(self, lr: float) -> None:
+        """Do the step."""
         if self.keep is not None:
             # as exact as masked_fill (NaN, signed zero) and several times faster on a CPU
-            self.gradient_bits.bitwise_and_(self.keep)
-        if weight_decay:
-            self.gradient.add_(self.weights, alpha=weight_decay)
-        self.velocity.mul_(momentum).add_(self.gradient)
+            self.velocity_bits.bitwise_and_(self.keep)
         self.weights.add_(self.velocity, alpha=-lr)

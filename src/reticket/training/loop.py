@@ -144,10 +144,10 @@ class _Run:
             epoch, within = divmod(self.step, per_epoch)
             last = min(stop, (epoch + 1) * per_epoch)
             for x, y in self.batches.epoch(epoch, skip=within):
-                flat.zero_gradient()
                 loss = F.cross_entropy(model(x), y)
+                flat.before_backward(recipe.momentum, recipe.weight_decay)
                 loss.backward()
-                flat.step(self.lr(self.step), recipe.momentum, recipe.weight_decay)
+                flat.after_backward(self.lr(self.step))
                 self.losses.append(loss.detach())
                 self.step += 1
                 if self.step == last:
