@@ -12,19 +12,8 @@ from reticket.errors import TrainingError
 from reticket.experiment import Context, Output, Result, Task
 from reticket.rng import generator_for
 
-RUNNERS = {
-    kind: f"fake_tasks:{name}"
-    for kind, name in {
-        "draw": "draw",
-        "mix": "mix",
-        "walk": "walk",
-        "diverge": "diverge",
-        "wrong": "wrong",
-        "die": "die",
-        "look": "look",
-        "slow": "slow",
-    }.items()
-}
+KINDS = ("draw", "mix", "walk", "forgetful", "diverge", "wrong", "nothing", "die", "look", "slow")
+RUNNERS = {kind: f"fake_tasks:{kind}" for kind in KINDS}
 
 
 def _log(context: Context, task: Task) -> None:
@@ -78,6 +67,20 @@ def walk(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
         with Path(context.settings["log"]).open("a") as file:
             file.write(f"began {began}\n")
     return Output({"at": at}, {"x": x})
+
+
+def forgetful(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
+    """A broken trajectory: its result tells how often it was interrupted."""
+    _log(context, task)
+    starts = context.scratch / "starts.txt"
+    with starts.open("a") as file:
+        file.write("started\n")
+    time.sleep(task.spec["seconds"])
+    return Output({"starts": len(starts.read_text().splitlines())})
+
+
+def nothing(task: Task, inputs: Mapping[str, Result], context: Context) -> None:
+    """A runner that forgets to return its output."""
 
 
 def diverge(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:

@@ -39,7 +39,7 @@ class Context:
     settings: Mapping[str, str] = field(default_factory=dict)
     report: Callable[[float, str], None] = lambda fraction, text: None
 
-    def progress(self, fraction: float, text: str = "") -> None:
+    def progress(self, fraction: int | float, text: str = "") -> None:
         """Say how far the task is.
 
         Args:

@@ -54,7 +54,7 @@ class Event:
     seconds: float | None = None
     cached: bool = False
     traceback: str = ""
-    work: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    work: Mapping[str, Mapping[str, int | float]] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     time: float = field(default_factory=time.time)
 

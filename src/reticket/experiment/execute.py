@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -38,6 +38,7 @@ class Summary:
         return not self.failed and not self.skipped
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Carries a schedule out: asks it for the next task, computes it with `attempt`, reports how it ended.
 
@@ -136,7 +137,7 @@ def run_plan(
 
 
 def _started(plan: Plan, rest: Plan, cached: int, jobs: int) -> Event:
-    work: dict[str, dict[str, float]] = defaultdict(lambda: {"tasks": 0, "cost": 0.0})
+    work: dict[str, dict[str, int | float]] = defaultdict(lambda: {"tasks": 0, "cost": 0.0})
     for task in rest.tasks:
         work[task.kind]["tasks"] += 1
         work[task.kind]["cost"] += task.cost

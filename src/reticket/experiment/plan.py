@@ -4,12 +4,12 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Protocol, Self
+from typing import Protocol, runtime_checkable
 
 from reticket.experiment.task import Task, closure
 
 
+@runtime_checkable
 class Keeps(Protocol):
     """Anything that knows which results exist, such as a Store."""
 
@@ -28,17 +28,19 @@ class Plan:
     Args:
         targets: the tasks whose results are wanted, without duplicates.
         tasks: every task that is to be computed, in order.
+        before: by key, the keys of the planned tasks that must end before this one starts.
         urgency: by key, the cost of the longest path from the start of this task to the end of the plan.
         uses: by key, how many tasks of the plan read it, plus one where it is a target.
     """
 
     targets: tuple[Task, ...]
     tasks: tuple[Task, ...]
+    before: Mapping[str, tuple[str, ...]]
     urgency: Mapping[str, float]
     uses: Mapping[str, int]
 
     @classmethod
-    def of(cls, targets: Iterable[Task]) -> Self:
+    def of(cls, targets: Iterable[Task]) -> "Plan":
         """Return the plan that computes `targets` from nothing.
 
         >>> base = Task("base", 1, {})
@@ -50,11 +52,11 @@ class Plan:
         wanted = _unique(targets)
         return cls._ordered(wanted, closure(wanted))
 
-    def missing(self, store: Keeps) -> Self:
+    def missing(self, store: Keeps) -> "Plan":
         """Return the plan of what is still needed: a stored result needs no inputs of its own."""
         return self.without(store.has)
 
-    def without(self, exists: Callable[[str], bool]) -> Self:
+    def without(self, exists: Callable[[str], bool]) -> "Plan":
         """Return the plan of what is still needed where `exists(key)` says which results are there."""
         present: dict[str, bool] = {}
         needed: set[str] = set()
@@ -72,28 +74,28 @@ class Plan:
         )
 
     @classmethod
-    def _ordered(cls, targets: tuple[Task, ...], tasks: list[Task]) -> Self:
-        planned = {task.key for task in tasks}
-        after = followers(tasks)
-        urgency: dict[str, float] = {}
+    def _ordered(cls, targets: tuple[Task, ...], tasks: list[Task]) -> "Plan":
+        before = _links(tasks)
+        after = followers(before)
         place = {task.key: position for position, task in enumerate(tasks)}
-        waiting = {task.key: len(predecessors(task, planned)) for task in tasks}
-        # reversed topological order first, to know the longest path that hangs on each task
-        for task in reversed(_topological(tasks, planned, after)):
-            urgency[task.key] = task.cost + max((urgency[other.key] for other in after[task.key]), default=0.0)
-        ready = [(-urgency[task.key], place[task.key], task) for task in tasks if not waiting[task.key]]
+        waiting = {key: len(keys) for key, keys in before.items()}
+        urgency: dict[str, float] = {}
+        for key in reversed(before):
+            longest = max((urgency[other] for other in after[key]), default=0.0)
+            urgency[key] = tasks[place[key]].cost + longest
+        ready = [(-urgency[key], place[key]) for key, count in waiting.items() if not count]
         heapq.heapify(ready)
         ordered = []
         while ready:
-            *_, task = heapq.heappop(ready)
+            task = tasks[heapq.heappop(ready)[1]]
             ordered.append(task)
             for other in after[task.key]:
-                waiting[other.key] -= 1
-                if not waiting[other.key]:
-                    heapq.heappush(ready, (-urgency[other.key], place[other.key], other))
+                waiting[other] -= 1
+                if not waiting[other]:
+                    heapq.heappush(ready, (-urgency[other], place[other]))
         uses = Counter(other.key for task in tasks for other in _unique(task.inputs.values()))
         uses.update(task.key for task in targets)
-        return cls(targets, tuple(ordered), MappingProxyType(urgency), MappingProxyType(dict(uses)))
+        return cls(targets, tuple(ordered), before, urgency, dict(uses))
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -126,30 +128,38 @@ class Plan:
         return "\n".join([text, *(f"  {kind:<12} {count}  cost {costs[kind]:.4g}" for kind, count in counts.items())])
 
 
-def predecessors(task: Task, planned: set[str]) -> list[Task]:
-    """Return the tasks among `planned` that come before `task`: its inputs, and what it resumes, without duplicates."""
-    return [other for other in _unique([*task.inputs.values(), *task.resumes]) if other.key in planned]
-
-
-def followers(tasks: Iterable[Task]) -> dict[str, list[Task]]:
-    """Return for the key of each of `tasks` those that come after it."""
-    tasks = list(tasks)
-    after: dict[str, list[Task]] = {task.key: [] for task in tasks}
-    planned = set(after)
-    for task in tasks:
-        for other in predecessors(task, planned):
-            after[other.key].append(task)
+def followers(before: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """Return by key what comes after, given by key what comes before."""
+    after: dict[str, list[str]] = {key: [] for key in before}
+    for key, earlier in before.items():
+        for other in earlier:
+            after[other].append(key)
     return after
 
 
-def _topological(tasks: list[Task], planned: set[str], after: dict[str, list[Task]]) -> list[Task]:
-    waiting = {task.key: len(predecessors(task, planned)) for task in tasks}
-    ordered = [task for task in tasks if not waiting[task.key]]
-    for task in ordered:  # grows while it is read
-        for other in after[task.key]:
-            waiting[other.key] -= 1
-            if not waiting[other.key]:
-                ordered.append(other)
+def _links(tasks: list[Task]) -> dict[str, tuple[str, ...]]:
+    """Return by key what a task comes after: its inputs and what it resumes, in an order that keeps this.
+
+    Inputs cannot run in a circle. What is resumed can, because it is not part of the key: such hints are dropped.
+
+    Args:
+        tasks: each after its inputs.
+    """
+    planned = {task.key for task in tasks}
+    inputs = {task.key: {other.key for other in task.inputs.values()} & planned for task in tasks}
+    hints = {task.key: ({other.key for other in task.resumes} & planned) - inputs[task.key] for task in tasks}
+    ordered: dict[str, tuple[str, ...]] = {}
+    left = [task.key for task in tasks]
+    while left:
+        held = []
+        for key in left:
+            if inputs[key] <= ordered.keys() and hints[key] <= ordered.keys():
+                ordered[key] = tuple(sorted(inputs[key] | hints[key]))
+            else:
+                held.append(key)
+        if len(held) == len(left):
+            hints[next(key for key in held if inputs[key] <= ordered.keys())] &= ordered.keys()
+        left = held
     return ordered
 
 

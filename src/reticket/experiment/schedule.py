@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from reticket.experiment.events import Event, EventKind, Listener
-from reticket.experiment.plan import Plan, followers, predecessors
+from reticket.experiment.plan import Plan, followers
 from reticket.experiment.task import Task
 
 
@@ -26,9 +26,9 @@ class Schedule:
         self._plan = plan
         self._exists = exists
         self._tell = listener
-        self._after = followers(plan.tasks)
+        self._after = followers(plan.before)
         self._place = {task.key: position for position, task in enumerate(plan.tasks)}
-        self._waiting = {task.key: len(predecessors(task, set(self._place))) for task in plan.tasks}
+        self._waiting = {key: len(keys) for key, keys in plan.before.items()}
         self._open = set(self._place)  # neither done nor failed nor skipped
         self._ready: list[tuple[float, int]] = []
         for task in plan.tasks:
@@ -86,7 +86,8 @@ class Schedule:
         while stack:
             ended, worked = stack.pop()
             self._open.discard(ended.key)
-            for other in self._after[ended.key]:
+            for key in self._after[ended.key]:
+                other = self._plan.tasks[self._place[key]]
                 if other.key not in self._open:
                     continue
                 if not worked and ended in other.inputs.values():

@@ -63,6 +63,7 @@ class Store:
     def __init__(self, root: str | os.PathLike[str], *, verify: bool = True) -> None:
         self.root = Path(root)
         self.verifies = verify
+        self._results = str(self.root / "results")  # text: asked for thousands of times
         self._whole: set[str] = set()  # keys whose sizes were checked
         self._intact: set[str] = set()  # keys whose checksums were checked
         try:
@@ -78,8 +79,7 @@ class Store:
 
     def has(self, key: str) -> bool:
         """Return whether a whole result of `key` is there (its sizes are checked once, its checksums by `get`)."""
-        folder = self._folder(key)
-        if not os.path.exists(f"{folder}/{MANIFEST}"):
+        if not self._listed(key):
             return False
         if key not in self._whole:
             try:
@@ -111,7 +111,7 @@ class Store:
         Raises:
             DamagedResult: when it failed its checksums; it has been moved aside.
         """
-        if not os.path.exists(self._folder(key) / MANIFEST):
+        if not self._listed(key):
             return False
         if key not in self._intact:
             self._check(key, checksums=self.verifies)
@@ -191,10 +191,13 @@ class Store:
             key, private, _ = entry.name.partition("~")
             if private and _age(entry, now) > STALE:
                 shutil.rmtree(entry.path, ignore_errors=True)
-            elif not private and os.path.exists(self._folder(key) / MANIFEST):
+            elif not private and self._listed(key):
                 self._drop_scratch(key)
 
     # ---------------------------------------------------------------- inside
+
+    def _listed(self, key: str) -> bool:
+        return os.path.exists(f"{self._results}/{key[:2]}/{key}/{MANIFEST}")
 
     def _folder(self, key: str) -> Path:
         return self.root / "results" / key[:2] / key

@@ -64,7 +64,7 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Task:
     """One piece of work, named by everything that decides its result and nothing else.
 
@@ -97,7 +97,7 @@ class Task:
     inputs: Mapping[str, "Task"] = field(default_factory=dict)
     resumes: Sequence["Task"] = ()
     label: str = ""
-    cost: float = 1.0
+    cost: int | float = 1.0
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -118,12 +118,18 @@ class Task:
         object.__setattr__(self, "spec", frozen(spec))
         object.__setattr__(self, "inputs", MappingProxyType(inputs))
         object.__setattr__(self, "resumes", tuple(self.resumes))
+        object.__setattr__(self, "cost", float(self.cost))
         object.__setattr__(self, "key", hashlib.sha256(canonical(identity)).hexdigest())
 
     @property
     def name(self) -> str:
         """Text for people: the label, or kind and key where there is none."""
         return self.label or f"{self.kind} {self.key[:8]}"
+
+    def __repr__(self) -> str:
+        return (
+            f"Task({self.kind!r}, {self.version}, {plain(self.spec, 'spec')}, label={self.label!r}, key={self.key[:8]})"
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Task) and self.key == other.key
