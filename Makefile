@@ -1,11 +1,12 @@
 # make demo, make test: everything on a fresh machine with Python >= 3.11. make check: the gate, the same here and in CI.
+# make kills: the digits run, killed ten times and resumed.
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
 RUN = OMP_NUM_THREADS=1 $(VENV)/bin
 
-.PHONY: install demo test check format clean
+.PHONY: install demo test check format kills clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -35,3 +36,6 @@ format: install
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+
+kills: install
+	RETICKET_KILL_EXPERIMENT=digits RETICKET_KILLS=10 $(RUN)/python -m pytest -q tests/e2e/test_killed.py

@@ -1,0 +1,136 @@
+"""A whole experiment through the command line: its files, its numbers, running it again."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reticket.cli import main
+
+TINY = Path(__file__).with_name("tiny.toml")
+
+
+def reticket(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    monkeypatch.setattr(sys, "argv", ["reticket", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        assert reticket(patch, "run", TINY, "--out", out) == 0
+    return out
+
+
+def read(out: Path) -> dict[str, Any]:
+    return json.loads((out / "results.json").read_text())
+
+
+def row(results: dict[str, Any], method: str, sparsity: float, rewind: str | None) -> dict[str, Any]:
+    found = [
+        r
+        for r in results["rows"]
+        if (r["method"], r["sparsity"], r["rewind"], r["metric"]) == (method, sparsity, rewind, "accuracy")
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_the_run_directory_is_whole(finished: Path) -> None:
+    for name in ("config.toml", "environment.json", "metrics.jsonl", "results.json", "report.html"):
+        assert (finished / name).stat().st_size > 0, name
+    events = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert events[0]["kind"] == "plan-started"
+    assert events[-1]["kind"] == "plan-finished"
+    assert list((finished / "figures").glob("*.svg"))
+    assert list((finished / "tables").glob("*.csv"))
+
+
+def test_every_cell_has_its_row_with_n_sd_and_keys(finished: Path) -> None:
+    results = read(finished)
+    assert results["schema"] == 1
+    assert results["complete"] is True
+    assert row(results, "dense", 0.0, None)["n"] == 2
+    trained = ("imp-b", "lth", "permuted", "naive", "random-permutation", "layer-shuffle", "random", "erk", "signed")
+    for method in (*trained, "naive-signed"):
+        for sparsity in (0.4, 0.7):
+            for rewind in ("0it", "1ep"):
+                found = row(results, method, sparsity, rewind)
+                assert found["n"] == len(found["values"]) == len(found["keys"]) == 2
+                assert 0 <= found["mean"] <= 100
+                assert found["true_sparsity"] == pytest.approx(sparsity, abs=1e-3)
+    assert row(results, "imp", 0.7, None)["n"] == 2
+
+
+def test_controls_keep_exactly_as_many_weights(finished: Path) -> None:
+    kept: dict[float, set[int]] = {}
+    for path in (finished / "store" / "results").glob("*/*/manifest.json"):
+        task = json.loads(path.read_text())["provenance"]["task"]
+        if task["kind"] == "sparse":
+            values = json.loads((path.parent / "values.json").read_text())
+            sparsity = round(values["true_sparsity"], 1)
+            kept.setdefault(sparsity, set()).add(values["kept"])
+    total = 64 * 16 + 16 * 10
+    assert kept == {0.4: {round(0.6 * total)}, 0.7: {round(0.3 * total)}}
+
+
+def test_checks_of_the_theory_are_there(finished: Path) -> None:
+    results = read(finished)
+    pairs = {(b["pair"], b["repair"], b["sparsity"]) for b in results["barriers"]}
+    assert pairs == {
+        (pair, repair, sparsity)
+        for repair in (False, True)
+        for pair, sparsity in (
+            ("A to B", None),
+            ("permuted A to B", None),
+            ("dense A to IMP A", 0.4),
+            ("dense A to IMP A", 0.7),
+        )
+    }
+    assert {m["group"] for m in results["matching"]}
+    assert all(m["correlation"]["n"] == 2 for m in results["matching"])
+    assert {o["mask"] for o in results["overlap"]} == {"permuted", "naive"}
+    assert {d["protocol"] for d in results["diversity"]} == {"independent", "one ticket"}
+    one = {d["method"]: d for d in results["diversity"] if d["protocol"] == "one ticket"}
+    assert one["permuted"]["members"] == one["lth"]["members"] == 3
+    assert {p["class"] for p in results["per_class"]} == set("0123456789")
+    assert {g["method"] for g in results["gap_closed"]} >= {"permuted", "signed", "random"}
+    assert {c["kind"] for c in results["cost"]} >= {"dense", "prune-round", "match", "sparse"}
+
+
+def test_running_again_computes_nothing_and_changes_no_row(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = read(finished)
+    assert reticket(monkeypatch, "run", TINY, "--out", finished) == 0
+    assert "0 tasks computed" in capsys.readouterr().out
+    assert read(finished)["rows"] == before["rows"]
+
+
+def test_two_processes_from_an_empty_store_give_the_same_numbers(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert reticket(monkeypatch, "run", TINY, "--out", tmp_path / "again", "--jobs", "2") == 0
+    first, second = read(finished), read(tmp_path / "again")
+    for part in ("rows", "gap_closed", "barriers", "matching", "overlap", "diversity", "per_class"):
+        assert first[part] == second[part], part
+
+
+def test_a_run_that_diverges_is_reported_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "diverged"
+    only = ("--set", "sparse.lr=1e30", "--set", "checks.diversity_members=0", "--set", "checks.barriers=false")
+    assert reticket(monkeypatch, "run", TINY, "--out", out, *only) == 1
+    said = capsys.readouterr().err
+    assert "training diverged; lower lr" in said
+    results = read(out)
+    assert results["complete"] is False
+    assert {f["label"].split()[0] for f in results["failures"]} >= {"lth", "naive", "permuted"}
+    assert row(results, "dense", 0.0, None)["n"] == 2
+    assert "diverged" in (out / "report.html").read_text()
