@@ -1,4 +1,4 @@
-"""A generator of sample run directories that follow the schema of `results.json`; numbers as a digits run would give."""
+"""A generator of sample run directories that follow the schema of `results.json`, with the numbers of a digits run."""
 
 import json
 import math
@@ -60,7 +60,10 @@ batch_size = 500
 seeds = [0, 1, 2, 3, 4]
 sparsities = [0.9, 0.95, 0.98]
 rewinds = ["0ep", "5ep"]
-methods = ["dense", "imp", "imp-b", "lth", "permuted", "naive", "random-permutation", "layer-shuffle", "random", "erk", "signed", "naive-signed"]
+methods = [
+    "dense", "imp", "imp-b", "lth", "permuted", "naive", "random-permutation", "layer-shuffle", "random", "erk",
+    "signed", "naive-signed",
+]
 frame = "init"
 
 [checks]
@@ -71,8 +74,8 @@ diversity_members = 5
 confidence = 0.95
 """
 ENVIRONMENT = {
-    "reticket": "0.1.0", "torch": "2.13.0+cpu", "python": "3.11.9", "platform": "Linux", "processor": "Example CPU 2.4 GHz",
-    "cores": 2, "device": "cpu", "jobs": 2, "threads": 1, "executor": "local", "date": "2026-01-31 12:00:00",
+    "reticket": "0.1.0", "torch": "2.13.0+cpu", "python": "3.11.9", "platform": "Linux",
+    "processor": "Example CPU 2.4 GHz", "cores": 2, "device": "cpu", "jobs": 2, "threads": 1, "executor": "local", "date": "2026-01-31 12:00:00",
 }  # fmt: skip
 
 
@@ -112,8 +115,10 @@ def sample_results(
                     rows.append(
                         {**place, "true_sparsity": true, "metric": metric} | stat(numbers) | {"keys": _keys(seeds)}
                     )
-                for protocol in ("one ticket", "independent"):
-                    diversity.append({**place, **_members(draw, method, values[method], protocol, seeds)})
+                diversity += [
+                    {**place, **_members(draw, method, values[method], protocol, seeds)}
+                    for protocol in ("one ticket", "independent")
+                ]
                 if method != "dense":
                     per_class += _classes(draw, place, values[method], classes)
             gaps += [_gap(method, sparsity, rewind, values, draw) for method in methods if _compared(method, values)]

@@ -1,20 +1,33 @@
 """Accuracy against sparsity and against the rewind point, every method with its band."""
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from matplotlib.axes import Axes
 
-from reticket.report.chart import Dot, Series, bounds, dot_of, dots, label_room, lines, name_room, row_height
+from reticket.report.chart import (
+    MOST_LABELS,
+    Dot,
+    Series,
+    bounds,
+    dot_of,
+    dots,
+    label_room,
+    lines,
+    name_room,
+    row_height,
+    sparsity_axis,
+    sparsity_places,
+)
 from reticket.report.exhibit import MOST_PANELS, Exhibit, left_out, some
 from reticket.report.methods import Look, label, looks
-from reticket.report.plate import Panel, Plate, method_key
-from reticket.report.schema import Results, Row, Stat
+from reticket.report.plate import Key, Panel, Plate, method_key
+from reticket.report.schema import Results, Row
 from reticket.report.text import counts, listed, number, percent, position, rewind_order, rewound
 
 UNIT = "test accuracy (%)"
-EVEN = "Bands are ± 1 sd over seeds"
+BANDS = "Bands are ± 1 sd over seeds"
+BELOW = " Triangles on the axis mark points below it."
 
 
 def accuracy_rows(results: Results) -> list[Row]:
@@ -28,7 +41,7 @@ def sparsities(rows: Sequence[Row]) -> list[float]:
 
 
 def at(rows: Sequence[Row], method: str, sparsity: float, rewind: str | None) -> Row | None:
-    """Return a method's row; one without a rewind stands for every rewind point, one of sparsity 0 for every sparsity."""
+    """Return a method's row; without a rewind it stands for every rewind point, with sparsity 0 for every sparsity."""
     for row in rows:
         if row.method == method and row.sparsity in (sparsity, 0) and row.rewind in (rewind, None):
             return row
@@ -46,27 +59,20 @@ def by_sparsity(results: Results) -> Exhibit | None:
     styles = looks(row.method for row in rows)
     if len(levels) == 1:
         return _by_method(rows, levels[0], shown, styles)
-    groups = {rewind: _series(rows, styles, [(-math.log10(1 - s), s, rewind) for s in levels]) for rewind in shown}
-    limits = bounds([one for series in groups.values() for one in series])
-    panels = tuple(
-        Panel(
-            partial(_draw, series=series, limits=limits, finish=partial(_sparsity_axis, levels=levels)),
+    places = list(zip(sparsity_places(levels), levels, strict=True))
+    charts = [
+        (
             rewound(rewind),
-            UNIT,
-            f"Test accuracy against sparsity, {rewound(rewind)}. {_ends(rows, levels, rewind)}",
-            height=_height(series),
-            right=label_room(series),
+            _ends(rows, levels, rewind),
+            _series(rows, styles, [(x, level, rewind) for x, level in places]),
         )
-        for rewind, series in groups.items()
-    )
-    caption = f"Test accuracy against nominal sparsity, on a scale by the share of weights kept. {EVEN}, {_n(rows)}."
+        for rewind in shown
+    ]
+    panels, note = _panels(charts, partial(sparsity_axis, levels=levels))
+    caption = f"Test accuracy against nominal sparsity, on a scale by the share of weights kept. {BANDS}, {_n(rows)}."
+    caption += note + left_out(len(shown), len(rewinds), "rewind points", "accuracy")
     says = tuple(filter(None, (_ends(rows, levels, shown[-1]), _wins(rows))))
-    legend = tuple(method_key(look) for look in styles.values()) if len(styles) > 15 else ()
-    return Exhibit(
-        Plate("accuracy_by_sparsity", panels, legend),
-        says,
-        caption + left_out(len(shown), len(rewinds), "rewind points", "accuracy"),
-    )
+    return Exhibit(Plate("accuracy_by_sparsity", panels, _legend(styles)), says, caption)
 
 
 def by_rewind(results: Results) -> Exhibit | None:
@@ -74,35 +80,49 @@ def by_rewind(results: Results) -> Exhibit | None:
     rows = accuracy_rows(results)
     rewinds = rewind_order(row.rewind for row in rows)
     levels = sparsities([row for row in rows if row.rewind is not None])
-    if len(rewinds) < 2:
+    if len(rewinds) < 2 or not levels:
         return None
     shown = some(levels)
     styles = looks(row.method for row in rows)
-    groups = {s: _series(rows, styles, [(float(i), s, rewind) for i, rewind in enumerate(rewinds)]) for s in shown}
-    limits = bounds([one for series in groups.values() for one in series])
+    charts = [
+        (
+            f"{percent(level)} sparsity",
+            _gain(rows, rewinds, level),
+            _series(rows, styles, [(float(place), level, rewind) for place, rewind in enumerate(rewinds)]),
+        )
+        for level in shown
+    ]
+    panels, note = _panels(charts, partial(_rewind_axis, rewinds=rewinds))
+    caption = f"Test accuracy against the rewind point; the points stand at equal distances. {BANDS}, {_n(rows)}."
+    caption += note + left_out(len(shown), len(levels), "sparsities", "accuracy")
+    says = tuple(filter(None, (_gain(rows, rewinds, shown[-1]),)))
+    return Exhibit(Plate("accuracy_by_rewind", panels, _legend(styles)), says, caption)
+
+
+def _panels(
+    charts: Sequence[tuple[str, str, Sequence[Series]]], finish: Callable[[Axes], float]
+) -> tuple[tuple[Panel, ...], str]:
+    """Return a panel for each (title, what it says, series), all on one vertical scale, and a note on what is cut."""
+    everything = [one for _, _, series in charts for one in series]
+    limits = bounds(everything)
     panels = tuple(
         Panel(
-            partial(_draw, series=series, limits=limits, finish=partial(_rewind_axis, rewinds=rewinds)),
-            f"{percent(sparsity)} sparsity",
+            partial(_draw, series=series, limits=limits, finish=finish),
+            title,
             UNIT,
-            f"Test accuracy against the rewind point at {percent(sparsity)} sparsity. {_gain(rows, rewinds, sparsity)}",
-            height=_height(series),
-            right=label_room(series),
+            f"{UNIT}, {title}. {says}",
+            height=max(190.0, 10.5 * min(len(series), MOST_LABELS) + 40),
+            right=label_room(series, limits),
         )
-        for sparsity, series in groups.items()
+        for title, says, series in charts
     )
-    caption = f"Test accuracy against the rewind point; the points stand at equal distances. {EVEN}, {_n(rows)}."
-    says = tuple(filter(None, (_gain(rows, rewinds, shown[-1]),)))
-    legend = tuple(method_key(look) for look in styles.values()) if len(styles) > 15 else ()
-    return Exhibit(
-        Plate("accuracy_by_rewind", panels, legend),
-        says,
-        caption + left_out(len(shown), len(levels), "sparsities", "accuracy"),
-    )
+    below = any(stat.mean is not None and stat.mean < limits[0] for one in everything for stat in one.stats)
+    return panels, BELOW if below else ""
 
 
-def _height(series: Sequence[Series]) -> float:
-    return max(190.0, 10.5 * min(len(series), 15) + 40)
+def _legend(styles: dict[str, Look]) -> tuple[Key, ...]:
+    """Return a legend where the lines are too many to be named in the chart."""
+    return tuple(method_key(look) for look in styles.values()) if len(styles) > MOST_LABELS else ()
 
 
 def _n(rows: Sequence[Row]) -> str:
@@ -117,8 +137,7 @@ def _series(
         found = [(x, at(rows, method, sparsity, rewind)) for x, sparsity, rewind in places]
         kept = [(x, row) for x, row in found if row is not None]
         if kept:
-            stats: tuple[Stat, ...] = tuple(row for _, row in kept)
-            result.append(Series(look, tuple(x for x, _ in kept), stats))
+            result.append(Series(look, tuple(x for x, _ in kept), tuple(row for _, row in kept)))
     return result
 
 
@@ -126,59 +145,37 @@ def _draw(axes: Axes, series: Sequence[Series], limits: tuple[float, float], fin
     lines(axes, series, limits, finish(axes))
 
 
-def _sparsity_axis(axes: Axes, levels: Sequence[float]) -> float:
-    places = [-math.log10(1 - level) for level in levels]
-    span = places[-1] - places[0]
-    ticks: list[tuple[float, float]] = []
-    for place, level in reversed(list(zip(places, levels, strict=True))):
-        if not ticks or ticks[-1][0] - place > 0.13 * span:
-            ticks.append((place, level))
-    axes.set_xticks([place for place, _ in ticks], [percent(level) for _, level in ticks])
-    axes.set_xlim(places[0] - 0.05 * span, places[-1] + 0.02 * span)
-    axes.set_xlabel("sparsity (share of weights pruned)")
-    return places[-1]
-
-
 def _rewind_axis(axes: Axes, rewinds: Sequence[str]) -> float:
-    words = ["0" if position(rewind) == "initialisation" else position(rewind).split("\u00a0")[0] for rewind in rewinds]
-    units = {position(rewind).rsplit("\u00a0")[-1].rstrip("s") for rewind in rewinds} - {"initialisation"}
-    if len(units) > 1:
-        words = [position(rewind).replace("initialisation", "0") for rewind in rewinds]
+    words = ["0" if position(rewind) == "initialisation" else position(rewind) for rewind in rewinds]
+    units = {word.rsplit("\u00a0")[-1].rstrip("s") for word in words} - {"0"}
+    name = "rewind point (0 is the initialisation)" if "0" in words else "rewind point"
+    if len(units) == 1:
+        unit = f"{units.pop()}s"
+        words = [word.partition("\u00a0")[0] for word in words]
+        name = f"rewind point ({unit}; 0 is the initialisation)" if "0" in words else f"rewind point ({unit})"
     last = len(rewinds) - 1
     axes.set_xticks(range(len(rewinds)), words)
     axes.set_xlim(-0.05 * last, last + 0.02 * last)
-    axes.set_xlabel("rewind point" if len(units) != 1 else f"rewind point ({units.pop()}s; 0 is the initialisation)")
+    axes.set_xlabel(name)
     return float(last)
 
 
 def _by_method(rows: Sequence[Row], level: float, rewinds: Sequence[str | None], styles: dict[str, Look]) -> Exhibit:
+    """Return the figure for a single sparsity: methods in rows, since a line needs two points."""
     names = [look.label for look in styles.values()]
     panels = []
     for rewind in rewinds:
-        found = {method: at(rows, method, level, rewind) for method in styles}
         points = [
             dot
             for index, (method, look) in enumerate(styles.items())
-            if (row := found[method]) is not None and (dot := dot_of(index, row, look.hex, _mark(look)))
+            if (row := at(rows, method, level, rewind)) is not None
+            and (dot := dot_of(index, row, look.hex, look.mark)) is not None
         ]
-        title = rewound(rewind)
-        alt = f"Test accuracy of each method at {percent(level)} sparsity, {title}."
-        panels.append(
-            Panel(
-                partial(_draw_dots, names=names, points=points),
-                title,
-                "method",
-                alt,
-                row_height(len(names)),
-                name_room(names),
-            )
-        )
+        alt = f"Test accuracy of each method at {percent(level)} sparsity, {rewound(rewind)}."
+        draw = partial(_draw_dots, names=names, points=points)
+        panels.append(Panel(draw, rewound(rewind), "method", alt, row_height(len(names)), name_room(names)))
     caption = f"Test accuracy at {percent(level)} sparsity. Whiskers are ± 1 sd over seeds, {_n(rows)}."
     return Exhibit(Plate("accuracy_by_sparsity", tuple(panels)), tuple(filter(None, (_wins(rows),))), caption)
-
-
-def _mark(look: Look) -> str:
-    return "o" if look.marker == "_" else look.marker
 
 
 def _draw_dots(axes: Axes, names: Sequence[str], points: Sequence[Dot]) -> None:
@@ -186,16 +183,29 @@ def _draw_dots(axes: Axes, names: Sequence[str], points: Sequence[Dot]) -> None:
     axes.set_xlabel(UNIT)
 
 
-def _ends(rows: Sequence[Row], levels: Sequence[float], rewind: str | None) -> str:
-    """Say how far the three networks of the method fall from the lowest sparsity to the highest."""
-    falls = []
+def _changes(rows: Sequence[Row], first: tuple[float, str | None], last: tuple[float, str | None]) -> str:
+    """Say how the three networks of the method change from one setting to another, "by +1.0 points for LTH and ..."."""
+    told = []
     for method in ("lth", "permuted", "naive"):
-        first, last = at(rows, method, levels[0], rewind), at(rows, method, levels[-1], rewind)
-        if first is not None and last is not None and first.mean is not None and last.mean is not None:
-            falls.append(f"{label(method)} by {number(last.mean - first.mean, 1, sign=True)}")
-    if not falls or len(levels) < 2:
-        return ""
-    return f"From {percent(levels[0])} to {percent(levels[-1])} sparsity, {rewound(rewind)}, accuracy changes for {listed(falls)} points."
+        before, after = at(rows, method, *first), at(rows, method, *last)
+        if before is not None and after is not None and before.mean is not None and after.mean is not None:
+            unit = "" if told else " points"
+            told.append(f"{number(after.mean - before.mean, 1, sign=True)}{unit} for {label(method)}")
+    return f"changes accuracy by {listed(told)}" if told else ""
+
+
+def _ends(rows: Sequence[Row], levels: Sequence[float], rewind: str | None) -> str:
+    """Say how far the networks fall from the lowest sparsity to the highest."""
+    changes = _changes(rows, (levels[0], rewind), (levels[-1], rewind))
+    ends = f"{rewound(rewind).capitalize()}, going from {percent(levels[0])} to {percent(levels[-1])} sparsity"
+    return f"{ends} {changes}." if changes and len(levels) > 1 else ""
+
+
+def _gain(rows: Sequence[Row], rewinds: Sequence[str], sparsity: float) -> str:
+    """Say what rewinding later gives."""
+    changes = _changes(rows, (sparsity, rewinds[0]), (sparsity, rewinds[-1]))
+    ends = f"{rewound(rewinds[-1])} instead of {rewound(rewinds[0]).removeprefix('rewound to ')}"
+    return f"At {percent(sparsity)} sparsity, being {ends} {changes}." if changes else ""
 
 
 def _wins(rows: Sequence[Row]) -> str:
@@ -213,18 +223,3 @@ def _wins(rows: Sequence[Row]) -> str:
     ahead = sum(pair > 0 for pair in pairs)
     mean = number(sum(pairs) / len(pairs), 1, sign=True)
     return f"The permuted ticket is above naive in {ahead} of {len(pairs)} settings, by {mean} points on average."
-
-
-def _gain(rows: Sequence[Row], rewinds: Sequence[str], sparsity: float) -> str:
-    """Say what rewinding later gives."""
-    gains = []
-    for method in ("lth", "permuted", "naive"):
-        first, last = at(rows, method, sparsity, rewinds[0]), at(rows, method, sparsity, rewinds[-1])
-        if first is not None and last is not None and first.mean is not None and last.mean is not None:
-            gains.append(f"{label(method)} by {number(last.mean - first.mean, 1, sign=True)}")
-    if not gains:
-        return ""
-    ends = f"from {position(rewinds[0])} to {position(rewinds[-1])}"
-    return (
-        f"At {percent(sparsity)} sparsity, moving the rewind point {ends} changes accuracy for {listed(gains)} points."
-    )

@@ -8,7 +8,9 @@ from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
+from reticket.report.chart import STEPS, sparsity_axis, sparsity_places
 from reticket.report.exhibit import Exhibit
 from reticket.report.methods import PALETTE
 from reticket.report.plate import Key, Panel, Plate
@@ -17,6 +19,7 @@ from reticket.report.text import counts, number, percent
 
 Metric = Literal["loss", "accuracy"]
 UNITS: dict[Metric, str] = {"loss": "test loss (nats)", "accuracy": "test accuracy (%)"}
+BARRIER_UNITS: dict[Metric, str] = {"loss": "loss barrier (nats)", "accuracy": "accuracy barrier (points)"}
 WORDS = {"permuted A to B": "π(A) to B", "A to B": "A to B", "dense A to IMP A": "dense A to IMP A"}
 COLOURS = {"permuted A to B": "permuted", "A to B": "naive", "dense A to IMP A": "lth"}
 REPAIR_DASH = (3.5, 1.6)
@@ -43,12 +46,15 @@ def barriers(results: Results) -> Exhibit | None:
     panels = _dense_panels([one for one in known if one.sparsity is None])
     for pair in dict.fromkeys(one.pair for one in known if one.sparsity is not None):
         panels += _pair_panels([one for one in known if one.pair == pair and one.sparsity is not None])
+    panels.sort(key=lambda panel: "loss" not in panel.unit)  # losses in one row, accuracies in the next
     pairs = list(dict.fromkeys(one.pair for one in known))
     legend = [Key(WORDS.get(pair, pair), _colour(pair, pairs)) for pair in pairs]
     if any(one.repair for one in known):
         legend += [Key("as it is", PALETTE["soft"][0]), Key("with REPAIR", PALETTE["soft"][0], dash=REPAIR_DASH)]
-    n = counts(one.n for one in known)
-    caption = f"Networks (1 − α)·first + α·second. Bands are ± 1 sd over seeds, {n}. REPAIR recomputes the statistics of the mixed network's activations."
+    caption = (
+        f"Networks (1 − α) · first + α · second. Bands are ± 1 sd over seeds, {counts(one.n for one in known)}. "
+        "REPAIR recomputes the statistics of the mixed network's activations."
+    )
     return Exhibit(Plate("barriers", tuple(panels), tuple(legend)), _says(known), caption)
 
 
@@ -90,13 +96,13 @@ def _pair_panels(known: Sequence[Barrier]) -> list[Panel]:
     panels = _curve_panels([one for one in known if one.sparsity == levels[-1]], [pair], title)
     if len(levels) < 2:
         return panels
-    for metric, unit in (("loss", "loss barrier (nats)"), ("accuracy", "accuracy barrier (points)")):
+    for metric, unit in BARRIER_UNITS.items():
         stats = [
             (level, one.repair, _barrier(one, metric)) for level in levels for one in known if one.sparsity == level
         ]
         draw = partial(_draw_growth, stats=stats, levels=levels, colour=_colour(pair, [pair]))
         alt = f"{unit} of {WORDS.get(pair, pair)} against sparsity, with and without REPAIR."
-        panels.append(Panel(draw, f"{WORDS.get(pair, pair)}, along pruning", unit, alt, 150))
+        panels.append(Panel(draw, f"{WORDS.get(pair, pair)}, along pruning", unit, alt, 150.0))
     return panels
 
 
@@ -107,7 +113,7 @@ def _curve_panels(known: Sequence[Barrier], pairs: Sequence[str], title: str) ->
         curves = [curve for curve in found if curve is not None]
         if curves:
             alt = f"{unit} along the line, {title}. {' '.join(_pair_says(known, pairs))}"
-            panels.append(Panel(partial(_draw_curves, curves=curves), title, unit, alt, 150))
+            panels.append(Panel(partial(_draw_curves, curves=curves), title, unit, alt, 150.0))
     return panels
 
 
@@ -123,30 +129,25 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
             axes.fill_between(x, mean - sd, mean + sd, color=curve.colour, alpha=0.1, linewidth=0)
         axes.plot(x, mean, color=curve.colour, linewidth=1.7, linestyle=style)
     axes.set_xlim(0, 1)
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
     axes.set_xlabel("α (0 is the first network, 1 the second)")
 
 
 def _draw_growth(axes: Axes, stats: Sequence[tuple[float, bool, Stat]], levels: Sequence[float], colour: str) -> None:
     for repair in (False, True):
-        points = [
-            (-math.log10(1 - level), stat) for level, has, stat in stats if has == repair and stat.mean is not None
-        ]
+        points = [(level, stat) for level, has, stat in stats if has == repair and stat.mean is not None]
         if not points:
             continue
-        x = [place for place, _ in points]
+        x = sparsity_places([level for level, _ in points])
         mean = np.array([stat.mean for _, stat in points], dtype=float)
         sd = np.array([stat.sd or 0.0 for _, stat in points], dtype=float)
         axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.1, linewidth=0)
         style = (0, REPAIR_DASH) if repair else "-"
         axes.plot(x, mean, color=colour, linewidth=1.7, linestyle=style, marker="o", markersize=4, markeredgewidth=0)
-    places = [-math.log10(1 - level) for level in levels]
-    pad = 0.06 * (places[-1] - places[0])
-    axes.set_xlim(places[0] - pad, places[-1] + pad)
-    keep = [index for index in range(len(levels)) if index % -(-len(levels) // 5) == 0 or index == len(levels) - 1]
-    axes.set_xticks([places[index] for index in keep], [percent(levels[index]) for index in keep])
+    sparsity_axis(axes, levels)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    axes.set_xlabel("sparsity (share of weights pruned)")
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
 
 
 def _says(known: Sequence[Barrier]) -> tuple[str, ...]:
@@ -161,12 +162,12 @@ def _pair_says(known: Sequence[Barrier], pairs: Sequence[str]) -> list[str]:
         mine = [one for one in known if one.pair == pair]
         top = max((one.sparsity or 0.0 for one in mine), default=0.0)
         parts = []
-        for repair, words in ((False, "as it is"), (True, "with REPAIR")):
+        for repair, words in ((False, ""), (True, " with REPAIR")):
             one = next((one for one in mine if one.repair == repair and (one.sparsity or 0.0) == top), None)
             if one is not None and one.accuracy_barrier.mean is not None:
-                loss = f" and {number(one.loss_barrier.mean, 2)} nats" if one.loss_barrier.mean is not None else ""
-                parts.append(f"{number(one.accuracy_barrier.mean)} points{loss} {words}")
+                loss = f" ({number(one.loss_barrier.mean, 2)} nats)" if one.loss_barrier.mean is not None else ""
+                parts.append(f"{number(one.accuracy_barrier.mean)} points{loss}{words}")
         if parts:
             where = f" at {percent(top)} sparsity" if top else ""
-            result.append(f"{WORDS.get(pair, pair)}{where}: the barrier is {', '.join(parts)}.")
+            result.append(f"From {WORDS.get(pair, pair)}{where} the barrier is {' and '.join(parts)}.")
     return result

@@ -17,7 +17,7 @@ from reticket.report.plate import draw, themed
 from reticket.report.schema import Failure, Results, Run, read_run
 from reticket.report.story import commands, environment, facts, headline, what_was_run
 from reticket.report.tables import Table, all_tables
-from reticket.report.text import without_folders
+from reticket.report.text import percent, rewound, without_folders
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,6 @@ class Section:
     exhibit: Exhibit | None = None
     panels: tuple[Markup, ...] = ()
     table: Table | None = None
-    open: bool = False
 
 
 _SECTIONS = (
@@ -39,7 +38,7 @@ _SECTIONS = (
     ("accuracy_by_rewind", "Accuracy against the rewind point", accuracy.by_rewind, None,
      "How much of the dense training a sparse network must inherit."),
     ("gap_closed", "Share of the gap closed", gap.gap_closed, "gap_closed",
-     "LTH keeps the ticket where it was found, naive moves it as it is; how far up from naive to LTH does a method come?"),
+     "LTH keeps the ticket where it was found, naive moves it as it is: how far from naive to LTH does a method come?"),
     ("barriers", "Barriers along the straight line", barriers.barriers, "barriers",
      "If the permutation is right, the two networks lie in one basin, and mixing them costs little."),
     ("matching", "How well the units were matched", units.matching, "matching",
@@ -57,7 +56,7 @@ def build_report(run_dir: Path, descriptions: Mapping[str, str] | None = None) -
     """Write the report of a run: `report.html`, `figures/*.svg|pdf` and `tables/*.csv|md`.
 
     Args:
-        run_dir: the directory of `reticket run`, with `results.json`; `config.toml` and `environment.json` may be missing.
+        run_dir: the directory of `reticket run`, with `results.json`; `config.toml` and `environment.json` may lack.
         descriptions: a sentence for each method, added to those of this package's own methods.
 
     Returns:
@@ -92,11 +91,21 @@ def _section(
     for ending in ("svg", "pdf"):
         (run_dir / "figures" / f"{name}.{ending}").unlink(missing_ok=True)
     if exhibit is None:
-        return Section(name, title, about, table=table, open=True) if table else None
+        return Section(name, title, about, table=table) if table else None
     files = draw(exhibit.plate)
     _write(run_dir / "figures" / f"{name}.svg", files.svg)
     _write(run_dir / "figures" / f"{name}.pdf", files.pdf)
-    return Section(name, title, about, exhibit, tuple(map(Markup, files.panels)), table, name == "diversity")
+    return Section(name, title, about, exhibit, tuple(map(Markup, files.panels)), table)
+
+
+def _excerpt(results: Results) -> tuple[str, Table] | None:
+    """Return the part of the diversity table that stands open: the setting that the text speaks of."""
+    place = members.diversity_place(results)
+    if place is None:
+        return None
+    kept = tuple(one for one in results.diversity if one.sparsity == place[0] and one.rewind in (place[1], None))
+    table = all_tables(results.model_copy(update={"diversity": kept}))["diversity"]
+    return f"Diversity at {percent(place[0])} sparsity, {rewound(place[1])}", table
 
 
 def _without_folders(results: Results) -> Results:
@@ -131,6 +140,7 @@ def _render(
         grid=table,
         sections=list(sections),
         tables=tables,
+        excerpts={"diversity": _excerpt(results)},
         methods=[(look, descriptions.get(name, "A method registered by the user.")) for name, look in methods.items()],
         looks=methods,
         environment=environment(run),

@@ -1,18 +1,24 @@
 """The two charts the report is made of: lines with bands, and dots with whiskers."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from reticket.report.methods import INK, SOFT, Look
+from reticket.report.methods import GRID, INK, Look
 from reticket.report.plate import SIZE
 from reticket.report.schema import Stat
-from reticket.report.text import number, shortened
+from reticket.report.text import number, percent, shortened
 
 LABEL_GAP = SIZE * 1.12
+LABEL_LENGTH = 19
 MOST_LABELS = 15
+STEPS = (1, 2, 5, 10)
+OPACITY = {"key": 0.16, "variant": 0.1, "reference": 0.06, "control": 0.06}
+ORDER = {"key": 4.0, "variant": 3.0, "reference": 2.5, "control": 2.0}
+MARKER_SIZE = {"key": 5.0, "variant": 4.2, "reference": 3.6, "control": 3.4}
 
 
 @dataclass(frozen=True)
@@ -50,61 +56,47 @@ def _range(series: Sequence[Series]) -> tuple[float, float]:
     return (min(ends), max(ends)) if ends else (0.0, 1.0)
 
 
-def lines(axes: Axes, series: Sequence[Series], limits: tuple[float, float], start: float) -> None:
-    """Draw each series with its band of one sd, and its name at its end while all names fit."""
+def lines(axes: Axes, series: Sequence[Series], limits: tuple[float, float], end: float) -> None:
+    """Draw each series with its band of one sd, and the names where the lines end, at `end`, while all names fit."""
     axes.set_ylim(*limits)
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
     for one in reversed(series):
         _line(axes, one, limits)
-    drawn = [one for one in series if one.stats]
-    if len(drawn) > MOST_LABELS:
-        drawn = [one for one in drawn if one.look.role == "key"]
-    _end_labels(axes, drawn, start)
+    _end_labels(axes, labelled(series), limits, end)
+
+
+def labelled(series: Sequence[Series]) -> list[Series]:
+    """Return the series that are named in the chart; too many to name leave the key ones, and a legend."""
+    if len(series) <= MOST_LABELS:
+        return list(series)
+    return [one for one in series if one.look.role == "key"]
 
 
 def _line(axes: Axes, one: Series, limits: tuple[float, float]) -> None:
     look = one.look
-    points = [(x, stat) for x, stat in zip(one.x, one.stats, strict=True) if stat.mean is not None]
+    points = [(x, stat.mean, stat.sd or 0.0) for x, stat in zip(one.x, one.stats, strict=True) if stat.mean is not None]
     if not points:
         return
-    order = {"key": 4.0, "variant": 3.0, "reference": 2.5, "control": 2.0}[look.role]
-    x = [place for place, _ in points]
-    mean = [stat.mean or 0.0 for _, stat in points]
-    if any(stat.sd for _, stat in points):
-        low = [value - (stat.sd or 0.0) for value, (_, stat) in zip(mean, points, strict=True)]
-        high = [value + (stat.sd or 0.0) for value, (_, stat) in zip(mean, points, strict=True)]
-        opacity = {"key": 0.16, "variant": 0.1, "reference": 0.06, "control": 0.06}[look.role]
-        axes.fill_between(x, low, high, color=look.hex, alpha=opacity, linewidth=0, zorder=order - 2)
-    size = {"key": 5.0, "variant": 4.2, "reference": 3.6, "control": 3.4}[look.role]
-    flat = len(set(mean)) == 1 and look.name == "dense"
+    x, mean, sd = (list(values) for values in zip(*points, strict=True))
+    order = ORDER[look.role]
+    if any(sd):
+        low, high = ([m + sign * s for m, s in zip(mean, sd, strict=True)] for sign in (-1, 1))
+        axes.fill_between(x, low, high, color=look.hex, alpha=OPACITY[look.role], linewidth=0, zorder=order - 2)
     axes.plot(
         x,
         mean,
         color=look.hex,
         linewidth=look.width,
         linestyle=(0, look.dash) if look.dash else "-",
-        marker="" if flat else look.marker,
-        markersize=size,
+        marker="" if look.name == "dense" else look.marker,
+        markersize=MARKER_SIZE[look.role],
         markeredgewidth=0,
         zorder=order,
     )
-    for place, value in zip(x, mean, strict=True):
-        if value < limits[0]:
-            _below(axes, look, place, value, limits[0])
-
-
-def _below(axes: Axes, look: Look, x: float, value: float, floor: float) -> None:
-    """Mark a point under the axis, so that what was left out is seen."""
-    axes.plot([x], [floor], marker="v", markersize=4, color=look.hex, clip_on=False, zorder=6, markeredgewidth=0)
-    axes.annotate(
-        number(value),
-        (x, floor),
-        (-4, 4),
-        textcoords="offset points",
-        ha="right",
-        size=SIZE - 1.5,
-        color=SOFT,
-        annotation_clip=False,
-    )
+    below = [place for place, value in zip(x, mean, strict=True) if value < limits[0]]
+    if below:  # what lies under the axis is marked, so that it is seen to be left out
+        floor = [limits[0]] * len(below)
+        axes.plot(below, floor, "v", markersize=4, color=look.hex, clip_on=False, zorder=6, markeredgewidth=0)
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -116,10 +108,10 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     clusters: list[tuple[list[int], float]] = []
     for index in order:
-        members, centre = [index], wanted[index]
+        members, centre = [index], min(max(wanted[index], low), high)
         while clusters and centre - clusters[-1][1] < gap * (len(members) + len(clusters[-1][0])) / 2:
             members = clusters.pop()[0] + members
-            centre = sum(wanted[member] for member in members) / len(members)
+            centre = sum(min(max(wanted[member], low), high) for member in members) / len(members)
             half = gap * (len(members) - 1) / 2
             centre = min(max(centre, low + half), max(high - half, low + half))
         clusters.append((members, centre))
@@ -130,106 +122,121 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     return places
 
 
-def _end_labels(axes: Axes, series: Sequence[Series], start: float) -> None:
-    """Write each name beside its line's end; `start` is where the lines end on the horizontal axis."""
-    low, high = axes.get_ylim()
+def _label(one: Series, limits: tuple[float, float]) -> str:
+    """Return a line's name, with the value where the line ends under the axis."""
+    name = shortened(one.look.label, LABEL_LENGTH)
+    return name if one.last >= limits[0] else f"{name} ({number(one.last)})"
+
+
+def _end_labels(axes: Axes, series: Sequence[Series], limits: tuple[float, float], end: float) -> None:
+    low, high = limits
     figure = axes.get_figure(root=True)
     height = axes.get_position().height * (figure.get_figheight() * 72 if figure else 200)
     per_point = (high - low) / height
-    wanted = [min(max(one.last, low), high) for one in series]
-    places = spread(wanted, LABEL_GAP * per_point, low, high)
-    for one, end, place in zip(series, wanted, places, strict=True):
-        shift = (place - end) / per_point
-        axes.annotate(
-            shortened(one.look.label, 19),
-            (start, end),
-            (13, shift),
-            textcoords="offset points",
-            va="center",
-            size=SIZE,
-            color=one.look.hex,
-            weight="bold" if one.look.role == "key" else "normal",
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": one.look.hex,
-                "linewidth": 0.5,
-                "shrinkA": 1,
-                "shrinkB": 5,
-                "relpos": (0, 0.5),
-                "alpha": 0.6,
-            },
-        )
+    right = axes.get_xlim()[1]
+    along = (right - axes.get_xlim()[0]) / (axes.get_position().width * (figure.get_figwidth() * 72 if figure else 200))
+    places = spread([one.last for one in series], LABEL_GAP * per_point, low, high)
+    for one, place in zip(series, places, strict=True):
+        colour, start = one.look.hex, min(max(one.last, low), high)
+        leader = [end + 5 * along, right + 9 * along]
+        axes.plot(leader, [start, place], color=colour, linewidth=0.5, alpha=0.6, clip_on=False)
+        weight = "bold" if one.look.role == "key" else "normal"
+        axes.text(right + 11 * along, place, _label(one, limits), va="center", size=SIZE, color=colour, weight=weight)
 
 
-def label_room(series: Sequence[Series]) -> float:
+def label_room(series: Sequence[Series], limits: tuple[float, float]) -> float:
     """Return the points to leave at the right for the names."""
-    drawn = series if len(series) <= MOST_LABELS else [one for one in series if one.look.role == "key"]
-    longest = max((len(shortened(one.look.label, 19)) for one in drawn), default=0)
-    return 20 + longest * SIZE * 0.52
+    return 18 + max((len(_label(one, limits)) for one in labelled(series)), default=0) * SIZE * 0.5
+
+
+def sparsity_places(levels: Sequence[float]) -> list[float]:
+    """Return where sparsities stand on a scale by the share of weights kept."""
+    return [-math.log10(1 - level) for level in levels]
+
+
+def sparsity_axis(axes: Axes, levels: Sequence[float]) -> float:
+    """Set up the horizontal axis for ascending sparsities, naming as many as fit; return where it ends."""
+    places = sparsity_places(levels)
+    span = places[-1] - places[0] or 1.0
+    ticks: list[tuple[float, float]] = []
+    for place, level in reversed(list(zip(places, levels, strict=True))):
+        if not ticks or ticks[-1][0] - place > 0.16 * span:
+            ticks.append((place, level))
+    axes.set_xticks([place for place, _ in ticks], [percent(level) for _, level in ticks])
+    axes.set_xlim(places[0] - 0.05 * span, places[-1] + 0.02 * span)
+    axes.set_xlabel("sparsity (share of weights pruned)")
+    return places[-1]
 
 
 @dataclass(frozen=True)
 class Dot:
     """A measured point in a row of a dot chart; whiskers from `low` to `high` when both are known."""
 
-    row: int
+    row: int | float
     value: float
     colour: str
     low: float | None = None
     high: float | None = None
     marker: str = "o"
-    offset: float = 0.0
     filled: bool = True
 
 
 def dots(axes: Axes, names: Sequence[str], points: Sequence[Dot], limits: tuple[float, float] | None = None) -> None:
     """Draw rows of points, the first row on top; what lies outside `limits` is marked at the edge."""
     axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_yticks(range(len(names)), [shortened(name) for name in names])
-    axes.grid(axis="x", color=axes.yaxis.get_gridlines()[0].get_color(), linewidth=0.8)
-    for label in axes.get_yticklabels():
-        label.set_color(INK)
-    if limits is not None:
-        axes.set_xlim(*limits)
+    rows = [row for row, name in enumerate(names) if name]
+    axes.set_yticks(rows, [shortened(names[row]) for row in rows])
+    axes.tick_params(axis="y", pad=8, labelcolor=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
+    axes.grid(axis="x", color=GRID, linewidth=0.8)
     left, right = limits or (-math.inf, math.inf)
-    for dot in points:
-        y = dot.row + dot.offset
-        if dot.low is not None and dot.high is not None:
-            ends = [min(max(end, left), right) for end in (dot.low, dot.high)]
-            axes.plot(ends, [y, y], color=dot.colour, linewidth=1.3, solid_capstyle="butt", zorder=3)
-        outside = not left <= dot.value <= right
+    if limits is not None:
+        axes.set_xlim(left, right)
+    whiskers = [
+        (dot.row, min(max(dot.low, left), right), min(max(dot.high, left), right), dot.colour)
+        for dot in points
+        if dot.low is not None and dot.high is not None
+    ]
+    if whiskers:
+        y, low, high, colours = (list(values) for values in zip(*whiskers, strict=True))
+        axes.hlines(y, low, high, colors=colours, linewidth=1.3, zorder=3)
+    for (colour, marker, filled), group in _alike(points, left, right).items():
         axes.plot(
-            [min(max(dot.value, left), right)],
-            [y],
-            marker=("<" if dot.value < left else ">") if outside else dot.marker,
-            color=dot.colour,
-            markersize=5.2,
-            markerfacecolor=dot.colour if dot.filled else "none",
-            markeredgewidth=0 if dot.filled else 1.1,
+            [min(max(dot.value, left), right) for dot in group],
+            [dot.row for dot in group],
+            linestyle="",
+            marker=marker,
+            color=colour,
+            markersize=8 if marker == "|" else 5.2,
+            markerfacecolor=colour if filled else "none",
+            markeredgewidth=1.3 if marker == "|" else 0 if filled else 1.1,
             zorder=4,
             clip_on=False,
         )
 
 
-def dot_of(row: int, stat: Stat, colour: str, marker: str = "o", offset: float = 0.0) -> Dot | None:
+def _alike(points: Sequence[Dot], left: float, right: float) -> dict[tuple[str, str, bool], list[Dot]]:
+    """Return the points by how they are drawn: one artist for each look is quick, one for each point is not."""
+    groups: dict[tuple[str, str, bool], list[Dot]] = {}
+    for dot in points:
+        marker = "<" if dot.value < left else ">" if dot.value > right else dot.marker
+        groups.setdefault((dot.colour, marker, dot.filled), []).append(dot)
+    return groups
+
+
+def dot_of(row: int | float, stat: Stat, colour: str, marker: str = "o") -> Dot | None:
     """Return a dot at a mean with whiskers of one sd, or None where nothing was measured."""
     if stat.mean is None:
         return None
     ends = (None, None) if stat.sd is None else (stat.mean - stat.sd, stat.mean + stat.sd)
-    return Dot(row, stat.mean, colour, ends[0], ends[1], marker, offset)
+    return Dot(row, stat.mean, colour, ends[0], ends[1], marker)
 
 
 def name_room(names: Sequence[str]) -> float:
     """Return the points to leave at the left for row names."""
-    return 12 + max((len(shortened(name)) for name in names), default=0) * SIZE * 0.53
+    return 14 + max((len(shortened(name)) for name in names), default=0) * SIZE * 0.5
 
 
 def row_height(count: int, each: float = 15.0, least: float = 60.0) -> float:
     """Return the height in points of a chart with `count` rows."""
     return max(least, each * count)
-
-
-def swatch(look: Look) -> Mapping[str, object]:
-    """Return what the page needs to draw a method's line and mark beside its name."""
-    return {"colour": look.colour, "dash": " ".join(f"{part:g}" for part in look.dash), "width": look.width}

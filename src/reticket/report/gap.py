@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from reticket.report.chart import Dot, dots, name_room, row_height
 from reticket.report.exhibit import MOST_PANELS, Exhibit, left_out
-from reticket.report.methods import RULE, SOFT, label, looks
+from reticket.report.methods import INK, RULE, SOFT, label, looks
 from reticket.report.plate import SIZE, Panel, Plate
 from reticket.report.schema import Gap, Results
 from reticket.report.text import counts, interval, listed, number, percent, rewind_order, rewound
@@ -34,7 +34,8 @@ def sentence(gap: Gap) -> str:
     if not open_gap(gap) or gap.share is None:
         bounds = "" if gap.gap_low is None else f" [{number(gap.gap_low)}, {number(gap.gap_high)}]"
         size = "unknown" if gap.gap is None else f"{number(gap.gap)} points{bounds}"
-        return f"{where}, the gap between naive and LTH ({size}, n = {gap.n}) is not clearly above 0, so no share of it is claimed."
+        gap_words = f"the gap between naive and LTH ({size}, n = {gap.n})"
+        return f"{where}, {gap_words} is not clearly above 0, so no share of it is claimed."
     name = "the permuted ticket" if gap.method == "permuted" else label(gap.method)
     return f"{where}, {name} closes {interval(gap)} of the gap between naive and LTH (n = {gap.n})."
 
@@ -55,8 +56,9 @@ def gap_closed(results: Results) -> Exhibit | None:
     )
     confidence = next((gap.confidence for gap in known if gap.confidence), 0.95)
     caption = (
-        f"Share of the gap between naive (0 %) and LTH (100 %) that each method closes; whiskers are {percent(confidence)} bootstrap "
-        f"intervals over seeds, {counts(gap.n for gap in known)}. Open marks: the gap itself is not clearly above 0 there."
+        "Share of the gap between naive (0 %) and LTH (100 %) that each method closes; whiskers are "
+        f"{percent(confidence)} bootstrap intervals over seeds, {counts(gap.n for gap in known)}. Arrows point to what "
+        "lies outside the axis. Open marks: the gap itself is not clearly above 0 there."
     )
     caption += left_out(len(drawn), len(methods), "methods", "gap_closed")
     return Exhibit(Plate("gap_closed", panels), _says(known), caption)
@@ -66,14 +68,16 @@ def _says(known: Sequence[Gap]) -> tuple[str, ...]:
     mine = [gap for gap in known if gap.method == "permuted" and open_gap(gap)]
     if not mine:
         return ("No setting leaves a gap between naive and LTH that is clearly above 0.",)
+    settings = sum(gap.method == "permuted" for gap in known)
     best, worst = (end(mine, key=lambda gap: gap.share or 0.0) for end in (max, min))
     if best is worst:
         return (sentence(best),)
     ends = [f"{interval(gap)} at {percent(gap.sparsity)}, {rewound(gap.rewind)}" for gap in (worst, best)]
     left = max(mine, key=lambda gap: gap.left or 0.0)
-    rest = f"The most it leaves open is {number(left.left, 1)} points, at {percent(left.sparsity)}, {rewound(left.rewind)}."
+    where = f"{percent(left.sparsity)}, {rewound(left.rewind)}"
+    rest = f"The most it leaves open is {number(left.left, 1)} points, at {where}."
     return (
-        f"Where there is a gap to close ({len(mine)} of {len([g for g in known if g.method == 'permuted'])} settings), "
+        f"Where there is a gap to close ({len(mine)} of {settings} settings), "
         f"the permuted ticket closes between {listed(ends)}.",
         *([rest] if left.left is not None else []),
     )
@@ -114,7 +118,7 @@ def _panel(
         rewound(rewind),
         "",
         f"Share of the gap closed, {rewound(rewind)}. {told}",
-        row_height(len(names), 14),
+        row_height(len(names), 14.0),
         room,
     )
 
@@ -128,11 +132,11 @@ def _draw(
     room: float,
 ) -> None:
     dots(axes, names, points, limits)
+    out = {"textcoords": "offset points", "annotation_clip": False, "size": SIZE}
     for row, text in heads:
-        axes.annotate(text, (0, row), (-room, 0), xycoords=("axes fraction", "data"), textcoords="offset points", va="center",
-                      size=SIZE, color=SOFT, annotation_clip=False)  # fmt: skip
-    for place, text in ((0, "naive"), (100, "LTH")):
-        axes.axvline(place, color=RULE, linewidth=1.1, zorder=1)
-        axes.annotate(text, (place, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points", ha="center",
-                      size=SIZE - 0.5, color=SOFT, annotation_clip=False)  # fmt: skip
+        place = ("axes fraction", "data")
+        axes.annotate(text, (0, row), (-room, 0), xycoords=place, va="center", color=INK, weight="bold", **out)
+    for share, text in ((0, "naive"), (100, "LTH")):
+        axes.axvline(share, color=RULE, linewidth=1.1, zorder=1)
+        axes.annotate(text, (share, 1), (0, 3), xycoords=("data", "axes fraction"), ha="center", color=SOFT, **out)
     axes.set_xlabel("share of the gap closed (%)")

@@ -4,98 +4,123 @@ from collections.abc import Sequence
 from functools import partial
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from reticket.report.chart import Dot, dot_of, dots, name_room, row_height
+from reticket.report.chart import STEPS, Dot, dot_of, dots, name_room, row_height
 from reticket.report.exhibit import MOST_PANELS, Exhibit, left_out
-from reticket.report.methods import INK, RULE, SOFT, Look, label, looks
-from reticket.report.plate import SIZE, Key, Panel, Plate, method_key
+from reticket.report.methods import RULE, Look, label, looks
+from reticket.report.plate import SIZE, Key, Panel, Plate
 from reticket.report.schema import ClassChange, Diversity, Results
-from reticket.report.text import counts, number, percent, rewind_order, rewound
+from reticket.report.text import PERCENT, counts, listed, number, percent, rewind_order, rewound
 
 MOST_CLASSES = 20
+PROTOCOLS = {"one ticket": "runs of one ticket", "independent": "independent runs"}
 Place = tuple[float, str | None]
 
 
 def diversity(results: Results) -> Exhibit | None:
-    """Return the gain of the ensemble against the disagreement of its members, a panel for each setting."""
+    """Return the gain of the ensemble against the disagreement of its members at the highest sparsity."""
     known = [one for one in results.diversity if one.gain is not None and one.disagreement.mean is not None]
-    if not known:
+    place = diversity_place(results)
+    if place is None or not known:
         return None
-    places = list(dict.fromkeys((one.sparsity, one.rewind) for one in known if one.rewind is not None))
-    places = places or list(dict.fromkeys((one.sparsity, one.rewind) for one in known))
-    shown = sorted(places, key=lambda place: (-place[0], str(place[1])))[:MOST_PANELS]
-    styles = looks(one.method for one in known)
+    top = [one for one in known if one.sparsity == place[0]]
+    rewinds: list[str | None] = [*rewind_order(one.rewind for one in top)] or [None]
+    shown = rewinds[-MOST_PANELS:]
+    styles = looks(one.method for one in top)
     panels = []
-    for place in shown:
-        mine = [
-            one
-            for one in known
-            if (one.sparsity, one.rewind) == place or (one.rewind is None and one.sparsity == place[0])
-        ]
-        title = f"{percent(place[0])} sparsity, {rewound(place[1])}"
-        alt = f"Ensemble gain against disagreement, {title}. {' '.join(_diversity_says(mine))}"
-        panels.append(Panel(partial(_scatter, known=mine, styles=styles), title, "ensemble gain (points)", alt, 190))
-    members = counts(one.members for one in known).replace("n = ", "")
+    for rewind in shown:
+        mine = [one for one in top if one.rewind in (rewind, None)]
+        alt = f"Ensemble gain against disagreement, {rewound(rewind)}. {' '.join(_diversity_says(mine))}"
+        draw = partial(_scatter, known=mine, styles=styles, limits=_ranges(top, styles))
+        panels.append(Panel(draw, rewound(rewind), "ensemble gain (points)", alt, 190.0))
+    members = counts(one.members for one in top).replace("n = ", "")
     caption = (
-        f"Accuracy of the ensemble of {members} members less their mean accuracy, against the share of test images on which two members "
-        "differ. Filled: one ticket, many runs; open: independently found tickets."
+        f"At {percent(place[0])} sparsity: accuracy of the ensemble of {members} members less their mean accuracy, "
+        "against the share of test images on which two members differ. Filled: one ticket, many runs; open: "
+        "independent runs. Arrows point to what lies outside the axes."
     )
-    says = _diversity_says([one for one in known if one.sparsity == shown[0][0] and one.rewind in (shown[0][1], None)])
-    legend = tuple(method_key(look) for look in styles.values())
-    legend = tuple(Key(key.label, key.colour, key.marker, width=0.0) for key in legend)
-    return Exhibit(
-        Plate("diversity", tuple(panels), legend),
-        tuple(says),
-        caption + left_out(len(shown), len(places), "settings", "diversity"),
-    )
+    says = _diversity_says([one for one in top if one.rewind in (shown[-1], None)])
+    legend = tuple(Key(look.label, look.hex, look.mark, width=0.0) for look in styles.values())
+    return Exhibit(Plate("diversity", tuple(panels), legend), tuple(says), caption)
 
 
-def _scatter(axes: Axes, known: Sequence[Diversity], styles: dict[str, Look]) -> None:
+def diversity_place(results: Results) -> Place | None:
+    """Return the setting that speaks most plainly: the highest sparsity, and its latest rewind point."""
+    levels = [one.sparsity for one in results.diversity]
+    if not levels:
+        return None
+    rewinds = rewind_order(one.rewind for one in results.diversity if one.sparsity == max(levels))
+    return max(levels), rewinds[-1] if rewinds else None
+
+
+Ranges = tuple[tuple[float, float], tuple[float, float]]
+
+
+def _ranges(known: Sequence[Diversity], styles: dict[str, Look]) -> Ranges:
+    """Return the ranges of disagreement and gain, without the controls where these would crowd the rest."""
+    chosen = [one for one in known if styles[one.method].role != "control"] or list(known)
+    x = [one.disagreement.mean or 0.0 for one in chosen]
+    y = [one.gain or 0.0 for one in chosen]
+    low = min(0.0, *y) if len(y) > 1 else min(0.0, y[0])
+    return (0.0, 1.12 * max(x) or 1.0), (low, low + 1.12 * (max(y) - low) or 1.0)
+
+
+def _scatter(axes: Axes, known: Sequence[Diversity], styles: dict[str, Look], limits: Ranges) -> None:
+    (left, right), (low, high) = limits
+    axes.set_xlim(left, right)
+    axes.set_ylim(low, high)
     for one in known:
-        look = styles[one.method]
-        filled = one.protocol != "independent"
+        look, filled = styles[one.method], one.protocol != "independent"
+        x, y = one.disagreement.mean or 0.0, one.gain or 0.0
+        outside = not (left <= x <= right and low <= y <= high)
         axes.plot(
-            [one.disagreement.mean],
-            [one.gain],
+            min(x, right),
+            min(max(y, low), high),
             linestyle="",
-            marker="o" if look.marker == "_" else look.marker,
+            marker=(">" if x > right else "^") if outside else look.mark,
             color=look.hex,
-            markersize=7 if look.role == "key" else 5.5,
+            markersize=4 if outside else 7 if look.role == "key" else 5.5,
             markerfacecolor=look.hex if filled else "none",
-            markeredgewidth=0 if filled else 1.2,
+            markeredgewidth=0 if filled else 1.1,
+            zorder=4 if look.role == "key" else 3,
             clip_on=False,
         )
-        if look.role == "key":
-            axes.annotate(look.label, (one.disagreement.mean or 0.0, one.gain or 0.0), (7, 0), textcoords="offset points",
-                          va="center", size=SIZE, color=look.hex, weight="bold", annotation_clip=False)  # fmt: skip
-    axes.margins(0.12)
-    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    axes.set_xlim(left=0.0)
+        if look.role == "key" and filled and not outside:
+            out = {"textcoords": "offset points", "annotation_clip": False, "size": SIZE, "weight": "bold"}
+            axes.annotate(look.label, (x, y), (7, 0), va="center", color=look.hex, **out)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
     axes.set_xlabel("disagreement of two members (share of test images)")
 
 
 def _diversity_says(known: Sequence[Diversity]) -> list[str]:
+    """Say which ensemble is best, and what permuted and LTH gain and differ by under the same protocol."""
+    if not known:
+        return []
     best = max(known, key=lambda one: one.ensemble_accuracy.mean or 0.0)
+    accuracy, gain = f"{number(best.ensemble_accuracy.mean)}{PERCENT}", number(best.gain, 1, sign=True)
+    protocol = f" ({PROTOCOLS.get(best.protocol, best.protocol)})" if best.protocol else ""
     result = [
-        f"The best ensemble is that of {label(best.method)} ({best.protocol or 'members'}): {number(best.ensemble_accuracy.mean)}{chr(160)}%, "
-        f"{number(best.gain, 1, sign=True)} points over its members."
+        f"The best ensemble is that of {label(best.method)}{protocol}: {accuracy}, {gain} points over its members."
     ]
-    found = {one.method: one for one in known}
-    if "permuted" in found and "lth" in found:
-        mine, other = found["permuted"], found["lth"]
-        result.append(
-            f"Permuted tickets disagree on {number(_points(mine))}{chr(160)}% of the test images and gain {number(mine.gain, 1, sign=True)} points; "
-            f"LTH runs disagree on {number(_points(other))}{chr(160)}% and gain {number(other.gain, 1, sign=True)}."
-        )
+    found = {(one.protocol, one.method): one for one in known}
+    for protocol in dict.fromkeys(one.protocol for one in known):
+        mine = [found[protocol, method] for method in ("permuted", "naive", "lth") if (protocol, method) in found]
+        if len(mine) > 1:
+            runs = PROTOCOLS.get(protocol, protocol or "of these runs")
+            result.append(f"Two {runs} differ on {listed(map(_member_says, mine))}.")
+            break
     return result
 
 
-def _points(one: Diversity) -> float:
-    return 100 * (one.disagreement.mean or 0.0)
+def _member_says(one: Diversity) -> str:
+    share = f"{number(100 * (one.disagreement.mean or 0.0))}{PERCENT} of the test images for {label(one.method)}"
+    return f"{share} (ensemble gain {number(one.gain, 1, sign=True)} points)"
 
 
 def per_class(results: Results) -> Exhibit | None:
-    """Return the change of each class's accuracy from dense to sparse at the highest sparsity, a panel for each rewind."""
+    """Return the change of each class from dense to sparse at the highest sparsity, a panel for each rewind point."""
     known = [one for one in results.per_class if one.change.mean is not None]
     if not known:
         return None
@@ -108,8 +133,10 @@ def per_class(results: Results) -> Exhibit | None:
     shown = names[:MOST_CLASSES]
     panels = tuple(_class_panel(mine, shown, drawn, rewind) for rewind in rewinds[:MOST_PANELS])
     styles = looks(drawn)
-    n = counts(one.change.n for one in mine)
-    caption = f"Test accuracy of each class, sparse less dense, at {percent(top)} sparsity; 0 is no change, left is worse. Whiskers are ± 1 sd over seeds, {n}."
+    caption = (
+        f"Test accuracy of each class, sparse less dense, at {percent(top)} sparsity; left of 0 is worse. "
+        f"Whiskers are ± 1 sd over seeds, {counts(one.change.n for one in mine)}."
+    )
     legend = tuple(Key(look.label, look.hex, look.marker, width=0.0) for look in styles.values())
     says = tuple(_class_says(mine, rewinds[-1]))
     return Exhibit(
@@ -136,18 +163,17 @@ def _class_panel(
         for one in known:
             if one.method == method and one.rewind in (rewind, None) and one.name in names:
                 offset = index * step - 0.25 if len(styles) > 1 else 0.0
-                dot = dot_of(names.index(one.name), one.change, look.hex, look.marker, offset)
+                dot = dot_of(names.index(one.name) + offset, one.change, look.hex, look.marker)
                 points += [dot] if dot is not None else []
     alt = f"Change of each class's accuracy, {rewound(rewind)}. {' '.join(_class_says(known, rewind))}"
     draw = partial(_draw_classes, names=names, points=points)
-    return Panel(draw, rewound(rewind), "class", alt, row_height(len(names), 19), name_room(names))
+    return Panel(draw, rewound(rewind), "class", alt, row_height(len(names), 19.0), name_room(names))
 
 
 def _draw_classes(axes: Axes, names: Sequence[str], points: Sequence[Dot]) -> None:
     axes.axvline(0, color=RULE, linewidth=1.1, zorder=1)
     dots(axes, names, points)
-    axes.set_xlabel("change of accuracy (points)", color=SOFT)
-    axes.tick_params(axis="y", labelcolor=INK)
+    axes.set_xlabel("change of accuracy (points)")
 
 
 def _class_says(known: Sequence[ClassChange], rewind: str | None) -> list[str]:
@@ -157,8 +183,8 @@ def _class_says(known: Sequence[ClassChange], rewind: str | None) -> list[str]:
         if mine:
             worst = min(mine, key=lambda one: one.change.mean or 0.0)
             mean = sum(one.change.mean or 0.0 for one in mine) / len(mine)
-            result.append(
-                f"{label(method).capitalize()}, {rewound(rewind)}: class {worst.name} changes most for the worse "
-                f"({number(worst.change.mean, 1, sign=True)} points; the mean over classes is {number(mean, 1, sign=True)})."
-            )
+            change, overall = (number(value, 1, sign=True) for value in (worst.change.mean, mean))
+            who = f"{label(method).capitalize()}, {rewound(rewind)}"
+            worst_says = f"class {worst.name} changes most for the worse ({change} points)"
+            result.append(f"{who}: {worst_says}; the mean over classes is {overall}.")
     return result

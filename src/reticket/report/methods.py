@@ -77,6 +77,11 @@ class Look:
         return SHORT_NAMES.get(self.name, self.name)
 
     @property
+    def mark(self) -> str:
+        """The marker where there is no line: a dash would be lost."""
+        return "o" if self.marker == "_" else self.marker
+
+    @property
     def width(self) -> float:
         """Line width in points."""
         return {"key": 1.9, "variant": 1.3, "reference": 1.0, "control": 0.9}[self.role]
@@ -93,8 +98,8 @@ _KNOWN: tuple[Look, ...] = (
     Look("naive-signed", "naive-signed", "variant", "v", (4.0, 1.6)),
     Look("random-permutation", "control-1", "control", "p"),
     Look("layer-shuffle", "control-2", "control", "h", (4.0, 1.6)),
-    Look("random", "control-3", "control", "<", (1.2, 1.4)),
-    Look("erk", "control-4", "control", ">", (5.0, 1.5, 1.0, 1.5)),
+    Look("random", "control-3", "control", "d", (1.2, 1.4)),
+    Look("erk", "control-4", "control", "*", (5.0, 1.5, 1.0, 1.5)),
 )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -73,7 +74,7 @@ class Plate:
     @property
     def cell(self) -> float:
         """Width of a panel in points."""
-        return 270.0 if self.columns == 3 else 340.0
+        return 270.0 if self.columns == 3 else 310.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _quoted(names: Iterable[str]) -> list[str]:
 
 @contextmanager
 def _style() -> Iterator[None]:
-    settings: Mapping[str, object] = {
+    settings: dict[Any, Any] = {
         "font.family": [_font(), "DejaVu Sans"] if _font() != "DejaVu Sans" else ["DejaVu Sans"],
         "font.size": SIZE,
         "svg.hashsalt": "reticket",
@@ -129,7 +130,7 @@ def _style() -> Iterator[None]:
         "axes.axisbelow": True,
         "path.simplify": False,
     }
-    with matplotlib.rc_context(dict(settings)):
+    with matplotlib.rc_context(settings):
         yield
 
 

@@ -80,9 +80,7 @@ def facts(results: Results) -> tuple[Fact, ...]:
         tasks, seconds = sum(one.tasks for one in results.cost), sum(one.seconds or 0.0 for one in results.cost)
         epochs = sum(one.model_epochs or 0.0 for one in results.cost)
         found.append(
-            Fact(
-                "cost", duration(seconds), f"of one process, {plural(tasks, 'task')}, {number(epochs, 0)} model-epochs"
-            )
+            Fact("cost", duration(seconds), f"of one process: {plural(tasks, 'task')}, {epochs:,.0f} model-epochs")
         )
     return tuple(found)
 
@@ -144,7 +142,8 @@ def _pruning(section: Mapping[str, Any]) -> str:
     rate = section.get("rate", 0.2)
     share = percent(rate) if isinstance(rate, (int, float)) else str(rate)
     style = styles.get(str(section.get("style", "finetune")), str(section.get("style")))
-    text = f"Iterative magnitude pruning, {section.get('scope', 'global')}, {share} of the remaining weights a round, {style}"
+    scope = section.get("scope", "global")
+    text = f"Iterative magnitude pruning, {scope}, {share} of the remaining weights a round, {style}"
     text += f" for {section.get('epochs', '?')} epochs at learning rate {section.get('lr', '?')}"
     if section.get("style") in ("weight-rewind", "lr-rewind"):
         text += f" from {position(str(section.get('rewind', '0it')))}"
@@ -170,7 +169,8 @@ def _grid(section: Mapping[str, Any]) -> str:
     levels = [percent(level) for level in section.get("sparsities", ()) if isinstance(level, (int, float))]
     rewinds = [position(str(rewind)) for rewind in section.get("rewinds", ())]
     methods = [label(str(method)) for method in section.get("methods", ())]
-    text = f"{plural(count, 'seed')} (each a pair of networks A and B), sparsity {listed(levels)}, rewind to {listed(rewinds)}; "
+    text = f"{plural(count, 'seed')} (each a pair of networks A and B), sparsity {listed(levels)}, "
+    text += f"rewind to {listed(rewinds)}; "
     return f"{text}{plural(len(methods), 'method')}: {listed(methods)}."
 
 

@@ -40,8 +40,8 @@ def plus_minus(stat: Stat, digits: int = 1) -> str:
 def percent(fraction: float | None) -> str:
     """Return a fraction in percent with as many digits as it needs.
 
-    >>> percent(0.95).replace(chr(160), ' '), percent(0.8926).replace(chr(160), ' '), percent(0.999).replace(chr(160), ' ')
-    ('95 %', '89.26 %', '99.9 %')
+    >>> [percent(value).replace(chr(160), " ") for value in (0.95, 0.8926, 0.999)]
+    ['95 %', '89.26 %', '99.9 %']
     """
     if fraction is None:
         return DASH
@@ -51,8 +51,8 @@ def percent(fraction: float | None) -> str:
 def position(rewind: str | None) -> str:
     """Return a rewind point in words.
 
-    >>> position("0it"), position("5ep").replace(chr(160), ' '), position("300it").replace(chr(160), ' '), position(None)
-    ('initialisation', '5 epochs', '300 steps', 'no rewind')
+    >>> [position(rewind).replace(chr(160), " ") for rewind in ("0it", "5ep", "300it", None)]
+    ['initialisation', '5 epochs', '300 steps', 'no rewind']
     """
     if rewind is None:
         return "no rewind"
@@ -128,8 +128,8 @@ def listed(items: Iterable[str]) -> str:
 def duration(seconds: float | None) -> str:
     """Return seconds in the unit one would say.
 
-    >>> duration(4.2).replace(chr(160), ' '), duration(75).replace(chr(160), ' '), duration(9000).replace(chr(160), ' ')
-    ('4.2 s', '1.2 min', '2.5 h')
+    >>> [duration(seconds).replace(chr(160), " ") for seconds in (4.2, 75.0, 9000.0)]
+    ['4.2 s', '1.2 min', '2.5 h']
     """
     if seconds is None:
         return DASH

@@ -1,13 +1,13 @@
 """How well units were matched, and how much of B's own mask the carried ticket hits."""
 
-import math
 from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from reticket.report.chart import Dot, dot_of, dots, name_room, row_height
+from reticket.report.chart import STEPS, Dot, dot_of, dots, name_room, row_height, sparsity_axis, sparsity_places
 from reticket.report.exhibit import Exhibit, left_out
 from reticket.report.methods import PALETTE, SOFT
 from reticket.report.plate import Key, Panel, Plate
@@ -49,8 +49,8 @@ def matching(results: Results) -> Exhibit | None:
         )
     n = counts(one.correlation.n for one in known)
     caption = (
-        "Left: mean correlation of A's units with the units of B they were matched to; 1 is a perfect match. Right: how far the best "
-        f"partner is ahead of the second best. Whiskers are ± 1 sd over seeds, {n}."
+        "Left: mean correlation of A's units with the units of B they were matched to; 1 is a perfect match. Right: "
+        f"how far the best partner is ahead of the second best. Whiskers are ± 1 sd over seeds, {n}."
     )
     return Exhibit(
         Plate("matching", tuple(panels)), (says,), caption + left_out(len(shown), len(known), "groups", "matching")
@@ -63,8 +63,8 @@ def _matching_says(pairs: Sequence[tuple[str, float]]) -> str:
         return f"The one group, {pairs[0][0]}, is matched at a correlation of {mean}."
     best, worst = (end(pairs, key=lambda pair: pair[1]) for end in (max, min))
     return (
-        f"Over {plural(len(pairs), 'group')} the matched correlation is {mean} on average, from {number(worst[1], 2)} ({worst[0]}) "
-        f"to {number(best[1], 2)} ({best[0]})."
+        f"Over {plural(len(pairs), 'group')} the matched correlation is {mean} on average, "
+        f"from {number(worst[1], 2)} ({worst[0]}) to {number(best[1], 2)} ({best[0]})."
     )
 
 
@@ -83,14 +83,15 @@ def overlap(results: Results) -> Exhibit | None:
     if not known:
         return None
     whole = [one for one in known if one.layer is None]
-    levels = sorted({one.sparsity for one in known})
     layered = [one for one in known if one.layer is not None]
     panels = []
     says = _overlap_says(whole or known)
     if len({one.sparsity for one in whole}) > 1:
         alt = f"Overlap with B's own mask against sparsity. {says}"
         panels.append(
-            Panel(partial(_draw_levels, known=whole), "whole network", "shared with B's own mask (% of kept)", alt, 170)
+            Panel(
+                partial(_draw_levels, known=whole), "whole network", "shared with B's own mask (% of kept)", alt, 170.0
+            )
         )
     elif whole:
         panels.append(_rows(whole, ["whole network"], f"{percent(whole[0].sparsity)} sparsity", says))
@@ -103,8 +104,8 @@ def overlap(results: Results) -> Exhibit | None:
     legend.append(Key("chance", SOFT, "|", (1.2, 1.4), 1.0))
     n = counts(one.overlap.n for one in known)
     caption = (
-        f"Percent of the kept weights that B's own mask at that sparsity keeps too ({', '.join(percent(level) for level in levels)}), "
-        f"against what masks of the same layer densities share by chance. Bands and whiskers are ± 1 sd over seeds, {n}."
+        "Percent of the kept weights that B's own mask at that sparsity keeps too, against what masks of the same "
+        f"layer densities share by chance. Bands and whiskers are ± 1 sd over seeds, {n}."
     )
     return Exhibit(Plate("overlap", tuple(panels), tuple(legend)), (says,), caption)
 
@@ -129,7 +130,7 @@ def _rows(known: Sequence[Overlap], layers: Sequence[str], title: str, says: str
         title,
         "layer",
         f"Overlap with B's own mask, {title}. {says}",
-        row_height(len(layers), 18),
+        row_height(len(layers), 18.0),
         name_room(layers),
     )
 
@@ -140,21 +141,20 @@ def _draw_levels(axes: Axes, known: Sequence[Overlap]) -> None:
     for mask in dict.fromkeys(one.mask for one in known):
         mine = sorted((one for one in known if one.mask == mask), key=lambda one: one.sparsity)
         colour, marker = _mask_look(mask)
-        x = [-math.log10(1 - one.sparsity) for one in mine]
+        x = sparsity_places([one.sparsity for one in mine])
         mean = np.array([one.overlap.mean for one in mine], dtype=float)
         sd = np.array([one.overlap.sd or 0.0 for one in mine], dtype=float)
         axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.14, linewidth=0)
         axes.plot(x, mean, color=colour, linewidth=1.7, marker=marker, markersize=4.5, markeredgewidth=0)
         chance |= {one.sparsity: one.chance.mean for one in mine if one.chance.mean is not None}
     if chance:
-        x = [-math.log10(1 - level) for level in chance]
+        x = sparsity_places(list(chance))
         axes.plot(
             x, list(chance.values()), color=SOFT, linewidth=1.0, linestyle=(0, (1.2, 1.4)), marker="|", markersize=5
         )
-    keep = [index for index in range(len(levels)) if index % -(-len(levels) // 5) == 0 or index == len(levels) - 1]
-    axes.set_xticks([-math.log10(1 - levels[index]) for index in keep], [percent(levels[index]) for index in keep])
+    sparsity_axis(axes, levels)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("sparsity (share of weights pruned)")
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
 
 
 def _overlap_says(known: Sequence[Overlap]) -> str:

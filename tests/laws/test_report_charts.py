@@ -1,0 +1,133 @@
+"""Laws of the figures: one look per method, colours told apart, labels that do not touch, panels that stand alone."""
+
+import itertools
+import re
+from collections.abc import Callable, Sequence
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
+
+from reticket.report.chart import spread
+from reticket.report.methods import DESCRIPTIONS, PALETTE, looks
+from reticket.report.plate import Panel, Plate, draw, themed
+
+GROUND = {"light": (255, 255, 255), "dark": (0x12, 0x16, 0x1B)}
+
+
+def labels_apart(places: Sequence[float], gap: float) -> bool:
+    return all(b - a >= gap - 1e-6 for a, b in itertools.pairwise(sorted(places)))
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=12))
+def test_labels_do_not_touch_and_stay_inside(wanted: list[float]) -> None:
+    places = spread(wanted, 5.0, 0.0, 100.0)
+    assert labels_apart(places, 5.0)
+    assert min(places) >= -1e-6
+    assert max(places) <= 100 + 1e-6
+    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
+    assert [places[index] for index in order] == sorted(places)
+
+
+def test_labels_left_where_they_are_would_touch() -> None:
+    assert not labels_apart([50.0, 51.0, 90.0], 5.0)
+
+
+def test_labels_with_room_stay_where_they_point() -> None:
+    assert spread([10.0, 60.0, 30.0], 5.0, 0.0, 100.0) == [10.0, 60.0, 30.0]
+
+
+def test_every_method_of_the_package_has_its_own_look_and_description() -> None:
+    known = looks(DESCRIPTIONS)
+    assert list(known) == list(looks(reversed(list(DESCRIPTIONS))))
+    assert len({(look.colour, look.marker, look.dash) for look in known.values()}) == len(DESCRIPTIONS) == 12
+    assert all(look.colour in PALETTE for look in looks(map(str, range(40))).values())
+
+
+def luminance(colour: tuple[int, int, int]) -> float:
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in (value / 255 for value in colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+@pytest.mark.parametrize(("scheme", "index"), [("light", 0), ("dark", 1)])
+@pytest.mark.parametrize("name", [name for name in PALETTE if name not in ("rule", "grid")])
+def test_text_colours_can_be_read_on_their_ground(name: str, scheme: str, index: int) -> None:
+    least = 4.0 if name.startswith("control") else 4.5
+    assert contrast(rgb(PALETTE[name][index]), GROUND[scheme]) >= least
+
+
+# Viénot et al. 1999, on linear light: how a reader without one kind of cone sees a colour.
+SEES = {
+    "deuteranopia": ((0.29275, 0.70725, -0.02234), (0.29275, 0.70725, 0.02234), (-0.02234, 0.02234, 1.0)),
+    "protanopia": ((0.11238, 0.88762, 0.0), (0.11238, 0.88762, 0.0), (0.00401, -0.00401, 1.0)),
+}
+
+
+@pytest.mark.parametrize("kind", SEES)
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_three_key_methods_differ_for_colour_blind_readers(kind: str, index: int) -> None:
+    seen = []
+    for name in ("lth", "permuted", "naive"):
+        linear = [(value / 255) ** 2.2 for value in rgb(PALETTE[name][index])]
+        mixed = [sum(m * v for m, v in zip(row, linear, strict=True)) for row in SEES[kind]]
+        seen.append([max(0.0, value) ** (1 / 2.2) * 255 for value in mixed])
+    for one, other in itertools.combinations(seen, 2):
+        assert sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5 > 60
+
+
+def line(places: Sequence[float]) -> Callable[[Axes], None]:
+    def drawn(axes: Axes) -> None:
+        axes.plot(range(len(places)), list(places), color=PALETTE["lth"][0], marker="o")
+
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def plate() -> Plate:
+    return Plate(
+        "two", (Panel(line([1, 2]), "first <&>", "unit", "Alt & one."), Panel(line([3, 1]), "second", "u", "Alt two."))
+    )
+
+
+def test_equal_plates_give_equal_bytes(plate: Plate) -> None:
+    one, other = draw(plate), draw(plate)
+    assert one == other
+    assert b"dc:date" not in one.svg
+    assert b"CreationDate" not in one.pdf
+
+
+def test_a_changed_number_changes_the_bytes(plate: Plate) -> None:
+    other = Plate("two", (Panel(line([1, 2.5]), "first <&>", "unit", "Alt & one."), plate.panels[1]))
+    assert draw(other).svg != draw(plate).svg
+
+
+def test_panels_stand_alone_with_all_they_refer_to(plate: Plate) -> None:
+    panels = [ElementTree.fromstring(panel) for panel in draw(plate).panels]
+    seen: list[str] = []
+    for root in panels:
+        ids = [element.get("id") for element in root.iter() if element.get("id")]
+        used = re.findall(r"(?:href=\"#|url\(#)([^\")]+)", ElementTree.tostring(root, encoding="unicode"))
+        assert set(used) == set(ids)
+        seen += [str(name) for name in ids]
+    assert len(seen) == len(set(seen))
+    assert "first <&>" in [element.text for element in panels[0].iter("text")]
+    assert "second" not in [element.text for element in panels[0].iter("text")]
+    assert panels[0].get("aria-label") == "Alt & one."
+
+
+def test_panels_take_the_colours_of_the_page(plate: Plate) -> None:
+    panel = draw(plate).panels[0]
+    assert "var(--lth)" in panel
+    assert not set(re.findall(r"#[0-9a-f]{6}", panel)) & {light for light, _ in PALETTE.values()}
+    assert themed("#123456") == "#123456"
