@@ -161,8 +161,8 @@ class Search:
         settled = self.solver.resolve(term)
         if isinstance(term, Fixed):
             return "a single position" if term.size == 1 else "empty"
-        cause = self.solver.cause(next(atoms(term)))
-        return "" if cause is None or isinstance(settled, Atom) else str(cause)
+        causes = self.solver.causes(next(atoms(term)))
+        return "" if isinstance(settled, Atom) else "; ".join(map(str, causes[:3]))
 
 
 def _identity(tensor: Tensor, name: str) -> tuple[Any, ...]:

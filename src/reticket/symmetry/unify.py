@@ -51,7 +51,8 @@ class Solver:
 
     def __init__(self) -> None:
         self._count = 0
-        self._bound: dict[Key, tuple[Term, Cause]] = {}
+        self._bound: dict[Key, Term] = {}
+        self._origin: dict[Key, tuple[Term, Cause]] = {}
         self._equations: list[tuple[Term, Term]] = []
 
     def fresh(self, size: int) -> Term:
@@ -71,9 +72,8 @@ class Solver:
 
     def _replace(self, leaf: Fixed | Uniform | Atom) -> Term:
         if isinstance(leaf, Atom) and leaf.key in self._bound:
-            term, cause = self._bound[leaf.key]
-            settled = rewrite(term, self._replace)
-            self._bound[leaf.key] = (settled, cause) if not isinstance(term, Atom) else (term, cause)
+            settled = rewrite(self._bound[leaf.key], self._replace)
+            self._bound[leaf.key] = settled
             return settled
         return leaf
 
@@ -85,19 +85,25 @@ class Solver:
         """Return the equalities that do not hold as the terms stand now; empty unless the solver itself is wrong."""
         return [(s, t) for s, t in self._equations if not _same(self.resolve(s), self.resolve(t))]
 
-    def cause(self, atom: Atom) -> Cause | None:
-        """Return why the atom, or the first of its pieces that is pinned, may not move; None while it is free."""
-        if atom.key not in self._bound:
-            return None
-        term, cause = self._bound[atom.key]
+    def causes(self, atom: Atom) -> list[Cause]:
+        """Return why the atom or pieces of it may not move, each cause once; how it was cut when all pieces are free."""
+        if atom.key not in self._origin:
+            return []
+        term, cause = self._origin[atom.key]
         if isinstance(term, Fixed):
-            return cause
-        return next((found for found in map(self.cause, atoms(term)) if found is not None), cause)
+            return [cause]
+        below = list(dict.fromkeys(found for piece in atoms(term) for found in self.causes(piece)))
+        return below or ([] if isinstance(term, Atom) else [cause])
 
     def pin(self, term: Term, cause: Cause) -> None:
         """Allow no permutation of any atom of the term."""
         for atom in atoms(self.resolve(term)):
-            self._bound.setdefault(atom.key, (Fixed(atom.size), cause))
+            self._put(atom, Fixed(atom.size), cause)
+
+    def _put(self, atom: Atom, term: Term, cause: Cause) -> None:
+        if atom.key not in self._bound:
+            self._bound[atom.key] = term
+            self._origin[atom.key] = (term, cause)
 
     def unify(self, left: Term, right: Term, cause: Cause) -> None:
         """Make the two terms equal, giving up as little freedom as this takes."""
@@ -124,7 +130,7 @@ class Solver:
         if not isinstance(left, Atom) or (isinstance(right, Atom) and self._age(right) > self._age(left)):
             left, right = right, left
         assert isinstance(left, Atom)
-        self._bound[left.key] = (right, cause)
+        self._put(left, right, cause)
 
     @staticmethod
     def _age(atom: Atom) -> int:
@@ -168,9 +174,9 @@ class Solver:
                 return Fixed(at), Fixed(size - at)
             case Uniform(size):
                 return Uniform(at), Uniform(size - at)
-            case Atom(key, size):
+            case Atom(_, size):
                 halves = self.fresh(at), self.fresh(size - at)
-                self._bound[key] = (concat(*halves), cause)
+                self._put(term, concat(*halves), cause)
                 return halves
             case Sum(parts):
                 return self._cut_sum(parts, at, cause)
@@ -243,9 +249,9 @@ class Solver:
                 return Fixed(lead), Fixed(inner)
             case Uniform():
                 return Uniform(lead), Uniform(inner)
-            case Atom(key):
+            case Atom():
                 pieces = self.fresh(lead), self.fresh(inner)
-                self._bound[key] = (product(*pieces), cause)
+                self._put(term, product(*pieces), cause)
                 return pieces
             case Sum(parts) if all(part.size % inner == 0 for part in parts):
                 splits = [self.split(part, (part.size // inner, inner), cause) for part in parts]
