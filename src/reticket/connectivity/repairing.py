@@ -15,7 +15,7 @@ from reticket.connectivity.interpolation import check_same_layout, interpolate
 from reticket.connectivity.layers import channel_axis, layers_to_repair, scaled_weight
 from reticket.errors import InputError, ModelError
 from reticket.matching.forward import call
-from reticket.matching.moments import Moments
+from reticket.matching.moments import Moments, centre
 from reticket.types import StateDict
 
 CONSTANT = 8 * torch.finfo(torch.float32).eps  # spread below this share of the mean is rounding
@@ -204,10 +204,8 @@ def inputs_of(batch: object, to_inputs: Callable[[object], object] | None = None
 
 
 def _stats(output: Tensor, axis: int) -> ChannelStats:
-    dims = [dim for dim in range(output.dim()) if dim != axis % output.dim()]
-    output = output if output.dtype == torch.float64 else output.float()
-    variance, mean = torch.var_mean(output, dim=dims, correction=0)
-    return ChannelStats(output.numel() // mean.numel(), mean.double(), variance.double().sqrt())
+    batch = centre(output.movedim(axis, 0).flatten(1))
+    return ChannelStats(batch.samples, batch.mean, (batch.squares / batch.samples).sqrt())
 
 
 def _pooled(record: Record, name: str) -> ChannelStats:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-CHUNK = 16_384  # samples per float32 product: bounds the rounding of its running sum
+CHUNK = 16_384  # samples whose products are summed in the batch's precision: bounds the rounding of the running sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +45,11 @@ def centre(units: Float[Tensor, "units samples"]) -> CentredBatch:
     units = units.detach()
     if units.dtype not in (torch.float32, torch.float64):
         units = units.float()
-    shift = units.mean(dim=1, dtype=torch.float64).to(units.dtype)
+    shift = units.mean(dim=1)
     values = units - shift[:, None]
-    rest = values.mean(dim=1, dtype=torch.float64)
-    squares = torch.linalg.vector_norm(values, dim=1, dtype=torch.float64).square() - values.shape[1] * rest.square()
+    rest = values.mean(dim=1).double()
+    norms = torch.stack([torch.linalg.vector_norm(part, dim=1) for part in values.split(CHUNK, dim=1)]).double()
+    squares = norms.square().sum(dim=0) - values.shape[1] * rest.square()
     return CentredBatch(values, shift.double() + rest, rest, squares.clamp_min(0))
 
 
