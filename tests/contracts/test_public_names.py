@@ -18,8 +18,8 @@ def test_it_is_small_and_every_name_is_there() -> None:
 @pytest.mark.parametrize("name", rt.__all__)
 def test_every_public_name_is_documented(name: str) -> None:
     value = getattr(rt, name)
-    text = inspect.getdoc(value)
-    assert len(text or "") > 20, name
+    text = inspect.getdoc(value) or ""
+    assert len(text) > 20, name
     if inspect.isfunction(value):
         parameters = [p for p in inspect.signature(value).parameters if not p.startswith("_")]
         assert all(p in text for p in parameters), f"{name}: {[p for p in parameters if p not in text]}"

@@ -57,12 +57,12 @@ def run(
     from reticket.tasks.presets import load_config
     from reticket.tasks.running import Machine
 
-    name, _ = load_config(experiment, settings or ())
+    name, config = load_config(experiment, settings or ())
     folder = out or Path("runs") / name
     machine = Machine(jobs=jobs, threads=threads, device=device, executor=executor, data=data)
     with Display(debug=debug, resume=f"{folder}") as display:
         report_path, summary = run_and_report(
-            experiment, out=folder, settings=settings or (), store=store, machine=machine, on_event=display.show
+            config, name=name, out=folder, store=store, machine=machine, on_event=display.show
         )
     display.summarise(folder, report_path, summary)
     if summary.failed:
@@ -188,8 +188,9 @@ def entry() -> None:
 
 
 def _unexpected(error: BaseException, debug: bool) -> int:
-    if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # a wrong call, as typer's parser sees it
-        print(f"reticket: {error.format_message()} (see reticket --help)", file=sys.stderr)
+    wrong_call = getattr(error, "format_message", None)  # as typer's parser sees it
+    if wrong_call is not None:
+        print(f"reticket: {wrong_call()} (see reticket --help)", file=sys.stderr)
         return 2
     if debug:
         traceback.print_exc()

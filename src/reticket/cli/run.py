@@ -13,6 +13,7 @@ from reticket.tasks.running import Machine, run_experiment
 def run(
     config: str | Path | Config = DEFAULT,
     *,
+    name: str = "experiment",
     out: str | Path | None = None,
     settings: Iterable[str] = (),
     store: str | Path | None = None,
@@ -23,6 +24,7 @@ def run(
 
     Args:
         config: a preset's name, a TOML file, or a checked configuration.
+        name: short name of a checked configuration; presets and files have their own.
         out: run directory; `runs/NAME` when None.
         settings: `key=value` texts as `--set` takes them (not with a checked configuration).
         store: directory of shared results; `out/store` when None.
@@ -35,7 +37,7 @@ def run(
     Raises:
         ConfigError, DataError: before anything is computed.
     """
-    name, checked = ("experiment", config) if isinstance(config, Config) else load_config(config, settings)
+    name, checked = (name, config) if isinstance(config, Config) else load_config(config, settings)
     folder = Path(out) if out is not None else Path("runs") / name
     summary = run_experiment(
         checked,

@@ -187,7 +187,7 @@ class Blueprint:
             order: 0 for the network's own order of the data; other numbers are fresh orders.
         """
         if cell.method == "dense":
-            return self._trajectory(("A", a), self.end)
+            return self.dense("A", a)
         if cell.method == "imp":
             return self._pruned(("A", a), density_of(_present(cell.sparsity)))
         method, density = self.methods[cell.method], density_of(_present(cell.sparsity))
@@ -228,6 +228,10 @@ class Blueprint:
             "generator": dict,
         }
         return {name: task for need in method.needs for name, task in sources[need]().items()}
+
+    def dense(self, network: str, seed: int) -> Task:
+        """Return the end of the dense training of A or B of `seed`."""
+        return self._trajectory((network, seed), self.end)
 
     @cached_property
     def symmetry(self) -> Task:

@@ -284,5 +284,5 @@ def fingerprint(dataset: Dataset) -> str:
     digest = hashlib.sha256(repr((dataset.mean, dataset.std, dataset.augmentation, dataset.classes)).encode())
     for tensor in (dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y):
         digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
-        digest.update(tensor.contiguous().numpy())
+        digest.update(tensor.contiguous().numpy().data.cast("B"))
     return digest.hexdigest()

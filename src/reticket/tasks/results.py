@@ -137,26 +137,23 @@ class Findings:
         ]
 
     def per_class(self) -> list[dict[str, Any]]:
-        """Return each class's accuracy after sparse training against the dense network it came from (percent)."""
-        classes = self.blueprint.facts.classes
-        dense = {
-            seed: self._by_class(self.blueprint.run(Cell("dense", None, None), seed, seed)) for seed in self._seeds
-        }
+        """Return each class's accuracy after sparse training against the same network's dense training (percent)."""
         rows = []
         for cell, tasks in self.blueprint.runs.items():
             if cell.method == "dense":
                 continue
+            network = self.blueprint.methods[cell.method].network
             pairs = [
-                (dense[seed], sparse)
-                for seed, task in zip(self._seeds, tasks, strict=True)
-                if (sparse := self._by_class(task)) is not None and dense[seed] is not None
+                (self._by_class(self.blueprint.dense(network, seed)), self._by_class(task))
+                for seed, task in zip(self.blueprint.config.grid.seeds, tasks, strict=True)
             ]
-            for number, name in enumerate(classes if pairs else ()):
-                found = [(x[number], y[number]) for x, y in pairs]
-                both = [(x, y) for x, y in found if x is not None and y is not None]
-                if both:
-                    stats = {"dense": [x for x, _ in both], "sparse": [y for _, y in both]}
-                    stats["change"] = [y - x for x, y in both]
+            whole = [(before, after) for before, after in pairs if before and after]
+            for number, name in enumerate(self.blueprint.facts.classes):
+                both = [(before[number], after[number]) for before, after in whole]
+                known = [(x, y) for x, y in both if x is not None and y is not None]
+                if known:
+                    stats = {"dense": [x for x, _ in known], "sparse": [y for _, y in known]}
+                    stats["change"] = [y - x for x, y in known]
                     rows.append({**_place(cell), "class": name} | {k: Stat.of(v).as_dict() for k, v in stats.items()})
         return rows
 
@@ -176,10 +173,6 @@ class Findings:
         ]
 
     # ---------------------------------------------------------------- reading
-
-    @property
-    def _seeds(self) -> tuple[int, ...]:
-        return self.blueprint.config.grid.seeds
 
     def _get(self, task: Task) -> Result | None:
         if task.key not in self._seen:
