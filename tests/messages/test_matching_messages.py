@@ -1,0 +1,85 @@
+"""One clear sentence for each wrong call of match."""
+
+import functools
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reticket.errors import AlignmentError, InputError, ModelError
+from reticket.matching import match, matcher
+from reticket.symmetry import Symmetry, discover
+
+X = torch.ones(6, 4)
+
+
+def net(hidden: int = 5) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(4, hidden), nn.ReLU(), nn.Linear(hidden, 3))
+
+
+@functools.cache
+def sym() -> Symmetry:
+    return discover(net(), X, verify=False)
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(InputError, match="unknown matching method 'activations', did you mean 'activation'"):
+        match(net(), net(), sym(), [X], "activations")
+    with pytest.raises(InputError, match="unknown cost 'corelation', did you mean 'correlation'"):
+        match(net(), net(), sym(), [X], cost="corelation")
+    with pytest.raises(InputError, match="stop must be 'stable' or None, got 'never'"):
+        match(net(), net(), sym(), [X], stop="never")
+    with pytest.raises(InputError, match="unmatched must be 'error' or 'identity'"):
+        match(net(), net(), sym(), [X], unmatched="ignore")
+    with pytest.raises(InputError, match="matcher 'activation' is registered already"):
+        matcher("activation")(match)
+
+
+def test_no_batches() -> None:
+    with pytest.raises(AlignmentError, match="matching got no batches: give at least one"):
+        match(net(), net(), sym(), iter([]))
+
+
+def test_models_of_another_architecture() -> None:
+    with pytest.raises(AlignmentError, match=r"model_b is not of this symmetry: '0\.weight' has shape \(7, 4\)"):
+        match(net(), net(7), sym(), [X])
+    with pytest.raises(AlignmentError, match=r"model_a is not of this symmetry: '1\.bias' is in model_a only"):
+        match(nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3)), net(), sym(), [X])
+    with pytest.raises(AlignmentError, match=r"'0\.bias' is missing in model_a"):
+        match(nn.Sequential(nn.Linear(4, 5, bias=False), nn.ReLU(), nn.Linear(5, 3)), net(), sym(), [X])
+
+
+@pytest.mark.parametrize("batch", [torch.ones(6, 7), ("x",), {"inputs": X}, 3])
+def test_a_batch_that_does_not_fit(batch: object) -> None:
+    with pytest.raises(
+        ModelError, match=r"Sequential cannot run on a batch of .*: give batches like the model's example"
+    ):
+        match(net(), net(), sym(), [batch])
+
+
+def test_activations_that_are_not_finite() -> None:
+    broken = net()
+    nn.init.constant_(broken.get_parameter("0.weight"), float("nan"))
+    with pytest.raises(AlignmentError, match="activations at site '0' are not finite"):
+        match(net(), broken, sym(), [X])
+
+
+class Meeting(nn.Module):
+    """Two free groups that meet in every activation of one of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows, self.columns = nn.Parameter(torch.rand(5, 1)), nn.Parameter(torch.rand(1, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum() + torch.tanh(self.rows * self.columns).sum()
+
+
+def test_a_group_that_is_no_linear_assignment() -> None:
+    meeting = discover(Meeting(), X, verify=False)
+    assert set(meeting.groups) == {"rows", "columns"}
+    with pytest.raises(AlignmentError, match=r"group 'rows' cannot be matched by activations.*unmatched='identity'"):
+        match(Meeting(), Meeting(), meeting, [X])
+    left = match(Meeting(), Meeting(), meeting, [X], unmatched="identity")
+    assert all(permutation.is_identity for permutation in left.permutations.values())
+    assert not left.quality
