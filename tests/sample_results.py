@@ -75,7 +75,8 @@ confidence = 0.95
 """
 ENVIRONMENT = {
     "reticket": "0.1.0", "torch": "2.13.0+cpu", "python": "3.11.9", "platform": "Linux",
-    "processor": "Example CPU 2.4 GHz", "cores": 2, "device": "cpu", "jobs": 2, "threads": 1, "executor": "local", "date": "2026-01-31 12:00:00",
+    "processor": "Example CPU 2.4 GHz", "cores": 2, "device": "cpu", "jobs": 2, "threads": 1, "executor": "local",
+    "date": "2026-01-31 12:00:00",
 }  # fmt: skip
 
 

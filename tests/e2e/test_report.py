@@ -164,6 +164,8 @@ def test_one_seed_has_no_spread_and_no_invented_one(tmp_path: Path) -> None:
         text.index("True sparsity counts") : text.index("Accuracy against sparsity", text.index("True sparsity"))
     ]
     assert "n = 1 seed." in text
+    assert "One seed, so no spread is shown (n = 1)." in text
+    assert "± 1 sd" not in text
     assert "±" not in table
     assert "Accuracy against the rewind point" not in text
 

@@ -23,10 +23,9 @@ from reticket.report.exhibit import MOST_PANELS, Exhibit, left_out, some
 from reticket.report.methods import Look, label, looks
 from reticket.report.plate import Key, Panel, Plate, method_key
 from reticket.report.schema import Results, Row
-from reticket.report.text import counts, listed, number, percent, position, rewind_order, rewound
+from reticket.report.text import listed, number, percent, position, rewind_order, rewound, spread_note
 
 UNIT = "test accuracy (%)"
-BANDS = "Bands are ± 1 sd over seeds"
 BELOW = " Triangles on the axis mark points below it."
 
 
@@ -69,7 +68,7 @@ def by_sparsity(results: Results) -> Exhibit | None:
         for rewind in shown
     ]
     panels, note = _panels(charts, partial(sparsity_axis, levels=levels))
-    caption = f"Test accuracy against nominal sparsity, on a scale by the share of weights kept. {BANDS}, {_n(rows)}."
+    caption = f"Test accuracy against nominal sparsity, on a scale by the share of weights kept. {_n(rows)}"
     caption += note + left_out(len(shown), len(rewinds), "rewind points", "accuracy")
     says = tuple(filter(None, (_ends(rows, levels, shown[-1]), _wins(rows))))
     return Exhibit(Plate("accuracy_by_sparsity", panels, _legend(styles)), says, caption)
@@ -93,7 +92,7 @@ def by_rewind(results: Results) -> Exhibit | None:
         for level in shown
     ]
     panels, note = _panels(charts, partial(_rewind_axis, rewinds=rewinds))
-    caption = f"Test accuracy against the rewind point; the points stand at equal distances. {BANDS}, {_n(rows)}."
+    caption = f"Test accuracy against the rewind point; the points stand at equal distances. {_n(rows)}"
     caption += note + left_out(len(shown), len(levels), "sparsities", "accuracy")
     says = tuple(filter(None, (_gain(rows, rewinds, shown[-1]),)))
     return Exhibit(Plate("accuracy_by_rewind", panels, _legend(styles)), says, caption)
@@ -125,8 +124,8 @@ def _legend(styles: dict[str, Look]) -> tuple[Key, ...]:
     return tuple(method_key(look) for look in styles.values()) if len(styles) > MOST_LABELS else ()
 
 
-def _n(rows: Sequence[Row]) -> str:
-    return counts(row.n for row in rows)
+def _n(rows: Sequence[Row], marks: str = "Bands") -> str:
+    return spread_note(marks, (row.n for row in rows))
 
 
 def _series(
@@ -174,7 +173,7 @@ def _by_method(rows: Sequence[Row], level: float, rewinds: Sequence[str | None],
         alt = f"Test accuracy of each method at {percent(level)} sparsity, {rewound(rewind)}."
         draw = partial(_draw_dots, names=names, points=points)
         panels.append(Panel(draw, rewound(rewind), "method", alt, row_height(len(names)), name_room(names)))
-    caption = f"Test accuracy at {percent(level)} sparsity. Whiskers are ± 1 sd over seeds, {_n(rows)}."
+    caption = f"Test accuracy at {percent(level)} sparsity. {_n(rows, 'Whiskers')}"
     return Exhibit(Plate("accuracy_by_sparsity", tuple(panels)), tuple(filter(None, (_wins(rows),))), caption)
 
 

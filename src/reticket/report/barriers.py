@@ -15,7 +15,7 @@ from reticket.report.exhibit import Exhibit
 from reticket.report.methods import PALETTE
 from reticket.report.plate import Key, Panel, Plate
 from reticket.report.schema import Barrier, Results, Stat
-from reticket.report.text import counts, number, percent
+from reticket.report.text import number, percent, spread_note
 
 Metric = Literal["loss", "accuracy"]
 UNITS: dict[Metric, str] = {"loss": "test loss (nats)", "accuracy": "test accuracy (%)"}
@@ -52,7 +52,7 @@ def barriers(results: Results) -> Exhibit | None:
     if any(one.repair for one in known):
         legend += [Key("as it is", PALETTE["soft"][0]), Key("with REPAIR", PALETTE["soft"][0], dash=REPAIR_DASH)]
     caption = (
-        f"Networks (1 − α) · first + α · second. Bands are ± 1 sd over seeds, {counts(one.n for one in known)}. "
+        f"Networks (1 − α) · first + α · second. {spread_note('Bands', (one.n for one in known))} "
         "REPAIR recomputes the statistics of the mixed network's activations."
     )
     return Exhibit(Plate("barriers", tuple(panels), tuple(legend)), _says(known), caption)

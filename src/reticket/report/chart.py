@@ -59,7 +59,7 @@ def _range(series: Sequence[Series]) -> tuple[float, float]:
 def lines(axes: Axes, series: Sequence[Series], limits: tuple[float, float], end: float) -> None:
     """Draw each series with its band of one sd, and the names where the lines end, at `end`, while all names fit."""
     axes.set_ylim(*limits)
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
+    axes.yaxis.set_major_locator(MaxNLocator(8, steps=STEPS))
     for one in reversed(series):
         _line(axes, one, limits)
     _end_labels(axes, labelled(series), limits, end)
@@ -187,7 +187,7 @@ def dots(axes: Axes, names: Sequence[str], points: Sequence[Dot], limits: tuple[
     rows = [row for row, name in enumerate(names) if name]
     axes.set_yticks(rows, [shortened(names[row]) for row in rows])
     axes.tick_params(axis="y", pad=8, labelcolor=INK)
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
+    axes.xaxis.set_major_locator(MaxNLocator(7, steps=STEPS))
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     left, right = limits or (-math.inf, math.inf)
     if limits is not None:

@@ -57,9 +57,12 @@ def gap_closed(results: Results) -> Exhibit | None:
     confidence = next((gap.confidence for gap in known if gap.confidence), 0.95)
     caption = (
         "Share of the gap between naive (0 %) and LTH (100 %) that each method closes; whiskers are "
-        f"{percent(confidence)} bootstrap intervals over seeds, {counts(gap.n for gap in known)}. Arrows point to what "
-        "lies outside the axis. Open marks: the gap itself is not clearly above 0 there."
+        f"{percent(confidence)} bootstrap intervals over seeds, {counts(gap.n for gap in known)}."
     )
+    if any(not limits[0] <= (gap.share or 0.0) <= limits[1] for gap in known if gap.method in drawn):
+        caption += " Arrows point to what lies outside the axis."
+    if not all(open_gap(gap) for gap in known):
+        caption += " Open marks: the gap itself is not clearly above 0 there."
     caption += left_out(len(drawn), len(methods), "methods", "gap_closed")
     return Exhibit(Plate("gap_closed", panels), _says(known), caption)
 

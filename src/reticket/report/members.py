@@ -11,7 +11,7 @@ from reticket.report.exhibit import MOST_PANELS, Exhibit, left_out
 from reticket.report.methods import RULE, Look, label, looks
 from reticket.report.plate import SIZE, Key, Panel, Plate
 from reticket.report.schema import ClassChange, Diversity, Results
-from reticket.report.text import PERCENT, counts, listed, number, percent, rewind_order, rewound
+from reticket.report.text import PERCENT, counts, listed, number, percent, rewind_order, rewound, spread_note
 
 MOST_CLASSES = 20
 PROTOCOLS = {"one ticket": "runs of one ticket", "independent": "independent runs"}
@@ -131,11 +131,12 @@ def per_class(results: Results) -> Exhibit | None:
     rewinds: list[str | None] = [*rewind_order(one.rewind for one in mine)] or [None]
     names = _classes(mine)
     shown = names[:MOST_CLASSES]
-    panels = tuple(_class_panel(mine, shown, drawn, rewind) for rewind in rewinds[:MOST_PANELS])
+    limits = _class_limits([one for one in mine if one.method in drawn and one.name in shown])
+    panels = tuple(_class_panel(mine, shown, drawn, rewind, limits) for rewind in rewinds[:MOST_PANELS])
     styles = looks(drawn)
     caption = (
         f"Test accuracy of each class, sparse less dense, at {percent(top)} sparsity; left of 0 is worse. "
-        f"Whiskers are ± 1 sd over seeds, {counts(one.change.n for one in mine)}."
+        f"{spread_note('Whiskers', (one.change.n for one in mine))}"
     )
     legend = tuple(Key(look.label, look.hex, look.marker, width=0.0) for look in styles.values())
     says = tuple(_class_says(mine, rewinds[-1]))
@@ -153,8 +154,19 @@ def _classes(known: Sequence[ClassChange]) -> list[str]:
     return sorted(names, key=lambda name: -size[name])
 
 
+def _class_limits(known: Sequence[ClassChange]) -> tuple[float, float]:
+    """Return the range of all panels: changes are compared across rewind points too."""
+    ends = [(one.change.mean or 0.0) + sign * (one.change.sd or 0.0) for one in known for sign in (-1, 1)]
+    pad = 0.04 * (max(0.0, *ends) - min(0.0, *ends)) or 0.5
+    return min(0.0, *ends) - pad, max(0.0, *ends) + pad
+
+
 def _class_panel(
-    known: Sequence[ClassChange], names: Sequence[str], methods: Sequence[str], rewind: str | None
+    known: Sequence[ClassChange],
+    names: Sequence[str],
+    methods: Sequence[str],
+    rewind: str | None,
+    limits: tuple[float, float],
 ) -> Panel:
     styles = looks(methods)
     points: list[Dot] = []
@@ -166,13 +178,13 @@ def _class_panel(
                 dot = dot_of(names.index(one.name) + offset, one.change, look.hex, look.marker)
                 points += [dot] if dot is not None else []
     alt = f"Change of each class's accuracy, {rewound(rewind)}. {' '.join(_class_says(known, rewind))}"
-    draw = partial(_draw_classes, names=names, points=points)
+    draw = partial(_draw_classes, names=names, points=points, limits=limits)
     return Panel(draw, rewound(rewind), "class", alt, row_height(len(names), 19.0), name_room(names))
 
 
-def _draw_classes(axes: Axes, names: Sequence[str], points: Sequence[Dot]) -> None:
+def _draw_classes(axes: Axes, names: Sequence[str], points: Sequence[Dot], limits: tuple[float, float]) -> None:
     axes.axvline(0, color=RULE, linewidth=1.1, zorder=1)
-    dots(axes, names, points)
+    dots(axes, names, points, limits)
     axes.set_xlabel("change of accuracy (points)")
 
 

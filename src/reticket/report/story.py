@@ -9,6 +9,7 @@ from reticket.report.gap import leading, open_gap, sentence
 from reticket.report.methods import label
 from reticket.report.schema import Results, Run
 from reticket.report.text import (
+    PERCENT,
     counts,
     duration,
     listed,
@@ -34,7 +35,7 @@ class Fact:
 def headline(results: Results) -> tuple[str, ...]:
     """Return the sentences that open the report."""
     gaps = leading(results)
-    told = [sentence(gap) for gap in gaps[:2]]
+    told = [sentence(gap) for gap in dict.fromkeys((*gaps[:1], *gaps[-1:]))]
     if gaps:
         told.insert(1, _three(results, gaps[0].sparsity, gaps[0].rewind))
     else:
@@ -46,7 +47,8 @@ def _three(results: Results, sparsity: float, rewind: str | None) -> str:
     rows = accuracy_rows(results)
     found = [(method, at(rows, method, sparsity, rewind)) for method in ("naive", "permuted", "lth")]
     parts = [f"{label(method)} {plus_minus(row)}" for method, row in found if row is not None]
-    return f"Test accuracy there is {listed(parts)}{chr(160)}% (mean ± sd)." if len(parts) > 1 else ""
+    spread = " (mean ± sd)" if any(row is not None and row.sd is not None for _, row in found) else ""
+    return f"Test accuracy there is {listed(parts)}{PERCENT}{spread}." if len(parts) > 1 else ""
 
 
 def _bare(results: Results) -> list[str]:
@@ -56,7 +58,7 @@ def _bare(results: Results) -> list[str]:
     top = max(row.sparsity for row in rows)
     best = max((row for row in rows if row.sparsity == top), key=lambda row: row.mean or 0.0)
     where = f"At {percent(top)} sparsity the best network is {label(best.method)}, {rewound(best.rewind)}"
-    return [f"{where}, with {plus_minus(best)}{chr(160)}% test accuracy ({counts([best.n])})."]
+    return [f"{where}, with {plus_minus(best)}{PERCENT} test accuracy ({counts([best.n])})."]
 
 
 def facts(results: Results) -> tuple[Fact, ...]:

@@ -247,8 +247,14 @@ def _per_class(results: Results) -> Table:
 def _cost(results: Results) -> Table:
     records = tuple(one.model_dump() for one in results.cost)
     head = ("kind of task", "tasks", "model-epochs", "time")
-    body = tuple((one.kind, str(one.tasks), number(one.model_epochs), duration(one.seconds)) for one in results.cost)
+    body = tuple(
+        (one.kind, str(one.tasks), _thousands(one.model_epochs), duration(one.seconds)) for one in results.cost
+    )
     return Table("cost", records, head, body)
+
+
+def _thousands(value: float | None) -> str:
+    return number(value) if value is None or value < 1000 else f"{value:,.0f}"
 
 
 def _failures(results: Results) -> Table:

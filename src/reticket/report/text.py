@@ -109,6 +109,18 @@ def counts(numbers: Iterable[int]) -> str:
     return f"n = {seen[0]}" if len(seen) == 1 else f"n = {seen[0]} to {seen[-1]}"
 
 
+def spread_note(marks: str, numbers: Iterable[int]) -> str:
+    """Return what bands or whiskers stand for, and over how many seeds; one seed has no spread.
+
+    >>> spread_note("Bands", [5]), spread_note("Bands", [1, 1])
+    ('Bands are ± 1 sd over seeds, n = 5.', 'One seed, so no spread is shown (n = 1).')
+    """
+    seen = list(numbers)
+    if max(seen, default=0) < 2:
+        return f"One seed, so no spread is shown ({counts(seen)})."
+    return f"{marks} are ± 1 sd over seeds, {counts(seen)}."
+
+
 def plural(count: int, noun: str) -> str:
     """Return a count with its noun.
 

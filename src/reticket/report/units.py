@@ -11,8 +11,8 @@ from reticket.report.chart import STEPS, Dot, dot_of, dots, name_room, row_heigh
 from reticket.report.exhibit import Exhibit, left_out
 from reticket.report.methods import PALETTE, SOFT
 from reticket.report.plate import Key, Panel, Plate
-from reticket.report.schema import Overlap, Results, Stat
-from reticket.report.text import counts, number, percent, plural
+from reticket.report.schema import Match, Overlap, Results, Stat
+from reticket.report.text import number, percent, plural, shortened, spread_note
 
 MOST_GROUPS = 48
 MASKS = {"permuted": ("permuted", "D"), "naive": ("naive", "s")}
@@ -24,7 +24,7 @@ def matching(results: Results) -> Exhibit | None:
     if not known:
         return None
     shown = known[:MOST_GROUPS]
-    names = [f"{one.group}  ({one.size})" for one in shown]
+    names = [f"{shortened(name, 20)} ({one.size})" for name, one in zip(_distinct(shown), shown, strict=True)]
     room, height = name_room(names), row_height(len(names))
     colour = PALETTE["permuted"][0]
     points = [dot for row, one in enumerate(shown) if (dot := dot_of(row, one.correlation, colour, "D"))]
@@ -47,14 +47,21 @@ def matching(results: Results) -> Exhibit | None:
                 room,
             )
         )
-    n = counts(one.correlation.n for one in known)
     caption = (
         "Left: mean correlation of A's units with the units of B they were matched to; 1 is a perfect match. Right: "
-        f"how far the best partner is ahead of the second best. Whiskers are ± 1 sd over seeds, {n}."
+        "how far the best partner is ahead of the second best. "
+        f"{spread_note('Whiskers', (one.correlation.n for one in known))}"
     )
     return Exhibit(
         Plate("matching", tuple(panels)), (says,), caption + left_out(len(shown), len(known), "groups", "matching")
     )
+
+
+def _distinct(shown: Sequence[Match]) -> list[str]:
+    """Return the groups' names without the last part that all share, ".weight" as a rule."""
+    names = [one.group for one in shown]
+    shared = len({name.rpartition(".")[2] for name in names}) == 1 and all("." in name for name in names)
+    return [name.rpartition(".")[0] for name in names] if shared else names
 
 
 def _matching_says(pairs: Sequence[tuple[str, float]]) -> str:
@@ -102,10 +109,9 @@ def overlap(results: Results) -> Exhibit | None:
         panels.append(_rows(mine, layers, f"each layer, {percent(top)} sparsity", says))
     legend = [Key(f"{name} mask of A", PALETTE[colour][0], marker) for name, (colour, marker) in MASKS.items()]
     legend.append(Key("chance", SOFT, "|", (1.2, 1.4), 1.0))
-    n = counts(one.overlap.n for one in known)
     caption = (
         "Percent of the kept weights that B's own mask at that sparsity keeps too, against what masks of the same "
-        f"layer densities share by chance. Bands and whiskers are ± 1 sd over seeds, {n}."
+        f"layer densities share by chance. {spread_note('Bands and whiskers', (one.overlap.n for one in known))}"
     )
     return Exhibit(Plate("overlap", tuple(panels), tuple(legend)), (says,), caption)
 
