@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from reticket.data import Dataset
 from reticket.errors import ConfigError, TrainingError
 from reticket.rng import seed_for
 from reticket.training.batches import Batches
+from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
 from reticket.training.recipe import Recipe, learning_rate
 from reticket.training.state import (
@@ -138,17 +138,15 @@ class _Run:
 
     def go(self, stop: int, clock: "_Clock") -> None:
         """Train up to a step."""
-        recipe, flat, model = self.recipe, self.flat, self.model
+        recipe, flat, add_gradient = self.recipe, self.flat, loss_and_gradient(self.model)
         per_epoch = self.batches.steps
         while self.step < stop:
             epoch, within = divmod(self.step, per_epoch)
             last = min(stop, (epoch + 1) * per_epoch)
             for x, y in self.batches.epoch(epoch, skip=within):
-                loss = F.cross_entropy(model(x), y)
                 flat.before_backward(recipe.momentum, recipe.weight_decay)
-                loss.backward()
+                self.losses.append(add_gradient(x, y))
                 flat.after_backward(self.lr(self.step))
-                self.losses.append(loss.detach())
                 self.step += 1
                 if self.step == last:
                     break
