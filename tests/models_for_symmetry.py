@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reticket.models import build_model, example_input
 from reticket.symmetry import Symmetry, discover
 
 
@@ -263,3 +264,11 @@ def solved(name: str) -> tuple[nn.Module, Symmetry]:
     """A copy of the model of a case and what the rules alone find for it; tracing is the slow part, so it is kept."""
     model, symmetry = _solved(name)
     return copy.deepcopy(model), symmetry
+
+
+@cache
+def family(name: str, width: int | None = None) -> tuple[nn.Module, Tensor, Symmetry]:
+    """One of the package's own models, its example input and what the rules alone find for it."""
+    params = {} if width is None else {"width": width}
+    model, example = build_model(name, **params), example_input(name, **params)
+    return model, example, discover(model, example, verify=False)

@@ -5,10 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from reticket.errors import SymmetryError
-from reticket.models import build_model, example_input
 from reticket.rng import generator_for
-from reticket.symmetry import Site, Symmetry, capture, discover, load_into, random_alignment
-from tests.models_for_symmetry import CASES, image, solved
+from reticket.symmetry import Site, Symmetry, capture, load_into, random_alignment
+from tests.models_for_symmetry import CASES, family, image, solved
 
 
 def record(model: nn.Module, symmetry: Symmetry, x: Tensor) -> list[tuple[Site, Tensor]]:
@@ -41,8 +40,7 @@ def test_units_move_as_the_alignment_says(name: str) -> None:
 
 
 def test_every_group_of_resnet20_is_seen_and_the_stream_many_times() -> None:
-    model = build_model("resnet20")
-    symmetry = discover(model, example_input("resnet20"), verify=False)
+    _, _, symmetry = family("resnet20")
     count = {name: sum(name in site.groups for site in symmetry.sites) for name in symmetry.groups}
     assert min(count.values()) >= 3
     assert count["conv1.weight"] >= 3 + 3 * 4  # stem, then conv2, bn2, sum and relu of every block

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reticket.errors import VerificationError
-from reticket.models import build_model, example_input
+from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, discover, load_into, rule, verify
 from reticket.symmetry.graph import Inputs
@@ -17,7 +17,7 @@ from reticket.symmetry.rules.operator import Entry
 from reticket.symmetry.terms import Fixed, Layout
 from reticket.symmetry.verify import guilty_groups
 from reticket.types import Permutation
-from tests.models_for_symmetry import CASES, NoRule, ResidualBatchNorm, features, image, mlp, orders, solved
+from tests.models_for_symmetry import CASES, NoRule, ResidualBatchNorm, family, features, image, mlp, orders, solved
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -29,18 +29,17 @@ def test_freedom_equals_the_hand_derived(name: str) -> None:
 
 RESNET50 = [64] + [w for w, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)) for w in [4 * w, *[w] * (2 * blocks)]]
 FAMILIES = {
-    "mlp": ("mlp", {}, [128, 128]),
-    "vgg11": ("vgg11", {}, [64, 128, 256, 256, 512, 512, 512, 512]),
-    "resnet20": ("resnet20", {}, [w for w in (16, 32, 64) for _ in range(4)]),
-    "resnet20x4": ("resnet20", {"width": 4}, [w for w in (64, 128, 256) for _ in range(4)]),
+    "mlp": ("mlp", None, [128, 128]),
+    "vgg11": ("vgg11", None, [64, 128, 256, 256, 512, 512, 512, 512]),
+    "resnet20": ("resnet20", None, [w for w in (16, 32, 64) for _ in range(4)]),
+    "resnet20x4": ("resnet20", 4, [w for w in (64, 128, 256) for _ in range(4)]),
 }
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_freedom_of_the_model_families(name: str) -> None:
-    model_name, params, sizes = FAMILIES[name]
-    model, example = build_model(model_name, **params), example_input(model_name, **params)
-    symmetry = discover(model, example, verify=False)
+    model_name, width, sizes = FAMILIES[name]
+    model, example, symmetry = family(model_name, width)
     assert sorted(g.size for g in symmetry.groups.values()) == sorted(sizes)
     assert symmetry.log10_order == pytest.approx(orders(*sizes))
     assert not symmetry.notes
@@ -95,14 +94,14 @@ def deaf(op: Operator) -> Layout:
     return (*op.layout("input")[:-1], *op.layout("weight")[:-1])
 
 
-@pytest.mark.parametrize("draws", [1, 8])
-def test_proof_catches_a_rule_broken_on_purpose(monkeypatch: pytest.MonkeyPatch, draws: int) -> None:
+def test_proof_catches_a_rule_broken_on_purpose(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     monkeypatch.setitem(RULES, "aten.linear", Entry(deaf, structural=False))
     model = mlp(6, 8, 4)
     broken = discover(model, features(), verify=False)
-    with pytest.raises(VerificationError, match="changes the function of Sequential"):
-        verify(broken, model, features(), draws=draws)
+    for draws in (1, 8):
+        with pytest.raises(VerificationError, match="changes the function of Sequential"):
+            verify(broken, model, features(), draws=draws)
     repaired = discover(model, features())
     assert repaired.pinned_by_verify
     assert "numerical proof" in repaired.explain(repaired.pinned_by_verify[0])
@@ -127,7 +126,7 @@ def test_a_forgotten_buffer_shows() -> None:
     for buffer in ("running_mean", "running_var"):
         forgotten = {**symmetry.layouts, f"bn1.{buffer}": (Fixed(7),)}
         wrong = replace(symmetry, layouts=forgotten)
-        assert guilty_groups(wrong, model, Inputs.of(image())) == ("conv1.weight",)
+        assert guilty_groups(wrong, model, Inputs.of(image()))[0] == ("conv1.weight",)
 
 
 def test_model_is_left_as_it_was() -> None:
@@ -192,3 +191,10 @@ def test_a_group_lists_every_place_of_its_units() -> None:
     _, symmetry = solved("conv-mean-linear")
     assert not symmetry.notes
     assert [m.tensor for m in symmetry.groups["conv.weight"].members] == ["conv.weight", "conv.bias", "fc.weight"]
+
+
+def test_batch_of_one_is_proven_in_eval_mode_and_says_so() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
+    symmetry = discover(model, features()[:1])
+    assert symmetry.log10_order == pytest.approx(orders(8))
+    assert any("train mode" in note or "eval mode only" in note for note in symmetry.notes)

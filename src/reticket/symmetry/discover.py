@@ -263,9 +263,11 @@ def _sites(
 
 def _proven(symmetry: Symmetry, model: nn.Module, inputs: Inputs) -> Symmetry:
     """Pin every group that the numerical proof refuses, until it refuses none."""
-    while guilty := guilty_groups(symmetry, model, inputs):
+    guilty, notes = guilty_groups(symmetry, model, inputs)
+    while guilty:
         symmetry = without(symmetry, guilty)
-    return symmetry
+        guilty, notes = guilty_groups(symmetry, model, inputs)
+    return replace(symmetry, notes=(*symmetry.notes, *notes)) if notes else symmetry
 
 
 def without(symmetry: Symmetry, groups: Sequence[str]) -> Symmetry:

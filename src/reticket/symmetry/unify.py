@@ -86,7 +86,7 @@ class Solver:
         return [(s, t) for s, t in self._equations if not _same(self.resolve(s), self.resolve(t))]
 
     def causes(self, atom: Atom) -> list[Cause]:
-        """Return why the atom or pieces of it may not move, each cause once; how it was cut when all pieces are free."""
+        """Return why the atom or pieces of it may not move, each cause once; how it was cut if all are free."""
         if atom.key not in self._origin:
             return []
         term, cause = self._origin[atom.key]

@@ -5,6 +5,7 @@ with probability at most 1/2 and k draws miss with at most 2^-k.
 """
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -103,15 +104,16 @@ def _randomise(model: nn.Module, generator: torch.Generator) -> None:
             if id(tensor) in buffers:
                 positive = bool((tensor > 0).all())
                 if tensor.dim() == 1:
-                    noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
+                    noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
                     tensor.copy_(tensor * (0.5 + noise) if positive else tensor + 0.3 * (noise - 0.5))
             elif tensor.dim() == 1 or bool((tensor == tensor.flatten()[0]).all()):
-                tensor.add_(torch.randn(tensor.shape, generator=generator, dtype=torch.float64), alpha=0.3)
+                noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+                tensor.add_(noise.to(tensor.device), alpha=0.3)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What one forward left behind: outputs, and the state of the model afterwards."""
+    """What one forward left behind: outputs, and the tensors of the state that it wrote."""
 
     outputs: list[Any]
     state: Mapping[str, Tensor]
@@ -176,10 +178,12 @@ class Proof:
         args, kwargs = tree_unflatten(moved, spec)
         load_into(self._twin, weights)
         self._twin.train(train)
+        state = named_state(self._twin)
+        versions = {name: tensor._version for name, tensor in state.items()}
         with _exact(trial):
             outputs = tree_flatten(self._twin(*args, **kwargs))[0]
-        state = {name: tensor.detach().clone() for name, tensor in named_state(self._twin).items()} if train else {}
-        return _Run([x.detach().clone() if isinstance(x, Tensor) else x for x in outputs], state)
+        written = {name: t.detach().clone() for name, t in state.items() if t._version != versions[name]}
+        return _Run([x.detach().clone() if isinstance(x, Tensor) else x for x in outputs], written)
 
     def _reference(self, trial: int, train: bool) -> _Run:
         if (trial, train) not in self._expected:
@@ -235,11 +239,14 @@ def difference(want: Tensor, have: Tensor) -> float:
     return error if error == error else float("inf")
 
 
-def guilty_groups(symmetry: Symmetry, model: nn.Module, inputs: Inputs, *, draws: int = 4) -> tuple[str, ...]:
-    """Return the groups that change the function of the model."""
+def guilty_groups(
+    symmetry: Symmetry, model: nn.Module, inputs: Inputs, *, draws: int = 4
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the groups that change the function of the model, and what could not be proven."""
     if not symmetry.groups:
-        return ()
-    return tuple(Proof(symmetry, model, inputs).guilty(tuple(symmetry.groups), draws))
+        return (), ()
+    proof = Proof(symmetry, model, inputs)
+    return tuple(proof.guilty(tuple(symmetry.groups), draws)), tuple(proof.notes)
 
 
 def verify(
@@ -273,6 +280,8 @@ def verify(
     >>> verify(discover(model, torch.zeros(2, 4)), model, torch.zeros(2, 4))
     """
     proof = Proof(sym, model, Inputs.of(example_inputs, kwargs), tolerance)
+    for note in proof.notes:
+        warnings.warn(note, stacklevel=2)
     guilty = proof.guilty(tuple(sym.groups), draws)
     if guilty:
         worst = max(proof.error(guilty, draw) for draw in range(draws))

@@ -230,3 +230,22 @@ def channel_shuffle(op: Operator) -> Layout:
     data, groups = op.layout("self"), op["groups"]
     outer, inner = op.split(data[1], (groups, data[1].size // groups), "channels are shuffled group by group")
     return (data[0], product(inner, outer), *data[2:])
+
+
+@rule("aten.glu")
+def glu(op: Operator) -> Layout:
+    """The first half of an axis times the sigmoid of the second."""
+    data = list(op.layout("self"))
+    axis = wrap(op["dim"], len(data))
+    first, second = op.cut(data[axis], data[axis].size // 2, SLICED)
+    data[axis] = op.equal(first, second, "the halves gate each other")
+    return op.solver.layout(tuple(data))
+
+
+@rule("aten.tril", "aten.triu")
+def triangle(op: Operator) -> Layout:
+    """One triangle of the last two axes."""
+    data = op.layout("self")
+    for term in data[-2:]:
+        op.pin(term, "a triangle depends on the order along this axis")
+    return op.solver.layout(data)
