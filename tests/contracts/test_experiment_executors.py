@@ -1,0 +1,202 @@
+"""One contract for every registered executor: equal plans give equal stores, whatever carries them out."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import reticket.experiment.workers as workers_module
+from reticket.experiment import EXECUTORS, Event, Executor, Output, Plan, Result, Store, Summary, Task, run_plan
+from reticket.experiment.compute import Workplace
+from reticket.experiment.schedule import Schedule
+
+RUNNERS = {kind: f"fake_tasks:{kind}" for kind in ("draw", "mix", "walk", "diverge", "wrong", "die", "look", "slow")}
+FILES = ("values.json", "tensors.safetensors")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run and what it left."""
+
+    summary: Summary
+    events: Sequence[Event]
+    store: Store
+
+    def files(self, key: str) -> list[bytes]:
+        folder = self.store.root / "results" / key[:2] / key
+        return [(folder / name).read_bytes() for name in FILES if (folder / name).exists()]
+
+
+def plan() -> Plan:
+    draws = [Task("draw", 1, {"seed": seed}) for seed in range(4)]
+    mixes = [Task("mix", 1, {"scale": float(n)}, {"a": draws[n], "b": draws[n - 1]}) for n in range(4)]
+    walks: list[Task] = []
+    for at in (1, 4, 8):
+        walks.append(Task("walk", 1, {"seed": 5, "at": at, "seconds": 0.01}, resumes=tuple(walks[-1:])))
+    bad = [Task("diverge", 1, {}, label="diverging"), Task("wrong", 1, {}, label="a bug")]
+    lost = [Task("mix", 1, {"scale": 1.0}, {"a": draws[0], "b": one}) for one in bad]
+    slow = Task("slow", 1, {"seconds": 0.5})
+    return Plan.of([*mixes, *walks, *lost, slow])
+
+
+def carry_out(executor: str, root: Path, targets: Plan, jobs: int = 2) -> Ran:
+    events: list[Event] = []
+    store = Store(root)
+    options = {"jobs": jobs, "threads": 1, "settings": {"place": "here"}}
+    summary = run_plan(targets, store, RUNNERS, executor=executor, on_event=events.append, **options)  # type: ignore[arg-type]
+    return Ran(summary, events, store)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _importable() -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parents[1]))
+        yield
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    return carry_out("in-process", tmp_path_factory.mktemp("reference"), plan(), jobs=1)
+
+
+@pytest.fixture(scope="module", params=list(EXECUTORS))
+def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    return carry_out(request.param, tmp_path_factory.mktemp("ran"), plan(), jobs=1 if request.param == "local" else 2)
+
+
+def stores_are_equal(ran: Ran, reference: Ran) -> None:
+    """The law itself: the same results, to the last byte of values and tensors."""
+    assert set(ran.summary.done) == set(reference.summary.done)
+    for key in reference.summary.done:
+        assert ran.files(key) == reference.files(key)
+
+
+def test_equal_plans_give_equal_stores(ran: Ran, reference: Ran) -> None:
+    assert len(reference.summary.done) == 12
+    stores_are_equal(ran, reference)
+
+
+def test_failures_and_skips_are_the_same(ran: Ran, reference: Ran) -> None:
+    assert dict(ran.summary.failed) == dict(reference.summary.failed)
+    assert dict(ran.summary.skipped) == dict(reference.summary.skipped)
+    assert {text for _, text in ran.summary.failed.values()} == {
+        "loss is nan at step 3; lower the learning rate",
+        "ZeroDivisionError: one by nought",
+    }
+
+
+def test_events_tell_the_whole_story(ran: Ran) -> None:
+    kinds = [event.kind for event in ran.events]
+    assert (kinds[0], kinds[-1]) == ("plan-started", "plan-finished")
+    begun, over = set(), set()
+    for event in ran.events[1:-1]:
+        if event.kind == "task-started":
+            begun.add(event.key)
+        elif event.kind in ("task-done", "task-failed"):
+            assert event.key in begun
+            over.add(event.key)
+        elif event.kind == "progress":
+            assert event.key in begun - over
+    assert over == begun
+    assert len(over) + kinds.count("task-skipped") == len(plan())
+    assert any(event.kind == "progress" and event.task == "slow" for event in ran.events)
+    bug = next(event for event in ran.events if event.kind == "task-failed" and event.label == "a bug")
+    assert "fake_tasks.py" in bug.traceback
+
+
+def test_no_task_starts_before_what_it_comes_after(ran: Ran) -> None:
+    place = {event.key: number for number, event in enumerate(ran.events) if event.kind == "task-done"}
+    begun = {event.key: number for number, event in enumerate(ran.events) if event.kind == "task-started"}
+    for key, earlier in plan().before.items():
+        if key in begun:
+            assert all(place[other] < begun[key] for other in earlier)
+
+
+def rounded(task: Task, inputs: Mapping[str, Result], output: Output) -> Output:
+    return Output(output.values, {name: x.half().to(x.dtype) for name, x in output.tensors.items()})
+
+
+def sloppy(schedule: Schedule, store: Store, place: Workplace) -> None:
+    """A broken executor: it sends tensors home in half precision."""
+    while (task := schedule.next()) is not None:
+        result = Store(store.root.parent / "reference").get(task.key) if task.kind == "draw" else None
+        output = Output({}, {}) if result is None else rounded(task, {}, Output(result.values, dict(result.tensors)))
+        store.put(task.key, output, {})
+        schedule.finish(task, 0.0)
+
+
+def test_the_contract_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = Plan.of([Task("draw", 1, {"seed": seed}) for seed in range(2)])
+    reference = carry_out("in-process", tmp_path / "reference", draws, jobs=1)
+    stores_are_equal(carry_out("in-process", tmp_path / "same", draws, jobs=1), reference)
+    monkeypatch.setitem(EXECUTORS, "sloppy", sloppy)
+    with pytest.raises(AssertionError):
+        stores_are_equal(carry_out("sloppy", tmp_path / "ran", draws), reference)
+
+
+def test_every_executor_has_the_one_signature() -> None:
+    executors: Mapping[str, Callable[[Schedule, Store, Workplace], None]] = EXECUTORS
+    assert all(isinstance(executor, Executor) for executor in executors.values())
+
+
+# ---------------------------------------------------------------- worker processes
+
+
+@pytest.fixture(scope="module")
+def lossy(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run in worker processes of which one dies once and one always."""
+    folder = tmp_path_factory.mktemp("lossy")
+    once = Task("die", 1, {"once": str(folder / "died")}, label="dies once", cost=9.0)
+    always = Task("die", 1, {}, label="dies always", cost=8.0)
+    looks = [Task("look", 1, {"n": n}) for n in range(3)]
+    return carry_out("processes", folder / "store", Plan.of([once, always, *looks]), jobs=2)
+
+
+def test_a_lost_worker_costs_one_more_try(lossy: Ran) -> None:
+    assert [label for label, _ in lossy.summary.failed.values()] == ["dies always"]
+    [(_, error)] = lossy.summary.failed.values()
+    assert error == (
+        "its worker process was lost twice (killed by SIGKILL, perhaps for lack of memory); "
+        "give it more memory or fewer --jobs and run again"
+    )
+    lost = [(event.label, event.text) for event in lossy.events if event.kind == "worker-lost"]
+    assert sorted(label for label, _ in lost) == ["dies always", "dies once"]
+    assert all("it is tried once more" in text for _, text in lost)
+    assert len(lossy.summary.done) == 4
+
+
+def test_workers_have_their_threads_before_torch_is_imported(lossy: Ran) -> None:
+    values = [result.values for key in lossy.summary.done if "omp" in (result := lossy.store.get(key)).values]
+    assert len(values) == 3
+    for value in values:
+        assert (value["omp"], value["torch_threads"], value["threads"]) == ("1", 1, 1)
+        assert value["settings"] == {"place": "here"}
+    assert os.environ.get("MKL_NUM_THREADS") is None or os.environ["MKL_NUM_THREADS"]
+
+
+@pytest.mark.parametrize(("width", "expected"), [(1, 1), (2, 2), (9, 3)])
+def test_no_more_workers_start_than_there_are_tasks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int, expected: int
+) -> None:
+    monkeypatch.setattr(workers_module, "ENTRY", "import time; time.sleep(60)")
+    begun: list[workers_module.Worker] = []
+
+    def counted(threads: int) -> workers_module.Worker:
+        begun.append(Worker(threads))
+        return begun[-1]
+
+    def interrupt(connections: object) -> None:
+        raise KeyboardInterrupt
+
+    Worker = workers_module.Worker  # noqa: N806
+    monkeypatch.setattr(workers_module, "Worker", counted)
+    monkeypatch.setattr(workers_module, "wait", interrupt)
+    monkeypatch.setattr(workers_module, "GRACE", 0.1)
+    base = [Task("draw", 1, {"seed": seed}) for seed in range(width)]
+    ends = [Task("mix", 1, {"scale": float(n + 1)}, {str(n): one for n, one in enumerate(base)}) for n in range(9)]
+    with pytest.raises(KeyboardInterrupt):
+        carry_out("processes", tmp_path, Plan.of(ends), jobs=3)
+    assert len(begun) == expected
+    assert all(worker.process.poll() is not None for worker in begun), "none is left behind"

@@ -1,0 +1,194 @@
+"""Kill -9, Ctrl-C and company: whatever happens to a run, the next one ends with the results of an undisturbed one.
+
+Runs are children of one small server process that has imported everything already, so that ten kills take seconds.
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reticket.experiment import Plan, Store, Task
+from reticket.experiment.task import to_flat
+
+SERVER = """
+import json, os, sys
+sys.path[:] = json.loads(sys.argv[1])
+import torch
+torch.set_num_threads(1)
+from fake_tasks import RUNNERS
+from reticket.experiment import Plan, Store, run_plan
+from reticket.experiment.task import from_flat
+
+for line in sys.stdin:
+    order = json.loads(line)
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        os.waitpid(child, 0) if order["wait"] else None
+        print("over" if order["wait"] else "begun", flush=True)
+        continue
+    os.setsid()
+    code = 9
+    try:
+        plan = Plan.of(from_flat(order["tasks"]))
+        summary = run_plan(plan, Store(order["store"]), RUNNERS, jobs=order["jobs"], settings={"log": order["log"]})
+        code = 0 if summary.complete else 1
+    except KeyboardInterrupt:
+        code = 130
+    finally:
+        with open(order["log"] + ".code", "a") as file:
+            file.write(f"{os.getpid()} {code}\\n")
+        os._exit(code)
+"""
+TESTS = Path(__file__).parents[1]
+
+
+class Server:
+    """Starts runs in child processes of a process that is warm."""
+
+    def __init__(self) -> None:
+        path = json.dumps([str(TESTS), *sys.path])
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, tasks: list[dict[str, Any]], store: Path, log: Path, *, jobs: int = 1, wait: bool = True) -> int:
+        """Start a run, wait for its end if asked to, and return its process id."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        order = {"tasks": tasks, "store": str(store), "log": str(log), "jobs": jobs, "wait": wait}
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        child = int(self.process.stdout.readline())
+        self.process.stdout.readline()
+        return child
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+def experiment() -> list[Task]:
+    """About 60 tasks of some 20 ms: draws, mixes of draws and of mixes, and walks that keep checkpoints."""
+    draws = [Task("draw", 1, {"seed": seed, "seconds": 0.02}) for seed in range(20)]
+    mixes = [Task("mix", 1, {"scale": n + 1.0, "seconds": 0.02}, {"a": draws[n], "b": draws[n - 3]}) for n in range(20)]
+    wholes = [Task("mix", 1, {"scale": 1.0, "seconds": 0.02}, {"a": mixes[n], "b": mixes[n - 7]}) for n in range(10)]
+    walks: list[Task] = []
+    for at in range(3, 31, 3):
+        walks.append(Task("walk", 1, {"seed": 1, "at": at, "seconds": 0.01}, resumes=tuple(walks[-1:])))
+    return [*mixes, *wholes, *walks]
+
+
+def contents(store: Path, tasks: list[Task]) -> dict[str, list[bytes]]:
+    found = {}
+    for task in Plan.of(tasks).tasks:
+        Store(store).get(task.key)  # checks it
+        folder = store / "results" / task.key[:2] / task.key
+        found[task.key] = [file.read_bytes() for file in sorted(folder.iterdir()) if file.name != "manifest.json"]
+    return found
+
+
+def stores_agree(store: Path, reference: Path, tasks: list[Task]) -> None:
+    """The law itself: all results are there, whole, and those of an undisturbed run."""
+    assert contents(store, tasks) == contents(reference, tasks)
+    assert not (store / "damaged").exists()
+    assert not list((store / "scratch").iterdir())
+
+
+def until(condition: Any, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.005)
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def lines(log: Path) -> list[str]:
+    return log.read_text().splitlines() if log.exists() else []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    server.run(to_flat(experiment()), folder / "store", folder / "log")
+    assert len(contents(folder / "store", experiment())) == 60
+    return folder / "store"
+
+
+def test_killed_ten_times_and_started_again(server: Server, undisturbed: Path, tmp_path: Path) -> None:
+    tasks, store, log = to_flat(experiment()), tmp_path / "store", tmp_path / "log"
+    moments = random.Random(0)
+    for _ in range(10):
+        before = len(lines(log))
+        child = server.run(tasks, store, log, wait=False)
+        until(lambda before=before: len(lines(log)) > before)
+        time.sleep(moments.uniform(0.0, 0.15))
+        os.kill(child, signal.SIGKILL)
+        until(lambda child=child: not alive(child))
+    assert not lines(Path(f"{log}.code")), "a run ended before it was killed"
+    server.run(tasks, store, log)
+    stores_agree(store, undisturbed, experiment())
+
+
+def test_the_law_of_kills_can_fail(server: Server, tmp_path: Path) -> None:
+    """A runner whose result depends on how often it was interrupted is caught."""
+    task = Task("forgetful", 1, {"seconds": 0.2})
+    server.run(to_flat([task]), tmp_path / "undisturbed", tmp_path / "log")
+    child = server.run(to_flat([task]), tmp_path / "store", tmp_path / "log", wait=False)
+    until(lambda: len(lines(tmp_path / "log")) == 2)
+    time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    until(lambda: not alive(child))
+    server.run(to_flat([task]), tmp_path / "store", tmp_path / "log")
+    with pytest.raises(AssertionError):
+        stores_agree(tmp_path / "store", tmp_path / "undisturbed", [task])
+
+
+def test_two_runs_share_a_store(server: Server, undisturbed: Path, tmp_path: Path) -> None:
+    tasks, store = to_flat(experiment()), tmp_path / "store"
+    children = [server.run(tasks, store, tmp_path / f"log{n}", wait=False) for n in range(2)]
+    until(lambda: not any(alive(child) for child in children))
+    assert [lines(tmp_path / f"log{n}.code") for n in range(2)] == [[f"{child} 0"] for child in children]
+    stores_agree(store, undisturbed, experiment())
+
+
+@pytest.mark.slow
+def test_workers_die_with_their_parent_and_stop_at_ctrl_c(server: Server, undisturbed: Path, tmp_path: Path) -> None:
+    tasks, store, log = to_flat(experiment()), tmp_path / "store", tmp_path / "log"
+    for sign in (signal.SIGKILL, signal.SIGINT):
+        before = len(lines(log))
+        child = server.run(tasks, store, log, jobs=2, wait=False)
+        until(lambda before=before: len(lines(log)) > before)
+        workers = [int(text) for text in Path(f"/proc/{child}/task/{child}/children").read_text().split()]
+        assert workers
+        assert not any(line.split()[1] == str(child) for line in lines(log)), "workers compute, their parent does not"
+        if sign == signal.SIGKILL:
+            os.kill(child, sign)
+        else:
+            os.killpg(child, sign)  # as a terminal does
+        until(lambda child=child, workers=workers: not any(alive(process) for process in (child, *workers)))
+    assert [line.split()[1] for line in lines(Path(f"{log}.code"))] == ["130"], "KeyboardInterrupt reached the caller"
+    server.run(tasks, store, log)
+    stores_agree(store, undisturbed, experiment())

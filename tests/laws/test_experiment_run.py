@@ -1,0 +1,233 @@
+"""Laws of running a plan: what is stored is never computed again, and a failure takes only what needs it."""
+
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reticket.experiment import Event, Plan, Store, Summary, Task, run_plan
+from reticket.experiment.compute import load_runner
+
+KINDS = ("draw", "mix", "walk", "diverge", "wrong", "nothing", "look", "slow")
+RUNNERS = {kind: f"fake_tasks:{kind}" for kind in KINDS}
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
+
+
+def run(targets: Sequence[Task], root: Path, **options: Any) -> tuple[Summary, list[Event]]:
+    events: list[Event] = []
+    summary = run_plan(Plan.of(targets), Store(root), RUNNERS, on_event=events.append, **options)
+    assert all(json.loads(json.dumps(event.to_json())) == event.to_json() for event in events)
+    return summary, events
+
+
+def table(scale: float = 1.0, seeds: int = 3) -> list[Task]:
+    """A small experiment: every pair of neighbours mixed, then all of them."""
+    draws = [Task("draw", 1, {"seed": seed}, label=f"draw {seed}") for seed in range(seeds)]
+    pairs = [
+        Task("mix", 1, {"scale": 1.0}, {"a": a, "b": b}, label="a pair")
+        for a, b in zip(draws, draws[1:] + draws[:1], strict=True)
+    ]
+    return [*pairs, Task("mix", 1, {"scale": scale}, {str(n): pair for n, pair in enumerate(pairs)}, label="all")]
+
+
+def computed_once(run_twice: Callable[[Path], None], log: Path) -> None:
+    """The law itself: each key appears once in the log of what was computed."""
+    run_twice(log)
+    counts = Counter(line.split()[0] for line in log.read_text().splitlines())
+    assert set(counts) == {task.key for task in Plan.of(table()).tasks}
+    assert set(counts.values()) == {1}
+
+
+def test_equal_tasks_are_computed_once_and_a_second_run_does_nothing(tmp_path: Path) -> None:
+    def run_twice(log: Path) -> None:
+        settings = {"log": str(log)}
+        summary, _ = run([*table(), *table()], tmp_path / "store", settings=settings)
+        assert (len(summary.done), len(summary.cached), summary.complete) == (7, 0, True)
+        summary, events = run(table(), tmp_path / "store", settings=settings)
+        assert (len(summary.done), len(summary.cached), summary.complete) == (0, 7, True)
+        assert [event.kind for event in events] == ["plan-started", "plan-finished"]
+        assert events[0].text == "7 tasks, 6 shared; 7 stored, 0 to compute"
+
+    computed_once(run_twice, tmp_path / "log")
+
+
+def test_the_law_of_once_can_fail(tmp_path: Path) -> None:
+    def forgets(log: Path) -> None:
+        for name in "ab":
+            run(table(), tmp_path / name, settings={"log": str(log)})
+
+    with pytest.raises(AssertionError):
+        computed_once(forgets, tmp_path / "log")
+
+
+def test_a_changed_field_redoes_only_what_it_decides(tmp_path: Path) -> None:
+    run(table(), tmp_path)
+    summary, _ = run(table(scale=2.0), tmp_path)
+    assert summary.done == (table(scale=2.0)[-1].key,)
+    summary, _ = run(table(seeds=4), tmp_path)
+    assert len(summary.done) == 4, "one draw, two pairs and the whole"
+
+
+def test_what_is_needed_again_is_computed_again_and_nothing_else(tmp_path: Path) -> None:
+    run(table(), tmp_path)
+    draw = table()[0].inputs["a"]
+    shutil.rmtree(tmp_path / "results" / draw.key[:2] / draw.key)
+    assert run(table(), tmp_path)[0].done == ()
+    other = Task("mix", 1, {"scale": 3.0}, {"a": draw})
+    assert run([*table(), other], tmp_path)[0].done == (draw.key, other.key)
+
+
+def began(log: Path) -> list[int]:
+    """Return the steps at which walks began."""
+    return [int(line.split()[1]) for line in log.read_text().splitlines() if line.startswith("began")]
+
+
+def test_results_go_on_from_an_earlier_point_of_their_trajectory(tmp_path: Path) -> None:
+    points: list[Task] = []
+    for at in (2, 5, 9):
+        points.append(Task("walk", 1, {"seed": 0, "at": at}, resumes=tuple(points[-1:]), cost=1.0))
+    log = tmp_path / "log"
+    summary, _ = run(points, tmp_path / "on", settings={"log": str(log)})
+    assert began(log) == [0, 2, 5]
+    assert summary.done == tuple(point.key for point in points)
+    run(points[-1:], tmp_path / "alone")
+    (tmp_path / "log").unlink()
+    run([points[0]], tmp_path / "gap")
+    run([points[2]], tmp_path / "gap", settings={"log": str(log)})
+    assert began(log) == [2], "the nearest stored point, over a missing one"
+    found = [Store(tmp_path / name).get(points[2].key).tensors["x"] for name in ("on", "alone", "gap")]
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+    torch.testing.assert_close(found[2], found[0], rtol=0, atol=0)
+
+
+def test_a_failed_earlier_point_is_only_a_hint(tmp_path: Path) -> None:
+    bad = Task("diverge", 1, {})
+    later = Task("walk", 1, {"seed": 0, "at": 3}, resumes=(bad,))
+    summary, _ = run([bad, later], tmp_path)
+    assert (summary.done, list(summary.failed), summary.skipped) == ((later.key,), [bad.key], {})
+
+
+def failure_is_contained(summary: Summary, bad: Sequence[Task], lost: Sequence[Task], good: Sequence[Task]) -> None:
+    """The law itself: what fails is named, what needs it is skipped, all else is done."""
+    assert set(summary.failed) == {task.key for task in bad}
+    assert set(summary.skipped) == {task.key for task in lost}
+    assert set(summary.done) == {task.key for task in good}
+    assert not summary.complete
+
+
+def mixed_plan() -> tuple[list[Task], list[Task], list[Task]]:
+    bad = [Task("diverge", 1, {}, label="a run"), Task("wrong", 1, {}), Task("nothing", 1, {})]
+    lost = [Task("mix", 1, {"scale": 1.0}, {"a": bad[0]}, label="lost")]
+    lost.append(Task("mix", 1, {"scale": 2.0}, {"a": lost[0], "b": bad[1]}))
+    return bad, lost, table()
+
+
+def test_a_failure_takes_only_what_needs_it(tmp_path: Path) -> None:
+    bad, lost, good = mixed_plan()
+    summary, events = run([*bad, *lost, *good], tmp_path)
+    failure_is_contained(summary, bad, lost, Plan.of(good).tasks)
+    assert summary.failed[bad[0].key] == ("a run", "loss is nan at step 3; lower the learning rate")
+    assert summary.failed[bad[1].key][1] == "ZeroDivisionError: one by nought"
+    assert "returned NoneType, expected Output" in summary.failed[bad[2].key][1]
+    failed = {event.key: event for event in events if event.kind == "task-failed"}
+    assert 'raise ZeroDivisionError("one by nought")' in failed[bad[1].key].traceback
+    skipped = [event.text for event in events if event.kind == "task-skipped"]
+    assert skipped == ["it needs 'a run', which failed"] * 2
+
+
+def test_the_law_of_failures_can_fail(tmp_path: Path) -> None:
+    bad, lost, good = mixed_plan()
+    summary, _ = run([*bad, *lost], tmp_path)
+    with pytest.raises(AssertionError):
+        failure_is_contained(summary, bad, lost, Plan.of(good).tasks)
+
+
+def test_a_damaged_result_is_computed_again_with_what_it_needs(tmp_path: Path) -> None:
+    run(table(), tmp_path)
+    whole = table()[-1]
+    path = tmp_path / "results" / whole.key[:2] / whole.key / "tensors.safetensors"
+    before = path.read_bytes()
+    path.write_bytes(before[:-1] + b"?")
+    summary, events = run(table(), tmp_path)
+    assert summary.done == (whole.key,)
+    assert events[0].kind == "result-damaged"
+    assert path.read_bytes() == before
+
+
+def test_what_another_process_finished_meanwhile_is_taken(tmp_path: Path) -> None:
+    first, second = Task("draw", 1, {"seed": 0}), Task("draw", 1, {"seed": 1})
+
+    def meanwhile(event: Event) -> None:
+        if event.kind == "task-started" and event.key == first.key:
+            run([second], tmp_path)
+
+    summary = run_plan(Plan.of([first, second]), Store(tmp_path), RUNNERS, on_event=meanwhile)
+    assert (summary.done, summary.cached) == ((first.key,), (second.key,))
+
+
+def test_threads_are_set_for_the_tasks_and_put_back(tmp_path: Path) -> None:
+    look = Task("look", 1, {})
+    before = torch.get_num_threads()
+    run([look], tmp_path, threads=before + 1, settings={"RETICKET_DATA": "/data"})
+    values = Store(tmp_path).get(look.key).values
+    assert (values["torch_threads"], values["threads"], values["device"]) == (before + 1, before + 1, "cpu")
+    assert values["settings"] == {"RETICKET_DATA": "/data"}
+    assert torch.get_num_threads() == before
+
+
+def test_provenance_tells_how_a_result_came_about(tmp_path: Path) -> None:
+    run(table(), tmp_path)
+    pair = table()[0]
+    provenance = Store(tmp_path).get(pair.key).provenance
+    assert 0 < provenance["seconds"] < 60
+    assert (provenance["device"], provenance["threads"], provenance["torch"]) == ("cpu", 1, torch.__version__)
+    assert provenance["task"] == {
+        "kind": "mix",
+        "version": 1,
+        "label": "a pair",
+        "spec": {"scale": 1.0},
+        "inputs": {name: task.key for name, task in pair.inputs.items()},
+    }
+
+
+def test_progress_is_told_at_most_five_times_a_second(tmp_path: Path) -> None:
+    _, events = run([Task("slow", 1, {"seconds": 0.7})], tmp_path)
+    told = [event for event in events if event.kind == "progress"]
+    assert 1 <= len(told) <= 0.2 + (events[-1].time - events[0].time) / 0.2
+    assert all(0 <= (event.fraction or 0.0) <= 1 and event.text.startswith("step") for event in told)
+
+
+def test_an_interrupt_keeps_what_is_done(tmp_path: Path) -> None:
+    def interrupt(event: Event) -> None:
+        if event.kind == "task-done":
+            raise KeyboardInterrupt
+
+    before = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(Plan.of(table()), Store(tmp_path), RUNNERS, threads=before + 1, on_event=interrupt)
+    assert torch.get_num_threads() == before
+    assert len(run(table(), tmp_path)[0].done) == 6
+
+
+def test_runners_may_be_functions_that_can_be_imported(tmp_path: Path) -> None:
+    draw = load_runner("fake_tasks:draw")
+    task = Task("draw", 1, {"seed": 0})
+    run_plan(Plan.of([task]), Store(tmp_path), {"draw": draw})
+    assert Store(tmp_path).has(task.key)
+
+
+def test_small_tasks_cost_little_beyond_their_work(tmp_path: Path) -> None:
+    plan = Plan.of([Task("draw", 1, {"seed": seed}) for seed in range(100)])
+    started_at = time.process_time()
+    run_plan(plan, Store(tmp_path), RUNNERS)
+    assert (time.process_time() - started_at) / len(plan) < 0.03, "about 1 ms on an idle machine without type checks"

@@ -1,0 +1,280 @@
+"""Laws of the store: a result is whole or absent, comes back as it was put, and the first of two writers wins."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+import reticket.experiment.store as store_module
+from reticket.errors import StoreError
+from reticket.experiment import DamagedResult, MissingResult, Output, Store
+from reticket.experiment.result import TensorFile
+
+KEY = hashlib.sha256(b"a task").hexdigest()
+OUTPUT = Output({"accuracy": 97.1, "history": [{"loss": 1 / 3}, None]}, {"w": torch.arange(6.0).reshape(2, 3)})
+
+
+def folder_of(store: Store, key: str = KEY) -> Path:
+    return store.root / "results" / key[:2] / key
+
+
+def test_what_was_put_comes_back(tmp_path: Path) -> None:
+    tensors = {
+        "float": torch.randn(3, 4),
+        "transposed": torch.randn(3, 4).t(),
+        "part": torch.randn(100, 2)[::3],
+        "mask": torch.tensor([True, False]),
+        "half": torch.randn(3).bfloat16(),
+        "scalar": torch.tensor(3, dtype=torch.int64),
+        "nothing": torch.empty(0, 5),
+        "grad": torch.randn(2, requires_grad=True),
+    }
+    tensors["again"] = tensors["float"]
+    tensors["row"] = tensors["float"][1]
+    values = {"third": 1 / 3, "tiny": 5e-324, "pair": (1, 2), "nested": {"none": None, "yes": True}, "text": "π"}
+    Store(tmp_path).put(KEY, Output(values, tensors), {"seconds": 1.5})
+    result = Store(tmp_path).get(KEY)
+    assert result.values == {**values, "pair": [1, 2]}
+    assert result.provenance == {"seconds": 1.5}
+    assert set(result.tensors) == set(tensors)
+    for name, tensor in tensors.items():
+        torch.testing.assert_close(result.tensors[name], tensor.detach(), rtol=0, atol=0)
+
+
+def test_tensors_are_read_when_asked_for(tmp_path: Path) -> None:
+    Store(tmp_path).put(KEY, OUTPUT, {})
+    tensors = TensorFile(folder_of(Store(tmp_path)) / "tensors.safetensors")
+    assert "_file" not in vars(tensors)
+    with pytest.raises(KeyError, match=r"no tensor 'v' in .*; it has w"):
+        tensors["v"]
+    tensors["w"].add_(1)  # writes into private memory
+    assert dict(TensorFile(None)) == {}
+    torch.testing.assert_close(Store(tmp_path).get(KEY).tensors["w"], OUTPUT.tensors["w"], rtol=0, atol=0)
+
+
+def test_equal_outputs_are_equal_bytes(tmp_path: Path) -> None:
+    files = []
+    for name, order in (("a", 1), ("b", -1)):
+        store = Store(tmp_path / name)
+        values = dict(list({"x": 1, "y": 0.1}.items())[::order])
+        tensors = dict(list({"p": torch.ones(2), "q": torch.zeros(3)}.items())[::order])
+        store.put(KEY, Output(values, tensors), {"seconds": float(order)})
+        files.append([(folder_of(store) / file).read_bytes() for file in ("values.json", "tensors.safetensors")])
+    assert files[0] == files[1]
+
+
+def test_a_result_can_be_read_without_the_program(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put(KEY, OUTPUT, {"seconds": 2.0})
+    manifest = json.loads((folder_of(store) / "manifest.json").read_text())
+    assert manifest["key"] == KEY
+    for name, facts in manifest["files"].items():
+        content = (folder_of(store) / name).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (facts["bytes"], facts["sha256"])
+    assert json.loads((folder_of(store) / "values.json").read_text())["accuracy"] == 97.1
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a bit of the tensors": lambda folder: flip(folder / "tensors.safetensors"),
+    "a bit of the values": lambda folder: flip(folder / "values.json"),
+    "a bit of the manifest": lambda folder: flip(folder / "manifest.json"),
+    "tensors cut short": lambda folder: os.truncate(folder / "tensors.safetensors", 20),
+    "empty manifest": lambda folder: os.truncate(folder / "manifest.json", 0),
+    "manifest of lists": lambda folder: (folder / "manifest.json").write_text("[]"),
+    "values gone": lambda folder: (folder / "values.json").unlink(),
+    "result of another task": lambda folder: [
+        flip(folder / "values.json"),
+        shutil.copy(folder / "values.json", folder / "tensors.safetensors"),
+    ],
+}
+
+
+def damage_is_seen(store: Store) -> None:
+    """The law itself: a damaged result is refused, set aside, and missing from then on."""
+    with pytest.raises(DamagedResult, match=f"result {KEY[:16]} in .* is damaged .* was moved to .*; run again"):
+        store.get(KEY)
+    assert not store.has(KEY)
+    with pytest.raises(MissingResult, match="holds no result"):
+        store.get(KEY)
+    assert [path.name[:64] for path in (store.root / "damaged").iterdir()] == [KEY]
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=list(DAMAGE))
+def test_damage_is_seen_set_aside_and_repaired(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    Store(tmp_path).put(KEY, OUTPUT, {})
+    damage(folder_of(Store(tmp_path)))
+    store = Store(tmp_path)
+    damage_is_seen(store)
+    assert store.put(KEY, OUTPUT, {})
+    assert store.get(KEY).values["accuracy"] == 97.1
+
+
+def test_the_law_of_damage_can_fail(tmp_path: Path) -> None:
+    """A store that does not verify takes a flipped bit for a result."""
+    Store(tmp_path).put(KEY, OUTPUT, {})
+    path = folder_of(Store(tmp_path)) / "tensors.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        damage_is_seen(Store(tmp_path, verify=False))
+
+
+def test_sizes_are_seen_even_without_checksums(tmp_path: Path) -> None:
+    Store(tmp_path).put(KEY, OUTPUT, {})
+    os.truncate(folder_of(Store(tmp_path)) / "tensors.safetensors", 20)
+    assert not Store(tmp_path, verify=False).has(KEY)
+
+
+def whole_or_absent(root: Path, put: Callable[[Store], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The law itself: whichever file a writer dies at, nothing of it is in the store, and the next one's is taken."""
+    write = store_module._write
+    for dies_at in range(3):
+        store = Store(root / str(dies_at))
+        left = dies_at
+
+        def dying(path: Path, content: bytes, *, durable: bool) -> None:
+            nonlocal left
+            write(path, content[: len(content) if left else 3], durable=durable)
+            if not left:
+                raise KeyboardInterrupt
+            left -= 1
+
+        monkeypatch.setattr(store_module, "_write", dying)
+        with pytest.raises(KeyboardInterrupt):
+            put(store)
+        monkeypatch.setattr(store_module, "_write", write)
+        fresh = Store(root / str(dies_at))
+        assert not fresh.has(KEY)
+        assert not (fresh.root / "damaged").exists()
+        assert fresh.put(KEY, OUTPUT, {})
+        assert fresh.get(KEY).values["accuracy"] == 97.1
+
+
+def test_a_writer_that_dies_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole_or_absent(tmp_path, lambda store: store.put(KEY, OUTPUT, {}), monkeypatch)
+
+
+def test_the_law_of_dying_writers_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that writes in place, manifest first, is caught."""
+
+    def in_place(store: Store) -> None:
+        folder = folder_of(store)
+        folder.mkdir(parents=True)
+        for name in ("manifest.json", "values.json", "tensors.safetensors"):
+            store_module._write(folder / name, b"{}" * 9, durable=False)
+
+    with pytest.raises(AssertionError):
+        whole_or_absent(tmp_path, in_place, monkeypatch)
+
+
+def test_files_without_a_manifest_do_not_exist(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put(KEY, OUTPUT, {})
+    (folder_of(store) / "manifest.json").unlink()
+    store = Store(tmp_path)
+    assert not store.has(KEY)
+    assert not store.verify(KEY)
+    with pytest.raises(MissingResult):
+        store.get(KEY)
+    assert store.put(KEY, OUTPUT, {})
+    assert store.has(KEY)
+
+
+def test_the_first_writer_wins(tmp_path: Path) -> None:
+    first, second = Store(tmp_path), Store(tmp_path)
+    assert first.put(KEY, Output({"who": "first"}), {})
+    assert not second.put(KEY, Output({"who": "second"}), {})
+    assert Store(tmp_path).get(KEY).values == {"who": "first"}
+    assert not list((tmp_path / "incoming").glob("[!.]*"))
+
+
+def test_many_writers_and_readers_at_once(tmp_path: Path) -> None:
+    keys = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(12)]
+
+    def work(who: int) -> int:
+        store, wins = Store(tmp_path), 0
+        for key in keys:
+            wins += store.put(key, Output({"who": who}, {"w": torch.full((50,), float(who))}), {}, durable=False)
+            result = store.get(key)
+            torch.testing.assert_close(result.tensors["w"], torch.full((50,), float(result.values["who"])))
+        return wins
+
+    with ThreadPoolExecutor(8) as pool:
+        wins = sum(pool.map(work, range(8)))
+    assert wins == len(keys)
+    assert not (tmp_path / "damaged").exists()
+
+
+def test_scratch_goes_when_the_result_comes(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (store.scratch(KEY) / "checkpoint").write_text("half way")
+    assert (Store(tmp_path).scratch(KEY) / "checkpoint").read_text() == "half way"
+    store.put(KEY, OUTPUT, {})
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_a_claimed_scratch_is_kept_on_failure_and_dropped_on_success(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def fail() -> None:
+        with store.claim(KEY) as scratch:
+            (scratch / "checkpoint").write_text("half way")
+            raise ValueError
+
+    with pytest.raises(ValueError):
+        fail()
+    with store.claim(KEY) as scratch:
+        assert (scratch / "checkpoint").read_text() == "half way"
+        store.put(KEY, OUTPUT, {})
+        assert scratch.exists(), "the owner alone removes it"
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_two_at_one_task_do_not_pull_away_each_others_checkpoints(tmp_path: Path) -> None:
+    one, two = Store(tmp_path), Store(tmp_path)
+    with one.claim(KEY) as mine:
+        (mine / "checkpoint").write_text("mine")
+        with two.claim(KEY) as other:
+            assert other != mine
+            assert not list(other.iterdir())
+            two.put(KEY, OUTPUT, {})
+        assert (mine / "checkpoint").read_text() == "mine"
+        assert not other.exists()
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def test_what_killed_processes_left_is_swept_away(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put(KEY, OUTPUT, {})
+    store.scratch(KEY)  # as if killed between the rename and the removal
+    kept = store.scratch("a" * 64)
+    private, fresh = store.scratch("b" * 64 + "~1"), store.scratch("b" * 64 + "~2")
+    (tmp_path / "incoming" / "old").mkdir()
+    (tmp_path / "incoming" / "new").mkdir()
+    for path in (private, tmp_path / "incoming" / "old"):
+        long_ago = time.time() - 2 * store_module.STALE
+        os.utime(path, (long_ago, long_ago))
+    Store(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "scratch").iterdir()) == sorted([kept.name, fresh.name])
+    assert [path.name for path in (tmp_path / "incoming").glob("[!.]*")] == ["new"]
+
+
+def test_a_store_of_a_later_version_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "FORMAT", 2)
+    Store(tmp_path).put(KEY, OUTPUT, {})
+    monkeypatch.undo()
+    with pytest.raises(StoreError, match="has format 2, this version reads format 1; update reticket or name another"):
+        Store(tmp_path).get(KEY)
+    assert folder_of(Store(tmp_path)).exists()

@@ -1,0 +1,117 @@
+"""What the experiment machinery says when it is called wrongly or cannot write: one sentence with the way out."""
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import reticket.experiment.store as store_module
+import reticket.experiment.workers as workers_module
+from reticket.errors import InputError, StoreError
+from reticket.experiment import EXECUTORS, Output, Plan, Store, Summary, Task, run_plan
+from reticket.experiment.workers import Worker, WorkerError
+
+DRAW = Task("draw", 1, {"seed": 0})
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
+
+
+def run(root: Path, runners: Mapping[str, Any] | None = None, **options: Any) -> Summary:
+    runners = {"draw": "fake_tasks:draw"} if runners is None else runners
+    return run_plan(Plan.of([DRAW]), Store(root), runners, **options)
+
+
+def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes, *, durable: bool) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store_module, "_write", full)
+    with pytest.raises(
+        StoreError, match=r"cannot be written \(No space left on device\); free space .* run again"
+    ) as info:
+        run(tmp_path)
+    assert info.value.exit_code == 1
+    assert not list((tmp_path / "incoming").glob("[!.]*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"jobs": 0}, "jobs is 0, expected at least 1"),
+        ({"threads": -1}, "threads is -1, expected at least 1"),
+        ({"executor": "rya"}, "unknown executor 'rya', expected one of local, in-process, processes"),
+        ({"device": "gpu"}, "device 'gpu' is not one that torch knows; use cpu or cuda"),
+    ],
+)
+def test_wrong_calls_are_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        run(tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("runners", "words"),
+    [
+        ({}, "no runner for tasks of kind 'draw', only for none; add one"),
+        (
+            {"draw": "fake_tasks:drow"},
+            r"'fake_tasks:drow' cannot be loaded \(module .* has no attribute 'drow'\)",
+        ),
+        ({"draw": "fake_taks:draw"}, r"runner 'fake_taks:draw' cannot be loaded \(No module named 'fake_taks'\)"),
+        ({"draw": "draw"}, "cannot be loaded .* name it as 'package.module:function'"),
+        ({"draw": "fake_tasks:KINDS"}, "runner 'fake_tasks:KINDS' is a tuple, expected a function"),
+        ({"draw": lambda task, inputs, context: Output()}, "cannot be loaded|is not what"),
+    ],
+)
+def test_wrong_runners_are_refused_before_anything_runs(tmp_path: Path, runners: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        run(tmp_path, runners)
+
+
+def test_a_store_that_is_a_file_or_in_no_place_is_a_wrong_call(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
+        with pytest.raises(
+            StoreError, match=rf"the store '{place}' cannot be written \(.*\); name another folder"
+        ) as info:
+            Store(place)
+        assert info.value.exit_code == 2
+        assert isinstance(info.value, InputError)
+
+
+def test_a_worker_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any, **options: Any) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(WorkerError, match=r"cannot be started \(Cannot allocate memory\); use fewer --jobs"):
+        Worker(1)
+
+
+def test_every_executor_is_registered_under_its_name() -> None:
+    assert list(EXECUTORS) == ["local", "in-process", "processes"]
+
+
+def test_a_worker_that_ends_while_it_starts_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers_module, "ENTRY", "raise SystemExit(3)")
+    with pytest.raises(WorkerError, match=r"ended before it could start \(exit code 3\); its own message stands above"):
+        run(tmp_path, jobs=2)
+
+
+def test_a_store_that_a_worker_cannot_write_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = """
+import sys
+from multiprocessing.connection import Connection
+pipe = Connection(int(sys.argv[1]))
+pipe.send_bytes(b'{"say": "hello"}')
+pipe.recv_bytes()
+pipe.send_bytes(b'{"say": "stop", "error": "the disk is full"}')
+pipe.recv_bytes()
+"""
+    monkeypatch.setattr(workers_module, "ENTRY", entry)
+    with pytest.raises(StoreError, match="the disk is full"):
+        run(tmp_path, jobs=2)
