@@ -112,17 +112,9 @@ def run_plan(
         KeyboardInterrupt: after the workers were stopped; what is stored is kept.
     """
     tell = on_event or (lambda event: None)
-
-    def usable(key: str) -> bool:
-        try:
-            return store.verify(key)
-        except DamagedResult as error:
-            tell(Event("result-damaged", key=key, text=str(error)))
-            return False
-
     _check_numbers(jobs, threads, device)
     carry_out = _executor(executor)
-    rest = plan.without(usable)
+    rest = plan.without(lambda key: _usable(store, key, tell))
     place = Workplace(_references(runners, rest), jobs, threads, device, settings or {})
     to_do = {task.key for task in rest.tasks}
     cached = [task.key for task in plan.tasks if task.key not in to_do and store.has(task.key)]
@@ -134,6 +126,14 @@ def run_plan(
     counts = {name: len(getattr(summary, name)) for name in ("done", "cached", "failed", "skipped")}
     tell(Event("plan-finished", counts=counts, text=", ".join(f"{count} {name}" for name, count in counts.items())))
     return summary
+
+
+def _usable(store: Store, key: str, tell: Listener) -> bool:
+    try:
+        return store.verify(key)
+    except DamagedResult as error:
+        tell(Event("result-damaged", key=key, text=str(error)))
+        return False
 
 
 def _started(plan: Plan, rest: Plan, cached: int, jobs: int) -> Event:

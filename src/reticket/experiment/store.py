@@ -227,7 +227,8 @@ class Store:
 
     def _move_in(self, incoming: Path, key: str) -> bool:
         folder = self._folder(key)
-        folder.parent.mkdir(exist_ok=True)
+        if not folder.parent.exists():
+            folder.parent.mkdir(exist_ok=True)
         for _ in range(2):
             try:
                 os.rename(incoming, folder)
