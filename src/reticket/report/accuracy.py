@@ -162,6 +162,8 @@ def _rewind_axis(axes: Axes, rewinds: Sequence[str]) -> float:
 def _by_method(rows: Sequence[Row], level: float, rewinds: Sequence[str | None], styles: dict[str, Look]) -> Exhibit:
     """Return the figure for a single sparsity: methods in rows, since a line needs two points."""
     names = [look.label for look in styles.values()]
+    everything = [Series(look, (), tuple(row for row in rows if row.method == name)) for name, look in styles.items()]
+    limits = bounds(everything, tuple(look.role for look in styles.values()))
     panels = []
     for rewind in rewinds:
         points = [
@@ -171,14 +173,17 @@ def _by_method(rows: Sequence[Row], level: float, rewinds: Sequence[str | None],
             and (dot := dot_of(index, row, look.hex, look.mark)) is not None
         ]
         alt = f"Test accuracy of each method at {percent(level)} sparsity, {rewound(rewind)}."
-        draw = partial(_draw_dots, names=names, points=points)
+        draw = partial(_draw_dots, names=names, points=points, limits=limits)
         panels.append(Panel(draw, rewound(rewind), "method", alt, row_height(len(names)), name_room(names)))
     caption = f"Test accuracy at {percent(level)} sparsity. {_n(rows, 'Whiskers')}"
-    return Exhibit(Plate("accuracy_by_sparsity", tuple(panels)), tuple(filter(None, (_wins(rows),))), caption)
+    says = tuple(filter(None, (_wins(rows),)))
+    return Exhibit(
+        Plate("accuracy_by_sparsity", tuple(panels)), says, caption, title=f"Accuracy at {percent(level)} sparsity"
+    )
 
 
-def _draw_dots(axes: Axes, names: Sequence[str], points: Sequence[Dot]) -> None:
-    dots(axes, names, points)
+def _draw_dots(axes: Axes, names: Sequence[str], points: Sequence[Dot], limits: tuple[float, float]) -> None:
+    dots(axes, names, points, limits)
     axes.set_xlabel(UNIT)
 
 

@@ -19,6 +19,8 @@ from reticket.report.story import commands, environment, facts, headline, what_w
 from reticket.report.tables import Table, all_tables
 from reticket.report.text import percent, rewound, without_folders
 
+MOST_ROWS = 300
+
 
 @dataclass(frozen=True)
 class Section:
@@ -95,7 +97,7 @@ def _section(
     files = draw(exhibit.plate)
     _write(run_dir / "figures" / f"{name}.svg", files.svg)
     _write(run_dir / "figures" / f"{name}.pdf", files.pdf)
-    return Section(name, title, about, exhibit, tuple(map(Markup, files.panels)), table)
+    return Section(name, exhibit.title or title, about, exhibit, tuple(map(Markup, files.panels)), table)
 
 
 def _excerpt(results: Results) -> tuple[str, Table] | None:
@@ -140,6 +142,7 @@ def _render(
         grid=table,
         sections=list(sections),
         tables=tables,
+        most_rows=MOST_ROWS,
         excerpts={"diversity": _excerpt(results)},
         methods=[(look, descriptions.get(name, "A method registered by the user.")) for name, look in methods.items()],
         looks=methods,

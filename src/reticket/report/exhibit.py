@@ -10,11 +10,15 @@ MOST_PANELS = 6
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A figure: `says` tells the reader what it shows, from the data; `caption` tells how to read it."""
+    """A figure: `says` tells the reader what it shows, from the data; `caption` tells how to read it.
+
+    `title` replaces the section's own where the data make it another figure.
+    """
 
     plate: Plate
     says: tuple[str, ...]
     caption: str
+    title: str = ""
 
 
 def some(values: Sequence[float], most: int = MOST_PANELS) -> list[float]:

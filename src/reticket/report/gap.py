@@ -37,7 +37,8 @@ def sentence(gap: Gap) -> str:
         gap_words = f"the gap between naive and LTH ({size}, n = {gap.n})"
         return f"{where}, {gap_words} is not clearly above 0, so no share of it is claimed."
     name = "the permuted ticket" if gap.method == "permuted" else label(gap.method)
-    return f"{where}, {name} closes {interval(gap)} of the gap between naive and LTH (n = {gap.n})."
+    bare = ", so without an interval" if gap.low is None else ""
+    return f"{where}, {name} closes {interval(gap)} of the gap between naive and LTH (n = {gap.n}{bare})."
 
 
 def gap_closed(results: Results) -> Exhibit | None:
@@ -55,10 +56,12 @@ def gap_closed(results: Results) -> Exhibit | None:
         _panel([gap for gap in known if gap.rewind == rewind], levels, drawn, rewind, limits) for rewind in shown
     )
     confidence = next((gap.confidence for gap in known if gap.confidence), 0.95)
-    caption = (
-        "Share of the gap between naive (0 %) and LTH (100 %) that each method closes; whiskers are "
-        f"{percent(confidence)} bootstrap intervals over seeds, {counts(gap.n for gap in known)}."
-    )
+    seeds = counts(gap.n for gap in known)
+    caption = "Share of the gap between naive (0 %) and LTH (100 %) that each method closes; "
+    if any(gap.low is not None for gap in known):
+        caption += f"whiskers are {percent(confidence)} bootstrap intervals over seeds, {seeds}."
+    else:
+        caption += f"there are too few seeds for an interval ({seeds})."
     if any(not limits[0] <= (gap.share or 0.0) <= limits[1] for gap in known if gap.method in drawn):
         caption += " Arrows point to what lies outside the axis."
     if not all(open_gap(gap) for gap in known):

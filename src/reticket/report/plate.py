@@ -30,6 +30,7 @@ GUTTER = 16.0
 HEAD = 34.0
 FOOT = 30.0
 LEGEND_ROW = 16.0
+MARGIN = 6.0
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 
@@ -139,16 +140,16 @@ def _figure(plate: Plate) -> tuple[Figure, list[tuple[float, float, float, float
     columns, cell = plate.columns, plate.cell
     rows = [plate.panels[start : start + columns] for start in range(0, len(plate.panels), columns)]
     heights = [max(panel.height for panel in row) + HEAD + FOOT for row in rows]
-    width = columns * cell + (columns - 1) * GUTTER
+    width = columns * cell + (columns - 1) * GUTTER + 2 * MARGIN
     legend = _legend_rows(plate, width)
-    total = sum(heights) + GUTTER * (len(rows) - 1) + LEGEND_ROW * legend
+    total = sum(heights) + GUTTER * (len(rows) - 1) + LEGEND_ROW * legend + 2 * MARGIN
     figure = Figure(figsize=(width / 72, total / 72), facecolor="white")
     FigureCanvasAgg(figure)
     boxes: list[tuple[float, float, float, float]] = []
-    top = 0.0
+    top = MARGIN
     for row, height in zip(rows, heights, strict=True):
         for column, panel in enumerate(row):
-            left = column * (cell + GUTTER)
+            left = MARGIN + column * (cell + GUTTER)
             boxes.append((left, top, cell, panel.height + HEAD + FOOT))
             _axes(figure, panel, left, top, cell)
         top += height + GUTTER
@@ -196,7 +197,7 @@ def _legend(figure: Figure, plate: Plate, width: float) -> None:
     figure.legend(
         handles=handles,
         loc="lower left",
-        bbox_to_anchor=(0, 0),
+        bbox_to_anchor=(MARGIN / width, MARGIN / (72 * figure.get_figheight())),
         ncols=_legend_columns(plate, width),
         frameon=False,
         fontsize=SIZE,

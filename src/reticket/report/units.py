@@ -42,14 +42,15 @@ def matching(results: Results) -> Exhibit | None:
                 draw,
                 "margin to the runner-up",
                 "group (units)",
-                "Margin of each group to the second-best unit.",
+                "Margin of each group to the best other unit.",
                 height,
                 room,
             )
         )
     caption = (
         "Left: mean correlation of A's units with the units of B they were matched to; 1 is a perfect match. Right: "
-        "how far the best partner is ahead of the second best. "
+        "how far the matched partner is ahead of the best other one; below 0 another unit alone would fit better, but "
+        "the assignment as a whole would not. "
         f"{spread_note('Whiskers', (one.correlation.n for one in known))}"
     )
     return Exhibit(
@@ -80,7 +81,8 @@ def _draw(
 ) -> None:
     dots(axes, names, points, limits)
     if limits is None:
-        axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+        low, high = axes.get_xlim()
+        axes.set_xlim(min(0.0, low), max(0.0, high))
     axes.set_xlabel(unit)
 
 
