@@ -269,6 +269,6 @@ def solved(name: str) -> tuple[nn.Module, Symmetry]:
 @cache
 def family(name: str, width: int | None = None) -> tuple[nn.Module, Tensor, Symmetry]:
     """One of the package's own models, its example input and what the rules alone find for it."""
-    params = {} if width is None else {"width": width}
+    params: dict[str, Any] = {} if width is None else {"width": width}
     model, example = build_model(name, **params), example_input(name, **params)
     return model, example, discover(model, example, verify=False)

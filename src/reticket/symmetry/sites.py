@@ -8,6 +8,7 @@ eager run; where the two counts disagree there is no site.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeAlias
 
 import torch
@@ -177,6 +178,7 @@ class _Calls(TorchDispatchMode):
         return result
 
 
+@cache
 def canonical(target: Any) -> str:
     """Return the name of an aten operator without overload and trailing underscore, the same in graph and eager run."""
     name = str(target._schema.name).removeprefix("aten::")
