@@ -1,4 +1,4 @@
-"""How weights are drawn: one rule for every model here that has no published rule of its own."""
+"""How weights are drawn: one rule for the convolution networks here that have no published rule of their own."""
 
 from torch import nn
 
