@@ -70,6 +70,7 @@ def _scatter(axes: Axes, known: Sequence[Diversity], styles: dict[str, Look], li
     (left, right), (low, high) = limits
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
+    bare = all(one.protocol == "independent" for one in known)
     for one in known:
         look, filled = styles[one.method], one.protocol != "independent"
         x, y = one.disagreement.mean or 0.0, one.gain or 0.0
@@ -86,7 +87,7 @@ def _scatter(axes: Axes, known: Sequence[Diversity], styles: dict[str, Look], li
             zorder=4 if look.role == "key" else 3,
             clip_on=False,
         )
-        if look.role == "key" and filled and not outside:
+        if look.role == "key" and (filled or bare) and not outside:
             out = {"textcoords": "offset points", "annotation_clip": False, "size": SIZE, "weight": "bold"}
             axes.annotate(look.label, (x, y), (7, 0), va="center", color=look.hex, **out)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
