@@ -58,7 +58,8 @@ class Permutation:
         index = torch.as_tensor(self.index)
         if index.dim() == 0 or index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
             raise PermutationError(
-                f"a permutation needs an integer index of shape (..., n), got {index.dtype} of shape {tuple(index.shape)}"
+                f"a permutation needs an integer index of shape (..., n), got {index.dtype} of shape "
+                f"{tuple(index.shape)}"
             )
         index = index.detach().to("cpu", torch.int64).clone()
         if not torch.equal(index.sort(dim=-1).values, torch.arange(index.shape[-1]).expand_as(index)):

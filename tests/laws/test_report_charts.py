@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 
 from reticket.report.chart import spread
-from reticket.report.methods import DESCRIPTIONS, PALETTE, looks
+from reticket.report.methods import PALETTE, looks
 from reticket.report.plate import Panel, Plate, draw, themed
+from reticket.tickets.methods import METHODS
 
 GROUND = {"light": (255, 255, 255), "dark": (0x12, 0x16, 0x1B)}
 
@@ -40,9 +41,9 @@ def test_labels_with_room_stay_where_they_point() -> None:
 
 
 def test_every_method_of_the_package_has_its_own_look_and_description() -> None:
-    known = looks(DESCRIPTIONS)
-    assert list(known) == list(looks(reversed(list(DESCRIPTIONS))))
-    assert len({(look.colour, look.marker, look.dash) for look in known.values()}) == len(DESCRIPTIONS) == 12
+    known = looks(METHODS)
+    assert list(known) == list(looks(reversed(list(METHODS))))
+    assert len({(look.colour, look.marker, look.dash) for look in known.values()}) == len(METHODS) == 12
     assert all(look.colour in PALETTE for look in looks(map(str, range(40))).values())
 
 

@@ -92,6 +92,8 @@ def test_weights_that_hold_more_than_tensors_are_not_loaded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     torch.save(Path("x"), tmp_path / "a.pt")
-    code = call(monkeypatch, "match", tmp_path / "a.pt", tmp_path / "a.pt", "--model", "digits", "--data", "digits", "-o", tmp_path / "al")  # fmt: skip
+    files = (tmp_path / "a.pt", tmp_path / "a.pt")
+    options = ("--model", "digits", "--data", "digits", "-o", tmp_path / "al")
+    code = call(monkeypatch, "match", *files, *options)
     assert code == 2
     assert "not unpickled" in capsys.readouterr().err

@@ -44,5 +44,5 @@ def load_digits(folder: Path | None = None) -> Dataset:
 
 
 def _rounded(value: Float[Tensor, ""]) -> float:
-    """Return six decimals: the last bits of a sum depend on the number of threads, and keys are made of these numbers."""
+    """Return six decimals: keys are made of this number, and a sum's last bits depend on the number of threads."""
     return round(float(value), 6)

@@ -42,9 +42,9 @@ class MLP(nn.Module):
 def build_mlp(in_features: int = 64, hidden: Sequence[int] = (128, 128), classes: int = 10) -> MLP:
     """Return an MLP, for instance 64-128-128-10 for the digits.
 
-    Weights and biases are torch's own draw for `nn.Linear`, uniform within 1 / sqrt(fan_in). On the digits it is a better
-    beginning for matching than Kaiming's: matched correlation .68 and .72 by layer against .58 and .62, because smaller
-    weights learn features instead of staying near their draw.
+    Weights and biases are torch's own draw for `nn.Linear`, uniform within 1 / sqrt(fan_in). On the digits it is a
+    better beginning for matching than Kaiming's: matched correlation .68 and .72 by layer against .58 and .62, because
+    smaller weights learn features instead of staying near their draw.
 
     Args:
         in_features: values in one input, all dimensions together.

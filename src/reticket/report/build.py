@@ -12,14 +12,16 @@ from reticket.errors import InputError
 from reticket.report import accuracy, barriers, gap, members, units
 from reticket.report.exhibit import Exhibit
 from reticket.report.grid import Grid, grid
-from reticket.report.methods import DESCRIPTIONS, PALETTE, looks
+from reticket.report.methods import PALETTE, looks
 from reticket.report.plate import draw, themed
 from reticket.report.schema import Failure, Results, Run, read_run
 from reticket.report.story import commands, environment, facts, headline, what_was_run
 from reticket.report.tables import Table, all_tables
 from reticket.report.text import percent, rewound, without_folders
+from reticket.tickets.methods import METHODS
 
 MOST_ROWS = 300
+UNKNOWN = "A method registered by the user."  # and not where the report is written
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,11 @@ _SECTIONS = (
 )  # fmt: skip
 
 
-def build_report(run_dir: Path, descriptions: Mapping[str, str] | None = None) -> Path:
+def build_report(run_dir: Path) -> Path:
     """Write the report of a run: `report.html`, `figures/*.svg|pdf` and `tables/*.csv|md`.
 
     Args:
         run_dir: the directory of `reticket run`, with `results.json`; `config.toml` and `environment.json` may lack.
-        descriptions: a sentence for each method, added to those of this package's own methods.
 
     Returns:
         The path of `report.html`: one file that needs no other and asks no network.
@@ -81,7 +82,7 @@ def build_report(run_dir: Path, descriptions: Mapping[str, str] | None = None) -
         _write(run_dir / "tables" / f"{one.name}.md", one.to_markdown())
     if table is not None:
         _write(run_dir / "tables" / "accuracy_grid.md", table.to_markdown())
-    page = _render(run, table, sections, tables, {**DESCRIPTIONS, **(descriptions or {})})
+    page = _render(run, table, sections, tables)
     path = run_dir / "report.html"
     _write(path, page)
     return path
@@ -120,7 +121,6 @@ def _render(
     table: Grid | None,
     sections: Iterable[Section],
     tables: Mapping[str, Table],
-    descriptions: Mapping[str, str],
 ) -> str:
     templates = resources.files("reticket.report") / "templates"
     loader = jinja2.FunctionLoader(lambda name: (templates / name).read_text("utf-8"))
@@ -144,7 +144,7 @@ def _render(
         tables=tables,
         most_rows=MOST_ROWS,
         excerpts={"diversity": _excerpt(results)},
-        methods=[(look, descriptions.get(name, "A method registered by the user.")) for name, look in methods.items()],
+        methods=[(look, METHODS[name].description if name in METHODS else UNKNOWN) for name, look in methods.items()],
         looks=methods,
         environment=environment(run),
         commands=commands(run),

@@ -1,25 +1,10 @@
-"""What each method is in a sentence, and the one look it keeps through every figure and table."""
+"""The one look each method keeps through every figure and table."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 Role = Literal["key", "variant", "reference", "control"]
-
-DESCRIPTIONS: Mapping[str, str] = {
-    "dense": "The network trained without pruning: sparsity 0, the point of departure.",
-    "imp": "The end of network A's own iterative magnitude pruning at that sparsity, without a rewind.",
-    "imp-b": "B rewound, with the mask that pruning B itself would give: the ceiling, at the full price of pruning B.",
-    "lth": "A rewound, with A's own mask: the lottery ticket where it was found.",
-    "permuted": "B rewound, with A's mask carried to B's neurons by the matched permutation.",
-    "naive": "B rewound, with A's mask as it is: the ticket moved without aligning.",
-    "signed": "As permuted, and each kept weight of B takes the sign of A's aligned weight; B's magnitudes stay.",
-    "naive-signed": "As naive, and each kept weight of B takes the sign of A's weight; B's magnitudes stay.",
-    "random-permutation": "Control: A's mask carried by a permutation drawn at random.",
-    "layer-shuffle": "Control: A's mask shuffled inside each layer, so that only the layers' densities remain.",
-    "random": "Control: a uniformly random mask of the same density in every layer.",
-    "erk": "Control: a random mask with Erdős–Rényi-kernel densities, sparser where layers are larger.",
-}
 
 ORACLES = frozenset({"dense", "imp", "imp-b", "lth"})
 """Methods that use what a new initialisation does not have: another network's weights, or B's own pruning."""

@@ -258,7 +258,7 @@ def _like(value: Any, result: dict[str, Any]) -> Any:
 
 
 def identity_alignment(symmetry: Symmetry) -> Alignment:
-    """Return the alignment that moves nothing."""
+    """Return the alignment of `symmetry` that moves nothing."""
     groups = symmetry.groups.values()
     return Alignment(symmetry, {g.name: Permutation.identity(g.size, parent_sizes(symmetry, g)) for g in groups})
 

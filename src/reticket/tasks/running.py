@@ -83,8 +83,9 @@ def run_experiment(
     with (out / "metrics.jsonl").open("a", encoding="utf-8") as log:
 
         def record(event: Event) -> None:
-            log.write(json.dumps(event.to_json()) + "\n")
-            log.flush()
+            if event.kind != "progress":  # for the display only: five a second would fill a disk
+                log.write(json.dumps(event.to_json()) + "\n")
+                log.flush()
             if on_event is not None:
                 on_event(event)
 

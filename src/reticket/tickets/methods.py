@@ -171,7 +171,7 @@ def _masked(weights: StateDict, mask: Mask) -> SparseStart:
 
 @method("dense", network="A", trains=False, sparse=False)
 def dense(trained_a: StateDict) -> SparseStart:
-    """A's dense network at the end of training.
+    """The network trained without pruning: sparsity 0, the point of departure.
 
     Its mask keeps every weight: each tensor of two axes or more.
     """
@@ -180,68 +180,68 @@ def dense(trained_a: StateDict) -> SparseStart:
 
 @method("imp", network="A", trains=False)
 def imp(ticket: Ticket, pruned_a: StateDict) -> SparseStart:
-    """A at the end of its pruning chain, as the chain left it."""
+    """The end of network A's own iterative magnitude pruning at that sparsity, without a rewind."""
     return _masked(pruned_a, ticket.mask)
 
 
 @method("imp-b")
 def imp_b(mask_b: Mask, rewound_b: StateDict) -> SparseStart:
-    """B from k with its own mask m_B: the ceiling."""
+    """B rewound, with the mask that pruning B itself gives: the ceiling, at the full price of pruning B."""
     return _masked(rewound_b, mask_b)
 
 
 @method("lth", network="A")
 def lth(ticket: Ticket, rewound_a: StateDict) -> SparseStart:
-    """A from k with its own mask: the lottery ticket."""
+    """A rewound, with A's own mask: the lottery ticket where it was found."""
     return _masked(rewound_a, ticket.mask)
 
 
 @method("permuted")
 def permuted(ticket: Ticket, rewound_b: StateDict, alignment: Carries, frame: Frame) -> SparseStart:
-    """B from k with A's mask, its units matched to B's."""
+    """B rewound, with A's mask carried to B's neurons by the matched permutation."""
     ticket, weights = _carry(ticket, rewound_b, alignment, frame)
     return _masked(weights, ticket.mask)
 
 
 @method("naive")
 def naive(ticket: Ticket, rewound_b: StateDict) -> SparseStart:
-    """B from k with A's mask as it is."""
+    """B rewound, with A's mask as it is: the ticket moved without aligning."""
     return _masked(rewound_b, ticket.mask)
 
 
 @method("random-permutation")
 def random_permutation(ticket: Ticket, rewound_b: StateDict, random_alignment: Carries, frame: Frame) -> SparseStart:
-    """B from k with A's mask, its units permuted at random."""
+    """Control: A's mask carried by a permutation drawn at random."""
     ticket, weights = _carry(ticket, rewound_b, random_alignment, frame)
     return _masked(weights, ticket.mask)
 
 
 @method("layer-shuffle")
 def shuffled(ticket: Ticket, rewound_b: StateDict, generator: torch.Generator) -> SparseStart:
-    """B from k with A's mask shuffled inside each layer."""
+    """Control: A's mask shuffled inside each layer, so that only the layers' densities remain."""
     return _masked(rewound_b, layer_shuffle(ticket.mask, generator))
 
 
 @method("random")
 def random(ticket: Ticket, rewound_b: StateDict, generator: torch.Generator) -> SparseStart:
-    """B from k with a uniformly random mask of the same kept count."""
+    """Control: a uniformly random mask of the same density in every layer."""
     return _masked(rewound_b, random_mask(ticket.mask, ticket.mask.density, generator))
 
 
 @method("erk")
 def erk(ticket: Ticket, rewound_b: StateDict, generator: torch.Generator) -> SparseStart:
-    """B from k with a random mask of Erdos-Renyi-Kernel densities and the same kept count."""
+    """Control: a random mask with Erdős-Rényi-kernel densities, sparser where layers are larger."""
     return _masked(rewound_b, erk_mask(ticket.mask, ticket.mask.density, generator))
 
 
 @method("signed")
 def signed(ticket: Ticket, rewound_b: StateDict, alignment: Carries, frame: Frame) -> SparseStart:
-    """B from k with A's matched mask and A's signs on the kept weights."""
+    """As permuted, and each kept weight of B takes the sign of A's aligned weight; B's magnitudes stay."""
     ticket, weights = _carry(ticket, rewound_b, alignment, frame)
     return _masked(ticket.write_signs(weights), ticket.mask)
 
 
 @method("naive-signed")
 def naive_signed(ticket: Ticket, rewound_b: StateDict) -> SparseStart:
-    """B from k with A's mask as it is and A's signs on the kept weights."""
+    """As naive, and each kept weight of B takes the sign of A's weight; B's magnitudes stay."""
     return _masked(ticket.write_signs(rewound_b), ticket.mask)
