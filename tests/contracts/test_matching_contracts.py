@@ -62,3 +62,4 @@ class TestEveryMatcher:
 
     def test_is_documented(self, method: str) -> None:
         assert MATCHERS[method].__doc__
+        assert list_matchers()[method].endswith(".")

@@ -158,22 +158,18 @@ def _normalising(model: nn.Module, names: Iterable[str], moments: dict[str, Mome
     momenta = {name: layer.momentum for name, layer in layers.items()}
 
     def hook_of(name: str) -> Callable[..., None]:
-        def look(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-            stats = _stats(args[0], 1 - args[0].dim())
-            if stats.samples < 2:
-                raise ModelError(
-                    f"REPAIR: BatchNorm layer '{name}' sees one value per channel; give batches of two or more"
-                )
-            seen = moments.setdefault(name, Moments(stats.mean.shape[0], stats.mean.device))
-            seen.update(stats.samples, stats.mean, stats.samples * stats.std.square())
+        def look(layer: _BatchNorm, args: tuple[Tensor, ...], output: Tensor) -> None:
+            mean, variance = cast(Tensor, layer.running_mean).double(), cast(Tensor, layer.running_var).double()
+            samples = args[0].numel() // len(mean)
+            moments.setdefault(name, Moments(len(mean), mean.device)).update(samples, mean, variance * (samples - 1))
 
         return look
 
-    handles = [layer.register_forward_pre_hook(hook_of(name)) for name, layer in layers.items()]
+    handles = [layer.register_forward_hook(hook_of(name)) for name, layer in layers.items()]
     try:
         for layer in layers.values():
             layer.train()
-            layer.momentum = 0.0
+            layer.momentum = 1.0  # the running statistics are then those of the last batch
         yield
     finally:
         for handle in handles:

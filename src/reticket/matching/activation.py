@@ -38,10 +38,11 @@ def match_activations(
     stop: str | None = "stable",
     unmatched: str = "error",
 ) -> Alignment:
-    """Match units by what they respond to; see `match`.
+    """Match units by what they respond to, in one pass over the data.
 
     `pi_g = argmax over pi of sum_j S_g[pi(j), j]`, where `S_g[i, j]` is the similarity of A's unit i and B's unit j,
     averaged over the sites of group g (Ainsworth et al. 2023, section 3.1; Li et al. 2015 for the correlation).
+    See `match` for the arguments.
     """
     score = _cost_named(cost)
     if stop not in (None, "stable"):

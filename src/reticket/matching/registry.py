@@ -30,13 +30,13 @@ def matcher(name: str) -> Callable[[Matcher], Matcher]:
     return register
 
 
-def list_matchers() -> tuple[str, ...]:
-    """Return the names of all matching methods.
+def list_matchers() -> dict[str, str]:
+    """Return every matching method by name, with one line on what it does.
 
     >>> list_matchers()
-    ('activation',)
+    {'activation': 'Match units by what they respond to, in one pass over the data.'}
     """
-    return tuple(sorted(MATCHERS))
+    return {name: (MATCHERS[name].__doc__ or "").strip().partition("\n")[0] for name in sorted(MATCHERS)}
 
 
 def match(
