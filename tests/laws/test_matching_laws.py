@@ -211,8 +211,11 @@ def test_matching_stops_when_assignments_are_stable_and_not_before(monkeypatch: 
     a, b, pi = planted("mlp")
     count = Counting(b)
     endless = (torch.randn(16, 12, generator=generator_for("endless", k)) for k in range(10_000))
-    assert match(a, b, symmetry("mlp"), endless).permutations == pi.permutations
-    assert sum(map(len, count.seen)) == 32 * 2**3
+    found = match(a, b, symmetry("mlp"), endless)
+    assert found.permutations == pi.permutations
+    assert isinstance(found, activation.MatchedAlignment)
+    assert found.examples == sum(map(len, count.seen)) == 32 * 2**3
+    assert found.batches == len(count.seen)
     count.seen.clear()
     match(a, b, symmetry("mlp"), batches("mlp", 40), stop=None)
     assert len(count.seen) == 40

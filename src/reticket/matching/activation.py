@@ -26,6 +26,19 @@ CHECK_FROM = 512  # examples at the first check for stability; every further che
 STABLE = 3  # equal checks in a row after which matching stops, so after 4096 examples at the earliest
 
 
+@dataclass(frozen=True, eq=False)
+class MatchedAlignment(Alignment):
+    """An alignment with the budget that matching used for it.
+
+    Args:
+        examples: number of examples both models saw.
+        batches: number of batches they came in.
+    """
+
+    examples: int = 0
+    batches: int = 0
+
+
 @matcher("activation")
 def match_activations(
     model_a: nn.Module,
@@ -37,7 +50,7 @@ def match_activations(
     to_inputs: Callable[[object], object] | None = None,
     stop: str | None = "stable",
     unmatched: str = "error",
-) -> Alignment:
+) -> MatchedAlignment:
     """Match units by what they respond to, in one pass over the data.
 
     `pi_g = argmax over pi of sum_j S_g[pi(j), j]`, where `S_g[i, j]` is the similarity of A's unit i and B's unit j,
@@ -74,7 +87,7 @@ def match_activations(
         for name, group in sym.groups.items()
         if name not in permutations
     }
-    return Alignment(sym, permutations | rest, quality)
+    return MatchedAlignment(sym, permutations | rest, quality, seen.examples, seen.batches)
 
 
 def matching_bytes(sym: Symmetry) -> int:

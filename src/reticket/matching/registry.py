@@ -68,6 +68,7 @@ def match(
     Returns:
         The alignment. `quality` holds, per matched group, the mean correlation of matched units and their margin over
         the best other unit, always in terms of correlation; a group that was left as it is has no entry.
+        That of "activation" also has `examples` and `batches`, the budget used.
 
     Raises:
         InputError: unknown method, cost or option.
