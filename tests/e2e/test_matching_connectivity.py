@@ -21,7 +21,7 @@ def digits() -> tuple[Tensor, Tensor]:
     return torch.as_tensor(images, dtype=torch.float32) / 8 - 1, torch.as_tensor(labels)
 
 
-def trained(model: nn.Module, label: str, *, steps: int = 250, square: bool = False) -> nn.Module:
+def trained(model: nn.Module, label: str, *, steps: int = 150, square: bool = False) -> nn.Module:
     """Train by Adam on random batches of the first 1200 images."""
     x, y = digits()
     x = x.view(-1, 1, 8, 8) if square else x
@@ -54,7 +54,7 @@ def test_matching_lowers_the_barrier_between_two_mlps() -> None:
 
 def test_repair_undoes_the_collapse_of_a_batchnorm_network() -> None:
     nets = [build_model("conv-small", generator=generator_for(label)) for label in "ab"]
-    a, b = (trained(net, label, steps=120, square=True) for net, label in zip(nets, "ab", strict=True))
+    a, b = (trained(net, label, steps=80, square=True) for net, label in zip(nets, "ab", strict=True))
     x, y = digits()
     x = x.view(-1, 1, 8, 8)
     sym = discover(a, x[:2], verify=False)

@@ -207,18 +207,18 @@ def test_as_many_elements_of_a_batch_are_taken_as_there_were_example_inputs() ->
 
 
 def test_matching_stops_when_assignments_are_stable_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activation, "CHECK_FROM", 32)
+    monkeypatch.setattr(activation, "CHECK_FROM", 64)
     a, b, pi = planted("mlp")
     count = Counting(b)
-    endless = (torch.randn(16, 12, generator=generator_for("endless", k)) for k in range(10_000))
+    endless = (torch.randn(64, 12, generator=generator_for("endless", k)) for k in range(10_000))
     found = match(a, b, symmetry("mlp"), endless)
     assert found.permutations == pi.permutations
     assert isinstance(found, activation.MatchedAlignment)
-    assert found.examples == sum(map(len, count.seen)) == 32 * 2**3
+    assert found.examples == sum(map(len, count.seen)) == 64 * 2**3
     assert found.batches == len(count.seen)
     count.seen.clear()
-    match(a, b, symmetry("mlp"), batches("mlp", 40), stop=None)
-    assert len(count.seen) == 40
+    match(a, b, symmetry("mlp"), batches("mlp", 12, 64), stop=None)
+    assert len(count.seen) == 12
 
 
 def test_a_dead_unit_costs_no_other_its_partner() -> None:

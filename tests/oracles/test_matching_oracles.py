@@ -155,7 +155,7 @@ def both(model: type[MLP] | type[Residual], seed: int, cost: str) -> tuple[Align
 @pytest.mark.parametrize("cost", COSTS)
 @pytest.mark.parametrize("model", [MLP, Residual])
 def test_one_pass_gives_the_permutations_of_layerwise_matching(model: type[MLP] | type[Residual], cost: str) -> None:
-    for seed in range(3):
+    for seed in range(2):
         alignment, expected = both(model, seed, cost)
         assert {g: p.index.tolist() for g, p in alignment.permutations.items()} == expected
         assert any(index != sorted(index) for index in expected.values())
