@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from reticket.experiment import Event, Summary
 from reticket.experiment.estimate import Estimate
 
-PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
+PLAIN_EVERY = 30.0  # seconds between lines where there is no terminal
 
 
 class Display:
@@ -67,7 +67,7 @@ class Display:
         if self._bar is not None and self._line is not None:
             now = event.label if event.kind in ("task-started", "progress") else ""
             self._bar.update(self._line, completed=self._estimate.done, left=self._left(), now=now[:48])
-        elif event.kind == "task-done" and time.monotonic() - self._last > PLAIN_EVERY:
+        elif event.kind in ("progress", "task-done") and time.monotonic() - self._last > PLAIN_EVERY:
             self._last = time.monotonic()
             self._console.print(f"{self._estimate.done}/{self._estimate.total} tasks, {self._left()}", markup=False)
 

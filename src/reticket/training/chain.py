@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LossAndGradient = Callable[[Tensor, Tensor], Tensor]
+relu_backward = torch.ops.aten.threshold_backward  # one pass; comparing and multiplying takes several
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -36,8 +37,7 @@ def loss_and_gradient(model: nn.Module) -> LossAndGradient:
     """
     own = vars(type(model))
     if isinstance(model, ReluChain) and "relu_chain" in own and "forward" in own and _is_plain(model):
-        layers = model.relu_chain()
-        return lambda x, y: chain_loss_and_gradient(layers, x, y)
+        return ChainGradient(model.relu_chain())
 
     def by_autograd(x: Tensor, y: Tensor) -> Tensor:
         loss = F.cross_entropy(model(x), y)
@@ -56,33 +56,53 @@ def _is_plain(model: nn.Module) -> bool:
     )
 
 
-@torch.no_grad()
-def chain_loss_and_gradient(
-    layers: Sequence[nn.Linear], x: Float[Tensor, "n ..."], y: Int64[Tensor, " n"]
-) -> Float[Tensor, ""]:
-    """Return the loss and add the gradient of each weight and bias to its `grad`.
+class ChainGradient:
+    """Loss and gradient of a chain of linear layers with ReLU in between, in closed form.
 
     With h_i the input of layer i and d_i the gradient of its output: `d_last = (softmax - onehot) / n`,
-    `dW_i = d_i^T h_i`, `db_i = sum d_i`, `d_(i-1) = (d_i W_i) [h_i > 0]`.
+    `dW_i = d_i^T h_i`, `db_i = sum d_i`, `d_(i-1) = (d_i W_i) [h_i > 0]`. Views of weights and gradients are made once,
+    because at this size making them costs as much as multiplying; the parameters must stay where they are.
 
     Args:
-        layers: from input to output.
-        x: inputs, flattened here.
-        y: labels.
+        layers: from input to output, each parameter with its `grad` tensor.
     """
-    inputs = [x.flatten(1)]
-    for layer in layers[:-1]:
-        inputs.append(torch.addmm(layer.bias, inputs[-1], layer.weight.t()).relu_())
-    log_p = torch.log_softmax(torch.addmm(layers[-1].bias, inputs[-1], layers[-1].weight.t()), 1)
-    loss = F.nll_loss(log_p, y)
-    d = log_p.exp_().sub_(torch.eye(log_p.shape[1], dtype=x.dtype, device=x.device).index_select(0, y)).div_(len(y))
-    ones = torch.ones(len(y), dtype=x.dtype, device=x.device)
-    for i in range(len(layers) - 1, -1, -1):
-        weight, bias = layers[i].weight, layers[i].bias
-        assert weight.grad is not None
-        assert bias.grad is not None
-        weight.grad.addmm_(d.t(), inputs[i])
-        bias.grad.addmv_(d.t(), ones)
-        if i > 0:
-            d = torch.mm(d, weight).mul_(inputs[i].sign())  # 0 or 1 after ReLU; comparing is ten times slower
-    return loss
+
+    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+        weights = [layer.weight.detach() for layer in layers]
+        self._turned = [weight.t() for weight in weights]
+        self._biases = [layer.bias.detach() for layer in layers]
+        self._backward = [(layer.weight.detach(), _gradient(layer.weight), _gradient(layer.bias)) for layer in layers][
+            ::-1
+        ]
+        self._onehot = torch.eye(len(weights[-1]), dtype=weights[-1].dtype, device=weights[-1].device)
+        self._ones: dict[int, Tensor] = {}
+
+    @torch.no_grad()
+    def __call__(self, x: Float[Tensor, "n ..."], y: Int64[Tensor, " n"]) -> Float[Tensor, ""]:
+        """Return the mean loss in nats and add the gradient of each weight and bias to its `grad`.
+
+        Args:
+            x: inputs, flattened here.
+            y: labels.
+        """
+        n = len(y)
+        if n not in self._ones:
+            self._ones[n] = self._onehot.new_ones(n)
+        inputs = [x.flatten(1)]
+        for bias, turned in zip(self._biases[:-1], self._turned[:-1], strict=True):
+            inputs.append(torch.addmm(bias, inputs[-1], turned).relu_())
+        log_p = torch.log_softmax(torch.addmm(self._biases[-1], inputs[-1], self._turned[-1]), 1)
+        loss = F.nll_loss(log_p, y)
+        d = log_p.exp_().sub_(self._onehot.index_select(0, y)).mul_(1 / n)
+        for i, (weight, weight_grad, bias_grad) in enumerate(self._backward):
+            below, turned = inputs[-1 - i], d.t()
+            weight_grad.addmm_(turned, below)
+            bias_grad.addmv_(turned, self._ones[n])
+            if i < len(self._backward) - 1:
+                d = relu_backward(torch.mm(d, weight), below, 0)
+        return loss
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
