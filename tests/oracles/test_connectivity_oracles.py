@@ -152,3 +152,12 @@ def test_repair_reaches_a_shared_module_under_all_its_names() -> None:
     repaired = repair(model, (a, b), 0.5, [torch.randn((32, 5), generator=generator_for("x"), dtype=torch.float64)])
     torch.testing.assert_close(repaired["first.weight"], repaired["second.weight"], rtol=0, atol=0)
     assert not torch.equal(repaired["first.weight"], interpolate(a, b, 0.5)["first.weight"])
+
+
+def test_repair_leaves_the_final_layer_alone_also_under_a_softmax() -> None:
+    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3), nn.LogSoftmax(dim=1)).double()
+    a, b = collapsed_pair(model)
+    x = torch.randn((64, 5), generator=generator_for("x"), dtype=torch.float64)
+    repaired, plain = repair(model, (a, b), 0.5, [x]), interpolate(a, b, 0.5)
+    torch.testing.assert_close(repaired["2.weight"], plain["2.weight"], rtol=0, atol=0)
+    assert not torch.equal(repaired["0.weight"], plain["0.weight"])
