@@ -73,11 +73,11 @@ def test_methods_of_one_pair_train_on_the_same_order_of_data() -> None:
 
 def test_members_of_an_ensemble_share_one_ticket_and_reuse_the_table() -> None:
     plan = blueprint()
-    permuted = plan.members[Cell("permuted", 0.95, "5ep")]
+    permuted = plan.members[Cell("permuted", 0.98, "5ep")]
     assert len({task.inputs["ticket"].key for task in permuted}) == 1
     assert len({task.inputs["rewound_b"].key for task in permuted}) == 5
-    assert permuted[0] == plan.runs[Cell("permuted", 0.95, "5ep")][0]
-    lth = plan.members[Cell("lth", 0.95, "5ep")]
+    assert permuted[0] == plan.runs[Cell("permuted", 0.98, "5ep")][0]
+    lth = plan.members[Cell("lth", 0.98, "5ep")]
     assert len({task.spec["order"] for task in lth}) == 5
     assert len({task.inputs["rewound_a"].key for task in lth}) == 1
 

@@ -149,7 +149,6 @@ class Blueprint:
     def members(self) -> dict[Cell, tuple[Task, ...]]:
         """Return the ensembles of the paper's protocol: one ticket, several networks.
 
-        They are trained at the middle sparsity and the last rewind point.
         Member j trains A's first ticket on the j-th B. LTH has one initialisation only: its members differ by the order
         of the data. `dense` and `imp` have no ticket to share; their members are independent runs.
         """
@@ -157,7 +156,7 @@ class Blueprint:
         if count < 2:
             return {}
         first, others = grid.seeds[0], member_seeds(grid.seeds, count)
-        sparsity, rewind = grid.sparsities[(len(grid.sparsities) - 1) // 2], grid.rewinds[-1]
+        sparsity, rewind = self.config.checks.diversity_sparsity or max(grid.sparsities), grid.rewinds[-1]
         found: dict[Cell, tuple[Task, ...]] = {}
         for name, method in self.methods.items():
             if method.trains and method.network == "A":

@@ -74,10 +74,14 @@ class PruneConfig(_Section):
 
 
 class MatchingConfig(_Section):
-    """How A's units are matched to B's: on `samples` training images (all when unset), without augmentation."""
+    """How A's units are matched to B's: on `samples` training images (all when unset), without augmentation.
+
+    With `stop = "stable"` matching ends early when every group's assignment has stayed the same over three doublings.
+    """
 
     method: Literal["activation"] = "activation"
     cost: Literal["correlation", "covariance", "cosine"] = "correlation"
+    stop: Literal["stable", "never"] = "stable"
     samples: int | None = Field(default=None, ge=2)
     batch_size: int = Field(default=500, ge=2)
 
@@ -108,13 +112,18 @@ class GridConfig(_Section):
 
 
 class ChecksConfig(_Section):
-    """Checks of the theory; each costs evaluations, and `diversity_members` - 1 extra sparse runs a method."""
+    """Checks of the theory; each costs evaluations.
+
+    An ensemble of `diversity_members` from one ticket costs one sparse run less than that a method; it is trained at
+    `diversity_sparsity` (one of the grid's, the highest when unset) and the last rewind point.
+    """
 
     barriers: bool = True
     alphas: int = Field(default=11, ge=3)
     barrier_samples: int | None = Field(default=None, ge=1)
     overlap: bool = True
     diversity_members: int = Field(default=0, ge=0)
+    diversity_sparsity: Fraction | None = None
     confidence: Fraction = 0.95
 
 
@@ -130,6 +139,13 @@ class Config(_Section):
     matching: MatchingConfig = MatchingConfig()
     grid: GridConfig
     checks: ChecksConfig = ChecksConfig()
+
+    @model_validator(mode="after")
+    def _diversity_in_grid(self) -> "Config":
+        wanted = self.checks.diversity_sparsity
+        if wanted is not None and wanted not in self.grid.sparsities:
+            raise ValueError(f"checks.diversity_sparsity is {wanted}, which is none of {list(self.grid.sparsities)}")
+        return self
 
 
 def parse_config(values: Mapping[str, Any], source: str) -> Config:
@@ -206,7 +222,9 @@ def _sentence(error: Mapping[str, Any]) -> str:
         return f"unknown key '{where}'{_nearest(where, known_keys())}"
     if error["type"] == "missing":
         return f"'{where}' is missing"
-    return f"'{where}' is {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
+    if error["type"] == "value_error":
+        return f"{where}: {error['ctx']['error']}" if where else str(error["ctx"]["error"])
+    return f"'{where}' is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
 def _toml_value(text: str) -> Any:

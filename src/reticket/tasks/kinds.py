@@ -16,7 +16,7 @@ from reticket.analysis import overlap
 from reticket.connectivity import barrier
 from reticket.data import Dataset, load_dataset
 from reticket.experiment import Context, Output, Result, Task
-from reticket.matching import match
+from reticket.matching import MatchedAlignment, match
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, discover, load_into, random_alignment
@@ -99,7 +99,9 @@ def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
     a, b = (_with_weights(task, inputs[side]).to(context.device) for side in ("a", "b"))
     x = dataset.train_x if spec["samples"] is None else dataset.train_x[: spec["samples"]]
     batches = (dataset.normalise(part.to(context.device)) for part in x.split(spec["batch_size"]))
-    alignment = match(a, b, symmetry, batches, method=spec["method"], cost=spec["cost"])
+    stop = None if spec["stop"] == "never" else spec["stop"]
+    alignment = match(a, b, symmetry, batches, method=spec["method"], cost=spec["cost"], stop=stop)
+    samples = alignment.examples if isinstance(alignment, MatchedAlignment) else len(x)
     groups = {
         name: {
             "size": group.size,
@@ -110,7 +112,7 @@ def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
         for name, group in symmetry.groups.items()
     }
     return Output(
-        {"groups": groups, "samples": len(x)},
+        {"groups": groups, "samples": samples},
         _named(ALIGNMENT, {name: p.index for name, p in alignment.permutations.items()}),
     )
 
