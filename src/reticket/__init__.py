@@ -29,6 +29,8 @@ if TYPE_CHECKING:
         random_alignment,
         verify,
     )
+    from reticket.tasks.config import Config
+    from reticket.tasks.running import Machine
     from reticket.tickets import (
         Mask,
         Ticket,
@@ -74,6 +76,8 @@ _HOMES = {
         "sparse",
         "true_density",
     ),
+    "reticket.tasks.config": ("Config",),
+    "reticket.tasks.running": ("Machine",),
     "reticket.training": ("Recipe", "evaluate", "train"),
     "reticket.types": ("Permutation",),
 }
@@ -82,9 +86,11 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Alignment",
     "BarrierCurve",
+    "Config",
     "Dataset",
     "Diversity",
     "Group",
+    "Machine",
     "Mask",
     "Permutation",
     "Quality",

@@ -59,4 +59,5 @@ def test_inspect_and_verify_speak_of_the_groups(
     assert "2 groups" in capsys.readouterr().out
     assert reticket(monkeypatch, "verify", "digits") == 0
     assert "the function is kept" in capsys.readouterr().out
-    assert reticket(monkeypatch, "inspect", "digits", "--explain", "layers.0.weight") in (0, 2)
+    assert reticket(monkeypatch, "inspect", "digits", "--explain", "layers.0.weight") == 0
+    assert "axis 0: moves by group layers.0.weight[128]" in capsys.readouterr().out

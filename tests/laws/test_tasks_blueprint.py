@@ -7,10 +7,10 @@ import pytest
 from reticket.errors import ConfigError, InputError
 from reticket.experiment import Plan, Task
 from reticket.experiment.task import closure
-from reticket.tasks.blueprint import Blueprint, Cell, DataFacts, density_of, member_seeds
+from reticket.tasks.blueprint import Blueprint, Cell, Facts, density_of, member_seeds
 from reticket.tasks.presets import list_presets, load_config
 
-FACTS = DataFacts("0" * 64, 1297, tuple("0123456789"), (64,))
+FACTS = Facts("0" * 64, 1297, tuple("0123456789"), (64,))
 
 
 def blueprint(*settings: str, preset: str = "digits") -> Blueprint:
@@ -98,8 +98,8 @@ def test_every_preset_plans(preset: str) -> None:
 
 
 def test_a_rewind_past_the_end_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"grid.rewinds: rewind point 40ep is step 840, at or past the end"):
-        blueprint('rewinds=["40ep"]')
+    with pytest.raises(ConfigError, match=r"grid.rewinds: rewind point 9ep is step 189, at or past the end"):
+        blueprint("dense.epochs=9", 'rewinds=["9ep"]')
 
 
 def test_an_unknown_method_is_refused_with_the_nearest_name() -> None:

@@ -27,15 +27,18 @@ SLIPS = {
     "no value": (["run", "--set", "epochs"], "expected key=value"),
     "sparsity 1.2": (["run", "--set", "sparsities=[1.2]"], "'grid.sparsities.0' is 1.2"),
     "no sparsity": (["run", "--set", "sparsities=[]"], "sparsities is empty"),
-    "rewind past the end": (["run", "--set", 'rewinds=["41ep"]'], "at or past the end of training at step 840"),
+    "rewind past the end": (
+        ["run", "--set", "dense.epochs=7", "--set", 'rewinds=["7ep"]'],
+        "7ep is step 147, at or past the end of training at step 147",
+    ),
     "no position": (["run", "--set", 'rewinds=["soon"]'], "'grid.rewinds.0' is 'soon'"),
-    "unknown method": (["run", "--set", 'methods=["permutd"]'], "permuted"),
+    "unknown method": (["run", "--set", 'methods=["permutd"]'], "did you mean 'permuted'?"),
     "unknown data set": (["run", "--set", "data.name=digts"], "digits"),
     "unknown list": (["list", "preset"], "did you mean 'presets'?"),
     "unknown option": (["run", "--ouT", "x"], "No such option"),
     "missing file": (["run", "absent.toml"], "absent.toml: cannot be read"),
     "shape": (["verify", "mlp", "--input-shape", "a,b"], "--input-shape a,b: expected positive sizes"),
-    "no jobs": (["run", "--jobs", "0"], "jobs"),
+    "no jobs": (["run", "--jobs", "0"], "Invalid value for '--jobs'"),
 }
 
 

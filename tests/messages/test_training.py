@@ -49,12 +49,6 @@ def test_position_that_is_none(text: str) -> None:
         parse_position(text, 11)
 
 
-def test_position_past_the_end() -> None:
-    assert parse_position("3ep", 11, 33) == 33
-    with pytest.raises(ConfigError, match=r"'4ep' is step 44, past the end of training at step 33 \(3 epochs\)"):
-        parse_position("4ep", 11, 33)
-
-
 @pytest.mark.parametrize(("start", "stop"), [(-1, None), (16, None), (0, 16), (5, 4)])
 def test_impossible_start_and_stop(start: int, stop: int | None) -> None:
     with pytest.raises(ConfigError, match=r"in a recipe of 15 steps \(3 epochs of 5\)"):

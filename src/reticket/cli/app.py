@@ -1,6 +1,7 @@
 """Commands, their options and their exit codes: 0 done, 1 a failure, 2 a call or input to fix, 130 Ctrl-C."""
 
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -26,9 +27,10 @@ Model = Annotated[
 Shape = Annotated[
     str | None, typer.Option("--input-shape", help="Shape of the example input with its batch axis, as 2,3,224,224.")
 ]
+INTERRUPTED = 130
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 DataFolder = Annotated[
-    Path | None, typer.Option("--data", envvar="RETICKET_DATA", help="Folder of the data.", show_envvar=True)
+    Path | None, typer.Option("--data", help="Folder of the data.  [default: RETICKET_DATA, then the system's place]")
 ]
 
 
@@ -49,17 +51,22 @@ def run(
         int, typer.Option("--threads", min=1, help="Threads per task; decides the last bits of results.")
     ] = 1,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the tasks, compute nothing.")] = False,
     debug: Debug = False,
 ) -> None:
     """Run an experiment and write its report; running the same command again resumes."""
     from reticket.cli.progress import Display
     from reticket.cli.run import run as run_and_report
+    from reticket.experiment import Plan
     from reticket.tasks.presets import load_config
-    from reticket.tasks.running import Machine
+    from reticket.tasks.running import Machine, plan_experiment
 
     name, config = load_config(experiment, settings or ())
     folder = out or Path("runs") / name
     machine = Machine(jobs=jobs, threads=threads, device=device, executor=executor, data=data)
+    if dry_run:
+        print(Plan.of(plan_experiment(config, machine)[1].targets).summary())
+        return
     with Display(debug=debug, resume=f"{folder}") as display:
         report_path, summary = run_and_report(
             config, name=name, out=folder, store=store, machine=machine, on_event=display.show
@@ -72,6 +79,7 @@ def run(
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(metavar="presets|datasets|models|matchers|methods")],
+    debug: Debug = False,
 ) -> None:
     """List what can be named in a command or a configuration."""
     from reticket.cli.listing import listing
@@ -83,7 +91,7 @@ def list_(
 
 
 @app.command()
-def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")]) -> None:
+def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")], debug: Debug = False) -> None:
     """Write report.html, figures and tables of a run again."""
     from reticket.report import build_report
 
@@ -98,6 +106,7 @@ def inspect(
     explain: Annotated[
         str | None, typer.Option("--explain", metavar="TENSOR", help="Why one tensor's axes are as they are.")
     ] = None,
+    debug: Debug = False,
 ) -> None:
     """Show which axes of which tensors may be permuted together, what is pinned, and why."""
     from reticket.cli.models import resolve
@@ -115,7 +124,7 @@ def inspect(
 
 
 @app.command()
-def verify(model: Model, input_shape: Shape = None) -> None:
+def verify(model: Model, input_shape: Shape = None, debug: Debug = False) -> None:
     """Prove in float64 that the symmetry found keeps the model's function."""
     from reticket.cli.models import resolve
     from reticket.symmetry import discover
@@ -140,6 +149,7 @@ def match(
     cost: Annotated[str, typer.Option("--cost", help="correlation, covariance or cosine.")] = "correlation",
     samples: Annotated[int, typer.Option("--samples", min=2, help="Training inputs to match on.")] = 2000,
     input_shape: Shape = None,
+    debug: Debug = False,
 ) -> None:
     """Find the permutation that carries A's units onto B's."""
     from reticket.cli.files import match_files
@@ -159,6 +169,7 @@ def transfer(
     ticket: Annotated[Path, typer.Argument(metavar="TICKET", help="A mask or ticket of A, .safetensors.")],
     alignment: Annotated[Path, typer.Argument(metavar="ALIGNMENT", help="What match wrote.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the moved ticket goes.")],
+    debug: Debug = False,
 ) -> None:
     """Move a ticket of A through an alignment, so that it fits B."""
     from reticket.cli.files import transfer_file
@@ -169,22 +180,27 @@ def transfer(
 
 def entry() -> None:
     """Run the command line and turn every expected error into one sentence and an exit code."""
-    debug = "--debug" in sys.argv
+    sys.path.insert(0, os.getcwd())  # so that package.module:function finds the user's own files
     try:
         code = app(standalone_mode=False)
     except typer.Exit as leave:
         code = leave.exit_code
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
-        code = 130
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
     except ReticketError as error:
-        if debug:
+        if _debug():
             traceback.print_exc()
         print(f"reticket: {error}", file=sys.stderr)
         code = error.exit_code
-    except (typer.Abort, Exception) as error:
-        code = _unexpected(error, debug)
+    except Exception as error:
+        code = _unexpected(error, _debug())
+    if code == INTERRUPTED:
+        print("reticket: interrupted; run the same command again to resume", file=sys.stderr)
     sys.exit(code or 0)
+
+
+def _debug() -> bool:
+    return "--debug" in sys.argv
 
 
 def _unexpected(error: BaseException, debug: bool) -> int:

@@ -46,5 +46,5 @@ def find_folder(
     tried = ", ".join(f"'{place}'" for place in places) or f"nowhere, {VARIABLE} is not set"
     raise DataError(
         f"data set '{name}' was not found (looked in: {tried}); {advice}, or name its folder (or a parent of it) with "
-        f"{VARIABLE} or the folder setting"
+        f"{VARIABLE} or --data"
     )

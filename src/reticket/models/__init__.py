@@ -1,10 +1,11 @@
 """Models by name: plain torch modules under a registry, timm's models, and the user's own functions."""
 
 from reticket.models import conv, mlp, resnet, resnet50, vgg
-from reticket.models.registry import build_model, example_input, list_models, model, model_params
+from reticket.models.registry import build_model, code_of, example_input, list_models, model, model_params
 
 __all__ = [
     "build_model",
+    "code_of",
     "conv",
     "example_input",
     "list_models",

@@ -1,5 +1,6 @@
 """The registry of models: a model is a function of plain parameters that returns a module, under a decorator."""
 
+import hashlib
 import inspect
 import math
 from collections.abc import Callable
@@ -123,7 +124,7 @@ def example_input(name: str, **params: Any) -> Tensor:
 
 
 def model_params(name: str, input_shape: tuple[int, ...], classes: int, /, **params: Any) -> dict[str, Any]:
-    """Return `params` with input size and number of classes filled in from a data set, where the model takes them.
+    """Return `params` with input size and classes filled in from a data set, where the model takes them, and defaults.
 
     Args:
         name: as for `build_model`.
@@ -134,15 +135,33 @@ def model_params(name: str, input_shape: tuple[int, ...], classes: int, /, **par
     Raises:
         ModelError: when a parameter is unknown.
 
-    >>> model_params("conv-small", (1, 28, 28), 10)
-    {'in_channels': 1, 'classes': 10}
+    >>> model_params("resnet20", (3, 32, 32), 100)
+    {'width': 1, 'in_channels': 3, 'classes': 100}
     """
     if name.startswith(TIMM):
         return {"num_classes": classes, "in_chans": input_shape[0], **params}
     build, _ = _builder(name, params)
     known = {"in_features": math.prod(input_shape), "in_channels": input_shape[0], "classes": classes}
     taken = inspect.signature(build).parameters
-    return {**{key: value for key, value in known.items() if key in taken}, **params}
+    defaults = {key: value.default for key, value in taken.items() if value.default is not inspect.Parameter.empty}
+    return {**defaults, **{key: value for key, value in known.items() if key in taken}, **params}
+
+
+def code_of(name: str) -> str:
+    """Return what decides a model besides its name and parameters: a version, or a digest of the user's own module.
+
+    Args:
+        name: as for `build_model`. For one of the package's own models the name says it all.
+    """
+    if name.startswith(TIMM):
+        return f"timm {_timm().__version__}"
+    if name in MODELS:
+        return ""
+    module = inspect.getmodule(function_named(name, {}, "model", ModelError))
+    try:
+        return hashlib.sha256(inspect.getsource(module).encode()).hexdigest() if module is not None else ""
+    except (OSError, TypeError):  # typed into a prompt, or compiled
+        return ""
 
 
 def _builder(name: str, params: dict[str, Any]) -> tuple[Builder, dict[str, Any]]:

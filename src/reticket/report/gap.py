@@ -13,6 +13,7 @@ from reticket.report.schema import Gap, Results
 from reticket.report.text import counts, interval, listed, number, percent, rewind_order, rewound
 
 MOST_ROWS = 36
+FEW = 5  # seeds
 
 
 def open_gap(gap: Gap) -> bool:
@@ -60,6 +61,8 @@ def gap_closed(results: Results) -> Exhibit | None:
     caption = "Share of the gap between naive (0 %) and LTH (100 %) that each method closes; "
     if any(gap.low is not None for gap in known):
         caption += f"whiskers are {percent(confidence)} bootstrap intervals over seeds, {seeds}."
+        if min(gap.n for gap in known) <= FEW:
+            caption += " With so few seeds such an interval is too narrow: with 3 it is the range of the seeds."
     else:
         caption += f"there are too few seeds for an interval ({seeds})."
     if any(not limits[0] <= (gap.share or 0.0) <= limits[1] for gap in known if gap.method in drawn):

@@ -11,23 +11,29 @@ from typing import Any
 
 from reticket.errors import ConfigError
 from reticket.experiment import Task
+from reticket.lookup import nearest
+from reticket.matching import MATCHERS
 from reticket.models import model_params
 from reticket.tasks.config import Config
 from reticket.tickets.imp import STYLES, chain
 from reticket.tickets.methods import Method, get_method
-from reticket.training import parse_position, steps_per_epoch
+from reticket.training import Recipe, parse_position, steps_per_epoch
 
 MATCHING_COST = 2.0  # in model-epochs, for the remaining-time estimate until a first one has been timed
 
 
 @dataclass(frozen=True)
-class DataFacts:
-    """What planning must know of the data: who it is, how much of it there is, and the shape of one input."""
+class Facts:
+    """What planning must know of the data: who it is, how much of it there is, and the shape of one input.
+
+    `model_code` stands for the code of a model that is not this package's own: who edits it gets new keys.
+    """
 
     fingerprint: str
     train_size: int
     classes: tuple[str, ...]
     input_shape: tuple[int, ...]
+    model_code: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Blueprint:
         ConfigError: for a rewind point past the end or an unknown method.
     """
 
-    def __init__(self, config: Config, facts: DataFacts, *, threads: int = 1) -> None:
+    def __init__(self, config: Config, facts: Facts, *, threads: int = 1) -> None:
         self.config = config
         self.facts = facts
         self._common = {
@@ -68,11 +74,17 @@ class Blueprint:
             "model": {
                 "name": config.model.name,
                 "params": model_params(config.model.name, facts.input_shape, len(facts.classes), **config.model.params),
+                "code": facts.model_code,
             },
             "threads": threads,
         }
         self.epoch = steps_per_epoch(facts.train_size, config.dense.batch_size)
         self.end = config.dense.epochs * self.epoch
+        for recipe in (config.dense.model_dump(), self._sparse_recipe(), self._round_recipe()):
+            Recipe(**recipe)
+        if config.matching.method not in MATCHERS:
+            known = f"{nearest(config.matching.method, MATCHERS)}; known are {', '.join(MATCHERS)}"
+            raise ConfigError(f"matching.method: unknown matcher '{config.matching.method}'{known}")
         self.methods = {name: get_method(name) for name in config.grid.methods}
         self.rewinds = {text: self._position(text, "grid.rewinds") for text in config.grid.rewinds}
         self._prune_rewind = self._position(config.prune.rewind, "prune.rewind")
@@ -196,11 +208,10 @@ class Blueprint:
         spec = {
             **self._common,
             "method": cell.method,
-            "frame": self.config.grid.frame,
-            "recipe": {**self.config.dense.model_dump(), **self.config.sparse.model_dump()},
+            **self._choices(method, a, b),
+            "recipe": self._sparse_recipe(),
             "start": start,
             "end": self.end,
-            "random": ["method", a, b],
             "order": _order(network, order),
         }
         where = f"{cell.sparsity:.0%}, {cell.rewind}, A{a}" + (f" to B{b}" if network[0] == "B" else "")
@@ -227,6 +238,13 @@ class Blueprint:
             "generator": dict,
         }
         return {name: task for need in method.needs for name, task in sources[need]().items()}
+
+    def _choices(self, method: Method, a: int, b: int) -> dict[str, Any]:
+        """Return those settings of `method` that decide something for it."""
+        choices: dict[str, Any] = {"frame": self.config.grid.frame} if "frame" in method.uses else {}
+        if {"generator", "random_alignment"} & set(method.needs):
+            choices["random"] = ["method", a, b]
+        return choices
 
     def dense(self, network: str, seed: int) -> Task:
         """Return the end of the dense training of A or B of `seed`."""
@@ -290,6 +308,9 @@ class Blueprint:
             label=f"IMP {network[0]}{network[1]} round {number}, density {density:.3g}",
             cost=epochs,
         )
+
+    def _sparse_recipe(self) -> dict[str, Any]:
+        return {**self.config.dense.model_dump(), **self.config.sparse.model_dump()}
 
     def _round_recipe(self) -> dict[str, Any]:
         """Return the recipe of a retraining: its own for fine-tuning, the dense run's for either kind of rewinding."""

@@ -79,7 +79,7 @@ class MatchingConfig(_Section):
     With `stop = "stable"` matching ends early when every group's assignment has stayed the same over three doublings.
     """
 
-    method: Literal["activation"] = "activation"
+    method: str = "activation"
     cost: Literal["correlation", "covariance", "cosine"] = "correlation"
     stop: Literal["stable", "never"] = "stable"
     samples: int | None = Field(default=None, ge=2)
@@ -179,6 +179,8 @@ def override(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, An
         table = result
         for part in path[:-1]:
             table = table.setdefault(part, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"--set {key}: '{part}' is {table!r} in the file, expected a table")
         table[path[-1]] = _toml_value(text.strip())
     return result
 

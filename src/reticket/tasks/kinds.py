@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from reticket.analysis import overlap
 from reticket.connectivity import barrier
 from reticket.data import Dataset, load_dataset
+from reticket.errors import DataError
 from reticket.experiment import Context, Output, Result, Task
 from reticket.matching import MatchedAlignment, match
 from reticket.models import build_model
@@ -132,16 +133,20 @@ def run_barrier(task: Task, inputs: Mapping[str, Result], context: Context) -> O
         a = _alignment(inputs).apply(a)
     count, size = spec["samples"], spec["batch_size"]
     test_x, test_y = (part if count is None else part[:count] for part in (dataset.test_x, dataset.test_y))
-    test = [(dataset.normalise(x), y) for x, y in zip(test_x.split(size), test_y.split(size), strict=True)]
+    device = context.device
+    test = [
+        (dataset.normalise(x.to(device)), y.to(device))
+        for x, y in zip(test_x.split(size), test_y.split(size), strict=True)
+    ]
     train_x = dataset.train_x if count is None else dataset.train_x[:count]
     curve = barrier(
-        _model(task, "structure"),
+        _model(task, "structure").to(device),
         a,
         b,
         test,
         torch.linspace(0, 1, spec["alphas"], dtype=torch.float64).tolist(),
         repair=spec["repair"],
-        repair_batches=[dataset.normalise(x) for x in train_x.split(size)] if spec["repair"] else None,
+        repair_batches=[dataset.normalise(x.to(device)) for x in train_x.split(size)] if spec["repair"] else None,
     )
     return Output(
         {
@@ -207,7 +212,7 @@ def _method_inputs(task: Task, needs: tuple[str, ...], inputs: Mapping[str, Resu
         "random_alignment": lambda: random_alignment(_symmetry(inputs), _generator(task)),
         "generator": lambda: _generator(task),
     }
-    return MethodInputs(frame=task.spec["frame"], **{need: sources[need]() for need in needs})
+    return MethodInputs(frame=task.spec.get("frame", "init"), **{need: sources[need]() for need in needs})
 
 
 def _generator(task: Task) -> torch.Generator:
@@ -232,13 +237,20 @@ def _with_weights(task: Task, result: Result) -> nn.Module:
 
 def _dataset(task: Task, context: Context) -> Dataset:
     data = task.spec["data"]
-    return _loaded(data["name"], context.settings.get("RETICKET_DATA"), data["train_size"], data["subset_seed"])
+    dataset, found = _loaded(data["name"], context.settings.get("data"), data["train_size"], data["subset_seed"])
+    if found != data["fingerprint"]:
+        raise DataError(
+            f"data set '{data['name']}' is not what it was when the run was planned (sha256 {found[:8]}, planned "
+            f"{data['fingerprint'][:8]}); its files or its loader changed, or the loader draws at random: run again"
+        )
+    return dataset
 
 
 @lru_cache(maxsize=2)
-def _loaded(name: str, folder: str | None, train_size: int | None, subset_seed: int) -> Dataset:
+def _loaded(name: str, folder: str | None, train_size: int | None, subset_seed: int) -> tuple[Dataset, str]:
     where = Path(folder) if folder else None
-    return load_dataset(name, folder=where, train_size=train_size, subset_seed=subset_seed)
+    dataset = load_dataset(name, folder=where, train_size=train_size, subset_seed=subset_seed)
+    return dataset, fingerprint(dataset)
 
 
 def _symmetry(inputs: Mapping[str, Result]) -> Symmetry:

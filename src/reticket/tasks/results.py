@@ -34,6 +34,7 @@ class Findings:
     def to_json(self, title: str, preset: str, summary: Summary, environment: Mapping[str, Any]) -> dict[str, Any]:
         """Return the content of `results.json`, schema 1."""
         failures = [{"label": label, "error": error} for label, error in summary.failed.values()]
+        costs = self.costs()  # reads every result, which `origins` then knows of
         return {
             "schema": SCHEMA,
             "title": title,
@@ -46,10 +47,15 @@ class Findings:
             "overlap": self.overlaps(),
             "diversity": self.diversities(),
             "per_class": self.per_class(),
-            "cost": self.costs(),
+            "cost": costs,
             "failures": failures,
-            "environment": dict(environment),
+            "environment": {**environment, "computed_with": self.origins()},
         }
+
+    def origins(self) -> list[str]:
+        """Return what the results were computed with, each combination once: a store may be older than this run."""
+        found = [result.provenance for result in self._seen.values() if result is not None]
+        return sorted({f"torch {p['torch']}, {p['device']}, {p['threads']} thread(s) a task" for p in found})
 
     def rows(self) -> list[dict[str, Any]]:
         """Return accuracy (percent) and loss (nats) of every cell."""
@@ -75,7 +81,7 @@ class Findings:
                 *([self._value(task, "accuracy") for task in trial] for trial in paired), strict=True
             )
             gap = gap_closed(lth, naive, other, confidence=self.blueprint.config.checks.confidence)
-            rows.append({**_place(cell), **asdict(gap)})
+            rows.append({**_place(cell), **asdict(gap), "keys": [task.key for trial in paired for task in trial]})
         return rows
 
     def barriers(self) -> list[dict[str, Any]]:
@@ -119,6 +125,7 @@ class Findings:
                         rows.append(
                             {"sparsity": sparsity, "layer": layer or None, "mask": mask}
                             | {m: Stat.of([share[m] for share in whole]).as_dict() for m in ("overlap", "chance")}
+                            | {"keys": [r.key for r in results]}
                         )
         return rows
 

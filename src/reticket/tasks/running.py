@@ -16,8 +16,10 @@ import torch
 import reticket
 from reticket.data import Dataset, load_dataset
 from reticket.errors import ConfigError
-from reticket.experiment import Event, Plan, Store, Summary, run_plan
-from reticket.tasks.blueprint import Blueprint, DataFacts
+from reticket.experiment import EXECUTORS, Event, Plan, Store, Summary, run_plan
+from reticket.lookup import nearest
+from reticket.models import code_of
+from reticket.tasks.blueprint import Blueprint, Facts
 from reticket.tasks.config import Config
 from reticket.tasks.kinds import RUNNERS, fingerprint
 from reticket.tasks.results import Findings
@@ -39,7 +41,16 @@ class Machine:
     threads: int = 1
     device: str = "cpu"
     executor: str = "local"
-    data: Path | None = None
+    data: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.executor not in EXECUTORS:
+            known = ", ".join(EXECUTORS)
+            raise ConfigError(
+                f"unknown executor '{self.executor}'{nearest(self.executor, EXECUTORS)}; known are {known}"
+            )
+        if self.device != "cpu" and not (self.device.startswith("cuda") and torch.cuda.is_available()):
+            raise ConfigError(f"device '{self.device}' cannot be used here; use cpu, or cuda where torch sees a GPU")
 
 
 def run_experiment(
@@ -68,13 +79,7 @@ def run_experiment(
         ConfigError, DataError: before anything is computed.
     """
     machine = machine or Machine()
-    dataset = load_dataset(
-        config.data.name,
-        folder=machine.data,
-        train_size=config.data.train_size,
-        subset_seed=config.data.subset_seed,
-    )
-    blueprint = Blueprint(config, facts_of(dataset), threads=machine.threads)
+    dataset, blueprint = plan_experiment(config, machine)
     _make_folder(out)
     results = Store(store or out / "store")
     environment = environment_of(machine)
@@ -97,7 +102,7 @@ def run_experiment(
             threads=machine.threads,
             device=machine.device,
             executor=machine.executor,
-            settings={"RETICKET_DATA": str(machine.data)} if machine.data else {},
+            settings={"data": str(machine.data)} if machine.data else {},
             on_event=record,
         )
     findings = Findings(blueprint, results, dataset.test_y)
@@ -105,13 +110,29 @@ def run_experiment(
     return summary
 
 
-def facts_of(dataset: Dataset) -> DataFacts:
-    """Return what planning must know of `dataset`."""
-    return DataFacts(
+def plan_experiment(config: Config, machine: Machine) -> tuple[Dataset, Blueprint]:
+    """Return the data of an experiment and its tasks; nothing is computed or written.
+
+    Raises:
+        ConfigError, DataError: when the experiment cannot be run as it is.
+    """
+    dataset = load_dataset(
+        config.data.name,
+        folder=Path(machine.data) if machine.data else None,
+        train_size=config.data.train_size,
+        subset_seed=config.data.subset_seed,
+    )
+    return dataset, Blueprint(config, facts_of(dataset, config.model.name), threads=machine.threads)
+
+
+def facts_of(dataset: Dataset, model: str) -> Facts:
+    """Return what planning must know of `dataset` and of the code of the model of this name."""
+    return Facts(
         fingerprint=fingerprint(dataset),
         train_size=len(dataset.train_x),
         classes=dataset.classes,
         input_shape=dataset.input_shape,
+        model_code=code_of(model),
     )
 
 

@@ -13,7 +13,7 @@ from reticket.tickets.imp import (
     prune_round,
 )
 from reticket.tickets.mask import Mask
-from reticket.tickets.methods import METHODS, Method, MethodInputs, get_method, list_methods, method
+from reticket.tickets.methods import METHODS, Method, MethodInputs, get_method, method
 from reticket.tickets.prune import prunable, prune_magnitude, true_density, weights_of
 from reticket.tickets.sparse import sparse
 from reticket.tickets.start import SparseStart
@@ -38,7 +38,6 @@ __all__ = [
     "iterative_magnitude_pruning",
     "kept_count",
     "layer_shuffle",
-    "list_methods",
     "method",
     "prunable",
     "prune_magnitude",

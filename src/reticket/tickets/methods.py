@@ -97,7 +97,12 @@ class Method:
         missing = [name for name in self.needs if getattr(inputs, name) is None]
         if missing:
             raise InputError(f"method '{self.name}' needs {', '.join(missing)}; give MethodInputs({missing[0]}=...)")
-        return self.function(**{name: getattr(inputs, name) for name in signature(self.function).parameters})
+        return self.function(**{name: getattr(inputs, name) for name in self.uses})
+
+    @property
+    def uses(self) -> tuple[str, ...]:
+        """Every field of `MethodInputs` that it looks at, needed or not."""
+        return tuple(signature(self.function).parameters)
 
 
 _REGISTERED: dict[str, Method] = {}
@@ -151,11 +156,6 @@ def get_method(name: str) -> Method:
     if name not in METHODS:
         raise InputError(f"unknown method '{name}'{nearest(name, METHODS)}; known are {', '.join(METHODS)}")
     return METHODS[name]
-
-
-def list_methods() -> tuple[str, ...]:
-    """Return the names of all methods, in the order in which they are registered."""
-    return tuple(METHODS)
 
 
 def _carry(ticket: Ticket, weights: StateDict, alignment: Carries, frame: str) -> tuple[Ticket, StateDict]:

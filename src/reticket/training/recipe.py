@@ -69,16 +69,15 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
     return max(1, whole + (rest > 1 or (rest == 1 and batch_size == 1)))
 
 
-def parse_position(text: str, steps_in_epoch: int, total_steps: int | None = None) -> int:
+def parse_position(text: str, steps_in_epoch: int) -> int:
     """Return the step that a position such as "0it", "300it" or "5ep" names; 0 is the initialisation itself.
 
     Args:
         text: a whole number of steps ("it") or epochs ("ep").
         steps_in_epoch: steps of one epoch.
-        total_steps: length of the run; the position must not lie behind it.
 
     Raises:
-        ConfigError: when the text is no position, or lies past the end of the run.
+        ConfigError: when the text is no position.
 
     >>> parse_position("5ep", 11), parse_position("300it", 11)
     (55, 300)
@@ -86,13 +85,7 @@ def parse_position(text: str, steps_in_epoch: int, total_steps: int | None = Non
     match = re.fullmatch(r"\s*(\d+)\s*(it|ep)\s*", text)
     if match is None:
         raise ConfigError(f"position '{text}' cannot be read; write steps as '300it' or epochs as '5ep'")
-    step = int(match[1]) * (steps_in_epoch if match[2] == "ep" else 1)
-    if total_steps is not None and step > total_steps:
-        raise ConfigError(
-            f"position '{text}' is step {step}, past the end of training at step {total_steps} "
-            f"({total_steps / steps_in_epoch:g} epochs); choose an earlier one"
-        )
-    return step
+    return int(match[1]) * (steps_in_epoch if match[2] == "ep" else 1)
 
 
 def learning_rate(recipe: Recipe, step: int, start: int, steps_in_epoch: int) -> float:
