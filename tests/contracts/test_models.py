@@ -54,12 +54,21 @@ class TestEveryModel:
             example_input(name, clases=3)
 
 
-def test_kaiming_standard_deviations() -> None:
-    built = build_model("mlp", in_features=400, hidden=(500, 500), classes=300)
-    weights = [p for p in built.parameters() if p.dim() == 2]
-    for weight, gain in zip(weights, (2, 2, 1), strict=True):
-        assert_close(weight.std().item(), (gain / weight.shape[1]) ** 0.5, rtol=0.02, atol=0)
+def test_kaiming_standard_deviations_of_a_convolution_network() -> None:
+    built = build_model("vgg11", classes=300)
+    weights = {name: p for name, p in built.named_parameters() if p.dim() > 1}
+    for name, weight in weights.items():
+        gain = 1 if name == "fc.weight" else 2
+        assert_close(weight.std().item(), (gain / weight[0].numel()) ** 0.5, rtol=0.05, atol=0)
     assert all(not p.any() for p in built.parameters() if p.dim() == 1)
+
+
+def test_an_mlp_begins_as_torch_draws_linear_layers() -> None:
+    built = build_model("mlp", in_features=400, hidden=(500, 500), classes=300)
+    for weight in (p for p in built.parameters() if p.dim() == 2):
+        bound = weight.shape[1] ** -0.5
+        assert 0.99 * bound < weight.abs().max() <= bound
+        assert_close(weight.std().item(), bound / 3**0.5, rtol=0.02, atol=0)
 
 
 def test_messages() -> None:

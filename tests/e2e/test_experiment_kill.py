@@ -20,7 +20,8 @@ from reticket.experiment import Plan, Store, Task
 from reticket.experiment.task import to_flat
 
 SERVER = """
-import json, os, sys
+import json, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for jobs in the background
 sys.path[:] = json.loads(sys.argv[1])
 import torch
 torch.set_num_threads(1)

@@ -57,9 +57,19 @@ def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     print(f"{landed} kills; an undisturbed run took {whole:.0f} s")
 
 
+def heeds_ctrl_c() -> None:
+    """Undo what a shell does to jobs in the background: these tests may run in one."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_ctrl_c_stops_says_how_to_resume_and_resumes(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from reticket.cli import main; main()", "run", str(TINY), "--jobs", "2"]
-    run = subprocess.Popen([*command, "--out", str(tmp_path / "stopped")], stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "stopped")],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heeds_ctrl_c,
+    )
     log = tmp_path / "stopped" / "metrics.jsonl"
     until = time.monotonic() + 120
     while not (log.exists() and "task-done" in log.read_text()):

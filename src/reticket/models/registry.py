@@ -136,7 +136,7 @@ def model_params(name: str, input_shape: tuple[int, ...], classes: int, /, **par
         ModelError: when a parameter is unknown.
 
     >>> model_params("resnet20", (3, 32, 32), 100)
-    {'width': 1, 'in_channels': 3, 'classes': 100}
+    {'in_channels': 3, 'classes': 100, 'width': 1}
     """
     if name.startswith(TIMM):
         return {"num_classes": classes, "in_chans": input_shape[0], **params}
