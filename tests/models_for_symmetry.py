@@ -236,7 +236,7 @@ CASES = {
     "free-scale": Case(FreeScale, features, orders(8)),
     "shared-twice": Case(SharedTwice, features, orders(7)),
     "functional-linear": Case(FunctionalLinear, features, orders(8)),
-    "lstm": Case(Recurrent, lambda: torch.linspace(-1, 1, 40).reshape(2, 4, 5), 0.0),
+    "lstm": Case(Recurrent, lambda: torch.linspace(-1, 1, 40).reshape(2, 4, 5), orders(6)),
     "attention": Case(PreNormAttention, ids, orders(8, 12, 2, 4, 4)),
     "pad-shortcut": Case(PadShortcut, image, orders(2, 2, 4)),
     "tied": Case(Tied, ids, orders(6)),

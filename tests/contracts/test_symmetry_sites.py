@@ -17,7 +17,7 @@ def record(model: nn.Module, symmetry: Symmetry, x: Tensor) -> list[tuple[Site, 
     return seen
 
 
-@pytest.mark.parametrize("name", [n for n, c in CASES.items() if n not in ("lstm",)])
+@pytest.mark.parametrize("name", CASES)
 def test_units_move_as_the_alignment_says(name: str) -> None:
     """The activations of the permuted model are the permuted activations: every site's layout is right."""
     (model, symmetry), (twin, _) = solved(name), solved(name)
@@ -61,6 +61,12 @@ def test_in_place_relu_does_not_reach_what_a_site_saw() -> None:
 def test_a_module_called_twice_is_seen_twice() -> None:
     _, symmetry = solved("shared-twice")
     assert {"shared", "shared#2"} <= {site.name for site in symmetry.sites}
+
+
+def test_the_output_of_a_recurrent_layer_is_a_site() -> None:
+    model, symmetry = solved("lstm")
+    ((site, seen),) = record(model.eval(), symmetry, CASES["lstm"].example())
+    assert (site.name, site.groups, tuple(seen.shape)) == ("lstm", ("lstm.weight_ih_l0",), (2, 4, 6))
 
 
 def test_capture_sees_every_forward_and_leaves_no_trace() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
+from operator import getitem
 from typing import Any, TypeAlias
 
 import torch
@@ -81,7 +82,7 @@ class Site:
     Args:
         name: module path, with `:operator` for a functional call and `#k` for the k-th call, k > 1.
         module: path of the module that makes it.
-        operator: empty for the module's own output, else the functional call.
+        operator: empty for the module's own output (the first of several), else the functional call.
         call: number of the call, from 0, in one run of the model.
         layout: term of each axis; the batch axis may have any size.
     """
@@ -238,8 +239,9 @@ def watch(
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             if stack:
                 stack.pop()
-            if shown and isinstance(output, Tensor):
-                emit(path, "", output)
+            first = output[0] if isinstance(output, tuple) and output else output
+            if shown and isinstance(first, Tensor):
+                emit(path, "", first)
 
         return hook
 
@@ -305,7 +307,7 @@ def find_sites(
         elif hasattr(node.target, "_schema") and canonical(node.target) in COUNTED:
             traced.setdefault((path, canonical(node.target)), []).append(node)
     for (path, _), node in last.items():
-        traced.setdefault((path, ""), []).append(node)
+        traced.setdefault((path, ""), []).append(_first_result(node))
     sites: dict[fx.Node, Site] = {}
     for (path, operator), nodes in traced.items():
         shapes = [shape_of(layouts[node]) if node in layouts else None for node in nodes]
@@ -315,6 +317,15 @@ def find_sites(
             if _moves(layouts[node]) and not (operator == "" and _copies(node)):
                 sites[node] = Site(_name(path, operator, call), path, operator, call, layouts[node])
     return tuple(sites[node] for node in graph.nodes if node in sites)
+
+
+def _first_result(node: fx.Node) -> fx.Node:
+    """Return the node of the first of several results, which is what a recurrent layer's output begins with."""
+    if node.target is not getitem:
+        return node
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    return next((user for user in source.users if user.target is getitem and user.args[1] == 0), node)
 
 
 def _moves(layout: Layout) -> bool:

@@ -44,6 +44,7 @@ DROPOUT = tuple(
     ]
     if (function := getattr(module, name, None)) is not None
 )
+RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
 
 
@@ -56,6 +57,8 @@ class _Exact(TorchFunctionMode):
             return args[0] if args else kwargs["input"]
         if func in CASTS:
             return args[0].double()
+        if func in RECURRENT:  # the one number in their call is the dropout between layers
+            args = tuple(0.0 if isinstance(a, float) else a for a in args)
         if func is F.scaled_dot_product_attention:
             args, kwargs = (*args[:4], 0.0, *args[5:]) if len(args) > 4 else args, {**kwargs, "dropout_p": 0.0}
             if len(args) > 4:
