@@ -41,6 +41,11 @@ def sites_by_group(sym: Symmetry, unmatched: str) -> Mapping[str, tuple[Site, ..
     """
     if unmatched not in ("error", "identity"):
         raise InputError(f"unmatched must be 'error' or 'identity', got {unmatched!r}")
+    if sym.groups and not sym.sites and unmatched == "error":
+        raise AlignmentError(
+            "this symmetry has no sites, so no activation shows its groups: give it those of a discovered one with "
+            "sym.with_sites(discover(model, inputs))"
+        )
     found: dict[str, list[Site]] = {name: [] for name in sym.groups}
     for site in sym.sites:
         present = [atom for term in site.layout for atom in atoms(term)]

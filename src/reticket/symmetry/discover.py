@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from reticket.errors import ModelError, SymmetryError
 from reticket.symmetry.graph import Inputs, Trace, named_state, quiet, trace, untouched
 from reticket.symmetry.propagate import Propagation, propagate
+from reticket.symmetry.reasons import ALSO
 from reticket.symmetry.rules.operator import is_layout
 from reticket.symmetry.sites import Site, find_sites
 from reticket.symmetry.symmetry import Symmetry
@@ -134,7 +135,7 @@ class Search:
                 )
             for name in matches:
                 for term in self.layouts[name] if not axis else (self.layouts[name][int(axis)],):
-                    self.solver.pin(term, Cause(f"fixed by the caller ({pattern})"))
+                    self.solver.pin(term, Cause(f"fixed by the caller with '{pattern}'"))
 
     def pin_unread(self, found: Sequence[Propagation]) -> None:
         """Pin what no traced graph computes with: another input might read it in its order."""
@@ -162,7 +163,7 @@ class Search:
         if isinstance(term, Fixed):
             return "a single position" if term.size == 1 else "empty"
         causes = self.solver.causes(next(atoms(term)))
-        return "" if isinstance(settled, Atom) else "; ".join(map(str, causes[:3]))
+        return "" if isinstance(settled, Atom) else ALSO.join(map(str, causes[:3]))
 
 
 def _identity(tensor: Tensor, name: str) -> tuple[Any, ...]:
@@ -213,12 +214,11 @@ class _Free:
 
     def output(self, index: int, layout: Layout) -> None:
         """Pin the axes of output number `index` that are not free; both modes must agree on the others."""
-        cause = Cause(f"an axis of the model's output; free it with free=['output{index}:AXIS']")
         layout = self.solver.instantiate(layout)
         if index not in self.outputs:
             self.outputs[index] = tuple(self._axis(f"output{index}:{a}", t.size) for a, t in enumerate(layout))
-        for own, term in zip(self.outputs[index], layout, strict=True):
-            self.solver.unify(own, term, cause)
+        for axis, (own, term) in enumerate(zip(self.outputs[index], layout, strict=True)):
+            self.solver.unify(own, term, Cause(f"an axis of the model's output, output{index}:{axis}"))
 
     def _axis(self, name: str, size: int) -> Term:
         if name not in self.used:

@@ -104,7 +104,7 @@ def _call(node: fx.Node, found: Propagation, solver: Solver) -> Any:
     try:
         result = entry.function(call)
     except Refusal as refusal:
-        return _unknown(node, found, solver, str(refusal))
+        return _unknown(node, found, solver, f"the rule does not cover this call: {refusal}")
     if not entry.structural:
         found.read.extend(_layouts(node, found))
         found.read.extend([result] if is_layout(result) else [x for x in result or () if is_layout(x)])

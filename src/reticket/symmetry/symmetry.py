@@ -1,19 +1,20 @@
 """What discovery returns: the groups of axes that may be permuted together, as a value that can be saved and read."""
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
-from reticket.errors import SymmetryError
-from reticket.symmetry.format import layout_from_json, layout_to_json
-from reticket.symmetry.sites import Site
-from reticket.symmetry.terms import Atom, Layout, Product, Sum, Term, atoms, describe, shape_of
+from torch import Tensor, nn
 
-FORMAT = 1
+from reticket.errors import SymmetryError
+from reticket.symmetry.axes import Axes, axes_of, layouts_from_axes, sites_of
+from reticket.symmetry.explain import explained
+from reticket.symmetry.sites import Site
+from reticket.symmetry.storage import fields_of, written
+from reticket.symmetry.terms import Atom, Layout, atoms, fixed_positions, shape_of
 
 
 @dataclass(frozen=True)
@@ -119,92 +120,60 @@ class Symmetry:
         """The freedom found: log10 of the order of the group, sum over groups of copies * log10(size!)."""
         return math.fsum(group.log10_order for group in self.groups.values())
 
+    @property
+    def movable(self) -> float:
+        """Share of the numbers in the state_dict that some permutation moves, in [0, 1]; scalars are not counted."""
+        layouts = [layout for layout in self.layouts.values() if layout]
+        total = sum(math.prod(shape_of(layout)) for layout in layouts)
+        still = sum(math.prod(fixed_positions(term) for term in layout) for layout in layouts)
+        return 1 - still / total if total else 0.0
+
     def shape(self, tensor: str) -> tuple[int, ...]:
         """Return the shape of a tensor of the state_dict."""
         return shape_of(self.layouts[tensor])
 
     def explain(self, name: str) -> str:
-        """Say for each axis of a tensor which groups it belongs to, or why it is pinned, and what would free it.
+        """Say for each axis of a tensor its groups with all their members, or why it is pinned and what would free it.
 
         Args:
-            name: name of a tensor in the state_dict, or of a group (then of its first member).
+            name: name of a tensor in the state_dict, or of a group.
 
         Raises:
-            SymmetryError: when there is no such tensor.
+            SymmetryError: when there is no such tensor or group.
         """
-        tensor = name if name in self.layouts else name.rpartition(":")[0]
-        if tensor not in self.layouts:
-            known = ", ".join(list(self.layouts)[:5])
-            raise SymmetryError(f"no tensor '{name}' in this symmetry; it has {known}, ...")
-        lines = [f"{tensor} {self.shape(tensor)}"]
-        if not self.layouts[tensor]:
-            lines.append("  a scalar: nothing to permute")
-        for axis, (term, reason) in enumerate(zip(self.layouts[tensor], self.reasons[tensor], strict=True)):
-            lines.append(f"  axis {axis}: {_moves(term)}" + (f"; {reason}" if reason else ""))
-            for group in dict.fromkeys(str(atom.key) for atom in atoms(term)):
-                others = [
-                    f"{m.tensor}[{m.axis}]" for m in self.groups[group].members if (m.tensor, m.axis) != (tensor, axis)
-                ]
-                lines.append(f"    with {', '.join(others) if others else 'nothing else'}")
-        return "\n".join(lines)
+        return explained(self, name)
 
     def to_json(self) -> str:
         """Return the symmetry as JSON: versioned, one tensor a line, so that two files can be compared line by line."""
-        head = {
-            "format": "reticket-symmetry",
-            "version": FORMAT,
-            "log10_order": round(self.log10_order, 6),
-            "pinned_by_verify": list(self.pinned_by_verify),
-            "notes": list(self.notes),
-        }
-        body = {
-            "inputs": {str(i): layout_to_json(layout) for i, layout in enumerate(self.inputs)},
-            "outputs": {str(i): layout_to_json(layout) for i, layout in enumerate(self.outputs)},
-            "groups": {g.name: {"size": g.size, "over": list(g.over)} for g in self.groups.values()},
-            "layouts": {name: layout_to_json(layout) for name, layout in self.layouts.items()},
-            "reasons": {name: list(reasons) for name, reasons in self.reasons.items()},
-            "sites": {site.name: site.to_json() for site in self.sites},
-        }
-        lines = [f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
-        for key, table in body.items():
-            rows = ",\n".join(f"    {json.dumps(name)}: {json.dumps(value)}" for name, value in table.items())
-            lines.append(f"  {json.dumps(key)}: {{\n{rows}\n  }}" if rows else f"  {json.dumps(key)}: {{}}")
-        return "{\n" + ",\n".join(lines) + "\n}\n"
+        return written(self)
 
     @classmethod
-    def from_json(cls, text: str) -> "Symmetry":
+    def from_json(cls, text: str, source: str = "the symmetry") -> "Symmetry":
         """Read what `to_json` wrote.
 
+        Args:
+            text: the JSON.
+            source: what an error calls it.
+
         Raises:
-            SymmetryError: when the text is not a symmetry of a version that this package reads.
+            SymmetryError: when the text is not a symmetry that this package reads; names the place in it.
         """
+        fields = fields_of(text, source)
         try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise SymmetryError(f"the symmetry is not JSON: {error}") from error
-        if not isinstance(data, dict) or data.get("format") != "reticket-symmetry":
-            raise SymmetryError("the file is not a symmetry: expected a JSON object with format 'reticket-symmetry'")
-        if data.get("version") != FORMAT:
-            raise SymmetryError(
-                f"symmetry format {data.get('version')!r} is not readable here, expected version {FORMAT}"
-            )
-        try:
-            groups = {name: (int(g["size"]), tuple(map(str, g["over"]))) for name, g in data["groups"].items()}
-            return cls(
-                layouts={name: layout_from_json(layout, groups) for name, layout in data["layouts"].items()},
-                reasons={name: tuple(map(str, reasons)) for name, reasons in data["reasons"].items()},
-                sites=tuple(Site.from_json(name, site, groups) for name, site in data["sites"].items()),
-                inputs=tuple(layout_from_json(layout, groups) for layout in data["inputs"].values()),
-                outputs=tuple(layout_from_json(layout, groups) for layout in data["outputs"].values()),
-                pinned_by_verify=tuple(data["pinned_by_verify"]),
-                notes=tuple(data["notes"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SymmetryError(f"the symmetry file is damaged: {type(error).__name__} {error}") from error
+            return cls(**fields)
+        except SymmetryError as error:
+            raise SymmetryError(f"{source}: {error}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write the symmetry as JSON."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
+        """Write the symmetry as JSON.
+
+        Raises:
+            SymmetryError: when the file cannot be written.
+        """
+        try:
+            Path(path).write_text(self.to_json(), encoding="utf-8")
+        except OSError as error:
+            raise SymmetryError(f"cannot write the symmetry '{path}': {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> "Symmetry":
@@ -217,10 +186,46 @@ class Symmetry:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SymmetryError(f"cannot read the symmetry '{path}': {error}") from error
-        return cls.from_json(text)
+        return cls.from_json(text, str(path))
 
+    @classmethod
+    def from_axes(cls, axes: Axes, weights: nn.Module | Mapping[str, Tensor]) -> "Symmetry":
+        """Read a specification in the form of git-re-basin: for each tensor a group's name or None for each axis.
 
-def _moves(term: Term) -> str:
-    if not any(True for _ in atoms(term)):
-        return f"fixed ({term.size})"
-    return f"moves by {describe(term)}" if isinstance(term, Product | Sum) else f"moves by group {describe(term)}"
+        Nothing is proven: pass the result to `verify`. It has no sites: before matching by activations give it those of
+        a discovered symmetry, `Symmetry.from_axes(axes, model).with_sites(discover(model, inputs))`.
+
+        Args:
+            axes: the specification; tensors that it does not list are fixed.
+            weights: the model or its state_dict, for the shapes.
+
+        Raises:
+            SymmetryError: for an unknown tensor, a wrong number of axes, or a group with two sizes.
+
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> sym = Symmetry.from_axes({"0.weight": ("P", None), "0.bias": ("P",), "2.weight": (None, "P")}, model)
+        >>> sym.groups["P"].size, sym.to_axes()["2.weight"], sym.reasons["2.bias"]
+        (8, (None, 'P'), ('not listed in the specification',))
+        """
+        layouts, reasons = layouts_from_axes(axes, weights)
+        return cls(layouts, reasons)
+
+    def to_axes(self) -> dict[str, tuple[str | None, ...]]:
+        """Return the specification that `from_axes` reads.
+
+        Raises:
+            SymmetryError: when an axis moves by more than one group, which that form cannot hold.
+        """
+        return axes_of(self)
+
+    def with_sites(self, found: "Symmetry") -> "Symmetry":
+        """Return this symmetry with the sites, inputs and outputs of one that was discovered on the same model.
+
+        Args:
+            found: what `discover` returned; this symmetry's groups must be among its groups, or several of them as one.
+
+        Raises:
+            SymmetryError: when this symmetry claims what was not found.
+        """
+        sites, inputs, outputs = sites_of(found, self)
+        return replace(self, sites=sites, inputs=inputs, outputs=outputs)

@@ -157,6 +157,23 @@ def rewrite(term: Term, change: Callable[[Fixed | Uniform | Atom], Term]) -> Ter
     return change(term)
 
 
+def fixed_positions(term: Term) -> int:
+    """Return how many positions of an axis no permutation moves.
+
+    >>> fixed_positions(concat(product(Atom("c", 4), Fixed(9)), Fixed(3)))
+    3
+    """
+    match term:
+        case Product(factors):
+            return math.prod(fixed_positions(factor) for factor in factors)
+        case Sum(parts):
+            return sum(fixed_positions(part) for part in parts)
+        case Atom(_, size):
+            return 0 if size > 1 else size
+        case _:
+            return term.size
+
+
 def shape_of(layout: Layout) -> tuple[int, ...]:
     """Return the shape of a tensor with this layout."""
     return tuple(term.size for term in layout)

@@ -6,7 +6,7 @@ replacement keeps its cause, which is what `Symmetry.explain` prints.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reticket.symmetry.terms import (
     Atom,
@@ -22,6 +22,8 @@ from reticket.symmetry.terms import (
     product,
     rewrite,
 )
+
+LINKED = "moves with a pinned axis"
 
 
 @dataclass(frozen=True)
@@ -116,8 +118,9 @@ class Solver:
         if left == right:
             return
         if isinstance(left, Fixed) or isinstance(right, Fixed):
-            self.pin(left, cause)
-            self.pin(right, cause)
+            why = replace(cause, reason=f"{LINKED}: {cause.reason}") if cause.operator else cause
+            self.pin(left, why)
+            self.pin(right, why)
         elif isinstance(left, Atom) or isinstance(right, Atom):
             self._bind(left, right, cause)
         elif isinstance(left, Sum) or isinstance(right, Sum):

@@ -177,7 +177,7 @@ class Proof:
     def _run(self, weights: Mapping[str, Tensor], trial: int, train: bool, alignment: Alignment) -> _Run:
         values, spec = self._trials[trial]
         layouts = iter(self.symmetry.inputs)
-        moved = [gather(v, next(layouts), alignment.permutations) if isinstance(v, Tensor) else v for v in values]
+        moved = [gather(v, next(layouts, ()), alignment.permutations) if isinstance(v, Tensor) else v for v in values]
         args, kwargs = tree_unflatten(moved, spec)
         load_into(self._twin, weights)
         self._twin.train(train)
@@ -215,7 +215,7 @@ class Proof:
             layouts = iter(self.symmetry.outputs)
             for want, have in zip(expected.outputs, got.outputs, strict=True):
                 if isinstance(want, Tensor):
-                    worst = max(worst, difference(gather(want, next(layouts), alignment.permutations), have))
+                    worst = max(worst, difference(gather(want, next(layouts, ()), alignment.permutations), have))
             for name, have in got.state.items():
                 worst = max(worst, difference(alignment.tensor(name, expected.state[name]), have))
         return worst

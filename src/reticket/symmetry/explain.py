@@ -1,0 +1,84 @@
+"""What `Symmetry.explain` prints: for every axis its groups and their members, or why it is pinned."""
+
+from typing import TYPE_CHECKING
+
+from reticket.errors import SymmetryError
+from reticket.lookup import nearest
+from reticket.symmetry.reasons import ORDER, Reason, read_reasons
+from reticket.symmetry.terms import Atom, Fixed, atoms, describe, leaves
+
+if TYPE_CHECKING:
+    from reticket.symmetry.symmetry import Group, Member, Symmetry
+
+
+def explained(symmetry: "Symmetry", name: str) -> str:
+    """Return the text of `Symmetry.explain`.
+
+    Raises:
+        SymmetryError: when neither a tensor nor a group has this name.
+    """
+    if name in symmetry.layouts:
+        return "\n".join(_tensor(symmetry, name))
+    if name in symmetry.groups:
+        return "\n".join(_group(symmetry, symmetry.groups[name]))
+    known = [*symmetry.layouts, *symmetry.groups]
+    raise SymmetryError(
+        f"no tensor or group '{name}' in this symmetry{nearest(name, known)}; it has {', '.join(known[:5])}, ..."
+    )
+
+
+def member_text(symmetry: "Symmetry", member: "Member") -> str:
+    """Return a member as `tensor[axis]`, with its place where the axis has several parts."""
+    alone = isinstance(symmetry.layouts[member.tensor][member.axis], Atom)
+    return f"{member.tensor}[{member.axis}]" + ("" if alone else f" part {member.place}")
+
+
+def _tensor(symmetry: "Symmetry", tensor: str) -> list[str]:
+    lines = [f"{tensor} {symmetry.shape(tensor)}"]
+    if not symmetry.layouts[tensor]:
+        return [*lines, "  a scalar: nothing to permute"]
+    moving: dict[int, list[str]] = {}
+    fixed: dict[str, list[int]] = {}
+    for axis, (term, reason) in enumerate(zip(symmetry.layouts[tensor], symmetry.reasons[tensor], strict=True)):
+        if any(True for _ in atoms(term)):
+            moving[axis] = _moving(symmetry, tensor, axis, reason)
+        else:
+            fixed.setdefault(reason or "no reason given", []).append(axis)
+    blocks = moving | {axes[0]: _fixed(symmetry, tensor, axes, reason) for reason, axes in fixed.items()}
+    return [*lines, *(line for axis in sorted(blocks) for line in blocks[axis])]
+
+
+def _fixed(symmetry: "Symmetry", tensor: str, axes: list[int], reason: str) -> list[str]:
+    sizes = ", ".join(str(symmetry.shape(tensor)[axis]) for axis in axes)
+    head = f"  {'axis' if len(axes) == 1 else 'axes'} {', '.join(map(str, axes))}: fixed ({sizes})"
+    return [head, *(line for why in read_reasons(reason) for line in _because("pinned", why))]
+
+
+def _moving(symmetry: "Symmetry", tensor: str, axis: int, reason: str) -> list[str]:
+    term = symmetry.layouts[tensor][axis]
+    lines = [f"  axis {axis}: moves by " + ("group " if isinstance(term, Atom) else "") + describe(term)]
+    pinned = any(isinstance(leaf, Fixed) for leaf in leaves(term))
+    for why in read_reasons(reason):
+        text = _because("in part pinned" if pinned else "cut", why)
+        lines += text if pinned and why.kind is not ORDER else text[:1]
+    for group in dict.fromkeys(str(atom.key) for atom in atoms(term)):
+        members = symmetry.groups[group].members
+        others = [member_text(symmetry, m) for m in members if (m.tensor, m.axis) != (tensor, axis)]
+        lines.append(f"    {group}: with {', '.join(others) if others else 'nothing else'}")
+    return lines
+
+
+def _because(what: str, why: Reason) -> list[str]:
+    lines = [f"    {what}: {why.text}" + (f" ({why.where})" if why.where else "")]
+    return [*lines, f"    to free it: {why.remedy}"] if why.remedy else lines
+
+
+def _group(symmetry: "Symmetry", group: "Group") -> list[str]:
+    copies = f", in an order of its own for each of {group.copies} positions of {' and '.join(group.over)}"
+    size = f"{group.size} units{copies if group.over else ''}, 10^{group.log10_order:.1f} permutations"
+    sites = [site.name for site in symmetry.sites if group.name in site.groups]
+    return [
+        f"group {group.name}: {size}",
+        f"  stands in {', '.join(member_text(symmetry, m) for m in group.members)}",
+        f"  is seen at {', '.join(sites)}" if sites else "  is seen at no activation",
+    ]
