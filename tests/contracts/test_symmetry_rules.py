@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reticket.symmetry import Symmetry, discover
 from reticket.symmetry.graph import Inputs
-from reticket.symmetry.terms import Atom, Fixed, Sum, Uniform, concat, product
+from reticket.symmetry.terms import Atom, Fixed, Sum, Uniform, atoms, concat, product
 from reticket.symmetry.unify import Cause, Solver
 from reticket.symmetry.verify import guilty_groups
 
@@ -172,7 +172,8 @@ def test_radices_that_do_not_refine_are_pinned() -> None:
     solver = Solver()
     left, right = product(solver.fresh(4), solver.fresh(6)), product(solver.fresh(6), solver.fresh(4))
     solver.unify(left, right, CAUSE)
-    assert solver.resolve(left) == solver.resolve(right) == Fixed(24)
+    assert not list(atoms(solver.resolve(left)))
+    assert not list(atoms(solver.resolve(right)))
     assert "do not refine" in str(solver.causes(next(iter(parts_of(left))))[0])
 
 

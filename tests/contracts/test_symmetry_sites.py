@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from reticket.errors import SymmetryError
 from reticket.rng import generator_for
 from reticket.symmetry import Site, Symmetry, capture, load_into, random_alignment
+from reticket.symmetry.alignment import old_parents
 from tests.models_for_symmetry import CASES, family, image, solved
 
 
@@ -31,12 +32,13 @@ def test_units_move_as_the_alignment_says(name: str) -> None:
     assert [site for site, _ in before] == list(symmetry.sites) == [site for site, _ in after]
     for (site, old), (_, new) in zip(before, after, strict=True):
         for group in site.groups:
-            moved = alignment.permutations[group].index
-            rows = site.units(old, group)
+            index = alignment.permutations[group].index
+            parents = old_parents(symmetry, symmetry.groups[group], alignment.permutations)
+            rows = site.units(old, group)[(*(parent[..., None] for parent in parents), index)]
             if len(site.groups) == 1:
-                torch.testing.assert_close(site.units(new, group), rows[moved], rtol=0, atol=1e-10)
+                torch.testing.assert_close(site.units(new, group), rows, rtol=0, atol=1e-10)
             else:
-                torch.testing.assert_close(site.units(new, group).sum(1), rows[moved].sum(1), rtol=0, atol=1e-9)
+                torch.testing.assert_close(site.units(new, group).sum(-1), rows.sum(-1), rtol=0, atol=1e-9)
 
 
 def test_every_group_of_resnet20_is_seen_and_the_stream_many_times() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reticket.errors import VerificationError
 from reticket.models import build_model
 from reticket.rng import generator_for
-from reticket.symmetry import Alignment, discover, load_into, rule, verify
+from reticket.symmetry import Alignment, discover, identity_alignment, load_into, rule, verify
 from reticket.symmetry.graph import Inputs
 from reticket.symmetry.rules import RULES, Operator
 from reticket.symmetry.rules.operator import Entry
@@ -83,8 +83,12 @@ def test_every_claimed_permutation_of_every_group_keeps_the_function(name: str) 
     reference = model(x)
     for group in symmetry.groups.values():
         for order in itertools.islice(itertools.permutations(range(group.size)), 130):
-            index = {g.name: torch.arange(g.size) for g in symmetry.groups.values()} | {group.name: torch.tensor(order)}
-            alignment = Alignment(symmetry, {key: Permutation(value) for key, value in index.items()})
+            moved = torch.arange(group.size).repeat(*symmetry.parent_sizes(group), 1).reshape(-1, group.size)
+            moved[0] = torch.tensor(order)
+            index = moved.reshape(*symmetry.parent_sizes(group), group.size)
+            alignment = Alignment(
+                symmetry, {**identity_alignment(symmetry).permutations, group.name: Permutation(index)}
+            )
             load_into(twin, alignment.apply(model.state_dict()))
             torch.testing.assert_close(twin(x), reference, rtol=0, atol=1e-10)
 

@@ -63,7 +63,7 @@ class Alignment:
                 f"{odd[:3]}; give one for each of its {len(groups)} groups"
             )
         for name, group in groups.items():
-            expected, seen = (*parent_sizes(self.symmetry, group), group.size), self.permutations[name].index.shape
+            expected, seen = (*self.symmetry.parent_sizes(group), group.size), self.permutations[name].index.shape
             if tuple(seen) != expected:
                 raise AlignmentError(f"group '{name}' needs an index of shape {expected}, got {tuple(seen)}")
         ordered = {name: self.permutations[name] for name in groups}
@@ -194,19 +194,16 @@ class Alignment:
             raise AlignmentError(f"the alignment '{path}' is damaged: {error}") from error
 
 
-def parent_sizes(symmetry: Symmetry, group: Group) -> tuple[int, ...]:
-    """Return the sizes of a group's parents, outermost first."""
-    return tuple(symmetry.groups[parent].size for parent in group.over)
-
-
 def old_parents(symmetry: Symmetry, group: Group, permutations: Mapping[str, Permutation]) -> tuple[Tensor, ...]:
-    """Return, for the grid of new parent positions, the old position of each parent."""
-    grid = (
-        torch.meshgrid(*(torch.arange(n) for n in parent_sizes(symmetry, group)), indexing="ij") if group.over else ()
-    )
+    """Return, for the grid of new parent positions, the old position of each parent; a place does not move."""
+    if not group.over:
+        return ()
+    grid = torch.meshgrid(*(torch.arange(n) for n in symmetry.parent_sizes(group)), indexing="ij")
     place = dict(zip(group.over, grid, strict=True))
     return tuple(
-        permutations[parent].index[(*(place[above] for above in symmetry.groups[parent].over), place[parent])]
+        place[parent]
+        if parent in symmetry.places
+        else permutations[parent].index[(*(place[above] for above in symmetry.groups[parent].over), place[parent])]
         for parent in group.over
     )
 
@@ -260,7 +257,7 @@ def _like(value: Any, result: dict[str, Any]) -> Any:
 def identity_alignment(symmetry: Symmetry) -> Alignment:
     """Return the alignment of `symmetry` that moves nothing."""
     groups = symmetry.groups.values()
-    return Alignment(symmetry, {g.name: Permutation.identity(g.size, parent_sizes(symmetry, g)) for g in groups})
+    return Alignment(symmetry, {g.name: Permutation.identity(g.size, symmetry.parent_sizes(g)) for g in groups})
 
 
 def random_alignment(symmetry: Symmetry, generator: torch.Generator) -> Alignment:
@@ -272,7 +269,7 @@ def random_alignment(symmetry: Symmetry, generator: torch.Generator) -> Alignmen
     """
     permutations = {}
     for group in symmetry.groups.values():
-        noise = torch.rand(*parent_sizes(symmetry, group), group.size, generator=generator, dtype=torch.float64)
+        noise = torch.rand(*symmetry.parent_sizes(group), group.size, generator=generator, dtype=torch.float64)
         permutations[group.name] = Permutation(torch.argsort(noise, dim=-1))
     return Alignment(symmetry, permutations)
 

@@ -2,20 +2,21 @@
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, fx, nn
 
 from reticket.errors import ModelError, SymmetryError
+from reticket.symmetry.dependence import parents_of
 from reticket.symmetry.graph import Inputs, Trace, named_state, quiet, trace, untouched
 from reticket.symmetry.propagate import Propagation, propagate
 from reticket.symmetry.reasons import ALSO
 from reticket.symmetry.rules.operator import is_layout
 from reticket.symmetry.sites import Site, find_sites
 from reticket.symmetry.symmetry import Symmetry
-from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, rewrite
+from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, leaves, rewrite
 from reticket.symmetry.unify import Cause, Solver
 from reticket.symmetry.verify import guilty_groups
 
@@ -68,10 +69,11 @@ def discover(
     unknown = list(dict.fromkeys(name for propagation in found for name in propagation.unknown))
     if unknown:
         notes.append(f"pinned at operators without a rule: {', '.join(unknown)}")
+    search.depend(found)
     names = search.group_names()
-    sites = _sites(model, inputs, traces[0], found[0], search.solver, names)
-    ends = [tuple(rename(search.solver.layout(layout), names) for layout in side) for side in free_axes.ends()]
-    layouts = {name: rename(search.solver.layout(layout), names) for name, layout in search.layouts.items()}
+    sites = _sites(model, inputs, traces[0], found[0], search, names)
+    ends = [tuple(search.final(layout, names) for layout in side) for side in free_axes.ends()]
+    layouts = {name: search.final(layout, names) for name, layout in search.layouts.items()}
     symmetry = Symmetry(layouts, search.reasons(), sites, ends[0], ends[1], notes=tuple(notes))
     return _proven(symmetry, model, inputs) if verify else symmetry
 
@@ -103,6 +105,7 @@ class Search:
 
     solver: Solver
     layouts: dict[str, Layout]
+    parents: dict[Key, tuple[Key, ...]] = field(default_factory=dict)
 
     @classmethod
     def start(cls, model: nn.Module, fixed: Sequence[str]) -> "Search":
@@ -145,14 +148,32 @@ class Search:
                 if atom.key not in read:
                     self.solver.pin(atom, Cause("not read for these inputs"))
 
+    def depend(self, found: Sequence[Propagation]) -> None:
+        """Find which atoms may have a permutation of their own for every position of another axis."""
+        settled = [self.solver.layout(layout) for layout in self.layouts.values()]
+        tensors = [self.solver.layout(layout) for propagation in found for layout in propagation.tensors()]
+        alone = [self.solver.layout(layout) for propagation in found for layout in propagation.alone]
+        keys = dict.fromkeys(leaf.key for layout in settled for term in layout for leaf in leaves(term) if named(leaf))
+        lonely = frozenset(atom.key for layout in alone for term in layout for atom in atoms(term))
+        self.parents = parents_of([*settled, *tensors], lonely, [key for key in keys if key is not None])
+
     def group_names(self) -> dict[Key, str]:
-        """Name every free atom after its first place in the state_dict, with `:k` for the k-th atom of that tensor."""
+        """Name every free atom after its first place in the state_dict, with `:k` for the k-th atom of that tensor.
+
+        A fixed axis that atoms depend on is named alike.
+        """
+        places = {parent for parents in self.parents.values() for parent in parents}
         names: dict[Key, str] = {}
         for tensor, layout in self.layouts.items():
-            own = [atom for term in self.solver.layout(layout) for atom in atoms(term)]
-            for k, atom in enumerate(dict.fromkeys(own)):
-                names.setdefault(atom.key, tensor if k == 0 else f"{tensor}:{k}")
+            own = [leaf for term in self.solver.layout(layout) for leaf in leaves(term) if named(leaf)]
+            own = [leaf.key for leaf in own if isinstance(leaf, Atom) or leaf.key in places]
+            for k, key in enumerate(dict.fromkeys(own)):
+                names.setdefault(key, tensor if k == 0 else f"{tensor}:{k}")
         return names
+
+    def final(self, layout: Layout, names: Mapping[Key, str]) -> Layout:
+        """Return a settled layout with the names and parents of its groups."""
+        return rename(self.solver.layout(layout), names, self.parents)
 
     def reasons(self) -> dict[str, tuple[str, ...]]:
         """Return for every axis why it, or a part of it, may not move."""
@@ -239,22 +260,27 @@ class _Free:
             )
 
 
-def rename(layout: Layout, names: Mapping[Key, str]) -> Layout:
+def named(leaf: Fixed | Uniform | Atom) -> TypeGuard[Fixed | Atom]:
+    """Whether a leaf is an atom or a place."""
+    return isinstance(leaf, Atom | Fixed) and leaf.key is not None
+
+
+def rename(layout: Layout, names: Mapping[Key, str], parents: Mapping[Key, tuple[Key, ...]]) -> Layout:
     """Give atoms the names of their groups; what no tensor of the state_dict carries does not move."""
 
     def change(leaf: Fixed | Uniform | Atom) -> Term:
         if isinstance(leaf, Atom) and leaf.key in names:
-            return Atom(names[leaf.key], leaf.size, tuple(names[parent] for parent in leaf.over))
-        return Fixed(leaf.size)
+            return Atom(names[leaf.key], leaf.size, tuple(names[parent] for parent in parents.get(leaf.key, ())))
+        return Fixed(leaf.size, names.get(leaf.key) if named(leaf) and isinstance(leaf, Fixed) else None)
 
     return tuple(rewrite(term, change) for term in layout)
 
 
 def _sites(
-    model: nn.Module, inputs: Inputs, trace: Trace, found: Propagation, solver: Solver, names: Mapping[Key, str]
+    model: nn.Module, inputs: Inputs, trace: Trace, found: Propagation, search: Search, names: Mapping[Key, str]
 ) -> tuple[Site, ...]:
     layouts: dict[fx.Node, Layout] = {
-        node: rename(solver.layout(value), names) for node, value in found.values.items() if is_layout(value)
+        node: search.final(value, names) for node, value in found.values.items() if is_layout(value)
     }
     with untouched(model), quiet():
         model.eval()
@@ -271,9 +297,18 @@ def _proven(symmetry: Symmetry, model: nn.Module, inputs: Inputs) -> Symmetry:
 
 
 def without(symmetry: Symmetry, groups: Sequence[str]) -> Symmetry:
-    """Return the symmetry with some groups pinned by the proof."""
-    keep: dict[Key, str] = {name: name for name in symmetry.groups if name not in groups}
+    """Return the symmetry with some groups pinned by the proof; what depended on their positions still does."""
+    parents = {over for name, group in symmetry.groups.items() if name not in groups for over in group.over}
     reason = "changes the function of the model, found by the numerical proof"
+
+    def change(leaf: Fixed | Uniform | Atom) -> Term:
+        if isinstance(leaf, Atom) and leaf.key not in groups:
+            return leaf
+        return Fixed(leaf.size, leaf.key if named(leaf) and leaf.key in parents else None)
+
+    def pinned(layout: Layout) -> Layout:
+        return tuple(rewrite(term, change) for term in layout)
+
     reasons = {
         name: tuple(
             reason if any(atom.key in groups for atom in atoms(term)) else old
@@ -281,13 +316,13 @@ def without(symmetry: Symmetry, groups: Sequence[str]) -> Symmetry:
         )
         for name, layout in symmetry.layouts.items()
     }
-    sites = [replace(site, layout=rename(site.layout, keep)) for site in symmetry.sites]
+    sites = [replace(site, layout=pinned(site.layout)) for site in symmetry.sites]
     return replace(
         symmetry,
-        layouts={name: rename(layout, keep) for name, layout in symmetry.layouts.items()},
+        layouts={name: pinned(layout) for name, layout in symmetry.layouts.items()},
         reasons=reasons,
         sites=tuple(site for site in sites if site.groups),
-        inputs=tuple(rename(layout, keep) for layout in symmetry.inputs),
-        outputs=tuple(rename(layout, keep) for layout in symmetry.outputs),
+        inputs=tuple(map(pinned, symmetry.inputs)),
+        outputs=tuple(map(pinned, symmetry.outputs)),
         pinned_by_verify=(*symmetry.pinned_by_verify, *groups),
     )

@@ -1,11 +1,11 @@
-"""Terms as JSON: an atom is the name of its group, the other terms are one-key objects."""
+"""Terms as JSON: an atom or a place is its name, the other terms are one-key objects."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from reticket.symmetry.terms import Atom, Fixed, Layout, Product, Sum, Term, Uniform, concat, product
 
-Groups = Mapping[str, tuple[int, tuple[str, ...]]]
+Groups = Mapping[str, Atom | Fixed]
 
 
 def term_to_json(term: Term) -> Any:
@@ -15,10 +15,10 @@ def term_to_json(term: Term) -> Any:
     {'product': ['conv.weight', 4]}
     """
     match term:
+        case Atom(key) | Fixed(_, key) if key is not None:
+            return str(key)
         case Fixed(size) | Uniform(size):
             return size
-        case Atom(key):
-            return str(key)
         case Product(factors):
             return {"product": [term_to_json(factor) for factor in factors]}
         case Sum(parts):
@@ -26,7 +26,7 @@ def term_to_json(term: Term) -> Any:
 
 
 def term_from_json(data: Any, groups: Groups) -> Term:
-    """Read what `term_to_json` wrote; `groups` gives size and parents of every atom.
+    """Read what `term_to_json` wrote; `groups` gives every atom and every place by its name.
 
     Raises:
         ValueError: when the data is no term.
@@ -35,8 +35,7 @@ def term_from_json(data: Any, groups: Groups) -> Term:
     if isinstance(data, int) and not isinstance(data, bool) and data >= 0:
         return Fixed(data)
     if isinstance(data, str):
-        size, over = groups[data]
-        return Atom(data, size, over)
+        return groups[data]
     if isinstance(data, dict) and len(data) == 1:
         ((kind, terms),) = data.items()
         if kind == "product":

@@ -1,15 +1,17 @@
 """Apply permutations to one tensor, given the terms of its axes."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
-from reticket.symmetry.terms import Atom, Key, Layout, Product, Sum, Term, atoms
+from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Product, Sum, Term, atoms
 from reticket.types import Permutation
 
-Old = Callable[[Atom, Tensor], Tensor]
+Places: TypeAlias = dict[Key, Tensor]
 
 
 def gather(
@@ -23,7 +25,7 @@ def gather(
         permutations: permutation of every group that occurs in the layout.
     """
     if any(atom.over for term in layout for atom in atoms(term)):
-        return tensor[_dependent_index(layout, permutations, tensor.device)]
+        return _gather_dependent(tensor, layout, permutations)
     for axis, term in enumerate(layout):
         if any(not permutations[str(atom.key)].is_identity for atom in atoms(term)):
             tensor = tensor.index_select(axis, axis_index(term, permutations).to(tensor.device))
@@ -32,25 +34,26 @@ def gather(
 
 def axis_index(term: Term, permutations: Mapping[str, Permutation]) -> Int64[Tensor, " n"]:
     """Return the index vector of an axis without dependent atoms; `index[new] == old`."""
-    return _encode(term, torch.arange(term.size), lambda atom, new: permutations[str(atom.key)].index[new])
+    return _encode(term, torch.arange(term.size), {}, permutations)
 
 
-def _encode(term: Term, new: Tensor, old: Old) -> Tensor:
-    """Return the old position for every new position along an axis."""
+def _encode(term: Term, new: Tensor, places: Places, permutations: Mapping[str, Permutation]) -> Tensor:
+    """Return the old position for every new position along an axis; `places` holds the new positions of parents."""
     match term:
-        case Atom():
-            return old(term, new)
+        case Atom(key, _, over):
+            return permutations[str(key)].index[(*(places[parent] for parent in over), new)]
         case Product(factors):
-            stride, total = term.size, torch.zeros_like(new)
-            for factor in factors:
-                stride //= factor.size
-                total = total + _encode(factor, new // stride % factor.size, old) * stride
+            digits = _digits(factors, new)
+            own = {**places, **_shown(factors, digits)}
+            total = torch.zeros_like(new)
+            for factor, digit in zip(factors, digits, strict=True):
+                total = total * factor.size + _encode(factor, digit, own, permutations)
             return total
         case Sum(parts):
             start, total = 0, new
             for part in parts:
                 inside = (new >= start) & (new < start + part.size)
-                value = _encode(part, (new - start).clamp(0, part.size - 1), old) + start
+                value = _encode(part, (new - start).clamp(0, part.size - 1), places, permutations) + start
                 total = torch.where(inside, value, total)
                 start += part.size
             return total
@@ -58,24 +61,36 @@ def _encode(term: Term, new: Tensor, old: Old) -> Tensor:
             return new
 
 
-def _dependent_index(
-    layout: Layout, permutations: Mapping[str, Permutation], device: torch.device
-) -> tuple[Tensor, ...]:
-    """Return one index array for each axis, broadcast against each other; a parent may stand on another axis."""
-    places: dict[Key, Tensor] = {}
+def _digits(factors: Sequence[Term], new: Tensor) -> list[Tensor]:
+    """Split positions into their row-major digits, one for each factor."""
+    digits, stride = [], math.prod(factor.size for factor in factors)
+    for factor in factors:
+        stride //= factor.size
+        digits.append(new // stride % factor.size)
+    return digits
+
+
+def _shown(factors: Sequence[Term], digits: Sequence[Tensor]) -> Places:
+    """Return the positions of the atoms and places among the factors."""
+    pairs = zip(factors, digits, strict=True)
+    return {f.key: digit for f, digit in pairs if isinstance(f, Atom | Fixed) and f.key is not None}
+
+
+def _gather_dependent(tensor: Tensor, layout: Layout, permutations: Mapping[str, Permutation]) -> Tensor:
+    """Gather where a parent may stand on another axis: `x'[i, j] = x[a(i), b(i, j)]`, plain axes first."""
+    factors = [term.factors if isinstance(term, Product) else (term,) for term in layout]
     positions = [
         torch.arange(term.size).reshape([-1 if i == axis else 1 for i in range(len(layout))])
         for axis, term in enumerate(layout)
     ]
-
-    def note(atom: Atom, new: Tensor) -> Tensor:
-        places.setdefault(atom.key, new)
-        return new
-
-    for term, new in zip(layout, positions, strict=True):
-        _encode(term, new, note)
-
-    def old(atom: Atom, new: Tensor) -> Tensor:
-        return permutations[str(atom.key)].index[(*(places[parent] for parent in atom.over), new)]
-
-    return tuple(_encode(term, new, old).to(device) for term, new in zip(layout, positions, strict=True))
+    places = [_shown(own, _digits(own, new)) for own, new in zip(factors, positions, strict=True)]
+    joint = False
+    indices = list(positions)
+    for axis, (term, new) in enumerate(zip(layout, positions, strict=True)):
+        others = {key: place for i, shown in enumerate(places) if i != axis for key, place in shown.items()}
+        index = _encode(term, new, others, permutations)
+        if index.numel() > term.size:
+            indices[axis], joint = index, True
+        elif not torch.equal(index, new):
+            tensor = tensor.index_select(axis, index.flatten().to(tensor.device))
+    return tensor[tuple(index.to(tensor.device) for index in indices)] if joint else tensor

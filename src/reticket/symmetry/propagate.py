@@ -22,16 +22,26 @@ class Propagation:
     Args:
         values: layout of every tensor in the graph, by node.
         read: layouts that an operator computed with (rather than only rearranged).
+        spaces: iteration spaces of the operators that have one.
+        alone: layouts of the tensors of operators without one.
         unknown: operators without a rule.
     """
 
     values: dict[fx.Node, Any] = field(default_factory=dict)
     read: list[Layout] = field(default_factory=list)
+    spaces: list[Layout] = field(default_factory=list)
+    alone: list[Layout] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
     def keys_read(self, solver: Solver) -> frozenset[Key]:
         """Return the keys of all atoms that some operator computed with."""
-        return frozenset(atom.key for layout in self.read for term in solver.layout(layout) for atom in atoms(term))
+        read = dict.fromkeys(atom for layout in self.read for term in solver.layout(layout) for atom in atoms(term))
+        return frozenset(above.key for atom in read for above in solver.origin(atom))
+
+    def tensors(self) -> list[Layout]:
+        """Return the layouts of all tensors of the graph and of all iteration spaces."""
+        values = [value if isinstance(value, list) else [value] for value in self.values.values()]
+        return [layout for several in values for layout in several if is_layout(layout)] + self.spaces
 
 
 def propagate(
@@ -101,13 +111,19 @@ def _call(node: fx.Node, found: Propagation, solver: Solver) -> Any:
     if entry is None:
         return _unknown(node, found, solver, f"no rule for {node.target}: add one with reticket.symmetry.rule")
     call = Operator.read(node, found.values, solver)
+    operands = _layouts(node, found)
+    if not (entry.structural or (entry.pointwise and len(operands) == 1)):
+        solver.settle([term for layout in operands for term in layout])
     try:
         result = entry.function(call)
     except Refusal as refusal:
         return _unknown(node, found, solver, f"the rule does not cover this call: {refusal}")
+    results = [result] if is_layout(result) else [x for x in result or () if is_layout(x)]
+    found.spaces.extend(call.spaces)
     if not entry.structural:
-        found.read.extend(_layouts(node, found))
-        found.read.extend([result] if is_layout(result) else [x for x in result or () if is_layout(x)])
+        found.read.extend([*operands, *results])
+        if not call.spaces:
+            found.alone.extend([*operands, *results])
     _check(node, call, result)
     return result
 

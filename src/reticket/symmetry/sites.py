@@ -20,7 +20,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from reticket.errors import SymmetryError
 from reticket.symmetry.format import Groups, layout_from_json, layout_to_json
 from reticket.symmetry.graph import module_of
-from reticket.symmetry.terms import Atom, Layout, Product, Sum, Term, atoms, describe, shape_of
+from reticket.symmetry.terms import (
+    Atom,
+    Fixed,
+    Key,
+    Layout,
+    Product,
+    Sum,
+    Term,
+    Uniform,
+    atoms,
+    describe,
+    leaves,
+    shape_of,
+)
 
 Place: TypeAlias = tuple[str, str, int]
 
@@ -103,11 +116,12 @@ class Site:
         """Names of the groups seen here, in order of axes, each once."""
         return tuple(dict.fromkeys(str(atom.key) for term in self.layout for atom in atoms(term)))
 
-    def units(self, tensor: Shaped[Tensor, "..."], group: str) -> Shaped[Tensor, "n samples"]:
+    def units(self, tensor: Shaped[Tensor, "..."], group: str) -> Shaped[Tensor, "*parents n samples"]:
         """Bring the units of a group to the front: one row for each unit, one column for each sample.
 
         Every position of the other axes (batch, space, other factors) is a sample. A group that occurs several times in
-        the tensor has the samples of all its places one after the other. The result may share memory with `tensor`.
+        the tensor has the samples of all its places one after the other. A dependent group has its parents' axes before
+        that of its units. The result may share memory with `tensor`.
 
         Args:
             tensor: what `capture` gave for this site.
@@ -116,18 +130,16 @@ class Site:
         Raises:
             SymmetryError: when the tensor does not have this site's axes, or the group is not seen here.
         """
-        moving = [axis for axis, term in enumerate(self.layout) if any(True for _ in atoms(term))]
+        moving = [axis for axis, term in enumerate(self.layout) if any(_is_named(leaf) for leaf in leaves(term))]
         if tensor.dim() != len(self.layout) or any(tensor.shape[a] != self.layout[a].size for a in moving):
             raise SymmetryError(
                 f"site '{self.name}' saw a tensor of shape {tuple(tensor.shape)}, expected {shape_of(self.layout)} "
                 f"up to the sizes of axes without units; discover the symmetry on inputs of this size"
             )
-        found: list[Tensor] = []
-        for axis in moving:
-            found.extend(_rows(tensor.movedim(axis, 0), self.layout[axis], group))
+        found = list(_rows(tensor, [(axis, term) for axis, term in enumerate(self.layout)], group))
         if not found:
             raise SymmetryError(f"site '{self.name}' does not show group '{group}', only {', '.join(self.groups)}")
-        return found[0] if len(found) == 1 else torch.cat(found, dim=1)
+        return found[0] if len(found) == 1 else torch.cat(found, dim=-1)
 
     def to_json(self) -> dict[str, Any]:
         """Return the site as JSON."""
@@ -148,18 +160,42 @@ class Site:
         return f"{self.name}: " + " | ".join(describe(term) for term in self.layout)
 
 
-def _rows(tensor: Tensor, term: Term, group: str) -> Iterator[Tensor]:
-    """Yield one (n, samples) matrix for each occurrence of the group in a term that stands on axis 0."""
-    match term:
-        case Atom(key) if key == group:
-            yield tensor.reshape(term.size, -1)
-        case Product(factors):
-            spread = tensor.unflatten(0, [factor.size for factor in factors])
-            for i, factor in enumerate(factors):
-                yield from _rows(spread.movedim(i, 0), factor, group)
-        case Sum(parts):
-            for piece, part in zip(tensor.split([part.size for part in parts]), parts, strict=True):
-                yield from _rows(piece, part, group)
+def _is_named(leaf: Fixed | Uniform | Atom) -> bool:
+    return isinstance(leaf, Atom | Fixed) and leaf.key is not None
+
+
+def _rows(tensor: Tensor, axes: list[tuple[int, Term]], group: str) -> Iterator[Tensor]:
+    """Yield one (*parents, n, samples) tensor for each occurrence of the group.
+
+    Args:
+        tensor: one axis for each entry of `axes`.
+        axes: for each axis of the tensor the axis of the site that it is a piece of, and its term.
+        group: name of the group.
+    """
+    for i, (axis, term) in enumerate(axes):
+        before, after = axes[:i], axes[i + 1 :]
+        match term:
+            case Product(factors):
+                spread = tensor.unflatten(i, [factor.size for factor in factors])
+                yield from _rows(spread, [*before, *((axis, factor) for factor in factors), *after], group)
+                return
+            case Sum(parts) if any(atom.key == group for atom in atoms(term)):
+                for piece, part in zip(tensor.split([part.size for part in parts], dim=i), parts, strict=True):
+                    yield from _rows(piece, [*before, (axis, part), *after], group)
+                others = [*before, (axis, Fixed(term.size)), *after]
+                yield from _rows(tensor, others, group)
+                return
+    for i, (axis, term) in enumerate(axes):
+        if isinstance(term, Atom) and term.key == group:
+            parents = [_place_of(parent, axis, axes) for parent in term.over]
+            front = tensor.movedim([*parents, i], list(range(len(parents) + 1)))
+            yield front.reshape(*front.shape[: len(parents) + 1], -1)
+
+
+def _place_of(parent: Key, axis: int, axes: list[tuple[int, Term]]) -> int:
+    """Return the one axis that shows a parent: a piece of the same axis of the site before any other."""
+    shown = [i for i, (_, term) in enumerate(axes) if isinstance(term, Atom | Fixed) and term.key == parent]
+    return next((i for i in shown if axes[i][0] == axis), shown[0])
 
 
 class _Calls(TorchDispatchMode):

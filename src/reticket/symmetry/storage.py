@@ -35,6 +35,7 @@ def written(symmetry: "Symmetry") -> str:
     body = {
         "inputs": {str(i): layout_to_json(layout) for i, layout in enumerate(symmetry.inputs)},
         "outputs": {str(i): layout_to_json(layout) for i, layout in enumerate(symmetry.outputs)},
+        "places": {name: {"size": size} for name, size in symmetry.places.items()},
         "groups": {g.name: {"size": g.size, "over": list(g.over)} for g in symmetry.groups.values()},
         "shapes": {name: list(symmetry.shape(name)) for name in symmetry.layouts},
         "layouts": {name: layout_to_json(layout) for name, layout in symmetry.layouts.items()},
@@ -104,15 +105,17 @@ class _Reader:
         return tuple(value)
 
     def _groups(self) -> Groups:
-        found: dict[str, tuple[int, tuple[str, ...]]] = {}
+        found: dict[str, Atom | Fixed] = {
+            name: Fixed(self.size(entry, f"'places', '{name}'"), name)
+            for name, entry in self.table("places", optional=True).items()
+        }
         for name, entry in self.table("groups").items():
             place = f"'groups', '{name}'"
-            size = entry.get("size") if isinstance(entry, dict) else None
-            if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-                raise self.fail(place, f'{entry!r} was found, expected {{"size": a positive number, "over": [...]}}')
-            found[name] = size, self.texts(entry.get("over", []), f"{place}, 'over'")
-        for name, (_, over) in found.items():
-            for parent in over:
+            if name in found:
+                raise self.fail(place, "is a place as well; list it in 'groups' or in 'places'")
+            found[name] = Atom(name, self.size(entry, place), self.texts(entry.get("over", []), f"{place}, 'over'"))
+        for name, leaf in found.items():
+            for parent in map(str, leaf.over) if isinstance(leaf, Atom) else ():
                 if parent not in found:
                     raise self.fail(
                         f"'groups', '{name}'",
@@ -120,6 +123,12 @@ class _Reader:
                         f"list it, or take it out of 'over'",
                     )
         return found
+
+    def size(self, entry: Any, place: str) -> int:
+        size = entry.get("size") if isinstance(entry, dict) else None
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise self.fail(place, f'{entry!r} was found, expected {{"size": a positive number, "over": [...]}}')
+        return size
 
     def fields(self) -> dict[str, Any]:
         """Return the arguments of `Symmetry`."""

@@ -14,7 +14,7 @@ from reticket.symmetry.axes import Axes, axes_of, layouts_from_axes, sites_of
 from reticket.symmetry.explain import explained
 from reticket.symmetry.sites import Site
 from reticket.symmetry.storage import fields_of, written
-from reticket.symmetry.terms import Atom, Layout, atoms, fixed_positions, shape_of
+from reticket.symmetry.terms import Atom, Fixed, Layout, atoms, beside, fixed_positions, leaves, shape_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Group:
     Args:
         name: first member in the order of the state_dict, with `:k` for its k-th atom where k > 0.
         size: number of units n.
-        over: names of the parent groups; empty for an independent group.
+        over: names of the parents, groups or places, outermost first; empty for an independent group.
         copies: number of positions of the parents, each with a permutation of its own; 1 without parents.
         members: every place where the units stand.
     """
@@ -96,6 +96,12 @@ class Symmetry:
                     raise SymmetryError(
                         f"group '{atom.key}' has {sizes[str(atom.key)]} units elsewhere and {atom.size} in '{name}'"
                     )
+            for atom, parents in beside(layout):
+                if missing := [str(key) for key in atom.over if key not in parents]:
+                    raise SymmetryError(
+                        f"group '{atom.key}' depends on '{missing[0]}', which does not stand beside it exactly once "
+                        f"in '{name}'"
+                    )
 
     @cached_property
     def groups(self) -> Mapping[str, Group]:
@@ -111,9 +117,19 @@ class Symmetry:
         groups = {}
         for name, atom in found.items():
             over = tuple(str(parent) for parent in atom.over)
-            copies = math.prod(found[parent].size for parent in over)
+            copies = math.prod(self.places[parent] if parent in self.places else found[parent].size for parent in over)
             groups[name] = Group(name, atom.size, over, copies, tuple(members[name]))
         return MappingProxyType(groups)
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """Number of positions of every place: a fixed axis with a permutation of its own for each position."""
+        ends = (leaf for layout in self.layouts.values() for term in layout for leaf in leaves(term))
+        return MappingProxyType({str(x.key): x.size for x in ends if isinstance(x, Fixed) and x.key is not None})
+
+    def parent_sizes(self, group: Group) -> tuple[int, ...]:
+        """Return the sizes of a group's parents, outermost first."""
+        return tuple(self.places[name] if name in self.places else self.groups[name].size for name in group.over)
 
     @property
     def log10_order(self) -> float:

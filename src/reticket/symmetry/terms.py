@@ -5,6 +5,7 @@
 | `Atom(key, n)` | n | moves it by one permutation of n, the same wherever the atom occurs |
 | `Atom(key, n, over=(p, ...))` | n | moves it by one permutation of n for each position of its parents p |
 | `Fixed(n)` | n | leaves it alone |
+| `Fixed(n, key)` | n | leaves it alone; a *place*: atoms may depend on its positions |
 | `Product(e1, ..., ek)` | product | row-major mixed radix, each factor by its own |
 | `Sum(e1, ..., ek)` | sum | concatenation, each part by its own |
 
@@ -26,9 +27,15 @@ Key: TypeAlias = int | str
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """An axis that no permutation moves."""
+    """An axis that no permutation moves.
+
+    Args:
+        size: number of positions.
+        key: names the axis where atoms depend on its positions (a *place*); None where none does.
+    """
 
     size: int
+    key: Key | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ class Atom:
     Args:
         key: a number while solving, the name of the group afterwards.
         size: number of units.
-        over: keys of the parent atoms, outermost first; empty for an independent atom.
+        over: keys of the parents, atoms or places, outermost first; empty for an independent atom.
     """
 
     key: Key
@@ -85,7 +92,7 @@ def product(*terms: Term) -> Term:
     """Return the row-major product of the terms in normal form.
 
     >>> product(Fixed(2), Fixed(3), Atom("c", 4), Fixed(1))
-    Product(factors=(Fixed(size=6), Atom(key='c', size=4, over=())))
+    Product(factors=(Fixed(size=6, key=None), Atom(key='c', size=4, over=())))
     """
     factors: list[Term] = []
     for term in terms:
@@ -97,7 +104,7 @@ def product(*terms: Term) -> Term:
             last = factors[-1] if factors else None
             if isinstance(last, Sum):
                 factors[-1] = concat(*(product(part, factor) for part in last.parts))
-            elif isinstance(factor, Fixed) and isinstance(last, Fixed):
+            elif isinstance(factor, Fixed) and isinstance(last, Fixed) and factor.key is last.key is None:
                 factors[-1] = Fixed(last.size * factor.size)
             elif isinstance(factor, Uniform) and isinstance(last, Uniform):
                 factors[-1] = Uniform(last.size * factor.size)
@@ -112,7 +119,7 @@ def concat(*terms: Term) -> Term:
     """Return the concatenation of the terms in normal form.
 
     >>> concat(Fixed(2), Fixed(3), Atom("c", 4))
-    Sum(parts=(Fixed(size=5), Atom(key='c', size=4, over=())))
+    Sum(parts=(Fixed(size=5, key=None), Atom(key='c', size=4, over=())))
     """
     parts: list[Term] = []
     for term in terms:
@@ -120,7 +127,7 @@ def concat(*terms: Term) -> Term:
             last = parts[-1] if parts else None
             if part.size == 0:
                 continue
-            if isinstance(part, Fixed) and isinstance(last, Fixed):
+            if isinstance(part, Fixed) and isinstance(last, Fixed) and part.key is last.key is None:
                 parts[-1] = Fixed(last.size + part.size)
             elif isinstance(part, Uniform) and isinstance(last, Uniform):
                 parts[-1] = Uniform(last.size + part.size)
@@ -146,6 +153,43 @@ def leaves(term: Term) -> Iterator[Fixed | Uniform | Atom]:
 def atoms(term: Term) -> Iterator[Atom]:
     """Yield the atoms of a term from left to right, each as often as it occurs."""
     return (leaf for leaf in leaves(term) if isinstance(leaf, Atom))
+
+
+def shown(term: Term) -> Iterator[Key]:
+    """Yield the keys of the atoms and places that index an axis by themselves: the term itself or its factors."""
+    for factor in term.factors if isinstance(term, Product) else (term,):
+        if isinstance(factor, Atom | Fixed) and factor.key is not None:
+            yield factor.key
+
+
+def beside(layout: Layout) -> Iterator[tuple[Atom, frozenset[Key]]]:
+    """Yield every occurrence of an atom with the keys of which exactly one stands beside it.
+
+    A factor of the atom's own axis (of its own part, within a sum) goes before one on another axis; a key that stands
+    there twice says nothing about which of its positions belongs to the atom.
+
+    >>> [(a.key, sorted(keys)) for a, keys in beside((product(Atom("g", 2), Atom("o", 3)), Atom("i", 4)))]
+    [('g', ['i', 'o']), ('o', ['g', 'i']), ('i', ['g', 'o'])]
+    """
+    for axis, term in enumerate(layout):
+        others = [key for i, other in enumerate(layout) if i != axis for key in shown(other)]
+        for atom, own in _within(term, ()):
+            keys = {key for key in own if own.count(key) == 1}
+            keys |= {key for key in others if others.count(key) == 1 and key not in own}
+            yield atom, frozenset(keys - {atom.key})
+
+
+def _within(term: Term, own: tuple[Key, ...]) -> Iterator[tuple[Atom, tuple[Key, ...]]]:
+    match term:
+        case Atom():
+            yield term, own
+        case Product(factors):
+            for i, factor in enumerate(factors):
+                siblings = tuple(key for j, other in enumerate(factors) if j != i for key in shown(other))
+                yield from _within(factor, own + siblings)
+        case Sum(parts):
+            for part in parts:
+                yield from _within(part, own)
 
 
 def rewrite(term: Term, change: Callable[[Fixed | Uniform | Atom], Term]) -> Term:
@@ -194,5 +238,7 @@ def describe(term: Term) -> str:
             return f"{key}[{size}" + (" over " + ", ".join(map(str, over)) if over else "") + "]"
         case Uniform(size):
             return f"any[{size}]"
+        case Fixed(size, key) if key is not None:
+            return f"{key}({size})"
         case _:
             return str(term.size)

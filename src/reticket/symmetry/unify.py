@@ -3,9 +3,13 @@
 `Solver.unify` makes two terms equal and gives up freedom only as far as it must: an atom is replaced by whatever it has
 to equal, products and sums are cut to their common refinement, and where there is none both sides are pinned. Every
 replacement keeps its cause, which is what `Symmetry.explain` prints.
+
+A view that splits an axis is not believed at once: its factors are provisional (`Split`) until an operator computes
+with them. A factor whose positions are then taken out one by one (the q, k and v of a fused projection) turns the axis
+into a sum of independent parts instead, and a view that is undone by another one costs nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from reticket.symmetry.terms import (
@@ -48,11 +52,34 @@ class Cause:
         return f"{self.reason} ({text})" if text else self.reason
 
 
+@dataclass(eq=False)
+class Split:
+    """A provisional cut of an axis: `whole = lead x inner`, or `parts[0] + parts[1] + ...` by positions of lead.
+
+    Args:
+        whole: the axis that was split.
+        lead: its leading factor.
+        inner: the rest, the same for every position of lead.
+        cause: the view.
+        parts: what each position of lead holds, where positions were taken out one by one; None before.
+        believed: whether the equation was given to the solver.
+    """
+
+    whole: Term
+    lead: Atom
+    inner: Atom
+    cause: Cause
+    parts: list[Term] | None = None
+    believed: bool = False
+
+
 class Solver:
     """The atoms of one model and what they have been found to equal."""
 
     def __init__(self) -> None:
         self._count = 0
+        self._splits: dict[Key, list[Split]] = {}
+        self._below: dict[Key, list[Split]] = {}
         self._bound: dict[Key, Term] = {}
         self._origin: dict[Key, tuple[Term, Cause]] = {}
         self._equations: list[tuple[Term, Term]] = []
@@ -73,7 +100,7 @@ class Solver:
         return rewrite(term, self._replace)
 
     def _replace(self, leaf: Fixed | Uniform | Atom) -> Term:
-        if isinstance(leaf, Atom) and leaf.key in self._bound:
+        if isinstance(leaf, Atom | Fixed) and leaf.key in self._bound and self._bound[leaf.key] != leaf:
             settled = rewrite(self._bound[leaf.key], self._replace)
             self._bound[leaf.key] = settled
             return settled
@@ -100,7 +127,9 @@ class Solver:
     def pin(self, term: Term, cause: Cause) -> None:
         """Allow no permutation of any atom of the term."""
         for atom in atoms(self.resolve(term)):
-            self._put(atom, Fixed(atom.size), cause)
+            self.settle((atom,))
+            for piece in atoms(self.resolve(atom)):
+                self._put(piece, Fixed(piece.size, piece.key), cause)
 
     def _put(self, atom: Atom, term: Term, cause: Cause) -> None:
         if atom.key not in self._bound:
@@ -117,16 +146,30 @@ class Solver:
         assert left.size == right.size, f"terms of size {left.size} and {right.size} cannot be equal"
         if left == right:
             return
-        if isinstance(left, Fixed) or isinstance(right, Fixed):
-            why = replace(cause, reason=f"{LINKED}: {cause.reason}") if cause.operator else cause
-            self.pin(left, why)
-            self.pin(right, why)
+        if self.settle((left, right)):
+            self._unify(left, right, cause)
+        elif isinstance(left, Fixed) or isinstance(right, Fixed):
+            self._unify_fixed(left, right, cause)
         elif isinstance(left, Atom) or isinstance(right, Atom):
             self._bind(left, right, cause)
         elif isinstance(left, Sum) or isinstance(right, Sum):
             self._unify_sums(left, right, cause)
         else:
             self._unify_products(left, right, cause)
+
+    def _unify_fixed(self, left: Term, right: Term, cause: Cause) -> None:
+        """Pin the side that moves; an atom becomes the place on the other side, two places become one."""
+        cause = replace(cause, reason=f"{LINKED}: {cause.reason}") if cause.operator else cause
+        if not isinstance(left, Fixed) or left.key is None:
+            left, right = right, left
+        if isinstance(left, Fixed) and left.key is not None and isinstance(right, Atom):
+            self._put(right, left, cause)
+        elif isinstance(left, Fixed) and isinstance(right, Fixed):
+            if left.key is not None and right.key is not None:
+                self._bound[right.key] = left
+        else:
+            self.pin(left, cause)
+            self.pin(right, cause)
 
     def _bind(self, left: Term, right: Term, cause: Cause) -> None:
         """Put an atom in terms of the other side; of two atoms the older one stays."""
@@ -172,6 +215,8 @@ class Solver:
         term = self.resolve(term)
         if at <= 0 or at >= term.size:
             return (Fixed(0), term) if at <= 0 else (term, Fixed(0))
+        if isinstance(term, Atom) and self.settle((term,)):
+            return self.cut(term, at, cause)
         match term:
             case Fixed(size):
                 return Fixed(at), Fixed(size - at)
@@ -253,9 +298,11 @@ class Solver:
             case Uniform():
                 return Uniform(lead), Uniform(inner)
             case Atom():
-                pieces = self.fresh(lead), self.fresh(inner)
-                self._put(term, product(*pieces), cause)
-                return pieces
+                return self._provisional(term, lead, inner, cause)
+            case Sum(parts) if len({part.size for part in parts}) == 1 and len(parts) % lead == 0:
+                run = len(parts) // lead
+                runs = [concat(*parts[i : i + run]) for i in range(0, len(parts), run)]
+                return self._provisional(term, lead, inner, cause, runs)
             case Sum(parts) if all(part.size % inner == 0 for part in parts):
                 splits = [self.split(part, (part.size // inner, inner), cause) for part in parts]
                 rests = self.instantiate(tuple(rest for _, rest in splits if not isinstance(rest, Uniform)))
@@ -265,6 +312,108 @@ class Solver:
                 return joined, self.resolve(rests[0]) if rests else Uniform(inner)
         self.pin(term, cause)
         return Fixed(lead), Fixed(inner)
+
+    def _provisional(
+        self, whole: Term, lead: int, inner: int, cause: Cause, parts: list[Term] | None = None
+    ) -> tuple[Term, Term]:
+        first, rest = self.fresh(lead), self.fresh(inner)
+        assert isinstance(first, Atom)
+        assert isinstance(rest, Atom)
+        self._record(Split(whole, first, rest, cause, parts))
+        return first, rest
+
+    def _record(self, split: Split) -> None:
+        for atom in (split.lead, split.inner):
+            self._splits.setdefault(atom.key, []).append(split)
+        if isinstance(split.whole, Atom):
+            self._below.setdefault(split.whole.key, []).append(split)
+
+    def settle(self, terms: Sequence[Term]) -> bool:
+        """Believe every provisional cut that one of these terms comes from; return whether there was one."""
+        found = False
+        for atom in [atom for term in terms for atom in atoms(self.resolve(term))]:
+            for split in self._splits.get(atom.key, []):
+                if not split.believed:
+                    split.believed = found = True
+                    self.unify(split.whole, product(split.lead, split.inner), split.cause)
+        return found
+
+    def rejoin(self, term: Term) -> Term:
+        """Return the term with provisional factors that stand side by side again put together."""
+        factors: list[Term] = []
+        for factor in _factors(term):
+            factors.append(factor)
+            while len(factors) > 1 and (whole := self._whole(factors[-2], factors[-1])) is not None:
+                factors[-2:] = [whole]
+        return product(*factors)
+
+    def _whole(self, lead: Term, inner: Term) -> Term | None:
+        if not isinstance(lead, Atom):
+            return None
+        splits = (s for s in self._splits.get(lead.key, []) if (s.lead, s.inner) == (lead, inner) and not s.believed)
+        return next((self.resolve(split.whole) for split in splits), None)
+
+    def origin(self, atom: Atom) -> Iterator[Atom]:
+        """Yield the atom and, where it is a provisional factor, the atoms that it is a factor of."""
+        yield atom
+        for split in self._splits.get(atom.key, []):
+            if not split.believed:
+                for above in atoms(self.resolve(split.whole)):
+                    yield from self.origin(above)
+
+    def stacked(self, layouts: Sequence[Layout], axis: int, cause: Cause) -> Layout:
+        """Return the layout of layouts stacked along a new axis, each with its own terms until that must not be."""
+        if len(layouts) == 1:
+            return (*layouts[0][:axis], Fixed(1), *layouts[0][axis:])
+        lead, result = self.fresh(len(layouts)), list[Term]()
+        assert isinstance(lead, Atom)
+        for column in zip(*layouts, strict=True):
+            terms = [self.resolve(term) for term in column]
+            if all(term == terms[0] for term in terms) or terms[0].size <= 1:
+                result.append(terms[0])
+                continue
+            inner = self.fresh(terms[0].size)
+            assert isinstance(inner, Atom)
+            self._record(Split(concat(*terms), lead, inner, cause, terms))
+            result.append(inner)
+        if lead.key not in self._splits:
+            return (*result[:axis], Fixed(len(layouts)), *result[axis:])
+        return (*result[:axis], lead, *result[axis:])
+
+    def take(self, layout: Layout, axis: int, start: int, length: int, cause: Cause) -> Layout:
+        """Take a run of positions out of an axis; along a provisional factor each position has terms of its own."""
+        layout = self.layout(layout)
+        lead = layout[axis]
+        if isinstance(lead, Atom) and length < lead.size:
+            splits = [s for s in self._splits.get(lead.key, []) if s.lead == lead and not s.believed]
+            if splits:
+                return self._take_parts(splits, layout, axis, start, length)
+        before, _ = self.cut(lead, start + length, cause)
+        return self.layout((*layout[:axis], self.cut(before, start, cause)[1], *layout[axis + 1 :]))
+
+    def _take_parts(self, splits: list[Split], layout: Layout, axis: int, start: int, length: int) -> Layout:
+        first = self.fresh(length)
+        new: dict[Key, Term] = {splits[0].lead.key: first}
+        for split in splits:
+            if split.parts is None:
+                split.parts = [self.fresh(split.inner.size) for _ in range(split.lead.size)]
+                self.unify(split.whole, concat(*split.parts), split.cause)
+            parts = split.parts[start : start + length]
+            inner = parts[0] if length == 1 else self.fresh(split.inner.size)
+            if isinstance(first, Atom):
+                assert isinstance(inner, Atom)
+                self._record(Split(concat(*parts), first, inner, split.cause, parts))
+            self._follow(split.inner, inner, split.cause, new)
+        return tuple(rewrite(term, lambda x: new.get(x.key, x) if isinstance(x, Atom) else x) for term in layout)
+
+    def _follow(self, old: Atom, new: Term, cause: Cause, found: dict[Key, Term]) -> None:
+        """Split `new` as `old` was provisionally split, all the way down; note what goes for what."""
+        found[old.key] = new
+        for split in self._below.get(old.key, []):
+            if not split.believed:
+                lead, inner = self.split(new, (split.lead.size, split.inner.size), cause)
+                self._follow(split.lead, lead, cause, found)
+                self._follow(split.inner, inner, cause, found)
 
 
 def _parts(term: Term) -> list[Term]:
@@ -277,10 +426,11 @@ def _factors(term: Term) -> list[Term]:
 
 def _same(left: Term, right: Term) -> bool:
     """Whether two settled terms move their axis alike: equal, or equal once fixed leading factors are written out."""
-    if left == right:
-        return True
-    lefts, rights = _written_out(left), _written_out(right)
-    return lefts == rights
+    return left == right or _written_out(_nameless(left)) == _written_out(_nameless(right))
+
+
+def _nameless(term: Term) -> Term:
+    return rewrite(term, lambda leaf: Fixed(leaf.size) if isinstance(leaf, Fixed) else leaf)
 
 
 def _written_out(term: Term) -> list[Term]:

@@ -14,6 +14,7 @@ def linear(op: Operator) -> Layout:
     op.equal(data[-1], weight[-1], CONTRACTED)
     if is_layout(op["bias"]):
         op.equal(weight[0], op.layout("bias")[0], "one bias for each output")
+    op.iterates((*data, *weight[:-1]))
     return (*data[:-1], *weight[:-1])
 
 
@@ -35,7 +36,9 @@ def matmul(op: Operator) -> Layout:
 def _matmul(op: Operator, left: Layout, right: Layout) -> Layout:
     op.equal(left[-1], right[-1 if len(right) == 1 else -2], CONTRACTED)
     batch = broadcast(op, [left[:-2], right[:-2]], "batch axes move together")
-    return (*batch, *left[-2:-1], *(right[-1:] if len(right) > 1 else ()))
+    result = (*batch, *left[-2:-1], *(right[-1:] if len(right) > 1 else ()))
+    op.iterates((*result, left[-1]))
+    return result
 
 
 @rule("aten.einsum")
@@ -52,6 +55,7 @@ def einsum(op: Operator) -> Layout:
                 op.equal(letters[letter], term, CONTRACTED)
             elif letters[letter].size == 1:
                 letters[letter] = term
+    op.iterates(tuple(letters.values()))
     return tuple(letters[letter] for letter in result)
 
 
@@ -64,13 +68,16 @@ def bilinear(op: Operator) -> Layout:
     if is_layout(op["bias"]):
         op.equal(weight[0], op.layout("bias")[0], "one bias for each output")
     batch = broadcast(op, [left[:-1], right[:-1]], "batch axes move together")
+    op.iterates((*batch, *weight))
     return (*batch, weight[0])
 
 
 @rule("aten.outer", "aten.ger")
 def outer(op: Operator) -> Layout:
     """y_ij = a_i b_j."""
-    return (*op.layout("self"), *op.layout("vec2"))
+    result = (*op.layout("self"), *op.layout("vec2"))
+    op.iterates(result)
+    return result
 
 
 @rule("aten.embedding")
@@ -78,21 +85,27 @@ def embedding(op: Operator) -> Layout:
     """Rows are chosen by ids, which are inputs; columns pass."""
     weight, ids = op.layout("weight"), op.layout("indices")
     op.pin(weight[0], "rows of an embedding are addressed by their ids")
+    op.iterates((*ids, weight[1]))
     return (*ids, weight[1])
 
 
 @rule("aten.scaled_dot_product_attention")
 def attention(op: Operator) -> Layout:
-    """softmax(q k^T / sqrt(d)) v: q and k share d, k and v share their tokens."""
-    if op.arguments.get("enable_gqa"):
-        raise Refusal("attention with grouped queries has no rule")
+    """softmax(q k^T / sqrt(d)) v: q and k share d, k and v share their tokens; queries may share keys and values."""
     query, key, value = op.layout("query"), op.layout("key"), op.layout("value")
     op.equal(query[-1], key[-1], CONTRACTED)
     op.equal(key[-2], value[-2], "keys and values of one token move together")
     if op["is_causal"]:
         op.pin(query[-2], "a causal mask depends on the order of the tokens")
         op.pin(key[-2], "a causal mask depends on the order of the tokens")
+    if op.arguments.get("enable_gqa"):
+        head = op.equal(key[-3], value[-3], "keys and values of one head move together")
+        shared, _ = op.split(query[-3], (head.size, query[-3].size // head.size), "queries share a head of keys")
+        op.equal(shared, head, "queries move with the head of keys that they share")
+        key, value = ((*x[:-3], query[-3], *x[-2:]) for x in (key, value))
     batch = broadcast(op, [query[:-2], key[:-2], value[:-2]], "batch axes and heads move together")
     if is_layout(op["attn_mask"]):
         broadcast(op, [(*batch, query[-2], key[-2]), op.raw("attn_mask")], "the mask moves with queries and keys")
-    return (*batch, query[-2], value[-1])
+    result = (*batch, query[-2], value[-1])
+    op.iterates((*batch, query[-2], key[-2], query[-1]), (*result, key[-2]), (*batch, query[-2]))
+    return result

@@ -38,9 +38,10 @@ def _convolve(op: Operator, *, transposed: bool) -> Layout:
         target = _depthwise(op, channels, weight, transposed=transposed)
     else:
         target = _grouped(op, channels, weight, groups, transposed=transposed)
+    batch = data[: len(data) - space - 1]
+    op.iterates((*batch, *weight[:2]))
     if is_layout(op["bias"]):
         op.equal(target, op.layout("bias")[0], "one bias for each output channel")
-    batch = data[: len(data) - space - 1]
     return (*batch, op.solver.resolve(target), *(Fixed(n) for n in op.shape[len(op.shape) - space :]))
 
 
@@ -56,16 +57,13 @@ def _depthwise(op: Operator, channels: Term, weight: Layout, *, transposed: bool
 
 
 def _grouped(op: Operator, channels: Term, weight: Layout, groups: int, *, transposed: bool) -> Term:
-    """Each group reads its own channels, all in one order, since the weight has one axis for every group's inputs.
-
-    The input is `Product(g, i)`, the output `Product(g, o)`; the group g may move as a whole.
-    """
+    """The input is `Product(g, i over g)`, the output `Product(g, o over g)`; the weight has g and o on one axis."""
     outer, inner = op.split(channels, (groups, channels.size // groups), "channels are read group by group")
     first, second = op.split(weight[0], (groups, weight[0].size // groups), "outputs are made group by group")
     op.equal(outer, first, "whole groups move together")
     if transposed:
         op.equal(inner, second, CHANNELS)
-        return product(op.solver.resolve(outer), op.solver.resolve(weight[1]))
+        return product(op.solver.resolve(first), op.solver.resolve(weight[1]))
     op.equal(inner, weight[1], CHANNELS)
     return weight[0]
 
@@ -99,6 +97,7 @@ def windows(op: Operator, space: int) -> Layout | list[Layout]:
     data = op.layout("self" if "self" in op.arguments else "input")
     for term in data[len(data) - space :]:
         op.pin(term, SPACE)
+    op.iterates(data[: len(data) - space])
     results: list[Layout] = [
         (*data[: len(data) - space], *(Fixed(n) for n in shape[len(shape) - space :]))
         for shape in op.shapes()

@@ -149,17 +149,18 @@ def join(op: Operator, terms: Sequence[Term], reason: str, size: int) -> Term:
     if not varying:
         return Uniform(size) if size > 1 else Fixed(size)
     varying = list(op.solver.instantiate(tuple(varying)))
-    first = varying[0]
+    joined = varying[0]
     for other in varying[1:]:
-        op.equal(first, other, reason)
-    return op.solver.resolve(first)
+        joined = op.equal(joined, other, reason)
+    return op.solver.resolve(joined)
 
 
-@rule(*(f"aten.{name}" for name in (*UNARY, *BINARY)))
+@rule(*(f"aten.{name}" for name in (*UNARY, *BINARY)), pointwise=True)
 def elementwise(op: Operator) -> Layout | list[Layout]:
     """Every tensor argument broadcasts against the others; every result has the same layout."""
     layouts = [op.raw(name) for name, value in op.arguments.items() if is_layout(value)]
     layout = broadcast(op, layouts, "elementwise operands move together")
+    op.iterates(layout)
     shapes = op.shapes()
     return layout if len(shapes) == 1 else [layout for _ in shapes]
 
@@ -170,6 +171,7 @@ def prelu(op: Operator) -> Layout:
     data, slope = op.layout("self"), op.layout("weight")
     if slope and slope[0].size > 1:
         op.equal(data[1], slope[0], "one slope for each channel")
+    op.iterates(data)
     return op.solver.layout(data)
 
 
@@ -181,6 +183,7 @@ def prelu(op: Operator) -> Layout:
 )
 def constant(op: Operator) -> Layout:
     """A tensor of one value."""
+    op.iterates(())
     return tuple(Uniform(size) if size > 1 else Fixed(size) for size in op.shape)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from reticket.symmetry.rules.operator import Operator, Refusal, is_layout, rule, wrap
-from reticket.symmetry.terms import Fixed, Layout
+from reticket.symmetry.terms import Fixed, Layout, product
 
 PER_CHANNEL = "statistics and affine parameters are one for each channel"
 CHANNEL_TENSORS = ("weight", "bias", "running_mean", "running_var")
@@ -24,6 +24,7 @@ def batch_norm(op: Operator) -> Layout | list[Layout]:
     for name in CHANNEL_TENSORS:
         if is_layout(op.arguments.get(name)):
             op.equal(data[1], op.layout(name)[0], PER_CHANNEL)
+    op.iterates(data, data[1:2])
     channel = op.solver.resolve(data[1])
     results: list[Layout] = [
         data if len(shape) == len(data) else ((channel,) if shape[:1] == (channel.size,) else _empty(shape))
@@ -49,15 +50,36 @@ def layer_norm(op: Operator) -> Layout | list[Layout]:
             for own, other in zip(data[-count:], op.layout(name), strict=True):
                 op.equal(own, other, "affine parameters move with the axes normalised over")
     statistics = (*data[:-count], *(Fixed(1) for _ in range(count)))
+    op.iterates(data, statistics)
     if len(op.shapes()) == 1:
         return data
     return [data, *(statistics for _ in op.shapes()[1:])]
 
 
+@rule("aten.group_norm", "aten.native_group_norm")
+def group_norm(op: Operator) -> Layout | list[Layout]:
+    """y = (x - mean) / sqrt(var + eps) * weight + bias, statistics over space and the channels of each group."""
+    data = op.layout("input")
+    groups = op.arguments.get("num_groups", op.arguments.get("group"))
+    assert isinstance(groups, int)
+    for name in ("weight", "bias"):
+        if is_layout(op.arguments.get(name)):
+            op.equal(data[1], op.layout(name)[0], PER_CHANNEL)
+    group, inner = op.split(data[1], (groups, data[1].size // groups), "channels are normalised group by group")
+    joined = op.equal(data[1], product(group, inner), "channels are normalised group by group")
+    statistics = (data[0], group)
+    op.iterates((data[0], joined, *data[2:]), statistics)
+    result = (data[0], joined, *data[2:])
+    return result if len(op.shapes()) == 1 else [result, *(statistics for _ in op.shapes()[1:])]
+
+
 @rule("aten.softmax", "aten.log_softmax", "aten._softmax", "aten._log_softmax", "aten._safe_softmax")
 def softmax(op: Operator) -> Layout:
     """exp(x) / sum exp(x): every permutation of the axis passes through."""
-    return op.layout("self")
+    data = op.layout("self")
+    axis = wrap(op["dim"], len(data))
+    op.iterates(data, (*data[:axis], *data[axis + 1 :]))
+    return data
 
 
 @rule("aten._weight_norm_interface", "aten._weight_norm")
@@ -66,4 +88,5 @@ def weight_norm(op: Operator) -> Layout | list[Layout]:
     direction, scale = op.layout("v"), op.layout("g")
     axis = wrap(op["dim"], len(direction))
     op.equal(direction[axis], scale[axis if len(scale) == len(direction) else 0], "one scale for each norm")
+    op.iterates(direction, (direction[axis],))
     return direction if len(op.shapes()) == 1 else [direction, scale]

@@ -20,22 +20,29 @@ class Refusal(Exception):  # noqa: N818 (control flow between a rule and its cal
 
 @dataclass(frozen=True)
 class Entry:
-    """A rule, and whether it only rearranges its input (such an operator reads nothing)."""
+    """A rule, and what kind of operator it is for.
+
+    Args:
+        function: the rule.
+        structural: the operator only rearranges its input; it reads nothing.
+        pointwise: the operator computes each position by itself.
+    """
 
     function: Rule
     structural: bool
+    pointwise: bool = False
 
 
 RULES: dict[str, Entry] = {}
 
 
-def rule(*operators: str, structural: bool = False) -> Callable[[Rule], Rule]:
+def rule(*operators: str, structural: bool = False, pointwise: bool = False) -> Callable[[Rule], Rule]:
     """Register a function as the rule of the operators named, as `aten.relu` (all overloads) or `aten.mean.dim`."""
 
     def register(function: Rule) -> Rule:
         for operator in operators:
             assert operator not in RULES, f"two rules for {operator}"
-            RULES[operator] = Entry(function, structural)
+            RULES[operator] = Entry(function, structural, pointwise)
         return function
 
     return register
@@ -73,6 +80,7 @@ class Operator:
 
     def __init__(self, node: fx.Node, arguments: dict[str, Any], solver: Solver) -> None:
         self.node, self.arguments, self.solver = node, arguments, solver
+        self.spaces: list[Layout] = []
 
     @classmethod
     def read(cls, node: fx.Node, values: dict[fx.Node, Any], solver: Solver) -> "Operator":
@@ -116,7 +124,17 @@ class Operator:
     def equal(self, left: Term, right: Term, reason: str) -> Term:
         """Ask that two axes move together; return the term they share."""
         self.solver.unify(left, right, cause_of(self.node, reason))
-        return self.solver.resolve(left)
+        first, second = self.solver.resolve(left), self.solver.resolve(right)
+        return second if isinstance(first, Fixed) and first.key is None else first
+
+    def iterates(self, *layouts: Layout) -> None:
+        """Name the operator's iteration space, and the layouts of the statistics that it takes on the way.
+
+        The iteration space has one axis for each index variable of the operator (for y = x W^T: batch, out and in),
+        which says that the operator works on each position of an axis separately but where it contracts or reduces.
+        Atoms of an operator without one depend on no other axis.
+        """
+        self.spaces.extend(layouts)
 
     def pin(self, term: Term, reason: str) -> Term:
         """Ask that an axis does not move; return its term."""

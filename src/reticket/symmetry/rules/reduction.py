@@ -42,6 +42,7 @@ def reduction(op: Operator) -> Layout | list[Layout]:
         for axis in axes:
             op.pin(data[axis], INDEXED)
     result = _drop(data, axes, keep=bool(op.arguments.get("keepdim", False)))
+    op.iterates(data, result)
     return result if len(op.shapes()) == 1 else [result for _ in op.shapes()]
 
 
@@ -52,7 +53,9 @@ def index_of_extreme(op: Operator) -> Layout:
     axes = _reduced(op, len(data))
     for axis in axes:
         op.pin(data[axis], INDEXED)
-    return _drop(data, axes, keep=bool(op["keepdim"]))
+    result = _drop(data, axes, keep=bool(op["keepdim"]))
+    op.iterates(data, result)
+    return result
 
 
 @rule("aten.cumsum", "aten.cumprod", "aten.logcumsumexp", "aten.flip", "aten.roll", "aten.sort", "aten.topk")
@@ -64,6 +67,7 @@ def ordered(op: Operator) -> Layout | list[Layout]:
     pinned = [wrap(axis, len(data)) for axis in axes]
     for axis in pinned:
         op.pin(data[axis], "the result depends on the order along this axis")
+    op.iterates(tuple(term for axis, term in enumerate(data) if axis not in pinned))
     results: list[Layout] = [
         tuple(Fixed(shape[i]) if i in pinned else op.solver.resolve(term) for i, term in enumerate(data))
         for shape in op.shapes()

@@ -1,7 +1,10 @@
 """Operators that rearrange one tensor: views split and merge axes, permutations move them, slices cut them."""
 
+from itertools import accumulate, pairwise
+
+from reticket.symmetry.graph import cause_of
 from reticket.symmetry.rules.operator import Operator, Refusal, rule, wrap
-from reticket.symmetry.terms import Fixed, Layout, Term, Uniform, concat, product
+from reticket.symmetry.terms import Fixed, Layout, Product, Term, Uniform, concat, product
 
 MERGED = "a view splits this axis"
 SLICED = "a slice cuts this axis"
@@ -26,6 +29,7 @@ def regroup(op: Operator, data: Layout, shape: tuple[int, ...]) -> Layout:
     """Give the axes of one tensor another shape, row-major."""
     if 0 in shape:
         return tuple(Fixed(size) for size in shape)
+    op.iterates(tuple(factor for term in data for factor in (term.factors if isinstance(term, Product) else (term,))))
     result: list[Term] = []
     rest = list(data)
     for size in shape:
@@ -35,10 +39,10 @@ def regroup(op: Operator, data: Layout, shape: tuple[int, ...]) -> Layout:
         while rest and rest[0].size == 1:
             rest.pop(0)
         if _size(taken) == size:
-            result.append(product(*taken))
+            result.append(op.solver.rejoin(product(*taken)))
             continue
-        lead, tail = op.split(product(*taken, *rest), (size, _size(taken + rest) // size), MERGED)
-        result.append(lead)
+        lead, tail = op.split(op.solver.rejoin(product(*taken, *rest)), (size, _size(taken + rest) // size), MERGED)
+        result.append(op.solver.rejoin(lead))
         rest = [tail]
     return op.solver.layout(tuple(result))
 
@@ -99,6 +103,17 @@ def repeat(op: Operator) -> Layout:
     return tuple(product(Uniform(n // t.size), t) if t.size else t for t, n in zip(padded, shape, strict=True))
 
 
+@rule("aten.repeat_interleave.self_int", structural=True)
+def repeat_interleave(op: Operator) -> Layout:
+    """Every position k times in a row."""
+    data, dim, shape = list(op.raw("self")), op["dim"], op.shape
+    if dim is None:
+        raise Refusal("repeat_interleave without dim has no rule")
+    axis = wrap(dim, len(data))
+    data[axis] = product(data[axis], Uniform(shape[axis] // data[axis].size)) if data[axis].size else Fixed(0)
+    return tuple(data)
+
+
 @rule("aten.slice.Tensor", "aten.narrow", "aten.slice_copy.Tensor", structural=True)
 def slice_axis(op: Operator) -> Layout:
     """A run of positions; a step other than 1 pins."""
@@ -110,28 +125,25 @@ def slice_axis(op: Operator) -> Layout:
         data[axis] = Fixed(op.shape[axis])
         return tuple(data)
     start = _clip(op["start"] if op["start"] is not None else 0, size)
-    data[axis] = part(op, data[axis], start, op.shape[axis])
-    return op.solver.layout(tuple(data))
+    return take(op, tuple(data), axis, start, op.shape[axis])
 
 
 def _clip(position: int, size: int) -> int:
     return max(0, min(position + size if position < 0 else position, size))
 
 
-def part(op: Operator, term: Term, start: int, length: int) -> Term:
-    """Cut `length` positions from `start` on out of an axis."""
-    before, _ = op.cut(term, start + length, SLICED)
-    return op.cut(before, start, SLICED)[1]
+def take(op: Operator, data: Layout, axis: int, start: int, length: int) -> Layout:
+    """Take `length` positions from `start` on out of an axis."""
+    return op.solver.take(data, axis, start, length, cause_of(op.node, SLICED))
 
 
 @rule("aten.select.int", "aten.select_copy.int", structural=True)
 def select(op: Operator) -> Layout:
     """One position; what stands before and behind it may still move."""
-    data = list(op.raw("self"))
+    data = op.raw("self")
     axis = wrap(op["dim"], len(data))
-    part(op, data[axis], _clip(op["index"], data[axis].size), 1)
-    del data[axis]
-    return op.solver.layout(tuple(data))
+    data = take(op, data, axis, _clip(op["index"], data[axis].size), 1)
+    return (*data[:axis], *data[axis + 1 :])
 
 
 @rule("aten.split.Tensor", "aten.split_with_sizes", "aten.chunk", "aten.unsafe_split", "aten.split", structural=True)
@@ -139,21 +151,17 @@ def split(op: Operator) -> list[Layout]:
     """Runs of positions one after the other."""
     data = op.raw("self")
     axis = wrap(op["dim"], len(data))
-    rest, pieces = data[axis], []
-    for shape in op.shapes():
-        assert shape is not None
-        piece, rest = op.cut(rest, shape[axis], SLICED)
-        pieces.append(piece)
-    return [op.solver.layout((*data[:axis], piece, *data[axis + 1 :])) for piece in pieces]
+    starts = list(accumulate((shape[axis] for shape in op.shapes() if shape is not None), initial=0))
+    return [take(op, data, axis, start, end - start) for start, end in pairwise(starts)]
 
 
 @rule("aten.unbind.int", structural=True)
 def unbind(op: Operator) -> list[Layout]:
-    """Every position on its own: the axis is pinned."""
+    """Every position on its own."""
     data = op.raw("self")
     axis = wrap(op["dim"], len(data))
-    op.pin(data[axis], "every position of this axis is used on its own")
-    return [op.solver.layout((*data[:axis], *data[axis + 1 :])) for _ in op.shapes()]
+    taken = [take(op, data, axis, position, 1) for position in range(data[axis].size)]
+    return [(*layout[:axis], *layout[axis + 1 :]) for layout in taken]
 
 
 @rule("aten.cat", "aten.concat", structural=True)
@@ -175,10 +183,10 @@ def join_along(op: Operator, tensors: list[Layout], axis: int, joined: Term) -> 
 
 @rule("aten.stack", structural=True)
 def stack(op: Operator) -> Layout:
-    """Tensors side by side along a new axis, which is fixed."""
+    """Tensors side by side along a new axis, which does not move."""
     axis = wrap(op["dim"], len(op.shape))
-    tensors = [(*layout[:axis], Fixed(1), *layout[axis:]) for layout in map(op.solver.layout, op["tensors"])]
-    return join_along(op, tensors, axis, Fixed(len(tensors)))
+    tensors = [op.solver.layout(op.solver.instantiate(layout)) for layout in op["tensors"]]
+    return op.solver.stacked(tensors, axis, cause_of(op.node, "stacked tensors move together"))
 
 
 @rule("aten.pad", "aten.constant_pad_nd")
@@ -216,7 +224,7 @@ def scatter_run(op: Operator) -> Layout:
     return join_along(op, [tuple(data), tuple(source)], axis, op.solver.resolve(joined))
 
 
-@rule("aten.pixel_shuffle")
+@rule("aten.pixel_shuffle", structural=True)
 def pixel_shuffle(op: Operator) -> Layout:
     """(c r r, h, w) to (c, h r, w r): the two factors r end in space, which is fixed."""
     data, r = op.layout("self"), op["upscale_factor"]
@@ -224,7 +232,7 @@ def pixel_shuffle(op: Operator) -> Layout:
     return (*data[:-3], channel, product(data[-2], first), product(data[-1], second))
 
 
-@rule("aten.channel_shuffle", "aten.native_channel_shuffle")
+@rule("aten.channel_shuffle", "aten.native_channel_shuffle", structural=True)
 def channel_shuffle(op: Operator) -> Layout:
     """(g, c) to (c, g)."""
     data, groups = op.layout("self"), op["groups"]
@@ -239,6 +247,7 @@ def glu(op: Operator) -> Layout:
     axis = wrap(op["dim"], len(data))
     first, second = op.cut(data[axis], data[axis].size // 2, SLICED)
     data[axis] = op.equal(first, second, "the halves gate each other")
+    op.iterates(tuple(data))
     return op.solver.layout(tuple(data))
 
 
@@ -248,4 +257,5 @@ def triangle(op: Operator) -> Layout:
     data = op.layout("self")
     for term in data[-2:]:
         op.pin(term, "a triangle depends on the order along this axis")
+    op.iterates(data)
     return op.solver.layout(data)
