@@ -3,7 +3,7 @@
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -16,7 +16,7 @@ from reticket.symmetry.reasons import ALSO
 from reticket.symmetry.rules.operator import is_layout
 from reticket.symmetry.sites import Site, find_sites
 from reticket.symmetry.symmetry import Symmetry
-from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, leaves, rewrite
+from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, key_of, leaves, rewrite
 from reticket.symmetry.unify import Cause, Solver
 from reticket.symmetry.verify import guilty_groups
 
@@ -153,7 +153,7 @@ class Search:
         settled = [self.solver.layout(layout) for layout in self.layouts.values()]
         tensors = [self.solver.layout(layout) for propagation in found for layout in propagation.tensors()]
         alone = [self.solver.layout(layout) for propagation in found for layout in propagation.alone]
-        keys = dict.fromkeys(leaf.key for layout in settled for term in layout for leaf in leaves(term) if named(leaf))
+        keys = dict.fromkeys(key_of(leaf) for layout in settled for term in layout for leaf in leaves(term))
         lonely = frozenset(atom.key for layout in alone for term in layout for atom in atoms(term))
         self.parents = parents_of([*settled, *tensors], lonely, [key for key in keys if key is not None])
 
@@ -165,9 +165,9 @@ class Search:
         places = {parent for parents in self.parents.values() for parent in parents}
         names: dict[Key, str] = {}
         for tensor, layout in self.layouts.items():
-            own = [leaf for term in self.solver.layout(layout) for leaf in leaves(term) if named(leaf)]
-            own = [leaf.key for leaf in own if isinstance(leaf, Atom) or leaf.key in places]
-            for k, key in enumerate(dict.fromkeys(own)):
+            own = [leaf for term in self.solver.layout(layout) for leaf in leaves(term)]
+            keys = dict.fromkeys(key_of(leaf) for leaf in own if isinstance(leaf, Atom) or key_of(leaf) in places)
+            for k, key in enumerate(key for key in keys if key is not None):
                 names.setdefault(key, tensor if k == 0 else f"{tensor}:{k}")
         return names
 
@@ -260,18 +260,13 @@ class _Free:
             )
 
 
-def named(leaf: Fixed | Uniform | Atom) -> TypeGuard[Fixed | Atom]:
-    """Whether a leaf is an atom or a place."""
-    return isinstance(leaf, Atom | Fixed) and leaf.key is not None
-
-
 def rename(layout: Layout, names: Mapping[Key, str], parents: Mapping[Key, tuple[Key, ...]]) -> Layout:
     """Give atoms the names of their groups; what no tensor of the state_dict carries does not move."""
 
     def change(leaf: Fixed | Uniform | Atom) -> Term:
         if isinstance(leaf, Atom) and leaf.key in names:
             return Atom(names[leaf.key], leaf.size, tuple(names[parent] for parent in parents.get(leaf.key, ())))
-        return Fixed(leaf.size, names.get(leaf.key) if named(leaf) and isinstance(leaf, Fixed) else None)
+        return Fixed(leaf.size, names.get(key) if isinstance(leaf, Fixed) and (key := leaf.key) is not None else None)
 
     return tuple(rewrite(term, change) for term in layout)
 
@@ -304,7 +299,7 @@ def without(symmetry: Symmetry, groups: Sequence[str]) -> Symmetry:
     def change(leaf: Fixed | Uniform | Atom) -> Term:
         if isinstance(leaf, Atom) and leaf.key not in groups:
             return leaf
-        return Fixed(leaf.size, leaf.key if named(leaf) and leaf.key in parents else None)
+        return Fixed(leaf.size, key if (key := key_of(leaf)) in parents else None)
 
     def pinned(layout: Layout) -> Layout:
         return tuple(rewrite(term, change) for term in layout)

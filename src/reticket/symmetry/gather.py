@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
-from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Product, Sum, Term, atoms
+from reticket.symmetry.terms import Atom, Key, Layout, Product, Sum, Term, atoms, key_of
 from reticket.types import Permutation
 
 Places: TypeAlias = dict[Key, Tensor]
@@ -73,7 +73,7 @@ def _digits(factors: Sequence[Term], new: Tensor) -> list[Tensor]:
 def _shown(factors: Sequence[Term], digits: Sequence[Tensor]) -> Places:
     """Return the positions of the atoms and places among the factors."""
     pairs = zip(factors, digits, strict=True)
-    return {f.key: digit for f, digit in pairs if isinstance(f, Atom | Fixed) and f.key is not None}
+    return {key: digit for factor, digit in pairs if (key := key_of(factor)) is not None}
 
 
 def _gather_dependent(tensor: Tensor, layout: Layout, permutations: Mapping[str, Permutation]) -> Tensor:

@@ -28,9 +28,9 @@ from reticket.symmetry.terms import (
     Product,
     Sum,
     Term,
-    Uniform,
     atoms,
     describe,
+    key_of,
     leaves,
     shape_of,
 )
@@ -130,7 +130,9 @@ class Site:
         Raises:
             SymmetryError: when the tensor does not have this site's axes, or the group is not seen here.
         """
-        moving = [axis for axis, term in enumerate(self.layout) if any(_is_named(leaf) for leaf in leaves(term))]
+        moving = [
+            axis for axis, term in enumerate(self.layout) if any(key_of(leaf) is not None for leaf in leaves(term))
+        ]
         if tensor.dim() != len(self.layout) or any(tensor.shape[a] != self.layout[a].size for a in moving):
             raise SymmetryError(
                 f"site '{self.name}' saw a tensor of shape {tuple(tensor.shape)}, expected {shape_of(self.layout)} "
@@ -158,10 +160,6 @@ class Site:
 
     def __str__(self) -> str:
         return f"{self.name}: " + " | ".join(describe(term) for term in self.layout)
-
-
-def _is_named(leaf: Fixed | Uniform | Atom) -> bool:
-    return isinstance(leaf, Atom | Fixed) and leaf.key is not None
 
 
 def _rows(tensor: Tensor, axes: list[tuple[int, Term]], group: str) -> Iterator[Tensor]:
@@ -194,7 +192,7 @@ def _rows(tensor: Tensor, axes: list[tuple[int, Term]], group: str) -> Iterator[
 
 def _place_of(parent: Key, axis: int, axes: list[tuple[int, Term]]) -> int:
     """Return the one axis that shows a parent: a piece of the same axis of the site before any other."""
-    shown = [i for i, (_, term) in enumerate(axes) if isinstance(term, Atom | Fixed) and term.key == parent]
+    shown = [i for i, (_, term) in enumerate(axes) if key_of(term) == parent]
     return next((i for i in shown if axes[i][0] == axis), shown[0])
 
 

@@ -155,11 +155,16 @@ def atoms(term: Term) -> Iterator[Atom]:
     return (leaf for leaf in leaves(term) if isinstance(leaf, Atom))
 
 
+def key_of(leaf: "Term") -> Key | None:
+    """Return the key of an atom or a place, None for any other term."""
+    return leaf.key if isinstance(leaf, Atom | Fixed) else None
+
+
 def shown(term: Term) -> Iterator[Key]:
     """Yield the keys of the atoms and places that index an axis by themselves: the term itself or its factors."""
     for factor in term.factors if isinstance(term, Product) else (term,):
-        if isinstance(factor, Atom | Fixed) and factor.key is not None:
-            yield factor.key
+        if (key := key_of(factor)) is not None:
+            yield key
 
 
 def beside(layout: Layout) -> Iterator[tuple[Atom, frozenset[Key]]]:
