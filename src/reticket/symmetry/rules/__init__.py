@@ -1,6 +1,17 @@
 """One rule for each operator of the graph. To add one, write a function under `rule("aten.name")` in this package."""
 
-from reticket.symmetry.rules import contraction, convolution, elementwise, normalisation, recurrent, reduction, shape
+from reticket.symmetry.rules import (
+    contraction,
+    convolution,
+    elementwise,
+    experts,
+    indexing,
+    noise,
+    normalisation,
+    recurrent,
+    reduction,
+    shape,
+)
 from reticket.symmetry.rules.operator import RULES, Operator, Refusal, find_rule, rule
 
 __all__ = [
@@ -10,7 +21,10 @@ __all__ = [
     "contraction",
     "convolution",
     "elementwise",
+    "experts",
     "find_rule",
+    "indexing",
+    "noise",
     "normalisation",
     "recurrent",
     "reduction",

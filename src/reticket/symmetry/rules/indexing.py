@@ -1,0 +1,148 @@
+"""Reading and writing by index tensors: an axis that indices address is pinned, the other axes pass."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import fx
+
+from reticket.symmetry.rules.elementwise import broadcast, join
+from reticket.symmetry.rules.operator import Operator, Refusal, is_layout, rule, wrap
+from reticket.symmetry.terms import Fixed, Layout, Term
+
+ADDRESSED = "positions of this axis are addressed by indices"
+WRITTEN = "which of these entries is written where depends on their order"
+TOGETHER = "entries and what they are read or written with move together"
+
+
+@rule("aten.index.Tensor", "aten._unsafe_index.Tensor")
+def index(op: Operator) -> Layout:
+    """y = x[i, j, ...]: the broadcast axes of the indices take the place of the axes that they address."""
+    data = op.raw("self")
+    before, address, after = _addressed(op, data)
+    return (*before, *address, *after)
+
+
+@rule("aten.index_put", "aten._unsafe_index_put")
+def index_put(op: Operator) -> Layout:
+    """x[i, j, ...] = v or += v: the other axes of x move with those of v."""
+    data = op.raw("self")
+    if _masks(op):
+        return _masked_write(op, data)
+    before, address, after = _addressed(op, data)
+    for term in address:
+        op.pin(term, WRITTEN)
+    values = op.raw("values")
+    for term in values[max(0, len(values) - len(address) - len(after)) : len(values) - len(after)]:
+        op.pin(term, WRITTEN)
+    region = broadcast(op, [(*before, *(Fixed(t.size) for t in address), *after), values], TOGETHER)
+    rest = iter((*region[: len(before)], *region[len(before) + len(address) :]))
+    chosen = [axis for axis, layout in enumerate(op["indices"]) if layout is not None]
+    return tuple(Fixed(term.size) if axis in chosen else next(rest) for axis, term in enumerate(data))
+
+
+def _addressed(op: Operator, data: Layout) -> tuple[Layout, Layout, Layout]:
+    """Pin what the indices address; return the axes before those of the indices, these, and the axes after them."""
+    if _masks(op):
+        raise Refusal("an index that is a mask has no rule; write torch.where or masked_fill")
+    chosen = [axis for axis, layout in enumerate(op["indices"]) if layout is not None]
+    for axis in chosen:
+        op.pin(data[axis], ADDRESSED)
+    address = broadcast(op, [op.solver.layout(op["indices"][axis]) for axis in chosen], "indices move together")
+    adjacent = chosen == list(range(chosen[0], chosen[-1] + 1))
+    first = chosen[0] if adjacent else 0
+    data = op.solver.layout(data)
+    return data[:first], address, tuple(t for axis, t in enumerate(data) if axis >= first and axis not in chosen)
+
+
+def _masks(op: Operator) -> list[int]:
+    """Return which of the indices are masks, which address as many axes as they have."""
+    indices = op.node.args[1]
+    assert isinstance(indices, Sequence)
+    nodes = [(i, node) for i, node in enumerate(indices) if isinstance(node, fx.Node)]
+    return [i for i, node in nodes if node.meta["val"].dtype in (torch.bool, torch.uint8)]
+
+
+def _masked_write(op: Operator, data: Layout) -> Layout:
+    """x[mask] = a single value: a mask moves with the axes that it covers."""
+    given = [(i, layout) for i, layout in enumerate(op["indices"]) if layout is not None]
+    if len(given) > 1 or any(term.size > 1 for term in op.raw("values")):
+        raise Refusal("writing several values where a mask says has no rule; write torch.where")
+    first, mask = given[0]
+    covered = data[first : first + len(mask)]
+    joined = broadcast(op, [covered, op.solver.layout(mask)], "a mask moves with what it covers")
+    return (*data[:first], *joined, *data[first + len(mask) :])
+
+
+@rule("aten.index_select")
+def index_select(op: Operator) -> Layout:
+    """y = x[:, i]: the axis of the index takes the place of the one that it addresses."""
+    data, address = op.raw("self"), op.raw("index")
+    axis = wrap(op["dim"], len(data))
+    if data:
+        op.pin(data[axis], ADDRESSED)
+    return op.solver.layout((*data[:axis], *(address or (Fixed(1),)), *data[axis + 1 :])) if data else ()
+
+
+@rule("aten.gather")
+def gather(op: Operator) -> Layout:
+    """y[i, j] = x[index[i, j], j]: along the other axes an entry moves with its index."""
+    data, address = op.raw("self"), op.raw("index")
+    if not data or not address:
+        for term in (*data, *address):
+            op.pin(term, ADDRESSED)
+        return tuple(Fixed(n) for n in op.shape)
+    axis = wrap(op["dim"], len(data))
+    op.pin(data[axis], ADDRESSED)
+    return tuple(address[axis] if other == axis else _beside(op, other, [data, address]) for other in range(len(data)))
+
+
+@rule("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
+def scatter(op: Operator) -> Layout:
+    """y = x but y[index[i, j], j] = or += v[i, j]: along the other axes an entry moves with its index."""
+    tensors = [op.raw(name) for name in ("self", "index", "src") if is_layout(op.arguments.get(name))]
+    if not all(tensors):
+        raise Refusal("a scatter into or from a scalar has no rule")
+    axis = wrap(op["dim"], len(op.shape))
+    op.pin(tensors[0][axis], ADDRESSED)
+    for layout in tensors[1:]:
+        op.pin(layout[axis], WRITTEN)
+    return tuple(Fixed(n) if other == axis else _beside(op, other, tensors) for other, n in enumerate(op.shape))
+
+
+@rule("aten.index_add", "aten.index_copy", "aten.index_reduce")
+def index_add(op: Operator) -> Layout:
+    """x[:, i] += v: the other axes of x move with those of v."""
+    data, source = op.raw("self"), op.raw("source")
+    if not data or not source:
+        raise Refusal("a write into or from a scalar has no rule")
+    axis = wrap(op["dim"], len(data))
+    op.pin(data[axis], ADDRESSED)
+    for term in (*op.raw("index"), source[axis]):
+        op.pin(term, WRITTEN)
+    return tuple(Fixed(n) if other == axis else _beside(op, other, [data, source]) for other, n in enumerate(op.shape))
+
+
+def _beside(op: Operator, axis: int, layouts: Sequence[Layout]) -> Term:
+    """Unify an axis of several tensors; where only the first positions of one are used, it is pinned."""
+    terms, size = [layout[axis] for layout in layouts], op.shape[axis]
+    if all(term.size == size for term in terms):
+        return join(op, terms, TOGETHER, size)
+    for term in terms:
+        op.pin(term, "only the first positions of this axis are used")
+    return Fixed(size)
+
+
+@rule("aten.diff")
+def difference(op: Operator) -> Layout:
+    """y[i] = x[i + 1] - x[i] along an axis, whose order counts; the others pass."""
+    tensors = [op.raw(name) for name in ("self", "prepend", "append") if is_layout(op.arguments.get(name))]
+    axis = wrap(op["dim"], len(tensors[0]))
+    for layout in tensors:
+        op.pin(layout[axis], "the result depends on the order along this axis")
+    return tuple(Fixed(n) if other == axis else _beside(op, other, tensors) for other, n in enumerate(op.shape))
+
+
+@rule("aten.histc")
+def histogram(op: Operator) -> Layout:
+    """Counts of the values, in whatever order they stand; the bins do not move."""
+    return tuple(Fixed(n) for n in op.shape)
