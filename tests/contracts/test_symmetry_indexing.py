@@ -171,3 +171,44 @@ def test_what_the_rules_leave_free_keeps_the_function(found: tuple[nn.Module, Sy
     guilty, notes = guilty_groups(symmetry, model, Inputs.of(example()))
     assert notes == ()
     assert guilty == ()
+
+
+class Looking(nn.Module):
+    """Rows of a table picked by ids that stand along the table's own axis, beside the rows themselves."""
+
+    def __init__(self, look: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.look = look
+        self.table = nn.Parameter(torch.randn(4, 6))
+        self.out = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        ids = (self.table.square().sum(-1) > 6).long()
+        return self.out(x * (self.look(self.table, ids) * self.table).sum(-1))
+
+
+LOOKS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "embedding": lambda table, ids: nn.functional.embedding(ids, table),
+    "index": lambda table, ids: table[ids],
+    "index_select": lambda table, ids: table.index_select(0, ids),
+    "gather": lambda table, ids: table.gather(0, ids[:, None].expand(-1, 6)),
+    "scatter": lambda table, ids: table.scatter_add(0, ids[:, None].expand(-1, 6), table.sin()),
+    "index_add": lambda table, ids: table.index_add(0, ids, table.sin()),
+    "index_put": lambda table, ids: table.index_put((ids,), table.sin(), accumulate=True),
+    "diff": lambda table, ids: table.diff(dim=0, prepend=table[:1]),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_columns_of_rows_that_are_picked_by_value_move_together(look: str) -> None:
+    torch.manual_seed(3)
+    model, x = Looking(LOOKS[look]), torch.randn(2, 4)
+    symmetry = discover(model, x, verify=False)
+    assert [(group.size, group.copies) for group in symmetry.groups.values()] == [(6, 1)]
+    assert guilty_groups(symmetry, model, Inputs.of(x)) == ((), ())
+
+
+def test_columns_of_rows_that_meet_their_own_kind_move_row_by_row() -> None:
+    model, x = Looking(lambda table, ids: table.exp()), torch.randn(2, 4)
+    symmetry = discover(model, x, verify=False)
+    assert [(group.size, group.copies) for group in symmetry.groups.values()] == [(6, 4)]

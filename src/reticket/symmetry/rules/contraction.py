@@ -85,7 +85,7 @@ def embedding(op: Operator) -> Layout:
     """Rows are chosen by ids, which are inputs; columns pass."""
     weight, ids = op.layout("weight"), op.layout("indices")
     op.pin(weight[0], "rows of an embedding are addressed by their ids")
-    op.iterates((*ids, weight[1]))
+    op.iterates((*ids, weight[1]), weight[1:])
     return (*ids, weight[1])
 
 

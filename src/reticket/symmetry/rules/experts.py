@@ -17,4 +17,5 @@ def grouped_matmul(op: Operator) -> Layout:
     for term in (rows[0], experts[0], *others[0]):
         op.pin(term, DEALT)
     op.equal(rows[1], experts[1], CONTRACTED)
+    op.iterates(experts[1:])
     return op.solver.layout((rows[0], experts[2]))

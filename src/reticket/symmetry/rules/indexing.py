@@ -1,4 +1,8 @@
-"""Reading and writing by index tensors: an axis that indices address is pinned, the other axes pass."""
+"""Reading and writing by index tensors: an axis that indices address is pinned, the other axes pass.
+
+An entry may come from any position of an addressed axis, so the iteration space that counts is that of the other axes
+alone: no atom can depend on an addressed position.
+"""
 
 from collections.abc import Sequence
 
@@ -19,6 +23,7 @@ def index(op: Operator) -> Layout:
     """y = x[i, j, ...]: the broadcast axes of the indices take the place of the axes that they address."""
     data = op.raw("self")
     before, address, after = _addressed(op, data)
+    op.iterates((*before, *address, *after), (*before, *after))
     return (*before, *address, *after)
 
 
@@ -35,7 +40,9 @@ def index_put(op: Operator) -> Layout:
     for term in values[max(0, len(values) - len(address) - len(after)) : len(values) - len(after)]:
         op.pin(term, WRITTEN)
     region = broadcast(op, [(*before, *(Fixed(t.size) for t in address), *after), values], TOGETHER)
-    rest = iter((*region[: len(before)], *region[len(before) + len(address) :]))
+    others = (*region[: len(before)], *region[len(before) + len(address) :])
+    op.iterates(others)
+    rest = iter(others)
     chosen = [axis for axis, layout in enumerate(op["indices"]) if layout is not None]
     return tuple(Fixed(term.size) if axis in chosen else next(rest) for axis, term in enumerate(data))
 
@@ -70,7 +77,9 @@ def _masked_write(op: Operator, data: Layout) -> Layout:
     first, mask = given[0]
     covered = data[first : first + len(mask)]
     joined = broadcast(op, [covered, op.solver.layout(mask)], "a mask moves with what it covers")
-    return (*data[:first], *joined, *data[first + len(mask) :])
+    result = (*data[:first], *joined, *data[first + len(mask) :])
+    op.iterates(result)
+    return result
 
 
 @rule("aten.index_select")
@@ -78,9 +87,12 @@ def index_select(op: Operator) -> Layout:
     """y = x[:, i]: the axis of the index takes the place of the one that it addresses."""
     data, address = op.raw("self"), op.raw("index")
     axis = wrap(op["dim"], len(data))
-    if data:
-        op.pin(data[axis], ADDRESSED)
-    return op.solver.layout((*data[:axis], *(address or (Fixed(1),)), *data[axis + 1 :])) if data else ()
+    if not data:
+        return ()
+    op.pin(data[axis], ADDRESSED)
+    result = op.solver.layout((*data[:axis], *(address or (Fixed(1),)), *data[axis + 1 :]))
+    op.iterates(result, (*result[:axis], *result[axis + 1 :]))
+    return result
 
 
 @rule("aten.gather")
@@ -93,7 +105,8 @@ def gather(op: Operator) -> Layout:
         return tuple(Fixed(n) for n in op.shape)
     axis = wrap(op["dim"], len(data))
     op.pin(data[axis], ADDRESSED)
-    return tuple(address[axis] if other == axis else _beside(op, other, [data, address]) for other in range(len(data)))
+    others = _others(op, axis, [data, address])
+    return op.solver.layout((*others[:axis], address[axis], *others[axis:]))
 
 
 @rule("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
@@ -106,7 +119,8 @@ def scatter(op: Operator) -> Layout:
     op.pin(tensors[0][axis], ADDRESSED)
     for layout in tensors[1:]:
         op.pin(layout[axis], WRITTEN)
-    return tuple(Fixed(n) if other == axis else _beside(op, other, tensors) for other, n in enumerate(op.shape))
+    others = _others(op, axis, tensors)
+    return (*others[:axis], Fixed(op.shape[axis]), *others[axis:])
 
 
 @rule("aten.index_add", "aten.index_copy", "aten.index_reduce")
@@ -119,7 +133,15 @@ def index_add(op: Operator) -> Layout:
     op.pin(data[axis], ADDRESSED)
     for term in (*op.raw("index"), source[axis]):
         op.pin(term, WRITTEN)
-    return tuple(Fixed(n) if other == axis else _beside(op, other, [data, source]) for other, n in enumerate(op.shape))
+    others = _others(op, axis, [data, source])
+    return (*others[:axis], Fixed(op.shape[axis]), *others[axis:])
+
+
+def _others(op: Operator, axis: int, layouts: Sequence[Layout]) -> Layout:
+    """Unify every axis but one of tensors that are worked on position by position along them."""
+    others = tuple(_beside(op, other, layouts) for other in range(len(op.shape)) if other != axis)
+    op.iterates(others)
+    return others
 
 
 def _beside(op: Operator, axis: int, layouts: Sequence[Layout]) -> Term:
@@ -139,10 +161,12 @@ def difference(op: Operator) -> Layout:
     axis = wrap(op["dim"], len(tensors[0]))
     for layout in tensors:
         op.pin(layout[axis], "the result depends on the order along this axis")
-    return tuple(Fixed(n) if other == axis else _beside(op, other, tensors) for other, n in enumerate(op.shape))
+    others = _others(op, axis, tensors)
+    return (*others[:axis], Fixed(op.shape[axis]), *others[axis:])
 
 
 @rule("aten.histc")
 def histogram(op: Operator) -> Layout:
     """Counts of the values, in whatever order they stand; the bins do not move."""
+    op.iterates(op.layout("self"))
     return tuple(Fixed(n) for n in op.shape)

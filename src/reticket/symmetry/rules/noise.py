@@ -10,6 +10,7 @@ IN_PLACE = ["bernoulli.p", "uniform", "exponential", "geometric", "cauchy", "log
 @rule(*(f"aten.{name}" for name in (*BY_SHAPE, *IN_PLACE)), "aten.normal_functional")
 def noise(op: Operator) -> Layout:
     """Numbers that depend on the place alone; the values of a tensor given for its shape are not read."""
+    op.iterates(())
     return fixed(op.shape)
 
 
@@ -19,4 +20,5 @@ def noise_about(op: Operator) -> Layout:
     for name, value in op.arguments.items():
         for term in op.layout(name) if is_layout(value) else ():
             op.pin(term, "random numbers are drawn in the order of these positions")
+    op.iterates(())
     return fixed(op.shape)
