@@ -1,12 +1,12 @@
 # make demo, make test: everything on a fresh machine with Python >= 3.11. make check: the gate, the same here and in CI.
-# make kills: the digits run, killed ten times and resumed.
+# make kills: the digits run, killed ten times and resumed. make fuzz: 2,000 random networks whose function must stay.
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
 RUN = OMP_NUM_THREADS=1 $(VENV)/bin
 
-.PHONY: install demo test check format kills clean
+.PHONY: install demo test check format kills fuzz clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -36,6 +36,9 @@ format: install
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+
+fuzz: install
+	RETICKET_FUZZ=2000 $(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal tests/fuzz
 
 kills: install
 	RETICKET_KILL_EXPERIMENT=digits RETICKET_KILLS=10 $(RUN)/python -m pytest -q tests/e2e/test_killed.py

@@ -1,7 +1,7 @@
 """Many small models in one: a trace costs the same for one as for fifty, so that they share it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,9 +26,11 @@ class Together(nn.Module):
 class Findings:
     """What the rules alone find for many models, and which of these groups the numerical proof refuses."""
 
-    def __init__(self, models: Mapping[str, nn.Module], examples: Mapping[str, Any], *, draws: int = 4) -> None:
+    def __init__(
+        self, models: Mapping[str, nn.Module], examples: Mapping[str, Any], *, draws: int = 4, free: Sequence[str] = ()
+    ) -> None:
         self.model, self.inputs = Together(models), tuple(examples.values())
-        self.symmetry: Symmetry = discover(self.model, self.inputs, verify=False)
+        self.symmetry: Symmetry = discover(self.model, self.inputs, verify=False, free=free)
         self.guilty, self.notes = guilty_groups(self.symmetry, self.model, Inputs.of(self.inputs), draws=draws)
 
     def _prefix(self, name: str) -> str:
