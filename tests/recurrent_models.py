@@ -33,8 +33,20 @@ class FinalState(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         state = self.recurrent(x)[1]
-        hidden = state[0] + state[1] if isinstance(state, tuple) else state
-        return self.fc(hidden[-1])
+        return self.fc(state[0][-1] + state[1][-1] if isinstance(state, tuple) else state[-1])
+
+
+class AllFinalStates(nn.Module):
+    """The last hidden states of all layers and directions, added up or joined."""
+
+    def __init__(self, *, joined: bool) -> None:
+        super().__init__()
+        self.recurrent = nn.GRU(5, 6, 2, batch_first=True, bidirectional=True)
+        self.fc, self.joined = nn.Linear(24 if joined else 6, 3), joined
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.recurrent(x)[1]
+        return self.fc(hidden.transpose(0, 1).flatten(1) if self.joined else hidden.sum(0))
 
 
 class LearnedStart(nn.Module):
@@ -131,7 +143,14 @@ RECURRENT = {
     ),
     "final-hidden-state": Case(lambda: FinalState(nn.LSTM(5, 6, batch_first=True)), sequence, orders(6)),
     "final-state-gru": Case(lambda: FinalState(nn.GRU(5, 6, batch_first=True)), sequence, orders(6)),
+    # h_n[-1] is the last layer's; the units of the first layer stay free of it
+    "final-hidden-state-of-two": Case(lambda: FinalState(nn.LSTM(5, 6, 2, batch_first=True)), sequence, orders(6, 6)),
+    "joined-final-states": Case(lambda: AllFinalStates(joined=True), sequence, orders(6, 6, 6, 6)),
+    # added up, the units of all four must move alike
+    "added-final-states": Case(lambda: AllFinalStates(joined=False), sequence, orders(6)),
     "learned-start": Case(lambda: LearnedStart(1), sequence, orders(6)),
+    # the two layers' units stand on one axis of the parameter, so that they move alike (more would be possible)
+    "learned-start-of-two": Case(lambda: LearnedStart(2), sequence, orders(6)),
     # four learned mixtures of the sequences may change places, four mixtures of the steps may not
     "latent-sequences": Case(lambda: Latents(steps=False), sequence, orders(4, 6)),
     "latent-steps": Case(lambda: Latents(steps=True), sequence, orders(6)),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from reticket.symmetry.graph import cause_of
 from reticket.symmetry.rules.operator import Operator, is_layout, rule
 from reticket.symmetry.terms import Fixed, Layout, Term, concat
 
@@ -38,7 +39,7 @@ def recurrent(op: Operator) -> list[Layout]:
         features = op.solver.resolve(concat(*(cell.output for cell in pair)))
     states = op["hx"] if isinstance(op["hx"], list) else [op["hx"]]
     units = [[cell.output for cell in cells], [cell.memory for cell in cells]]
-    finals = [_state(op, states[i], units[i], data[batch], result=i + 1) for i in range(len(states))]
+    finals = [_state(op, states[i], units[i], data[batch]) for i in range(len(states))]
     rows, steps = op.solver.resolve(data[batch]), Fixed(data[time].size)
     outer = (rows, steps) if op["batch_first"] else (steps, rows)
     return [(*outer, op.solver.resolve(features)), *finals]
@@ -87,11 +88,11 @@ def _gate(op: Operator, term: Term, gates: int) -> Term:
     return first
 
 
-def _state(op: Operator, given: Layout, units: Sequence[Term], batch: Term, *, result: int) -> Layout:
-    """Unify the initial state with the units of every cell and return the final one, result number `result`.
+def _state(op: Operator, given: Layout, units: Sequence[Term], batch: Term) -> Layout:
+    """Unify the initial state with the units of every cell and return the final one.
 
-    Both are (layers * directions, batch, units). Each cell reads its own row, so that a uniform state asks for nothing.
-    The final states of several cells share one axis: all move together if anything reads that tensor.
+    Both are (layers * directions, batch, units). Each cell reads its own row, so that a uniform state asks for nothing;
+    of the final states each row has the units of its cell.
     """
     stack, rows, _ = op.solver.instantiate(given)
     op.pin(stack, STATES)
@@ -99,16 +100,8 @@ def _state(op: Operator, given: Layout, units: Sequence[Term], batch: Term, *, r
     for own in units:
         (entries,) = op.solver.instantiate((given[2],))
         op.equal(entries, own, "the initial state has one entry for each unit")
-    if not _read(op.node, result):
-        return (Fixed(len(units)), op.solver.resolve(batch), Fixed(units[0].size))
-    for other in units[1:]:
-        op.equal(units[0], other, STATES)
-    return (Fixed(len(units)), op.solver.resolve(batch), op.solver.resolve(units[0]))
-
-
-def _read(node: fx.Node, result: int) -> bool:
-    """Whether anything in the graph uses this result of the call."""
-    return any(user.args[1] == result and user.users for user in node.users)
+    finals = [op.solver.layout((batch, own)) for own in units]
+    return op.solver.stacked(finals, 0, cause_of(op.node, STATES))
 
 
 @rule(*(f"aten.{kind}_cell" for kind in GATES))
