@@ -1,5 +1,6 @@
 """`reticket match` and `transfer` on files: A is B with its units shuffled, so the ticket must land exactly."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -61,3 +62,24 @@ def test_inspect_and_verify_speak_of_the_groups(
     assert "the function is kept" in capsys.readouterr().out
     assert reticket(monkeypatch, "inspect", "digits", "--explain", "layers.0.weight") == 0
     assert "axis 0: moves by group layers.0.weight[128]" in capsys.readouterr().out
+
+
+def test_inspect_writes_json_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    svg, saved = tmp_path / "net.svg", tmp_path / "net.json"
+    options = ("--no-verify", "--json", "--svg", svg, "--save", saved)
+    assert reticket(monkeypatch, "inspect", "tests.laws.test_cli_inspect:two_inputs", *options) == 0
+    output = capsys.readouterr()
+    data = json.loads(output.out)
+    symmetry = rt.Symmetry.load(saved)
+    assert [group["name"] for group in data["groups"]] == list(symmetry.groups) == ["embed.weight", "fc.weight"]
+    assert len(symmetry.inputs) == 2
+    assert f"written: {svg}" in output.err
+    assert svg.read_text().startswith("<svg ")
+
+
+def test_inspect_takes_ids_by_shape(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    shape = ("--input-shape", "2,4", "--vocabulary", "9")
+    assert reticket(monkeypatch, "inspect", "tests.laws.test_cli_inspect:ids_only", *shape) == 0
+    assert "2 groups" in capsys.readouterr().out

@@ -38,6 +38,26 @@ SLIPS = {
     "unknown option": (["run", "--ouT", "x"], "No such option"),
     "missing file": (["run", "absent.toml"], "absent.toml: cannot be read"),
     "shape": (["verify", "mlp", "--input-shape", "a,b"], "--input-shape a,b: expected positive sizes"),
+    "shape of ids": (
+        ["inspect", "mlp", "--vocabulary", "9"],
+        "--vocabulary needs the shape of the ids: add --input-shape",
+    ),
+    "no example": (
+        ["inspect", "tests.laws.test_cli_inspect:no_example"],
+        "has no example input; give its shape with --input-shape 2,3,224,224 (ids: with --vocabulary), or set",
+    ),
+    "example that does not fit": (
+        ["inspect", "mlp", "--input-shape", "2,5"],
+        "MLP does not run on the example inputs: RuntimeError: mat1 and mat2 shapes cannot be multiplied",
+    ),
+    "no folder for the drawing": (
+        ["inspect", "digits", "--no-verify", "--svg", "no/folder/net.svg"],
+        "no/folder/net.svg: cannot be written (No such file or directory); name a file in a folder that exists",
+    ),
+    "nothing of that name to explain": (
+        ["inspect", "digits", "--no-verify", "--explain", "layers.0.wieght"],
+        "no tensor or group 'layers.0.wieght' in this symmetry, did you mean 'layers.0.weight'?",
+    ),
     "no jobs": (["run", "--jobs", "0"], "Invalid value for '--jobs'"),
 }
 

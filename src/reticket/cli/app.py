@@ -1,6 +1,5 @@
 """Commands, their options and their exit codes: 0 done, 1 a failure, 2 a call or input to fix, 130 Ctrl-C."""
 
-import json
 import os
 import sys
 import traceback
@@ -26,6 +25,9 @@ Model = Annotated[
 ]
 Shape = Annotated[
     str | None, typer.Option("--input-shape", help="Shape of the example input with its batch axis, as 2,3,224,224.")
+]
+Vocabulary = Annotated[
+    int | None, typer.Option("--vocabulary", min=2, help="The example input is ids below this number, not floats.")
 ]
 INTERRUPTED = 130
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
@@ -102,35 +104,53 @@ def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")], debug: D
 def inspect(
     model: Model,
     input_shape: Shape = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The symmetry as JSON.")] = False,
-    explain: Annotated[
-        str | None, typer.Option("--explain", metavar="TENSOR", help="Why one tensor's axes are as they are.")
+    vocabulary: Vocabulary = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON, and nothing else.")] = False,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Draw the groups over the network into FILE.")
     ] = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FILE", help="Write the symmetry, for Symmetry.load.")
+    ] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option("--explain", metavar="TENSOR", help="Why one tensor's axes, or a group, are as they are."),
+    ] = None,
+    prove: Annotated[bool, typer.Option("--verify/--no-verify", help="Prove the result numerically.")] = True,
     debug: Debug = False,
 ) -> None:
     """Show which axes of which tensors may be permuted together, what is pinned, and why."""
-    from reticket.cli.models import resolve
+    from reticket.cli.files import write_text
+    from reticket.cli.inspection import inspected
+    from reticket.cli.network_map import mapped
+    from reticket.cli.network_svg import drawn
     from reticket.cli.symmetry import describe
-    from reticket.symmetry import discover
 
-    network, example = resolve(model, input_shape)
-    found = discover(network, example)
+    found = inspected(model, input_shape, vocabulary, prove=prove)
+    written = []
+    if svg is not None:
+        written.append(write_text(svg, drawn(mapped(found.symmetry), title=model)))
+    if save is not None:
+        found.symmetry.save(save)
+        written.append(save)
     if as_json:
-        print(json.dumps(found.to_json(), indent=1))
-    elif explain:
-        print(found.explain(explain))
+        print(found.to_json())
+    elif explain is not None:
+        print(found.symmetry.explain(explain))
     else:
         describe(found, Console())
+    for path in written:
+        print(f"written: {path}", file=sys.stderr if as_json else sys.stdout)
 
 
 @app.command()
-def verify(model: Model, input_shape: Shape = None, debug: Debug = False) -> None:
+def verify(model: Model, input_shape: Shape = None, vocabulary: Vocabulary = None, debug: Debug = False) -> None:
     """Prove in float64 that the symmetry found keeps the model's function."""
     from reticket.cli.models import resolve
     from reticket.symmetry import discover
     from reticket.symmetry import verify as prove
 
-    network, example = resolve(model, input_shape)
+    network, example = resolve(model, input_shape, vocabulary)
     found = discover(network, example, verify=False)
     prove(found, network, example)
     print(f"{model}: {len(found.groups)} groups, 10^{found.log10_order:.1f} permutations, the function is kept")

@@ -98,3 +98,16 @@ def _inputs_file(path: Path) -> Tensor:
     if len(tensors) != 1:
         raise DataError(f"{path}: expected one tensor of inputs, found {len(tensors)}: {', '.join(tensors)}")
     return next(iter(tensors.values())).float()
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file and return its path.
+
+    Raises:
+        InputError: when it cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); name a file in a folder that exists") from None
+    return path

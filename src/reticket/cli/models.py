@@ -1,22 +1,30 @@
 """How a MODEL argument becomes a network and an example input."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from reticket.errors import ConfigError, ModelError
+from reticket.lookup import function_named, nearest
 from reticket.models import build_model, example_input, list_models
 from reticket.rng import generator_for
 from reticket.tasks.presets import list_presets, load_config
 
 
-def resolve(name: str, input_shape: str | None = None) -> tuple[nn.Module, Tensor]:
+def resolve(name: str, input_shape: str | None = None, vocabulary: int | None = None) -> tuple[nn.Module, Any]:
     """Return the network `name` stands for, and inputs to run it on.
 
     Args:
         name: a preset's name or file (its model is meant), a built-in model, `timm:NAME` or `package.module:function`.
         input_shape: shape of the example input as text, `2,3,224,224`; the model's own when None.
+        vocabulary: number of ids, for a model that takes integers of that shape.
+
+    Returns:
+        The network, and a tensor, or what a function of the user's own carries as `example_input`: a tensor, a tuple of
+        positional inputs or a dict of keyword inputs.
 
     Raises:
         ModelError: when nothing of that name can be built.
@@ -27,12 +35,33 @@ def resolve(name: str, input_shape: str | None = None) -> tuple[nn.Module, Tenso
         config = load_config(name)[1].model
         name, params = config.name, dict(config.params)
     elif ":" not in name and name not in list_models():
-        known = ", ".join([*list_presets(), *list_models()])
-        raise ModelError(f"unknown model '{name}'; known: {known}, timm:NAME, package.module:function")
+        known = [*list_presets(), *list_models()]
+        names = ", ".join([*known, "timm:NAME", "package.module:function"])
+        raise ModelError(f"unknown model '{name}'{nearest(name, known)}; known: {names}")
+    if vocabulary is not None and input_shape is None:
+        raise ConfigError("--vocabulary needs the shape of the ids: add --input-shape, for instance 2,16")
     network = build_model(name, generator=generator_for("example"), **params)
     if input_shape is None:
-        return network, example_input(name, **params)
-    return network, torch.randn(parse_shape(input_shape), generator=generator_for("example input"))
+        return network, _example(name, params)
+    shape, generator = parse_shape(input_shape), generator_for("example input")
+    if vocabulary is not None:
+        return network, torch.randint(vocabulary, shape, generator=generator)
+    return network, torch.randn(shape, generator=generator)
+
+
+def _example(name: str, params: Mapping[str, object]) -> Any:
+    if ":" in name and not name.startswith("timm:"):
+        build = function_named(name, {}, "model", ModelError)
+        example = getattr(build, "example_input", None)
+        example = example(**params) if callable(example) else example
+        if isinstance(example, tuple | dict):
+            return example
+        if example is None:
+            raise ModelError(
+                f"model '{name}' has no example input; give its shape with --input-shape 2,3,224,224 (ids: with "
+                f"--vocabulary), or set the function's attribute example_input to a tensor, a tuple or a dict of inputs"
+            )
+    return example_input(name, **params)
 
 
 def parse_shape(text: str) -> tuple[int, ...]:

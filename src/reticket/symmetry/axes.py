@@ -120,7 +120,7 @@ def sites_of(found: "Symmetry", wanted: "Symmetry") -> tuple[tuple[Site, ...], t
     names = _names(found, wanted)
 
     def change(leaf: Fixed | Uniform | Atom) -> Term:
-        name = names.get(leaf.key) if isinstance(leaf, Atom) else None
+        name = names.get(leaf.key) if isinstance(leaf, Atom) else None  # a place loses its name: nothing depends on it
         return Fixed(leaf.size) if name is None else Atom(name, leaf.size)
 
     def renamed(layout: Layout) -> Layout:

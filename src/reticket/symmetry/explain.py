@@ -21,6 +21,8 @@ def explained(symmetry: "Symmetry", name: str) -> str:
         return "\n".join(_tensor(symmetry, name))
     if name in symmetry.groups:
         return "\n".join(_group(symmetry, symmetry.groups[name]))
+    if name in symmetry.places:
+        return f"place {name}: {symmetry.places[name]} positions that do not move\n{_of_place(symmetry, name)}"
     known = [*symmetry.layouts, *symmetry.groups]
     raise SymmetryError(
         f"no tensor or group '{name}' in this symmetry{nearest(name, known)}; it has {', '.join(known[:5])}, ..."
@@ -51,7 +53,16 @@ def _tensor(symmetry: "Symmetry", tensor: str) -> list[str]:
 def _fixed(symmetry: "Symmetry", tensor: str, axes: list[int], reason: str) -> list[str]:
     sizes = ", ".join(str(symmetry.shape(tensor)[axis]) for axis in axes)
     head = f"  {'axis' if len(axes) == 1 else 'axes'} {', '.join(map(str, axes))}: fixed ({sizes})"
-    return [head, *(line for why in read_reasons(reason) for line in _because("pinned", why))]
+    leaf = (leaf for axis in axes for leaf in leaves(symmetry.layouts[tensor][axis]))
+    places = dict.fromkeys(str(x.key) for x in leaf if isinstance(x, Fixed) and x.key is not None)
+    because = [line for why in read_reasons(reason) for line in _because("pinned", why)]
+    return [head, *because, *(f"  {_of_place(symmetry, place)}" for place in places)]
+
+
+def _of_place(symmetry: "Symmetry", place: str) -> str:
+    """Return who depends on the positions of an axis that does not move."""
+    below = [group.name for group in symmetry.groups.values() if place in group.over]
+    return f"  each position has an order of its own for {', '.join(below)}"
 
 
 def _moving(symmetry: "Symmetry", tensor: str, axis: int, reason: str) -> list[str]:
