@@ -120,3 +120,16 @@ def test_weights_that_hold_more_than_tensors_are_not_loaded(
     code = call(monkeypatch, "match", *files, *options)
     assert code == 2
     assert "not unpickled" in capsys.readouterr().err
+
+
+def test_a_timm_that_cannot_be_imported_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "timm.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "timm"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert call(monkeypatch, "inspect", "timm:resnet18") == 2
+    said = capsys.readouterr().err
+    assert "timm is installed, but cannot be imported (RuntimeError: operator torchvision::nms does not exist)" in said
+    assert "install the torchvision that belongs to torch" in said

@@ -49,7 +49,7 @@ def test_explain_names_groups_reasons_lines_and_remedies(symmetry: Symmetry) -> 
 
 def test_explain_tells_a_cut_from_a_pin() -> None:
     text = solved("conv-flatten-linear")[1].explain("fc.weight")
-    assert "axis 1: moves by conv.weight[6] x 9\n    in part pinned: contracted axes move together" in text
+    assert "axis 1: moves by conv.weight[6] x 9\n    in part pinned: moves with a pinned axis: contracted axes" in text
     text = solved("grouped")[1].explain("mid.weight")
     assert "    cut: outputs are made group by group (aten.conv2d.default in mid at" in text
     assert "    mid.weight:1: with mid.bias[0] part 1, last.weight[1] part 1" in text

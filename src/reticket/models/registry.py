@@ -187,6 +187,11 @@ def _timm() -> Any:
         import timm  # pyright: ignore[reportMissingImports]
     except ImportError as reason:
         raise ModelError("models named timm:NAME need the package timm; install it with pip install timm") from reason
+    except Exception as reason:  # a torchvision of another build fails in ways of its own
+        raise ModelError(
+            f"timm is installed, but cannot be imported ({type(reason).__name__}: {reason}); install the torchvision "
+            f"that belongs to torch {torch.__version__}"
+        ) from reason
     return timm
 
 

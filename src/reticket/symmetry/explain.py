@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from reticket.errors import SymmetryError
 from reticket.lookup import nearest
-from reticket.symmetry.reasons import ORDER, Reason, read_reasons
+from reticket.symmetry.reasons import Reason, read_reasons
 from reticket.symmetry.terms import Atom, Fixed, atoms, describe, leaves
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def _moving(symmetry: "Symmetry", tensor: str, axis: int, reason: str) -> list[s
     lines = [f"  axis {axis}: moves by " + ("group " if isinstance(term, Atom) else "") + describe(term)]
     pinned = any(isinstance(leaf, Fixed) for leaf in leaves(term))
     for why in read_reasons(reason):
-        text = _because("in part pinned" if pinned else "cut", why)
-        lines += text if pinned and why.kind is not ORDER else text[:1]
+        lines += _because("in part pinned", why) if pinned else _because("cut", why)[:1]
     for group in dict.fromkeys(str(atom.key) for atom in atoms(term)):
         members = symmetry.groups[group].members
         others = [member_text(symmetry, m) for m in members if (m.tensor, m.axis) != (tensor, axis)]

@@ -82,8 +82,8 @@ KINDS = (
     ),
     Kind(
         "cut",
-        ("a view splits this axis", "a slice cuts this axis"),
-        "cut the axis where its groups end; pieces that straddle two groups cannot move",
+        ("cannot be cut along its groups",),
+        "cut the axis where its groups end, or give its parts tensors of their own",
     ),
     Kind(
         "proof",

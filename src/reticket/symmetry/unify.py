@@ -23,11 +23,13 @@ from reticket.symmetry.terms import (
     Uniform,
     atoms,
     concat,
+    leaves,
     product,
     rewrite,
 )
 
 LINKED = "moves with a pinned axis"
+UNCUT = "cannot be cut along its groups"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class Cause:
     operator: str = ""
     module: str = ""
     line: str = ""
+
+    def prefixed(self, what: str) -> "Cause":
+        """Return the cause with what it led to put before it."""
+        return replace(self, reason=f"{what}: {self.reason}")
 
     def __str__(self) -> str:
         where = [self.operator, f"in {self.module}" if self.module else "", f"at {self.line}" if self.line else ""]
@@ -122,7 +128,10 @@ class Solver:
         if isinstance(term, Fixed):
             return [cause]
         below = list(dict.fromkeys(found for piece in atoms(term) for found in self.causes(piece)))
-        return below or ([] if isinstance(term, Atom) else [cause])
+        if below or isinstance(term, Atom):
+            return below
+        still = cause.operator and any(isinstance(leaf, Fixed) for leaf in leaves(term))
+        return [cause.prefixed(LINKED) if still else cause]
 
     def pin(self, term: Term, cause: Cause) -> None:
         """Allow no permutation of any atom of the term."""
@@ -159,7 +168,7 @@ class Solver:
 
     def _unify_fixed(self, left: Term, right: Term, cause: Cause) -> None:
         """Pin the side that moves; an atom becomes the place on the other side, two places become one."""
-        cause = replace(cause, reason=f"{LINKED}: {cause.reason}") if cause.operator else cause
+        cause = cause.prefixed(LINKED) if cause.operator else cause
         if not isinstance(left, Fixed) or left.key is None:
             left, right = right, left
         if isinstance(left, Fixed) and left.key is not None and isinstance(right, Atom):
@@ -199,11 +208,8 @@ class Solver:
         lefts, rights = _factors(left), _factors(right)
         lead = min(lefts[0].size, rights[0].size)
         if lefts[0].size % lead or rights[0].size % lead:
-            why = Cause(
-                f"{cause.reason}; the factors do not refine each other", cause.operator, cause.module, cause.line
-            )
-            self.pin(left, why)
-            self.pin(right, why)
+            self.pin(left, cause.prefixed(UNCUT))
+            self.pin(right, cause.prefixed(UNCUT))
             return
         first, rest = self.split(left, (lead, left.size // lead), cause)
         second, other = self.split(right, (lead, right.size // lead), cause)
@@ -249,7 +255,7 @@ class Solver:
         if part == 0:
             first, rest = self.cut(lead, whole, cause)
             return self.resolve(product(first, inner)), self.resolve(product(rest, inner))
-        self.pin(lead, cause)
+        self.pin(lead, cause.prefixed(UNCUT))
         first, rest = self.cut(inner, part, cause)
         inner = self.resolve(inner)
         return (
@@ -283,10 +289,7 @@ class Solver:
                 factors.insert(0, rest)
                 need = 1
             else:
-                why = Cause(
-                    f"{cause.reason}; {size} is no run of its factors", cause.operator, cause.module, cause.line
-                )
-                self.pin(term, why)
+                self.pin(term, cause.prefixed(UNCUT))
                 return Fixed(size), Fixed(term.size // size)
         return product(*taken), self.resolve(product(*factors))
 
@@ -310,7 +313,7 @@ class Solver:
                     self._unify(rests[0], rest, cause)
                 joined = self.resolve(concat(*(first for first, _ in splits)))
                 return joined, self.resolve(rests[0]) if rests else Uniform(inner)
-        self.pin(term, cause)
+        self.pin(term, cause.prefixed(UNCUT))
         return Fixed(lead), Fixed(inner)
 
     def _provisional(
