@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reticket.matching import activation, match, matching_bytes
+from reticket.matching import activation, families, match, matching_bytes
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, discover, identity_alignment, load_into, random_alignment
@@ -73,8 +73,8 @@ def test_the_recovery_law_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(AssertionError):
         assert_recovers("mlp", matcher=backwards)
-    straight = activation.assign
-    monkeypatch.setattr(activation, "assign", lambda scores: straight(scores.T.contiguous()))
+    straight = families.assign
+    monkeypatch.setattr(families, "assign", lambda scores: straight(scores.T.contiguous()))
     with pytest.raises(AssertionError):
         assert_recovers("mlp")
 
@@ -239,7 +239,7 @@ def test_a_model_matches_itself() -> None:
 
 
 def test_memory_is_known_beforehand() -> None:
-    seen = activation._Seen(activation.sites_by_group(symmetry("conv-small"), "error"))
+    seen = activation._Seen(symmetry("conv-small"))
     a = generic("conv-small", "a").eval()
     seen.take(a, a, batches("conv-small")[0])
     assert sum(m.cross.nbytes for m in seen.moments.values()) == matching_bytes(symmetry("conv-small"))

@@ -4,9 +4,11 @@ Permuting a layer of A keeps A's function, so the activations of every layer, an
 same whether earlier layers have been permuted or not: nothing is gained by going layer by layer.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float64
@@ -14,15 +16,17 @@ from torch import Tensor, nn
 
 from reticket.errors import AlignmentError, InputError
 from reticket.lookup import nearest
-from reticket.matching.assignment import COSTS, assign, correlation, matched_and_margin, pooled
-from reticket.matching.fit import check_fits, inputs_for, sites_by_group
+from reticket.matching.assignment import COSTS, correlation, pooled
+from reticket.matching.families import Families, Seen, reached_by
+from reticket.matching.fit import check_fits, check_unmatched, inputs_for, later_views, own_views
 from reticket.matching.forward import call, described, evaluating, examples_in
 from reticket.matching.moments import CentredBatch, PairMoments, centre, moments_bytes
 from reticket.matching.registry import matcher
-from reticket.symmetry import Alignment, Quality, Site, Symmetry, capture
+from reticket.symmetry import Alignment, Site, Symmetry, capture, identity_alignment
 from reticket.types import Permutation
 
 CHECK_FROM = 512  # examples at the first check for stability; every further check is at twice as many
+Score: TypeAlias = Callable[[PairMoments], Tensor]
 STABLE = 3  # equal checks in a row after which matching stops, so after 4096 examples at the earliest
 
 
@@ -62,7 +66,8 @@ def match_activations(
         raise InputError(f"stop must be 'stable' or None, got {stop!r}")
     check_fits(model_a, sym, "model_a")
     check_fits(model_b, sym, "model_b")
-    seen = _Seen(sites_by_group(sym, unmatched))
+    seen = _Seen(sym)
+    check_unmatched(sym, seen.matched, unmatched)
     previous: dict[str, Permutation] = {}
     equal, check_at = 0, CHECK_FROM
     with evaluating(model_a, model_b):
@@ -79,15 +84,9 @@ def match_activations(
     if not seen.batches:
         raise AlignmentError("matching got no batches: give at least one batch of inputs, or a fresh iterator")
     permutations = seen.permutations(score)
-    quality = {
-        name: _quality(pooled(correlation, seen.of(name)), permutation) for name, permutation in permutations.items()
-    }
-    rest = {
-        name: Permutation.identity(group.size, tuple(sym.groups[parent].size for parent in group.over))
-        for name, group in sym.groups.items()
-        if name not in permutations
-    }
-    return MatchedAlignment(sym, permutations | rest, quality, seen.examples, seen.batches)
+    quality = seen.families(correlation).quality(permutations)
+    everywhere = {**identity_alignment(sym).permutations, **permutations}
+    return MatchedAlignment(sym, everywhere, quality, seen.examples, seen.batches)
 
 
 def matching_bytes(sym: Symmetry) -> int:
@@ -98,45 +97,65 @@ def matching_bytes(sym: Symmetry) -> int:
     Args:
         sym: symmetry of the models to be matched.
     """
-    return moments_bytes(sym.groups[g].size for g, sites in sites_by_group(sym, "identity").items() for _ in sites)
+    seen = _Seen(sym)
+    return moments_bytes(math.prod(seen.shape(group)) for group, views in seen.views.items() for _ in views.sites)
 
 
-@dataclass
 class _Seen:
     """The moments at every site so far."""
 
-    sites: Mapping[str, tuple[Site, ...]]
-    examples: int = 0
-    batches: int = 0
-    moments: dict[str, PairMoments] = field(default_factory=dict)
+    def __init__(self, sym: Symmetry) -> None:
+        self.sym = sym
+        self.own = own_views(sym)
+        reached = reached_by(sym, self.own)
+        self.later = later_views(sym, reached)
+        self.views = self.own | self.later
+        self.matched = frozenset([*reached, *self.later])
+        self.examples = self.batches = 0
+        self.moments: dict[tuple[str, str], PairMoments] = {}
+
+    def shape(self, group: str) -> tuple[int, ...]:
+        """Return how many units of a group are told apart: its size at every position of what it is seen along."""
+        along = [self.sym.places.get(name) or self.sym.groups[name].size for name in self.views[group].along]
+        return (*along, self.sym.groups[group].size)
 
     def take(self, model_a: nn.Module, model_b: nn.Module, inputs: object) -> None:
         """Run A, then B, once each on one batch; only A's activations of this batch are held."""
-        group_of = {site.name: group for group, sites in self.sites.items() for site in sites}
-        sites = [site for sites in self.sites.values() for site in sites]
-        held: dict[str, CentredBatch] = {}
+        shown: dict[str, list[str]] = {}
+        for group, views in self.views.items():
+            for site in views.sites:
+                shown.setdefault(site.name, []).append(group)
+        sites = [site for site in self.sym.sites if site.name in shown]
+        held: dict[tuple[str, str], CentredBatch] = {}
+
+        def units(site: Site, tensor: Tensor, group: str) -> CentredBatch:
+            rows = site.units(tensor, group, self.views[group].along)
+            return centre(rows.reshape(-1, rows.shape[-1]))
 
         def hold(site: Site, tensor: Tensor) -> None:
-            held[site.name] = centre(site.units(tensor, group_of[site.name]))
+            held.update({(site.name, group): units(site, tensor, group) for group in shown[site.name]})
 
         def compare(site: Site, tensor: Tensor) -> None:
-            of_b, of_a = centre(site.units(tensor, group_of[site.name])), held.pop(site.name, None)
-            if of_a is None or of_a.values.shape != of_b.values.shape:
-                seen = "nothing" if of_a is None else f"{of_a.samples} samples"
-                raise AlignmentError(
-                    f"site '{site.name}' shows {seen} in model_a and {of_b.samples} samples in model_b on "
-                    f"{described(inputs)}: both must compute the same steps on a batch"
-                )
-            if site.name not in self.moments:
-                self.moments[site.name] = PairMoments(len(of_a.mean), len(of_b.mean), of_a.mean.device)
-            self.moments[site.name].update(of_a, _on(of_b, of_a.values.device))
+            for group in shown[site.name]:
+                of_b, of_a = units(site, tensor, group), held.pop((site.name, group), None)
+                if of_a is None or of_a.values.shape != of_b.values.shape:
+                    seen = "nothing" if of_a is None else f"{of_a.samples} samples"
+                    raise AlignmentError(
+                        f"site '{site.name}' shows {seen} in model_a and {of_b.samples} samples in model_b on "
+                        f"{described(inputs)}: both must compute the same steps on a batch"
+                    )
+                if (site.name, group) not in self.moments:
+                    moments = PairMoments(len(of_a.mean), len(of_b.mean), of_a.mean.device)
+                    self.moments[site.name, group] = moments
+                self.moments[site.name, group].update(of_a, _on(of_b, of_a.values.device))
 
         for model, look in ((model_a, hold), (model_b, compare)):
             with ExitStack() as stack:
                 stack.enter_context(torch.inference_mode())
                 stack.enter_context(capture(model, sites, look))
                 call(model, inputs)
-        if lost := [site.name for site in sites if site.name in held or site.name not in self.moments]:
+        pairs = [(site.name, group) for site in sites for group in shown[site.name]]
+        if lost := [pair[0] for pair in pairs if pair in held or pair not in self.moments]:
             raise AlignmentError(
                 f"site '{lost[0]}' was not reached on a batch of {described(inputs)}: discover the symmetry on inputs "
                 "like these"
@@ -144,35 +163,35 @@ class _Seen:
         self.batches += 1
         self.examples += examples_in(inputs)
 
-    def of(self, group: str) -> list[PairMoments]:
-        """Return the moments at every site of a group."""
-        return [self.moments[site.name] for site in self.sites[group]]
-
-    def permutations(self, score: Callable[[PairMoments], Tensor]) -> dict[str, Permutation]:
+    def permutations(self, score: Score) -> dict[str, Permutation]:
         """Return the best permutation of every group on what was seen so far."""
-        return {group: assign(self._scores(group, score)) for group in self.sites}
+        return self.families(score).assign()
 
-    def _scores(self, group: str, score: Callable[[PairMoments], Tensor]) -> Float64[Tensor, "n n"]:
-        scores = pooled(score, self.of(group))
+    def families(self, score: Score) -> Families:
+        """Return the groups with their scores on what was seen so far."""
+        own, later = (
+            {group: Seen(views.along, self._scores(group, score)) for group, views in some.items()}
+            for some in (self.own, self.later)
+        )
+        return Families(self.sym, own, later)
+
+    def _scores(self, group: str, score: Score) -> Float64[Tensor, "..."]:
+        names = [site.name for site in self.views[group].sites]
+        scores = pooled(score, [self.moments[name, group] for name in names])
         if not scores.isfinite().all():
-            where = next(s.name for s in self.sites[group] if not score(self.moments[s.name]).isfinite().all())
+            where = next(name for name in names if not score(self.moments[name, group]).isfinite().all())
             raise AlignmentError(
                 f"activations at site '{where}' are not finite: give models that have not diverged, and batches "
                 "as they were trained on"
             )
-        return scores
-
-
-def _quality(correlations: Float64[Tensor, "n n"], permutation: Permutation) -> Quality:
-    matched, margin = matched_and_margin(correlations, permutation)
-    return Quality(matched, margin)
+        return scores.cpu().reshape(2 * self.shape(group))
 
 
 def _on(batch: CentredBatch, device: torch.device) -> CentredBatch:
     return CentredBatch(batch.values.to(device), batch.mean.to(device), batch.rest.to(device), batch.squares.to(device))
 
 
-def _cost_named(name: str) -> Callable[[PairMoments], Tensor]:
+def _cost_named(name: str) -> Score:
     if name not in COSTS:
         raise InputError(f"unknown cost '{name}'{nearest(name, COSTS)}; known are {', '.join(COSTS)}")
     return COSTS[name]

@@ -1,0 +1,193 @@
+"""Assignment of groups that depend on one another: heads and their channels, experts and their hidden units.
+
+The objective is the sum of matched scores over all units of all groups. Where groups form a tree (channels over heads)
+it is maximised exactly: for every pair of parent positions, one of A and one of B, the inner problems of all children
+are solved, and their optimal sums join the parent's own scores in its linear assignment problem. A group that is only
+seen together with others (queries that share a head of keys) is assigned after them, with their permutations held.
+"""
+
+import itertools
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from reticket.matching.assignment import assign, matched_and_margin
+from reticket.symmetry import Group, Quality, Symmetry
+from reticket.types import Permutation
+
+Positions: TypeAlias = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Scores of the units of one group, seen along the positions of others.
+
+    Args:
+        along: names of the groups and places whose positions are told apart, outermost first.
+        scores: float64 of shape `(*along, n, *along, n)`: unit of A (first half) against unit of B (second half).
+    """
+
+    along: tuple[str, ...]
+    scores: Float64[Tensor, "..."]
+
+    def block(self, in_a: Positions, in_b: Positions) -> Float64[Tensor, "n n"]:
+        """Return the scores at one position, in A and in B, of every group along."""
+        a, b = ([at[name] for name in self.along] for at in (in_a, in_b))
+        return self.scores[(*a, slice(None), *b)]
+
+
+def children_of(sym: Symmetry) -> dict[str, list[Group]]:
+    """Return the groups directly below each group: those whose parents are its parents and itself."""
+    found: dict[str, list[Group]] = {name: [] for name in sym.groups}
+    for group in sym.groups.values():
+        if (parent := _parent(sym, group)) is not None:
+            found[parent].append(group)
+    return found
+
+
+def reached_by(sym: Symmetry, own: Collection[str]) -> frozenset[str]:
+    """Return the groups of which something is seen, on their own or of what depends on them."""
+    found = set[str]()
+    for name in own:
+        above: str | None = name
+        while above is not None and above not in found:
+            found.add(above)
+            above = _parent(sym, sym.groups[above])
+    return frozenset(found)
+
+
+def _above(sym: Symmetry, group: Group) -> tuple[str, ...]:
+    return tuple(name for name in group.over if name in sym.groups)
+
+
+def _parent(sym: Symmetry, group: Group) -> str | None:
+    """Return the group right above, None for a root and for a group over two that do not depend on each other."""
+    above = _above(sym, group)
+    return above[-1] if above and _above(sym, sym.groups[above[-1]]) == above[:-1] else None
+
+
+@dataclass
+class Families:
+    """The groups of a symmetry as trees, with what was seen of each.
+
+    Args:
+        sym: the symmetry.
+        own: scores of a group along its parents, for every group that is seen so.
+        later: scores of groups that are only seen along others too; assigned after those.
+    """
+
+    sym: Symmetry
+    own: Mapping[str, Seen]
+    later: Mapping[str, Seen] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.children = children_of(self.sym)
+        self.reached = reached_by(self.sym, self.own)
+
+    def assign(self) -> dict[str, Permutation]:
+        """Return the best permutation of every group of which something was seen."""
+        found: dict[str, Tensor] = {}
+        for group in self.sym.groups.values():
+            if group.name in self.reached or group.name in self.later:
+                found[group.name] = torch.zeros(*self.sym.parent_sizes(group), group.size, dtype=torch.int64)
+        for group in self.sym.groups.values():
+            if group.name in self.reached and not _above(self.sym, group):
+                self._descend(group, {}, {}, found)
+        rest = [g for g in self.sym.groups.values() if g.name in found and not self._on_a_tree(g)]
+        for group in sorted(rest, key=lambda g: g.name in self.later):
+            self._fill(group, found)
+        return {name: Permutation(index) for name, index in found.items()}
+
+    def _on_a_tree(self, group: Group) -> bool:
+        """Whether descending from the roots reached the group."""
+        above = _above(self.sym, group)
+        parent = _parent(self.sym, group)
+        return group.name in self.reached and (
+            not above or (parent is not None and self._on_a_tree(self.sym.groups[parent]))
+        )
+
+    def _pairs(self, group: Group, in_a: Positions, in_b: Positions) -> tuple[Tensor, int]:
+        """Return the scores of every pair of units with all that depends on them, and how many units these are."""
+        total, weight = torch.zeros(group.size, group.size, dtype=torch.float64), 0
+        if group.name in self.own:
+            total, weight = total + self.own[group.name].block(in_a, in_b), 1
+        for child in self.children[group.name]:
+            if child.name in self.reached:
+                below = 0
+                for i, j in itertools.product(range(group.size), repeat=2):
+                    value, below = self._best(child, {**in_a, group.name: i}, {**in_b, group.name: j})
+                    total[i, j] += value
+                weight += below
+        return total, weight
+
+    def _best(self, group: Group, in_a: Positions, in_b: Positions) -> tuple[float, int]:
+        value, weight = 0.0, 0
+        for place in self._places(group, in_a):
+            scores, units = self._pairs(group, {**in_a, **place}, {**in_b, **place})
+            index = assign(scores).index
+            value += float(scores.gather(0, index[None]).sum())
+            weight += units * group.size
+        return value, weight
+
+    def _places(self, group: Group, held: Positions) -> Iterator[dict[str, int]]:
+        """Yield every position of the places that a group depends on and that are not held yet."""
+        names = [name for name in group.over if name in self.sym.places and name not in held]
+        for positions in itertools.product(*(range(self.sym.places[name]) for name in names)):
+            yield dict(zip(names, positions, strict=True))
+
+    def _descend(self, group: Group, in_a: Positions, in_b: Positions, found: dict[str, Tensor]) -> None:
+        for place in self._places(group, in_a):
+            at_a, at_b = {**in_a, **place}, {**in_b, **place}
+            index = assign(self._pairs(group, at_a, at_b)[0]).index
+            found[group.name][tuple(at_b[name] for name in group.over)] = index
+            for child in self.children[group.name]:
+                if child.name in self.reached:
+                    for new, old in enumerate(index.tolist()):
+                        self._descend(child, {**at_a, group.name: old}, {**at_b, group.name: new}, found)
+
+    def _fill(self, group: Group, found: dict[str, Tensor]) -> None:
+        """Assign a group whose parents, and what else it is seen along, are assigned."""
+        seen = self.own.get(group.name) or self.later[group.name]
+        total: dict[tuple[int, ...], Tensor] = {}
+        for in_a, in_b in self._matched(seen.along, found):
+            where = tuple(in_b[name] for name in group.over)
+            block = seen.block(in_a, in_b)
+            total[where] = total[where] + block if where in total else block
+        for where, scores in total.items():
+            found[group.name][where] = assign(scores).index
+
+    def _matched(self, along: tuple[str, ...], found: Mapping[str, Tensor]) -> Iterator[tuple[Positions, Positions]]:
+        """Yield every new position of some groups and places with the old one that their permutations put there."""
+        sizes = [self.sym.places.get(name) or self.sym.groups[name].size for name in along]
+        for positions in itertools.product(*map(range, sizes)):
+            in_b = dict(zip(along, positions, strict=True))
+            yield {name: self._old(name, in_b, found) for name in along}, in_b
+
+    def _old(self, name: str, in_b: Positions, found: Mapping[str, Tensor]) -> int:
+        if name in self.sym.places or name not in found:
+            return in_b[name]
+        return int(found[name][(*(in_b[above] for above in self.sym.groups[name].over), in_b[name])])
+
+    def quality(self, permutations: Mapping[str, Permutation]) -> dict[str, Quality]:
+        """Return how well each group was matched: means over its units, or over what depends on them."""
+        found = {name: permutation.index for name, permutation in permutations.items()}
+        return {name: self._quality(self.sym.groups[name], found) for name in found}
+
+    def _quality(self, group: Group, found: Mapping[str, Tensor]) -> Quality:
+        results = []
+        if group.name in self.reached:
+            for in_a, in_b in self._matched(group.over, found):
+                scores, weight = self._pairs(group, in_a, in_b)
+                index = found[group.name][tuple(in_b[name] for name in group.over)]
+                results.append(matched_and_margin(scores / weight, Permutation(index)))
+        else:
+            seen = self.later[group.name]
+            for in_a, in_b in self._matched(seen.along, found):
+                index = found[group.name][tuple(in_b[name] for name in group.over)]
+                results.append(matched_and_margin(seen.block(in_a, in_b), Permutation(index)))
+        correlations, margins = zip(*results, strict=True)
+        return Quality(sum(correlations) / len(results), sum(margins) / len(results))
