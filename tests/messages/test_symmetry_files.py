@@ -15,6 +15,7 @@ from reticket.errors import AlignmentError, SymmetryError, VerificationError
 from reticket.matching import match
 from reticket.rng import generator_for
 from reticket.symmetry import Symmetry, discover, random_alignment, verify
+from reticket.symmetry.terms import Atom, Fixed, Layout
 from tests.models_for_symmetry import features, image, mlp, solved
 
 
@@ -109,6 +110,36 @@ def test_a_slip_in_a_file_is_one_sentence_with_its_place(name: str, symmetry: Sy
     with pytest.raises(SymmetryError, match=re.escape(message)) as caught:
         Symmetry.load(tmp_path / "s.json")
     assert "\n" not in str(caught.value)
+
+
+def experts() -> Symmetry:
+    """Three routed experts: the experts do not move, the hidden units of each have an order of their own."""
+    expert, hidden = Fixed(3, "up"), Atom("up:1", 5, ("up",))
+    layouts: dict[str, Layout] = {
+        "up": (expert, hidden, Fixed(4)),
+        "down": (expert, Fixed(4), hidden),
+        "gate": (Fixed(3),),
+    }
+    return Symmetry(layouts, {"up": ("routed", "", "x"), "down": ("routed", "x", ""), "gate": ("routed",)})
+
+
+def test_places_are_kept_explained_and_checked(tmp_path: Path) -> None:
+    symmetry = experts()
+    symmetry.save(tmp_path / "s.json")
+    loaded = Symmetry.load(tmp_path / "s.json")
+    assert loaded == symmetry
+    assert (dict(loaded.places), loaded.groups["up:1"].copies) == ({"up": 3}, 3)
+    assert "each position has an order of its own for up:1" in loaded.explain("up")
+    assert "group up:1: 5 units, in an order of its own for each of 3 positions of up" in loaded.explain("up:1")
+    text = symmetry.to_json()
+    with pytest.raises(SymmetryError, match="'groups', 'up:1': depends on 'up', which 'groups' does not list"):
+        Symmetry.from_json(text.replace('"up": {"size": 3}', "").replace('["up", ', "[3, "))
+    with pytest.raises(
+        SymmetryError, match="group 'up:1' depends on 'up', which does not stand beside it exactly once"
+    ):
+        Symmetry.from_json(text.replace('"down": ["up", ', '"down": [3, '))
+    with pytest.raises(SymmetryError, match=r"'up' axis 1 moves by up:1\[5 over up\], which one group for"):
+        symmetry.to_axes()
 
 
 def test_files_that_are_none(symmetry: Symmetry, tmp_path: Path) -> None:

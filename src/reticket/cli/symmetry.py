@@ -126,7 +126,7 @@ def collapsed(rows: Sequence[Row]) -> list[Row]:
         group = row.groups[0]
         members = tuple((re.sub(r"\d+", "#", m.tensor), m.axis, m.place) for m in group.members)
         over = tuple(re.sub(r"\d+", "#", name) for name in group.over)
-        alike.setdefault((row.depth, group.size, over, members), []).append(row)
+        alike.setdefault((row.depth, group.size, group.copies, over, members), []).append(row)
     return [Row(tuple(group for row in same for group in row.groups), same[0].depth) for same in alike.values()]
 
 

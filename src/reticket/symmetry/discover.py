@@ -84,8 +84,9 @@ def _try(model: nn.Module, inputs: Inputs) -> None:
         with untouched(model), quiet(), torch.no_grad():
             inputs.call(model.eval())
     except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), "")
         raise ModelError(
-            f"{type(model).__name__} does not run on the example inputs: {type(error).__name__}: {error}; pass what "
+            f"{type(model).__name__} does not run on the example inputs: {type(error).__name__}: {first}; pass what "
             f"model(...) takes, a tensor, a tuple of positional inputs or a dict of keyword inputs"
         ) from error
 
