@@ -1,10 +1,10 @@
 """Alignments form a group, keep the function, and move masks, optimizer states and weights alike."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ from reticket.symmetry import (
     verify,
 )
 from reticket.types import Permutation
-from tests.models_for_symmetry import ResidualBatchNorm, image, mlp, solved
+from tests.models_for_symmetry import CASES, ResidualBatchNorm, image, mlp, solved
 
 
 @pytest.fixture(scope="module")
@@ -137,33 +137,96 @@ def test_permutable_values_keep_their_type(residual: tuple[nn.Module, Symmetry])
     torch.testing.assert_close(cut.held["conv1.weight"], alignment.apply({"conv1.weight": weight})["conv1.weight"])
 
 
-@pytest.mark.parametrize("kind", ["sgd", "adamw"])
-def test_training_commutes_with_alignment(kind: str) -> None:
-    """Move weights and optimizer in the middle of training: the rest of it computes the same function."""
+class Orthogonal(torch.optim.Optimizer):
+    """Momentum whose step for a matrix is nearly orthogonal (Newton-Schulz, as in Muon), in its own precision."""
+
+    def __init__(self, named_parameters: Iterable[tuple[str, nn.Parameter]], lr: float) -> None:
+        super().__init__(list(named_parameters), {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                held = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+                held.mul_(0.9).add_(parameter.grad)
+                parameter.sub_(_nearly_orthogonal(held) if held.dim() > 1 else held, alpha=group["lr"])
+
+
+def _nearly_orthogonal(update: Tensor) -> Tensor:
+    matrix = update.flatten(1) / (update.norm() + 1e-6)
+    for _ in range(5):
+        square = matrix @ matrix.T
+        matrix = 3.4445 * matrix + (-4.7750 * square + 2.0315 * square @ square) @ matrix
+    return matrix.reshape(update.shape)
+
+
+OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
+    "sgd": lambda m: torch.optim.SGD(m.named_parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3),
+    "adam": lambda m: torch.optim.Adam(m.named_parameters(), lr=1e-3, amsgrad=True),
+    "adamw": lambda m: torch.optim.AdamW(m.named_parameters(), lr=1e-3),
+    "orthogonal": lambda m: Orthogonal(m.named_parameters(), lr=1e-3),
+}
+
+
+TRAINED = [(name, kind) for name in ("residual-batchnorm", "attention", "grouped") for kind in OPTIMIZERS]
+TRAINED.remove(
+    ("grouped", "orthogonal")
+)  # its step mixes channels of all groups
+
+
+@pytest.mark.parametrize(("name", "kind"), TRAINED)
+def test_training_goes_on_as_if_nothing_had_happened(name: str, kind: str) -> None:
+    """Move weights, averaged weights and optimizer in the middle of training: 50 more steps compute the same."""
+    (model, symmetry), (twin, _) = solved(name), solved(name)
+    x = CASES[name].example()
+    x = x.double() if x.is_floating_point() else x
+    nets = [model.double(), twin.double()]
     torch.manual_seed(0)
-    model, twin = mlp(5, 8, 7, 3).double(), mlp(5, 8, 7, 3).double()
-    symmetry = discover(model, torch.zeros(2, 5, dtype=torch.float64), verify=False)
-    build = {
-        "sgd": lambda m: torch.optim.SGD(m.named_parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3),
-        "adamw": lambda m: torch.optim.AdamW(m.named_parameters(), lr=0.01),
-    }[kind]
-    ours, theirs = build(model), build(twin)
-    x, y = torch.randn(40, 5, dtype=torch.float64), torch.randint(3, (40,))
+    for tensor in model.parameters():
+        tensor.data.add_(torch.randn_like(tensor), alpha=0.1)
+    target = torch.randn_like(model.eval()(x))
+    averaged = [torch.optim.swa_utils.AveragedModel(net, use_buffers=True) for net in nets]
+    optimizers = [OPTIMIZERS[kind](net) for net in nets]
 
-    def train(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        for _ in range(10):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(network(x), y).backward()
-            optimizer.step()
+    def train(which: int, steps: int) -> None:
+        nets[which].train()
+        for module in nets[which].modules():
+            module.training &= not isinstance(module, nn.Dropout)
+        for _ in range(steps):
+            optimizers[which].zero_grad()
+            (nets[which](x) - target).square().mean().backward()
+            optimizers[which].step()
+            averaged[which].update_parameters(nets[which])
 
-    train(model, ours)
-    alignment = draw(symmetry, kind)
+    train(0, 10)
+    alignment = draw(symmetry, name, kind)
     load_into(twin, alignment.apply(model.state_dict()))
-    theirs.load_state_dict(alignment.apply(ours.state_dict()))
-    train(model, ours)
-    train(twin, theirs)
-    torch.testing.assert_close(twin(x), model(x), rtol=0, atol=1e-11)
-    torch.testing.assert_close(twin.state_dict(), alignment.apply(model.state_dict()), rtol=0, atol=1e-11)
+    optimizers[1].load_state_dict(alignment.apply(optimizers[0].state_dict()))
+    load_into(averaged[1], alignment.apply(averaged[0].state_dict()))
+    assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+    train(0, 50)
+    train(1, 50)
+    torch.testing.assert_close(twin.eval()(x), model.eval()(x), rtol=1e-9, atol=1e-9)
+    for ours, theirs in [(model, twin), (averaged[0], averaged[1])]:
+        moved = alignment.apply(ours.state_dict())
+        torch.testing.assert_close(dict(theirs.state_dict()), dict(moved), rtol=1e-9, atol=1e-9)
+
+
+def test_training_shows_a_momentum_that_was_left_behind() -> None:
+    torch.manual_seed(0)
+    model, twin = mlp(5, 8, 3).double(), mlp(5, 8, 3).double()
+    symmetry = discover(model, torch.zeros(2, 5, dtype=torch.float64), verify=False)
+    x, optimizers = torch.randn(9, 5, dtype=torch.float64), [OPTIMIZERS["adamw"](net) for net in (model, twin)]
+    for steps, nets in ((10, (model,)), (10, (model, twin))):
+        if len(nets) == 2:
+            load_into(twin, draw(symmetry, "left").apply(model.state_dict()))
+            optimizers[1].load_state_dict(optimizers[0].state_dict())
+        for net, optimizer in zip(nets, optimizers, strict=False):
+            for _ in range(steps):
+                optimizer.zero_grad()
+                net(x).square().mean().backward()
+                optimizer.step()
+    assert float((twin(x) - model(x)).detach().abs().max()) > 1e-5
 
 
 def test_pruned_modules_follow_their_parameter() -> None:
