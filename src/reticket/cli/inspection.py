@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.console import Console
+from torch import nn
+
 from reticket.cli.models import resolve
 from reticket.symmetry import Symmetry, discover
 from reticket.symmetry.reasons import Reason, read_reasons
@@ -131,7 +134,14 @@ def inspected(model: str, input_shape: str | None, vocabulary: int | None, *, pr
     Raises:
         ModelError, ConfigError: when there is no such model, or it does not run.
     """
-    network, example = resolve(model, input_shape, vocabulary)
+    with Console(stderr=True).status(f"building {model}") as status:  # shown on a terminal only
+        network, example = resolve(model, input_shape, vocabulary)
+        status.update(f"discovering the symmetry of {model}")
+        return discovered(model, network, example, prove=prove)
+
+
+def discovered(model: str, network: nn.Module, example: Any, *, prove: bool) -> Inspection:
+    """Discover the symmetry of a network and note how long it took; see `inspected`."""
     start = time.perf_counter()
     found = discover(network, example, verify=prove)
     return Inspection(model, found, {"all": time.perf_counter() - start})

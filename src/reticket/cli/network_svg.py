@@ -229,15 +229,16 @@ class _Drawing:
 
     def _alike(self) -> list[list[str]]:
         """Return the groups drawn, and those in folded blocks that are like them, by role, colour and size."""
-        drawn: dict[tuple[str, int, int], str] = {}
-        shared: dict[tuple[str, str, int, int], list[str]] = {}
-        groups = self.symmetry.groups.values()
-        for group in sorted(groups, key=lambda group: group.name not in self.colour):  # folded ones last
-            like = (role(group.name), group.size, group.copies)
-            colour = self.colour.get(group.name) or drawn.get(like, "")
-            drawn.setdefault(like, colour)
+        roles = {group.name: (role(group.name), group.size, group.copies) for group in self.symmetry.groups.values()}
+        colours: dict[tuple[str, int, int], dict[str, None]] = {}
+        for name, colour in self.colour.items():
+            colours.setdefault(roles[name], {})[colour] = None
+        shared: dict[tuple[str, tuple[str, int, int]], list[str]] = {}
+        for name, like in roles.items():
+            only = list(colours.get(like, ()))
+            colour = self.colour.get(name, only[0] if len(only) == 1 else "")
             if colour:
-                shared.setdefault((colour, *like), []).append(group.name)
+                shared.setdefault((colour, like), []).append(name)
         return list(shared.values())
 
     def _entries(self, y: float, width: float) -> tuple[list[str], float]:

@@ -13,6 +13,7 @@ from reticket.symmetry import Group
 
 MOST_ROWS = 40  # above it groups that differ only in a block's number share a row
 MOST_REASONS = 4  # of one kind
+MOST_NUMBERS = 6  # of a shared name
 NARROWEST = 12
 LONGEST_OWNERS = 60
 GAP = "  "
@@ -137,6 +138,8 @@ def shared_name(names: Sequence[str]) -> str:
     'h.{0-2}.fc.weight'
     >>> shared_name(["a.0.1", "a.2.3"])
     'a.{0,2}.{1,3}'
+    >>> shared_name([f"{2 * i}.weight" for i in range(40)])
+    '{0,2,…,78}.weight'
     """
     pieces = [re.split(r"(\d+)", name) for name in names]
     return "".join(_numbers(list(column)) for column in zip(*pieces, strict=True))
@@ -148,7 +151,10 @@ def _numbers(column: list[str]) -> str:
         return different[0]
     numbers = sorted(map(int, different))
     run = numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 2
-    return f"{{{numbers[0]}-{numbers[-1]}}}" if run else f"{{{','.join(map(str, numbers))}}}"
+    if run:
+        return f"{{{numbers[0]}-{numbers[-1]}}}"
+    shown = numbers if len(numbers) <= MOST_NUMBERS else [*numbers[:2], "…", numbers[-1]]
+    return f"{{{','.join(map(str, shown))}}}"
 
 
 def _cells(found: Inspection, row: Row) -> tuple[str, ...]:

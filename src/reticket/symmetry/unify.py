@@ -128,10 +128,7 @@ class Solver:
         if isinstance(term, Fixed):
             return [cause]
         below = list(dict.fromkeys(found for piece in atoms(term) for found in self.causes(piece)))
-        if below or isinstance(term, Atom):
-            return below
-        still = cause.operator and any(isinstance(leaf, Fixed) for leaf in leaves(term))
-        return [cause.prefixed(LINKED) if still else cause]
+        return below or ([] if isinstance(term, Atom) else [cause])
 
     def pin(self, term: Term, cause: Cause) -> None:
         """Allow no permutation of any atom of the term."""
@@ -185,7 +182,8 @@ class Solver:
         if not isinstance(left, Atom) or (isinstance(right, Atom) and self._age(right) > self._age(left)):
             left, right = right, left
         assert isinstance(left, Atom)
-        self._put(left, right, cause)
+        still = cause.operator and any(isinstance(leaf, Fixed) for leaf in leaves(right))
+        self._put(left, right, cause.prefixed(LINKED) if still else cause)
 
     @staticmethod
     def _age(atom: Atom) -> int:
