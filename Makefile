@@ -1,12 +1,13 @@
 # make demo, make test: everything on a fresh machine with Python >= 3.11. make check: the gate, the same here and in CI.
 # make kills: the digits run, killed ten times and resumed. make fuzz: 2,000 random networks whose function must stay.
+# make test-zoo: the symmetry of every model of the zoo, of which make test takes six.
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
 RUN = OMP_NUM_THREADS=1 $(VENV)/bin
 
-.PHONY: install demo test check format kills fuzz clean
+.PHONY: install demo test test-zoo check format kills fuzz clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -23,6 +24,9 @@ demo: install
 
 test: check
 	$(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal
+
+test-zoo: install
+	$(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal -m 'zoo or not zoo' tests/zoo
 
 check: install
 	$(VENV)/bin/ruff format --check .

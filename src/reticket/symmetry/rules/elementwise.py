@@ -198,10 +198,14 @@ def constant(op: Operator) -> Layout:
 )
 def varying(op: Operator) -> Layout:
     """A tensor whose values differ from place to place, or are not known."""
+    op.iterates(())
     return fixed(op.shape)
 
 
-@rule("aten._assert_tensor_metadata", "aten._assert_async", "aten._assert_scalar", "aten.sym_constrain_range")
+@rule(
+    *(f"aten.{name}" for name in ["_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_constrain_range"]),
+    structural=True,
+)
 def check(op: Operator) -> None:
     """A check of the traced graph, which computes nothing."""
     del op

@@ -4,7 +4,7 @@ from itertools import accumulate, pairwise
 
 from reticket.symmetry.graph import cause_of
 from reticket.symmetry.rules.operator import Operator, Refusal, rule, wrap
-from reticket.symmetry.terms import Fixed, Layout, Product, Term, Uniform, concat, product
+from reticket.symmetry.terms import Fixed, Layout, Product, Sum, Term, Uniform, concat, product
 
 MERGED = "a view splits this axis"
 SLICED = "a slice cuts this axis"
@@ -41,9 +41,12 @@ def regroup(op: Operator, data: Layout, shape: tuple[int, ...]) -> Layout:
         if _size(taken) == size:
             result.append(op.solver.rejoin(product(*taken)))
             continue
-        lead, tail = op.split(op.solver.rejoin(product(*taken, *rest)), (size, _size(taken + rest) // size), MERGED)
+        whole = [*taken, *rest]
+        if _size(taken) % size == 0 and isinstance(product(*taken), Sum):
+            whole = taken  # a part that cannot be cut would pin the axes behind it too
+        lead, tail = op.split(op.solver.rejoin(product(*whole)), (size, _size(whole) // size), MERGED)
         result.append(op.solver.rejoin(lead))
-        rest = [tail]
+        rest = [tail] if whole is not taken else [tail, *rest]
     return op.solver.layout(tuple(result))
 
 
@@ -203,7 +206,9 @@ def pad(op: Operator) -> Layout:
             data[axis] = Fixed(op.shape[axis])
         else:
             data[axis] = concat(Uniform(before), data[axis], Uniform(after))
-    return op.solver.layout(tuple(data))
+    result = op.solver.layout(tuple(data))
+    op.iterates(result)
+    return result
 
 
 @rule("aten.slice_scatter", "aten.select_scatter")

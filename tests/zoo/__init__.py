@@ -1,0 +1,1 @@
+"""Models that people use, with the order of their symmetry worked out by hand from their configuration."""
