@@ -16,7 +16,7 @@ from reticket.symmetry.reasons import ALSO
 from reticket.symmetry.rules.operator import is_layout
 from reticket.symmetry.sites import Site, find_sites
 from reticket.symmetry.symmetry import Symmetry
-from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, key_of, leaves, rewrite
+from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, key_of, leaves, rewrite, shape_of
 from reticket.symmetry.unify import Cause, Solver
 from reticket.symmetry.verify import guilty_groups
 
@@ -235,10 +235,17 @@ class _Free:
         return self.inputs[index]
 
     def output(self, index: int, layout: Layout) -> None:
-        """Pin the axes of output number `index` that are not free; both modes must agree on the others."""
+        """Pin the axes of output number `index` that are not free; both modes must agree on the others.
+
+        Where train mode returns another tensor in this place, as a second head, its axes are pinned.
+        """
         layout = self.solver.instantiate(layout)
         if index not in self.outputs:
             self.outputs[index] = tuple(self._axis(f"output{index}:{a}", t.size) for a, t in enumerate(layout))
+        if shape_of(self.outputs[index]) != shape_of(layout):
+            for axis, term in enumerate(layout):
+                self.solver.pin(term, Cause(f"an axis of the model's output, output{index}:{axis}"))
+            return
         for axis, (own, term) in enumerate(zip(self.outputs[index], layout, strict=True)):
             self.solver.unify(own, term, Cause(f"an axis of the model's output, output{index}:{axis}"))
 

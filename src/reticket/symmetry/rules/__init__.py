@@ -11,6 +11,7 @@ from reticket.symmetry.rules import (
     recurrent,
     reduction,
     shape,
+    windows,
 )
 from reticket.symmetry.rules.operator import RULES, Operator, Refusal, find_rule, rule
 
@@ -30,4 +31,5 @@ __all__ = [
     "reduction",
     "rule",
     "shape",
+    "windows",
 ]

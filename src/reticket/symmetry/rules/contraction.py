@@ -1,7 +1,9 @@
 """Products of tensors: the contracted pair of axes moves together, the other axes pass through."""
 
+from collections.abc import Sequence
+
 from reticket.symmetry.rules.elementwise import broadcast
-from reticket.symmetry.rules.operator import Operator, Refusal, is_layout, rule
+from reticket.symmetry.rules.operator import Operator, is_layout, rule
 from reticket.symmetry.terms import Layout
 
 CONTRACTED = "contracted axes move together"
@@ -26,7 +28,7 @@ def addmm(op: Operator) -> Layout:
     return broadcast(op, [op.raw("self"), result], "the added term moves with the product")
 
 
-@rule("aten.mm", "aten.bmm", "aten.matmul", "aten.mv", "aten.dot")
+@rule("aten.mm", "aten.bmm", "aten.matmul", "aten.mv", "aten.dot", "aten.vdot")
 def matmul(op: Operator) -> Layout:
     """The product of matrices, batched by broadcasting."""
     first, second = [name for name, value in op.arguments.items() if is_layout(value)]
@@ -44,19 +46,34 @@ def _matmul(op: Operator, left: Layout, right: Layout) -> Layout:
 @rule("aten.einsum")
 def einsum(op: Operator) -> Layout:
     """Axes of one letter move together."""
-    equation = op["equation"].replace(" ", "")
-    if "." in equation or "->" not in equation:
-        raise Refusal("an einsum with an ellipsis or without an explicit result has no rule")
-    inputs, _, result = equation.partition("->")
+    tensors = [op.solver.instantiate(layout) for layout in op["tensors"]]
+    names, result = _letters(op["equation"].replace(" ", ""), [len(layout) for layout in tensors])
     letters = {}
-    for names, layout in zip(inputs.split(","), op["tensors"], strict=True):
-        for letter, term in zip(names, op.solver.instantiate(layout), strict=True):
+    for own, layout in zip(names, tensors, strict=True):
+        for letter, term in zip(own, layout, strict=True):
             if letters.setdefault(letter, term).size == term.size:
                 op.equal(letters[letter], term, CONTRACTED)
             elif letters[letter].size == 1:
                 letters[letter] = term
     op.iterates(tuple(letters.values()))
-    return tuple(letters[letter] for letter in result)
+    return op.solver.layout(tuple(letters[letter] for letter in result))
+
+
+def _letters(equation: str, dims: Sequence[int]) -> tuple[list[str], str]:
+    """Return a letter for every axis of the operands and of the result; dots stand for as many as there are.
+
+    >>> _letters("...ij,...jk", [3, 4])
+    (['1ij', '01jk'], '01ik')
+    """
+    inputs, arrow, result = equation.partition("->")
+    names = inputs.split(",")
+    hidden = [n - len(own.replace("...", "")) if "..." in own else 0 for own, n in zip(names, dims, strict=True)]
+    dots = "".join(chr(ord("0") + i) for i in range(max(hidden)))
+    if not arrow:
+        once = sorted(letter for letter in set(inputs) - set(".,") if inputs.count(letter) == 1)
+        result = "..." + "".join(once)
+    own = [text.replace("...", dots[len(dots) - n :]) for text, n in zip(names, hidden, strict=True)]
+    return own, result.replace("...", dots)
 
 
 @rule("aten.bilinear")

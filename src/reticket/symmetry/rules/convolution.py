@@ -76,7 +76,7 @@ POOLING += [f"aten._adaptive_avg_pool{dims}d" for dims in (2, 3)]
 RESIZING = [
     f"aten.upsample_{kind}" for kind in ("nearest1d", "nearest2d", "nearest3d", "linear1d", "bilinear2d", "bicubic2d")
 ]
-RESIZING += ["aten.upsample_trilinear3d", "aten.grid_sampler_2d", "aten.im2col"]
+RESIZING += ["aten.upsample_trilinear3d"]
 
 
 @rule(*POOLING)
@@ -86,7 +86,7 @@ def pooling(op: Operator) -> Layout | list[Layout]:
     return windows(op, space)
 
 
-@rule(*RESIZING[:7])
+@rule(*RESIZING)
 def resizing(op: Operator) -> Layout | list[Layout]:
     """Interpolation over the axes in space."""
     return windows(op, len(op.raw("self" if "self" in op.arguments else "input")) - 2)
