@@ -169,9 +169,7 @@ OPTIMIZERS: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
 
 
 TRAINED = [(name, kind) for name in ("residual-batchnorm", "attention", "grouped") for kind in OPTIMIZERS]
-TRAINED.remove(
-    ("grouped", "orthogonal")
-)  # its step mixes channels of all groups
+TRAINED.remove(("grouped", "orthogonal"))  # its step mixes channels of all groups
 
 
 @pytest.mark.parametrize(("name", "kind"), TRAINED)

@@ -6,8 +6,9 @@ from typing import TypeAlias
 
 from reticket.cli.network_colours import colour_classes, role, style
 from reticket.cli.network_map import Lane, NetworkMap, Row
-from reticket.cli.symmetry import percent, shared_name, shortened
-from reticket.symmetry.explain import member_text
+from reticket.cli.symmetry import MOST_NUMBERS, percent, shortened
+from reticket.symmetry.explain import members_text
+from reticket.symmetry.names import shared_name
 from reticket.symmetry.terms import Atom, Fixed, Product, Sum, Term, atoms, describe, leaves
 
 Leaf: TypeAlias = Atom | Fixed | str
@@ -16,6 +17,7 @@ TEXT, SMALL = 12.0, 10.5
 LABEL = 40  # characters
 LEGEND_LIMIT = 48
 KEYS = (((0,), "axis 0 of the weight"), ((1,), "a later axis"), ((0, 1), "both"), ((-1,), "a bias, scale or statistic"))
+MOST_MEMBERS = 12  # in a tooltip
 PARTS = 4  # of a sum, before it is cut
 
 
@@ -114,9 +116,10 @@ class _Drawing:
     def _about(self, name: str) -> str:
         group = self.symmetry.groups[name]
         over = f", one order for each of {group.copies} positions of {' and '.join(group.over)}" if group.over else ""
-        members = [member_text(self.symmetry, member) for member in group.members]
-        shown = ", ".join(members[:12]) + (f" and {len(members) - 12} more" if len(members) > 12 else "")
-        return f"{name}: {group.size} units{over}\n{shown}"
+        members = members_text(self.symmetry, group.members)
+        shown = ", ".join(members[:MOST_MEMBERS])
+        more = f" and {len(members) - MOST_MEMBERS} more" if len(members) > MOST_MEMBERS else ""
+        return f"{name}: {group.size} units{over}\n{shown}{more}"
 
     def _row(self, i: int, row: Row) -> str:
         y = self._y(i)
@@ -262,7 +265,9 @@ class _Drawing:
     def _entry(self, names: Sequence[str]) -> tuple[str, str]:
         group = self.symmetry.groups[names[0]]
         size = f"{group.size} units" + (f" for each of {group.copies}" if group.copies > 1 else "")
-        return shortened(shared_name(names), LABEL), size + (f" · {len(names)} groups" if len(names) > 1 else "")
+        return shortened(shared_name(names, MOST_NUMBERS), LABEL), size + (
+            f" · {len(names)} groups" if len(names) > 1 else ""
+        )
 
 
 def segments(term: Term) -> list[tuple[str, Leaf]]:

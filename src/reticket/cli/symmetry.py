@@ -10,6 +10,7 @@ from rich.text import Text
 
 from reticket.cli.inspection import Inspection, Pinned
 from reticket.symmetry import Group
+from reticket.symmetry.names import shared_name
 
 MOST_ROWS = 40  # above it groups that differ only in a block's number share a row
 MOST_REASONS = 4  # of one kind
@@ -131,36 +132,10 @@ def collapsed(rows: Sequence[Row]) -> list[Row]:
     return [Row(tuple(group for row in same for group in row.groups), same[0].depth) for same in alike.values()]
 
 
-def shared_name(names: Sequence[str]) -> str:
-    """Return one name for several that differ in numbers only.
-
-    >>> shared_name(["h.0.fc.weight", "h.1.fc.weight", "h.2.fc.weight"])
-    'h.{0-2}.fc.weight'
-    >>> shared_name(["a.0.1", "a.2.3"])
-    'a.{0,2}.{1,3}'
-    >>> shared_name([f"{2 * i}.weight" for i in range(40)])
-    '{0,2,…,78}.weight'
-    """
-    pieces = [re.split(r"(\d+)", name) for name in names]
-    return "".join(_numbers(list(column)) for column in zip(*pieces, strict=True))
-
-
-def _numbers(column: list[str]) -> str:
-    different = list(dict.fromkeys(column))
-    if len(different) == 1:
-        return different[0]
-    numbers = sorted(map(int, different))
-    run = numbers == list(range(numbers[0], numbers[-1] + 1)) and len(numbers) > 2
-    if run:
-        return f"{{{numbers[0]}-{numbers[-1]}}}"
-    shown = numbers if len(numbers) <= MOST_NUMBERS else [*numbers[:2], "…", numbers[-1]]
-    return f"{{{','.join(map(str, shown))}}}"
-
-
 def _cells(found: Inspection, row: Row) -> tuple[str, ...]:
     group = row.groups[0]
-    name = shared_name([one.name for one in row.groups])
-    over = ", ".join(shared_name([one.over[i] for one in row.groups]) for i in range(len(group.over)))
+    name = shared_name([one.name for one in row.groups], MOST_NUMBERS)
+    over = ", ".join(shared_name([one.over[i] for one in row.groups], MOST_NUMBERS) for i in range(len(group.over)))
     owners = ", ".join(dict.fromkeys(m.tensor.rpartition(".")[0] or m.tensor for m in group.members))
     sites = len(found.sites_of[group.name])
     label = "  " * (row.depth - 1) + ("└ " if row.depth else "") + name

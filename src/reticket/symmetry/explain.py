@@ -1,9 +1,11 @@
 """What `Symmetry.explain` prints: for every axis its groups and their members, or why it is pinned."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from reticket.errors import SymmetryError
 from reticket.lookup import nearest
+from reticket.symmetry.names import folded
 from reticket.symmetry.reasons import Reason, read_reasons
 from reticket.symmetry.terms import Atom, Fixed, atoms, describe, leaves
 
@@ -29,10 +31,17 @@ def explained(symmetry: "Symmetry", name: str) -> str:
     )
 
 
-def member_text(symmetry: "Symmetry", member: "Member") -> str:
-    """Return a member as `tensor[axis]`, with its place where the axis has several parts."""
-    alone = isinstance(symmetry.layouts[member.tensor][member.axis], Atom)
-    return f"{member.tensor}[{member.axis}]" + ("" if alone else f" part {member.place}")
+def members_text(symmetry: "Symmetry", members: Sequence["Member"]) -> list[str]:
+    """Return members as `tensor[axis]`, with their places where the axis has several parts; equal blocks in one."""
+    places: dict[tuple[str, int], list[int]] = {}
+    for member in members:
+        places.setdefault((member.tensor, member.axis), []).append(member.place)
+    texts = []
+    for (tensor, axis), parts in places.items():
+        alone = isinstance(symmetry.layouts[tensor][axis], Atom)
+        label = "part" if len(parts) == 1 else "parts"
+        texts.append((tensor, f"[{axis}]" + ("" if alone else f" {label} {' '.join(map(str, parts))}")))
+    return folded(texts)
 
 
 def _tensor(symmetry: "Symmetry", tensor: str) -> list[str]:
@@ -73,7 +82,7 @@ def _moving(symmetry: "Symmetry", tensor: str, axis: int, reason: str) -> list[s
         lines += _because("in part pinned", why) if pinned else _because("cut", why)[:1]
     for group in dict.fromkeys(str(atom.key) for atom in atoms(term)):
         members = symmetry.groups[group].members
-        others = [member_text(symmetry, m) for m in members if (m.tensor, m.axis) != (tensor, axis)]
+        others = members_text(symmetry, [m for m in members if (m.tensor, m.axis) != (tensor, axis)])
         lines.append(f"    {group}: with {', '.join(others) if others else 'nothing else'}")
     return lines
 
@@ -86,9 +95,9 @@ def _because(what: str, why: Reason) -> list[str]:
 def _group(symmetry: "Symmetry", group: "Group") -> list[str]:
     copies = f", in an order of its own for each of {group.copies} positions of {' and '.join(group.over)}"
     size = f"{group.size} units{copies if group.over else ''}, 10^{group.log10_order:.1f} permutations"
-    sites = [site.name for site in symmetry.sites if group.name in site.groups]
+    sites = folded((site.name, "") for site in symmetry.sites if group.name in site.groups)
     return [
         f"group {group.name}: {size}",
-        f"  stands in {', '.join(member_text(symmetry, m) for m in group.members)}",
+        f"  stands in {', '.join(members_text(symmetry, group.members))}",
         f"  is seen at {', '.join(sites)}" if sites else "  is seen at no activation",
     ]
