@@ -89,6 +89,11 @@ def check_unmatched(sym: Symmetry, matched: Collection[str], unmatched: str) -> 
     if unmatched not in ("error", "identity"):
         raise InputError(f"unmatched must be 'error' or 'identity', got {unmatched!r}")
     without = [name for name in sym.groups if name not in matched]
+    if without and unmatched == "error" and not sym.sites:
+        raise AlignmentError(
+            "this symmetry has no sites, so no activation shows its groups: give it those of a discovered one with "
+            "sym.with_sites(discover(model, inputs))"
+        )
     if without and unmatched == "error":
         raise AlignmentError(
             f"group '{without[0]}' cannot be matched by activations, it is seen in none on its own or beside groups "
