@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reticket.symmetry import Symmetry, discover
+from reticket.symmetry.cause import Cause
 from reticket.symmetry.graph import Inputs
 from reticket.symmetry.terms import Atom, Fixed, Sum, Uniform, atoms, concat, product
-from reticket.symmetry.unify import Cause, Solver
+from reticket.symmetry.unify import Solver
 from reticket.symmetry.verify import guilty_groups
 
 Function = Callable[[Tensor], Tensor]

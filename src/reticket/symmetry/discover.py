@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from reticket.errors import ModelError, SymmetryError
+from reticket.symmetry.cause import Cause
 from reticket.symmetry.dependence import parents_of
 from reticket.symmetry.graph import Inputs, Trace, named_state, quiet, trace, untouched
 from reticket.symmetry.propagate import Propagation, propagate
@@ -17,7 +18,7 @@ from reticket.symmetry.rules.operator import is_layout
 from reticket.symmetry.sites import Site, find_sites
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, key_of, leaves, rewrite, shape_of
-from reticket.symmetry.unify import Cause, Solver
+from reticket.symmetry.unify import Solver
 from reticket.symmetry.verify import guilty_groups
 
 

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from reticket.errors import ModelError
-from reticket.symmetry.unify import Cause
+from reticket.symmetry.cause import Cause
 
 
 @dataclass(frozen=True)

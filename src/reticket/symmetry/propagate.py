@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensor
 
+from reticket.symmetry.cause import Cause
 from reticket.symmetry.graph import Trace, cause_of
 from reticket.symmetry.rules.operator import Operator, Refusal, find_rule, fixed, is_layout
 from reticket.symmetry.terms import Fixed, Key, Layout, Uniform, atoms, shape_of
-from reticket.symmetry.unify import Cause, Solver
+from reticket.symmetry.unify import Solver
 
 
 @dataclass

@@ -10,8 +10,9 @@ into a sum of independent parts instead, and a view that is undone by another on
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
+from reticket.symmetry.cause import Cause
+from reticket.symmetry.provisional import Split, Splits
 from reticket.symmetry.terms import (
     Atom,
     Fixed,
@@ -32,60 +33,12 @@ LINKED = "moves with a pinned axis"
 UNCUT = "cannot be cut along its groups"
 
 
-@dataclass(frozen=True)
-class Cause:
-    """Why an atom was replaced.
-
-    Args:
-        reason: what the operator asks for.
-        operator: its name, for instance `aten.conv2d.default`; empty when no operator is to blame.
-        module: path of the module that called it.
-        line: `file:line` of the source, empty when it is not known.
-    """
-
-    reason: str
-    operator: str = ""
-    module: str = ""
-    line: str = ""
-
-    def prefixed(self, what: str) -> "Cause":
-        """Return the cause with what it led to put before it."""
-        return replace(self, reason=f"{what}: {self.reason}")
-
-    def __str__(self) -> str:
-        where = [self.operator, f"in {self.module}" if self.module else "", f"at {self.line}" if self.line else ""]
-        text = " ".join(part for part in where if part)
-        return f"{self.reason} ({text})" if text else self.reason
-
-
-@dataclass(eq=False)
-class Split:
-    """A provisional cut of an axis: `whole = lead x inner`, or `parts[0] + parts[1] + ...` by positions of lead.
-
-    Args:
-        whole: the axis that was split.
-        lead: its leading factor.
-        inner: the rest, the same for every position of lead.
-        cause: the view.
-        parts: what each position of lead holds, where positions were taken out one by one; None before.
-        believed: whether the equation was given to the solver.
-    """
-
-    whole: Term
-    lead: Atom
-    inner: Atom
-    cause: Cause
-    parts: list[Term] | None = None
-    believed: bool = False
-
-
 class Solver:
     """The atoms of one model and what they have been found to equal."""
 
     def __init__(self) -> None:
         self._count = 0
-        self._splits: dict[Key, list[Split]] = {}
-        self._below: dict[Key, list[Split]] = {}
+        self.splits = Splits()
         self._bound: dict[Key, Term] = {}
         self._origin: dict[Key, tuple[Term, Cause]] = {}
         self._equations: list[tuple[Term, Term]] = []
@@ -320,23 +273,16 @@ class Solver:
         first, rest = self.fresh(lead), self.fresh(inner)
         assert isinstance(first, Atom)
         assert isinstance(rest, Atom)
-        self._record(Split(whole, first, rest, cause, parts))
+        self.splits.record(Split(whole, first, rest, cause, parts))
         return first, rest
-
-    def _record(self, split: Split) -> None:
-        for atom in (split.lead, split.inner):
-            self._splits.setdefault(atom.key, []).append(split)
-        if isinstance(split.whole, Atom):
-            self._below.setdefault(split.whole.key, []).append(split)
 
     def settle(self, terms: Sequence[Term]) -> bool:
         """Believe every provisional cut that one of these terms comes from; return whether there was one."""
         found = False
         for atom in [atom for term in terms for atom in atoms(self.resolve(term))]:
-            for split in self._splits.get(atom.key, []):
-                if not split.believed:
-                    split.believed = found = True
-                    self.unify(split.whole, product(split.lead, split.inner), split.cause)
+            for split in self.splits.of(atom):
+                split.believed = found = True
+                self.unify(split.whole, product(split.lead, split.inner), split.cause)
         return found
 
     def rejoin(self, term: Term) -> Term:
@@ -344,77 +290,16 @@ class Solver:
         factors: list[Term] = []
         for factor in _factors(term):
             factors.append(factor)
-            while len(factors) > 1 and (whole := self._whole(factors[-2], factors[-1])) is not None:
-                factors[-2:] = [whole]
+            while len(factors) > 1 and (split := self.splits.between(factors[-2], factors[-1])) is not None:
+                factors[-2:] = [self.resolve(split.whole)]
         return product(*factors)
-
-    def _whole(self, lead: Term, inner: Term) -> Term | None:
-        if not isinstance(lead, Atom):
-            return None
-        splits = (s for s in self._splits.get(lead.key, []) if (s.lead, s.inner) == (lead, inner) and not s.believed)
-        return next((self.resolve(split.whole) for split in splits), None)
 
     def origin(self, atom: Atom) -> Iterator[Atom]:
         """Yield the atom and, where it is a provisional factor, the atoms that it is a factor of."""
         yield atom
-        for split in self._splits.get(atom.key, []):
-            if not split.believed:
-                for above in atoms(self.resolve(split.whole)):
-                    yield from self.origin(above)
-
-    def stacked(self, layouts: Sequence[Layout], axis: int, cause: Cause) -> Layout:
-        """Return the layout of layouts stacked along a new axis, each with its own terms until that must not be."""
-        if len(layouts) == 1:
-            return (*layouts[0][:axis], Fixed(1), *layouts[0][axis:])
-        lead, result = self.fresh(len(layouts)), list[Term]()
-        assert isinstance(lead, Atom)
-        for column in zip(*layouts, strict=True):
-            terms = [self.resolve(term) for term in column]
-            if all(term == terms[0] for term in terms) or terms[0].size <= 1:
-                result.append(terms[0])
-                continue
-            inner = self.fresh(terms[0].size)
-            assert isinstance(inner, Atom)
-            self._record(Split(concat(*terms), lead, inner, cause, terms))
-            result.append(inner)
-        if lead.key not in self._splits:
-            return (*result[:axis], Fixed(len(layouts)), *result[axis:])
-        return (*result[:axis], lead, *result[axis:])
-
-    def take(self, layout: Layout, axis: int, start: int, length: int, cause: Cause) -> Layout:
-        """Take a run of positions out of an axis; along a provisional factor each position has terms of its own."""
-        layout = self.layout(layout)
-        lead = layout[axis]
-        if isinstance(lead, Atom) and length < lead.size:
-            splits = [s for s in self._splits.get(lead.key, []) if s.lead == lead and not s.believed]
-            if splits:
-                return self._take_parts(splits, layout, axis, start, length)
-        before, _ = self.cut(lead, start + length, cause)
-        return self.layout((*layout[:axis], self.cut(before, start, cause)[1], *layout[axis + 1 :]))
-
-    def _take_parts(self, splits: list[Split], layout: Layout, axis: int, start: int, length: int) -> Layout:
-        first = self.fresh(length)
-        new: dict[Key, Term] = {splits[0].lead.key: first}
-        for split in splits:
-            if split.parts is None:
-                split.parts = [self.fresh(split.inner.size) for _ in range(split.lead.size)]
-                self.unify(split.whole, concat(*split.parts), split.cause)
-            parts = split.parts[start : start + length]
-            inner = parts[0] if length == 1 else self.fresh(split.inner.size)
-            if isinstance(first, Atom):
-                assert isinstance(inner, Atom)
-                self._record(Split(concat(*parts), first, inner, split.cause, parts))
-            self._follow(split.inner, inner, split.cause, new)
-        return tuple(rewrite(term, lambda x: new.get(x.key, x) if isinstance(x, Atom) else x) for term in layout)
-
-    def _follow(self, old: Atom, new: Term, cause: Cause, found: dict[Key, Term]) -> None:
-        """Split `new` as `old` was provisionally split, all the way down; note what goes for what."""
-        found[old.key] = new
-        for split in self._below.get(old.key, []):
-            if not split.believed:
-                lead, inner = self.split(new, (split.lead.size, split.inner.size), cause)
-                self._follow(split.lead, lead, cause, found)
-                self._follow(split.inner, inner, cause, found)
+        for split in self.splits.of(atom):
+            for above in atoms(self.resolve(split.whole)):
+                yield from self.origin(above)
 
 
 def _parts(term: Term) -> list[Term]:

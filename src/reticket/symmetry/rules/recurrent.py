@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from reticket.symmetry.graph import cause_of
+from reticket.symmetry.positions import stacked
 from reticket.symmetry.rules.operator import Operator, is_layout, rule
 from reticket.symmetry.terms import Fixed, Layout, Term, concat
 
@@ -101,7 +102,7 @@ def _state(op: Operator, given: Layout, units: Sequence[Term], batch: Term) -> L
         (entries,) = op.solver.instantiate((given[2],))
         op.equal(entries, own, "the initial state has one entry for each unit")
     finals = [op.solver.layout((batch, own)) for own in units]
-    return op.solver.stacked(finals, 0, cause_of(op.node, STATES))
+    return stacked(op.solver, finals, 0, cause_of(op.node, STATES))
 
 
 @rule(*(f"aten.{kind}_cell" for kind in GATES))

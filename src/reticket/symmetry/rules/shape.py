@@ -2,7 +2,9 @@
 
 from itertools import accumulate, pairwise
 
+from reticket.symmetry import positions
 from reticket.symmetry.graph import cause_of
+from reticket.symmetry.positions import stacked
 from reticket.symmetry.rules.operator import Operator, Refusal, rule, wrap
 from reticket.symmetry.terms import Fixed, Layout, Product, Sum, Term, Uniform, concat, product
 
@@ -137,7 +139,7 @@ def _clip(position: int, size: int) -> int:
 
 def take(op: Operator, data: Layout, axis: int, start: int, length: int) -> Layout:
     """Take `length` positions from `start` on out of an axis."""
-    return op.solver.take(data, axis, start, length, cause_of(op.node, SLICED))
+    return positions.take(op.solver, data, axis, start, length, cause_of(op.node, SLICED))
 
 
 @rule("aten.select.int", "aten.select_copy.int", structural=True)
@@ -189,7 +191,7 @@ def stack(op: Operator) -> Layout:
     """Tensors side by side along a new axis, which does not move."""
     axis = wrap(op["dim"], len(op.shape))
     tensors = [op.solver.layout(op.solver.instantiate(layout)) for layout in op["tensors"]]
-    return op.solver.stacked(tensors, axis, cause_of(op.node, "stacked tensors move together"))
+    return stacked(op.solver, tensors, axis, cause_of(op.node, "stacked tensors move together"))
 
 
 @rule("aten.pad", "aten.constant_pad_nd")
