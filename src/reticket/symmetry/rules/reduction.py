@@ -38,7 +38,7 @@ def reduction(op: Operator) -> Layout | list[Layout]:
         return elementwise(op)
     data = op.layout(tensors[0])
     axes = _reduced(op, len(data))
-    if len(op.shapes()) == 2 and "indices" in str(op.node.target._schema.returns):  # pyright: ignore
+    if _index_is_read(op):
         for axis in axes:
             op.pin(data[axis], INDEXED)
     result = _drop(data, axes, keep=bool(op.arguments.get("keepdim", False)))
@@ -74,6 +74,12 @@ def ordered(op: Operator) -> Layout | list[Layout]:
         if shape is not None
     ]
     return results if len(results) > 1 else results[0]
+
+
+def _index_is_read(op: Operator) -> bool:
+    """Whether the second result says where the extreme stands, and something uses it."""
+    names = [result.name for result in op.node.target._schema.returns]  # pyright: ignore
+    return names[1:] == ["indices"] and any(user.args[1] == 1 and user.users for user in op.node.users)
 
 
 def _reduced(op: Operator, dims: int) -> list[int]:
