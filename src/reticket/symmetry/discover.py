@@ -1,20 +1,22 @@
 """Find the permutation symmetries of a model: trace it, solve the equations of its operators, prove the result."""
 
 import fnmatch
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from reticket.errors import ModelError, SymmetryError
+from reticket.symmetry.calls import Calls, calls_of, differs_in_training
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.dependence import parents_of
 from reticket.symmetry.graph import Inputs, Trace, named_state, quiet, trace, untouched
 from reticket.symmetry.propagate import Propagation, propagate
 from reticket.symmetry.reasons import ALSO
-from reticket.symmetry.rules.operator import is_layout
+from reticket.symmetry.replay import ways
+from reticket.symmetry.rules.operator import find_rule, is_layout
 from reticket.symmetry.sites import Site, find_sites
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, key_of, leaves, rewrite, shape_of
@@ -47,21 +49,23 @@ def discover(
             `Symmetry.pinned_by_verify`.
 
     Returns:
-        The symmetry, with `log10_order`, `groups`, `sites` and `explain`.
+        The symmetry, with `log10_order`, `groups`, `sites`, `explain` and the `seconds` it took.
 
     Raises:
         ModelError: when the model does not run on the inputs or cannot be traced.
         SymmetryError: when a name in `fixed` or `free` does not exist.
 
+    >>> import torch
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     >>> sym = discover(model, torch.zeros(2, 4))
     >>> [(g.name, g.size, len(g.members)) for g in sym.groups.values()]
     [('0.weight', 8, 3)]
     """
-    inputs = Inputs.of(example_inputs, kwargs)
-    _try(model, inputs)
+    start, inputs = time.perf_counter(), Inputs.of(example_inputs, kwargs)
+    calls = _try(model, inputs)
     search = Search.start(model, fixed)
-    traces, notes = _traces(model, inputs)
+    traces, notes = _traces(model, inputs, calls)
+    traced = time.perf_counter()
     free_axes = _Free(search.solver, tuple(free))
     found = [propagate(t, search.solver, search.layouts, free_axes.input, free_axes.output) for t in traces]
     free_axes.check()
@@ -76,14 +80,16 @@ def discover(
     ends = [tuple(search.final(layout, names) for layout in side) for side in free_axes.ends()]
     layouts = {name: search.final(layout, names) for name, layout in search.layouts.items()}
     symmetry = Symmetry(layouts, search.reasons(), sites, ends[0], ends[1], notes=tuple(notes))
-    return _proven(symmetry, model, inputs) if verify else symmetry
+    solved = time.perf_counter()
+    symmetry = _proven(symmetry, model, inputs) if verify else symmetry
+    seconds = {"tracing": traced - start, "solving": solved - traced, "proving": time.perf_counter() - solved}
+    return replace(symmetry, seconds=seconds)
 
 
-def _try(model: nn.Module, inputs: Inputs) -> None:
-    """Run the model once, so that a model that cannot run says so itself."""
+def _try(model: nn.Module, inputs: Inputs) -> Calls:
+    """Run the model once, so that a model that cannot run says so itself, and return what it called."""
     try:
-        with untouched(model), quiet(), torch.no_grad():
-            inputs.call(model.eval())
+        return calls_of(model, inputs, train=False)
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), "")
         raise ModelError(
@@ -92,12 +98,19 @@ def _try(model: nn.Module, inputs: Inputs) -> None:
         ) from error
 
 
-def _traces(model: nn.Module, inputs: Inputs) -> tuple[list[Trace], list[str]]:
-    traces, notes = [trace(model, inputs, train=False)], []
-    try:
-        traces.append(trace(model, inputs, train=True))
-    except ModelError as error:
-        notes.append(f"holds in eval mode only: {error}")
+def _traces(model: nn.Module, inputs: Inputs, calls: Calls) -> tuple[list[Trace], list[str]]:
+    """Trace the model in eval mode, and in train mode where this can give other equations."""
+
+    def known(target: Any) -> bool:
+        return find_rule(target) is not None
+
+    traces, notes = [trace(model, inputs, train=False, known=known)], []
+    if differs_in_training(model, inputs, calls):
+        try:
+            traces.append(trace(model, inputs, train=True, known=known))
+        except ModelError as error:
+            notes.append(f"holds in eval mode only: {error}")
+    notes.extend(dict.fromkeys(f"holds for inputs that take the way of {ways(t.reads)}" for t in traces if t.reads))
     return traces, notes
 
 

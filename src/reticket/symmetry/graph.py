@@ -4,19 +4,26 @@ The decomposed graph keeps linear, convolution, layer_norm and attention whole, 
 and keeps stack traces. It is traced twice, in eval and in train mode, because BatchNorm and dropout differ.
 """
 
+import logging
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from io import StringIO
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.utils._pytree import tree_is_leaf
 
 from reticket.errors import ModelError
 from reticket.symmetry.cause import Cause
+from reticket.symmetry.functional import functional, has_plain_shape
+from reticket.symmetry.replay import Read, Recorder, replaying
 
 
 @dataclass(frozen=True)
@@ -46,37 +53,59 @@ class Inputs:
         return model(*self.args, **self.kwargs)
 
 
+def opened(value: Any) -> Any:
+    """Return what a model gave with every dataclass in it as a dict of its fields, which `torch.export` takes."""
+    kind = type(value)
+    if kind is tuple or kind is list:
+        return kind(opened(one) for one in value)
+    if kind is dict:
+        return {key: opened(one) for key, one in value.items()}
+    if is_dataclass(kind) and tree_is_leaf(value):
+        return {one.name: opened(getattr(value, one.name)) for one in fields(kind)}
+    return value
+
+
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Put back, on leaving, the mode, the attributes and the state of every module, and the random number state."""
     modules = list(model.modules())
-    before = [(dict(m.__dict__), dict(m._parameters), dict(m._buffers)) for m in modules]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    versions = [buffer._version for buffer, _ in buffers]
+    before = [dict(module.__dict__) for module in modules]
+    held = {
+        id(value): (value, type(value)(value))
+        for attributes in before
+        for value in attributes.values()
+        if type(value) in (dict, list, set, OrderedDict)
+    }
+    tensors = [*model.buffers(), *(v for attributes in before for v in attributes.values() if isinstance(v, Tensor))]
+    values = [(tensor, tensor.detach().clone(), tensor._version) for tensor in tensors]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
     with torch.random.fork_rng(devices=devices):
         try:
             yield
         finally:
-            for module, (attributes, parameters, own_buffers) in zip(modules, before, strict=True):
+            for module, attributes in zip(modules, before, strict=True):
                 module.__dict__.clear()
                 module.__dict__.update(attributes)
-                module._parameters.clear()
-                module._parameters.update(parameters)
-                module._buffers.clear()
-                module._buffers.update(own_buffers)
+            for container, content in held.values():
+                container.clear()
+                (container.extend if isinstance(container, list) else container.update)(content)
             with torch.no_grad():
-                for (buffer, value), version in zip(buffers, versions, strict=True):
-                    if buffer._version != version:
-                        buffer.copy_(value)
+                for tensor, value, version in values:
+                    if tensor._version != version or not (tensor.is_meta or torch.equal(tensor, value)):
+                        tensor.copy_(value)  # BatchNorm updates its statistics without counting a version
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hide the warnings that tracing raises about itself."""
+    """Hide the warnings that tracing raises and logs about itself."""
+    before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        logging.disable(max(before, logging.WARNING))
+        try:
+            yield
+        finally:
+            logging.disable(before)
 
 
 def named_state(model: nn.Module) -> dict[str, Tensor]:
@@ -96,6 +125,8 @@ class Trace:
         inputs: placeholder names of the user's inputs in order.
         mutated: index of a graph output to the state_dict name it is written to, None for a constant or an input.
         results: indices of the graph outputs that the model returns.
+        reads: values that were given again while tracing; the tensors they were read from are further outputs, which
+            may not move.
     """
 
     mode: str
@@ -105,30 +136,70 @@ class Trace:
     inputs: tuple[str, ...]
     mutated: Mapping[int, str | None]
     results: tuple[int, ...]
+    reads: tuple[Read, ...] = ()
 
 
-def trace(model: nn.Module, inputs: Inputs, *, train: bool) -> Trace:
+def trace(
+    model: nn.Module, inputs: Inputs, *, train: bool, known: Callable[[Any], bool] = lambda target: False
+) -> Trace:
     """Export the model in the given mode; the model is left as it was.
+
+    Where values decide about control flow or shapes, the values of a concrete run are given again while tracing.
+
+    Args:
+        model: the model.
+        inputs: example inputs.
+        train: the mode.
+        known: whether a rule covers an operator; a functional graph of such operators is not decomposed.
 
     Raises:
         ModelError: when `torch.export` cannot trace the model.
     """
-    mode = "train" if train else "eval"
+    names = frozenset(named_state(model))
     with untouched(model), quiet(), torch.no_grad():
         model.train(train)
         try:
-            program = torch.export.export(model, inputs.args, dict(inputs.kwargs), strict=False)
-            program = program.run_decompositions({})
+            return _read(_export(model, inputs, known), train, names)
         except Exception as error:
-            summary = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ModelError(
-                f"torch.export cannot trace {type(model).__name__} in {mode} mode: {summary}; remove control flow that "
-                f"depends on tensor values, or discover the traceable part on its own"
-            ) from error
-    return _read(program, mode, frozenset(named_state(model)))
+            refused = error
+        try:
+            reads = _recorded(model, inputs)
+            if reads:
+                with replaying(model, reads) as seen:
+                    return _read(_export(model, inputs, known), train, names, reads, len(seen))
+        except Exception as error:
+            refused = error
+    summary = str(refused).strip().splitlines()[0] if str(refused).strip() else type(refused).__name__
+    raise ModelError(
+        f"torch.export cannot trace {type(model).__name__} in {'train' if train else 'eval'} mode: {summary}; remove "
+        f"control flow and shapes that depend on tensor values, or discover the traceable part on its own"
+    ) from refused
 
 
-def _read(program: ExportedProgram, mode: str, names: frozenset[str]) -> Trace:
+def _recorded(model: nn.Module, inputs: Inputs) -> tuple[Read, ...]:
+    with untouched(model), Recorder() as recorder:
+        inputs.call(model)
+    return tuple(recorder.reads)
+
+
+def _export(model: nn.Module, inputs: Inputs, known: Callable[[Any], bool]) -> ExportedProgram:
+    """Return a program whose graph is functional and whose shapes are numbers; the caller restores `model.forward`."""
+    forward = model.forward
+    model.forward = wraps(forward)(lambda *args, **kwargs: opened(forward(*args, **kwargs)))
+    with redirect_stderr(StringIO()):  # a failing export prints its graph
+        program = torch.export.export(model, inputs.args, dict(inputs.kwargs), strict=False)
+    odd = next((node for node in program.graph.nodes if not has_plain_shape(node)), None)
+    if odd is not None:
+        raise ModelError(f"the shape of {odd.target} at {source_of(odd) or 'an unknown line'} depends on values")
+    if functional(program.graph, known):
+        return program
+    program.graph_module.recompile()
+    return program.run_decompositions({})
+
+
+def _read(
+    program: ExportedProgram, train: bool, names: frozenset[str], reads: tuple[Read, ...] = (), seen: int = 0
+) -> Trace:
     state: dict[str, str] = {}
     constants: dict[str, Tensor | None] = {}
     inputs: list[str] = []
@@ -150,7 +221,9 @@ def _read(program: ExportedProgram, mode: str, names: frozenset[str]) -> Trace:
             mutated[index] = None
         else:
             results.append(index)
-    return Trace(mode, program.graph, state, constants, tuple(inputs), mutated, tuple(results))
+    mode = "train" if train else "eval"
+    kept = tuple(results[: len(results) - seen])
+    return Trace(mode, program.graph, state, constants, tuple(inputs), mutated, kept, reads)
 
 
 def module_of(node: fx.Node) -> tuple[str, int, str]:
@@ -168,7 +241,7 @@ def source_of(node: fx.Node) -> str:
     frames = [
         line.strip() for line in (node.meta.get("stack_trace") or "").splitlines() if line.strip().startswith("File")
     ]
-    own = [frame for frame in frames if "/torch/" not in frame] or frames
+    own = [frame for frame in frames if "/torch/" not in frame and "/symmetry/replay.py" not in frame] or frames
     if not own:
         return ""
     file, line = own[-1].split(", ")[:2]

@@ -146,13 +146,14 @@ def _layouts(node: fx.Node, found: Propagation) -> list[Layout]:
 
 
 def _unknown(node: fx.Node, found: Propagation, solver: Solver, reason: str) -> Any:
-    found.unknown.append(str(node.target))
     cause = cause_of(node, reason)
     layouts = _layouts(node, found)
     for term in (term for layout in layouts for term in layout):
         solver.pin(term, cause)
     found.read.extend(layouts)
     value = node.meta.get("val")
+    if layouts or isinstance(value, Tensor | tuple | list):  # a calculation with plain numbers has no axes
+        found.unknown.append(str(node.target))
     if isinstance(value, tuple | list):
         return [fixed(v.shape) if isinstance(v, Tensor) else None for v in value]
     return fixed(value.shape) if isinstance(value, Tensor) else None

@@ -50,6 +50,11 @@ EAGER_NAMES = {
     "_softmax": "softmax",
     "_log_softmax": "log_softmax",
 }
+# operators that only pass their input on, in eval mode
+COPIES = (
+    *("clone", "alias", "view", "detach", "unsqueeze", "permute", "flatten", "reshape", "unflatten", "contiguous"),
+    *("dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout"),
+)
 COUNTED = frozenset(
     [
         "relu",
@@ -394,7 +399,7 @@ def _moves(layout: Layout) -> bool:
 
 def _copies(node: fx.Node) -> bool:
     """Whether a module only passes its input on, as Dropout in eval mode and Flatten do."""
-    return str(node.target).split(".")[1:2] in (["clone"], ["alias"], ["view"], ["detach"], ["unsqueeze"], ["permute"])
+    return str(node.target).split(".")[1:2] in [[name] for name in COPIES]
 
 
 def _name(path: str, operator: str, call: int) -> str:

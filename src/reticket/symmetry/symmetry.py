@@ -68,6 +68,7 @@ class Symmetry:
         outputs: layouts of the model's tensor outputs, all fixed unless freed.
         pinned_by_verify: groups that a rule claimed and the proof refused; a non-empty list is a bug in a rule.
         notes: what the result is limited to, for instance operators without a rule.
+        seconds: how long "tracing", "solving" and "proving" took; neither compared nor saved.
 
     Raises:
         SymmetryError: when layouts and reasons do not fit each other or an atom has two sizes.
@@ -80,10 +81,12 @@ class Symmetry:
     outputs: tuple[Layout, ...] = field(default=(), repr=False)
     pinned_by_verify: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layouts", MappingProxyType(dict(self.layouts)))
         object.__setattr__(self, "reasons", MappingProxyType(dict(self.reasons)))
+        object.__setattr__(self, "seconds", MappingProxyType(dict(self.seconds)))
         sizes: dict[str, int] = {}
         for name, layout in self.layouts.items():
             if len(self.reasons.get(name, ())) != len(layout):

@@ -209,3 +209,9 @@ def varying(op: Operator) -> Layout:
 def check(op: Operator) -> None:
     """A check of the traced graph, which computes nothing."""
     del op
+
+
+@rule("aten.item", "aten._local_scalar_dense")
+def number(op: Operator) -> None:
+    """One number taken from a tensor of one element: there are no axes."""
+    del op

@@ -1,0 +1,99 @@
+"""Whether an exported graph is functional as it stands, so that decomposing it, half of the work, can be spared.
+
+A graph without writes in place is functional. A write into a tensor that an operator has just made, with no view of it
+taken before (`relu_` after a convolution, `+=` on a block's result), is turned into its functional form here. Anything
+else, writes into buffers and through views above all, is left to `run_decompositions`.
+"""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx
+from torch._ops import OpOverload
+
+# operators whose result is memory of its own, never a view of an argument
+FRESH = frozenset(
+    f"aten.{name}"
+    for name in [
+        *("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear"),
+        *("batch_norm", "layer_norm", "group_norm", "rms_norm", "matmul", "mm", "bmm", "addmm", "cat", "stack"),
+        *("add", "sub", "mul", "div", "neg", "pow", "sqrt", "rsqrt", "exp", "log", "abs", "clamp", "where"),
+        *("relu", "gelu", "silu", "mish", "elu", "leaky_relu", "hardswish", "hardsigmoid", "hardtanh", "relu6"),
+        *("sigmoid", "tanh", "softplus", "softmax", "log_softmax", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"),
+        *("mean", "sum", "scaled_dot_product_attention", "embedding", "clone"),
+    ]
+)
+
+
+def functional(graph: fx.Graph, known: Callable[[Any], bool]) -> bool:
+    """Make the graph functional where this is simple; return whether it is functional and all of it is known.
+
+    Args:
+        graph: graph of `torch.export.export`; simple writes in place are replaced.
+        known: whether a rule covers an operator.
+    """
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    for node in order:
+        if node.op == "get_attr":
+            return False
+        if node.op != "call_function" or node.target is operator.getitem:
+            continue
+        if not isinstance(node.target, OpOverload) or not _settle(node, order) or not known(node.target):
+            return False
+    return True
+
+
+def has_plain_shape(node: fx.Node) -> bool:
+    """Whether the sizes of a node's results are numbers, not symbols for what only values decide."""
+    value = node.meta.get("val")
+    values = value if isinstance(value, tuple | list) else (value,)
+    return all(isinstance(size, int) for v in values if isinstance(v, torch.Tensor) for size in v.shape)
+
+
+def _settle(node: fx.Node, order: Mapping[fx.Node, int]) -> bool:
+    """Turn a write in place into its functional form; return whether the node writes nothing now."""
+    target = node.target
+    assert isinstance(target, OpOverload)
+    if _name(node) in ("aten.batch_norm", "aten.instance_norm"):
+        flag = {"aten.batch_norm": "training", "aten.instance_norm": "use_input_stats"}[_name(node)]
+        return not _argument(node, flag)
+    if not target._schema.is_mutable:
+        return True
+    twin = _twin(target)
+    base = node.args[0] if node.args else None
+    if twin is None or not isinstance(base, fx.Node) or _name(base) not in FRESH:
+        return False
+    if _shape(base) != _shape(node) or any(_name(u) not in FRESH for u in base.users if order[u] < order[node]):
+        return False
+    base.replace_all_uses_with(node, delete_user_cb=lambda user: order[user] > order[node])
+    node.target = twin
+    return True
+
+
+def _twin(target: OpOverload) -> OpOverload | None:
+    """Return the functional form of an operator that writes into its first argument and nothing else."""
+    space, _, name = target._schema.name.partition("::")
+    writes = [a.alias_info is not None and a.alias_info.is_write for a in target._schema.arguments]
+    if space != "aten" or not name.endswith("_") or name.endswith("__") or writes != [True] + [False] * len(writes[1:]):
+        return None
+    packet = getattr(torch.ops.aten, name[:-1], None)
+    return getattr(packet, target._overloadname, None) if packet is not None else None
+
+
+def _argument(node: fx.Node, name: str) -> Any:
+    assert isinstance(node.target, OpOverload)
+    for i, argument in enumerate(node.target._schema.arguments):
+        if argument.name == name:
+            return node.args[i] if i < len(node.args) else node.kwargs.get(name, argument.default_value)
+    return None
+
+
+def _name(node: fx.Node) -> str:
+    return str(node.target).rpartition(".")[0]
+
+
+def _shape(node: fx.Node) -> Any:
+    value = node.meta.get("val")
+    return (value.shape, value.dtype) if isinstance(value, torch.Tensor) else None
