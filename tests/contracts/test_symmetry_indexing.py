@@ -169,7 +169,7 @@ def test_only_what_is_refused_is_noted(found: tuple[nn.Module, Symmetry]) -> Non
 def test_what_the_rules_leave_free_keeps_the_function(found: tuple[nn.Module, Symmetry]) -> None:
     model, symmetry = found
     guilty, notes = guilty_groups(symmetry, model, Inputs.of(example()))
-    assert notes == ()
+    assert not any("train mode" in note for note in notes)
     assert guilty == ()
 
 

@@ -27,6 +27,10 @@ FRESH = frozenset(
 )
 
 
+# operators made of others that decomposing would take apart, with rules of their own for what they are
+WHOLE = frozenset(f"aten.{name}" for name in ["reshape", "flatten", "chunk", "dropout", "batch_norm"])
+
+
 def functional(graph: fx.Graph, known: Callable[[Any], bool]) -> bool:
     """Make the graph functional where this is simple; return whether it is functional and all of it is known.
 
@@ -40,7 +44,9 @@ def functional(graph: fx.Graph, known: Callable[[Any], bool]) -> bool:
             return False
         if node.op != "call_function" or node.target is operator.getitem:
             continue
-        if not isinstance(node.target, OpOverload) or not _settle(node, order) or not known(node.target):
+        if not isinstance(node.target, OpOverload) or not _settle(node, order):
+            return False
+        if not (known(node.target) and _is_left_whole(node)):
             return False
     return True
 
@@ -80,6 +86,13 @@ def _twin(target: OpOverload) -> OpOverload | None:
         return None
     packet = getattr(torch.ops.aten, name[:-1], None)
     return getattr(packet, target._overloadname, None) if packet is not None else None
+
+
+def _is_left_whole(node: fx.Node) -> bool:
+    """Whether decomposing would give this operator back under its own name, or its rule is one for the whole."""
+    assert isinstance(node.target, OpOverload)
+    made_of_others = torch._C._dispatch_has_kernel_for_dispatch_key(node.target.name(), "CompositeImplicitAutograd")
+    return not made_of_others or _name(node) in FRESH or _name(node) in WHOLE
 
 
 def _argument(node: fx.Node, name: str) -> Any:

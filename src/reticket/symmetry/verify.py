@@ -4,221 +4,292 @@ If the claimed group is not wholly a symmetry, its true symmetries are a proper 
 with probability at most 1/2 and k draws miss with at most 2^-k.
 """
 
-import copy
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from reticket.errors import VerificationError
 from reticket.rng import generator_for
-from reticket.symmetry.alignment import Alignment, identity_alignment, load_into, random_alignment
+from reticket.symmetry.alignment import Alignment, identity_alignment, random_alignment
+from reticket.symmetry.effect import CONFIRMED, Piece, pieces, suspects
+from reticket.symmetry.exact import Exact, copy_in, exact, free_memory, randomise
 from reticket.symmetry.gather import gather
-from reticket.symmetry.graph import Inputs, named_state, quiet
+from reticket.symmetry.graph import Inputs, named_state, opened
 from reticket.symmetry.symmetry import Symmetry
-from reticket.types import Permutation
+from reticket.symmetry.terms import Fixed, Layout, atoms
+from reticket.symmetry.trials import Trial, other_batches, other_sizes
 
-LOW = (torch.float32, torch.float16, torch.bfloat16)
-DROPOUT = tuple(
-    function
-    for module in (F, torch)
-    for name in [
-        "dropout",
-        "dropout_",
-        "dropout1d",
-        "dropout2d",
-        "dropout3d",
-        "alpha_dropout",
-        "alpha_dropout_",
-        "feature_dropout",
-        "feature_dropout_",
-        "feature_alpha_dropout",
-        "feature_alpha_dropout_",
-    ]
-    if (function := getattr(module, name, None)) is not None
-)
-RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
-CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
-
-
-class _Exact(TorchFunctionMode):
-    """Computes in float64 whatever dtype the model asks for, and takes dropout for the identity."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in DROPOUT:
-            return args[0] if args else kwargs["input"]
-        if func in CASTS:
-            return args[0].double()
-        if func in RECURRENT:  # the one number in their call is the dropout between layers
-            args = tuple(0.0 if isinstance(a, float) else a for a in args)
-        if func is F.scaled_dot_product_attention:
-            args, kwargs = (*args[:4], 0.0, *args[5:]) if len(args) > 4 else args, {**kwargs, "dropout_p": 0.0}
-            if len(args) > 4:
-                del kwargs["dropout_p"]
-        wide = [torch.float64 if isinstance(a, torch.dtype) and a in LOW else a for a in args]
-        named = {k: torch.float64 if isinstance(v, torch.dtype) and v in LOW else v for k, v in kwargs.items()}
-        return func(*wide, **named)
-
-
-@contextmanager
-def _exact(seed: int) -> Iterator[None]:
-    default = torch.get_default_dtype()
-    with ExitStack() as exits:
-        exits.enter_context(torch.random.fork_rng(devices=[]))
-        exits.enter_context(quiet())
-        exits.enter_context(torch.no_grad())
-        torch.manual_seed(seed)
-        torch.set_default_dtype(torch.float64)
-        exits.callback(torch.set_default_dtype, default)
-        exits.enter_context(_Exact())
-        yield
-
-
-def double_copy(model: nn.Module) -> nn.Module:
-    """Return a copy of the model with every floating tensor in float64, plain attributes included."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in module.__dict__.values():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
-    twin = copy.deepcopy(model, memo).double()
-    for module in twin.modules():
-        for name, value in list(module.__dict__.items()):
-            if isinstance(value, Tensor) and value.is_floating_point():
-                module.__dict__[name] = value.double()
-    return twin
-
-
-def _randomise(model: nn.Module, generator: torch.Generator) -> None:
-    """Make vectors, statistics and constant tensors differ from unit to unit, so that a forgotten one shows."""
-    buffers = {id(buffer) for buffer in model.buffers()}
-    with torch.no_grad():
-        for tensor in named_state(model).values():
-            if not tensor.is_floating_point() or tensor.numel() < 2:
-                continue
-            if id(tensor) in buffers:
-                positive = bool((tensor > 0).all())
-                if tensor.dim() == 1:
-                    noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
-                    tensor.copy_(tensor * (0.5 + noise) if positive else tensor + 0.3 * (noise - 0.5))
-            elif tensor.dim() == 1 or bool((tensor == tensor.flatten()[0]).all()):
-                noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-                tensor.add_(noise.to(tensor.device), alpha=0.3)
+ROUNDING = 100
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
 @dataclass(frozen=True)
-class _Run:
-    """What one forward left behind: outputs, and the tensors of the state that it wrote."""
+class Run:
+    """What one forward left behind.
+
+    Args:
+        outputs: leaves of what the model returned.
+        written: tensors of the state that it wrote.
+        way: the functions that it called, in order; empty unless values decide about its control flow.
+    """
 
     outputs: list[Any]
-    state: Mapping[str, Tensor]
+    written: Mapping[str, Tensor]
+    way: tuple[Any, ...]
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number returned is finite."""
+        return all(bool(x.isfinite().all()) for x in self.outputs if isinstance(x, Tensor))
+
+    def same(self, other: "Run") -> bool:
+        """Whether another run gave the same bits and wrote nothing either."""
+        pairs = zip(self.outputs, other.outputs, strict=False)
+        equal = all(torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a is b for a, b in pairs)
+        return equal and len(self.outputs) == len(other.outputs) and not self.written and not other.written
+
+
+def precision(model: nn.Module) -> tuple[torch.dtype | None, str]:
+    """Return the dtype that a proof of this model computes in, None for no proof, and what to say about it."""
+    state = list(named_state(model).values())
+    if any(tensor.is_meta for tensor in state):
+        return None, "not proven: the model is on the meta device and holds no values"
+    numbers = sum(tensor.numel() for tensor in state if tensor.is_floating_point())
+    device = state[0].device if state else torch.device("cpu")
+    free = free_memory(device)
+    if device.type != "mps" and (free is None or 8 * numbers <= free / 4):
+        return torch.float64, ""
+    if free is not None and 4 * numbers > free / 2:
+        return None, f"not proven: a copy of the model takes {4e-9 * numbers:.1f} GB, {1e-9 * free:.1f} GB are free"
+    return torch.float32, f"proven in float32 to {TOLERANCES[torch.float32]:g} only: no room for a copy in float64"
 
 
 @dataclass
 class Proof:
-    """A float64 copy of a model on which claimed symmetries are tried.
+    """A copy of a model on which claimed symmetries are tried.
 
     Args:
         symmetry: what is claimed.
         model: the model; only read.
         inputs: example inputs.
-        tolerance: largest difference relative to the largest output.
+        wide: dtype to compute in.
+        tolerance: largest difference allowed, relative to the largest output.
+        notes: what could not be proven, against expectation.
+        remarks: what could not be proven because of what the model is.
     """
 
     symmetry: Symmetry
     model: nn.Module
     inputs: Inputs
+    wide: torch.dtype = torch.float64
     tolerance: float = 1e-9
     notes: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        generator = generator_for("verify", "weights")
-        self._twin = double_copy(self.model)
-        _randomise(self._twin, generator)
-        self._weights = {name: tensor.detach().clone() for name, tensor in named_state(self._twin).items()}
-        self._trials = [tree_flatten((self.inputs.args, dict(self.inputs.kwargs)))]
-        self._trials = [self._widened(0), self._widened(1)]
-        self._expected: dict[tuple[int, bool], _Run] = {}
-        self._modes = [False, True]
+        self._twin = copy_in(self.model, self.wide)
+        self._state = named_state(self._twin)
+        self._given = named_state(self.model)
+        self._identity = identity_alignment(self.symmetry)
+        self._placed: Alignment | None = None
+        self._expected: dict[tuple[int, bool], Run] = {}
+        self._shaken: dict[tuple[int, bool], float] = {}
+        self._changed: dict[str, Tensor] = {}
+        self._trials = [Trial.example(self.inputs, self.wide)]
+        self._changed = randomise(self._twin, generator_for("verify", "weights"))
+        self._keep_the_way()
+        if not self._reference(0, False).finite:
+            raise VerificationError(
+                f"nothing can be proven for {type(self.model).__name__}: its output is not finite on the example "
+                f"inputs; pass example inputs of a usual scale"
+            )
+        self._add_trials()
+        self._modes = self._choose_modes()
+
+    def _keep_the_way(self) -> None:
+        """Prove with the weights as they are where other weights take another way through the model."""
+        randomised, changed = self._reference(0, False), self._changed
+        if not randomised.way:
+            return
+        self._changed, self._placed, self._expected = {}, None, {}
+        if self._reference(0, False).way == randomised.way:
+            self._changed, self._placed, self._expected = changed, None, {(0, False): randomised}
+        else:
+            self.notes.append("proven for the weights as they are: others take another way through the model")
+
+    def _add_trials(self) -> None:
+        """Add new inputs of another size and of another batch size, as far as the model runs on them."""
+        example, ends = self._trials[0], self.symmetry.inputs
+        size = next((r for r in other_sizes(example, ends) if self._add(example.redrawn(1, {}, r))), {})
+        if any(self._add(example.redrawn(2, batch, size)) for batch in other_batches(example, ends)) or size:
+            return
+        self.remarks.append(
+            "proven at the sizes of the example inputs only: at others the model fails or acts otherwise"
+        )
+        if not self._add(example.redrawn(1, {}, {})):
+            self.remarks.append("proven on the example inputs only: on random ones the model fails or acts otherwise")
+
+    def _add(self, trial: Trial) -> bool:
+        """Keep the trial if the model runs on it, with finite results and on the way of the example."""
+        self._trials.append(trial)
+        last = len(self._trials) - 1
         try:
-            self._reference(0, True)
-        except Exception as error:
-            self._modes = [False]
-            self.notes.append(f"train mode is not proven, it does not run on these inputs: {error}")
+            run = self._reference(last, False)
+            fits = run.finite and run.way == self._reference(0, False).way
+        except Exception:
+            fits = False
+        if not fits:
+            self._trials.pop()
+            self._expected.pop((last, False), None)
+        return fits
 
-    def _widened(self, trial: int) -> tuple[list[Any], Any]:
-        """Return inputs in float64: the example's own (0), or new ones like them (1)."""
-        values, spec = self._trials[0]
-        generator = generator_for("verify", "inputs", trial)
-        result = []
-        for value in values:
-            if isinstance(value, Tensor) and value.is_floating_point():
-                fresh = torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device)
-                value = (
-                    value.detach().double()
-                    if trial == 0
-                    else fresh * (value.detach().double().std(correction=0) or 1.0)
-                )
-                value = value + 0.1 * fresh if trial == 0 and not bool(value.any()) else value
-            elif isinstance(value, Tensor) and value.numel() > 1 and trial:
-                order = torch.randperm(value.numel(), generator=generator).to(value.device)
-                value = value.flatten()[order].reshape(value.shape)
-            result.append(value)
-        return result, spec
+    def _choose_modes(self) -> dict[int, tuple[bool, ...]]:
+        """Return the modes to try on every trial: train only where it differs from eval, and rather on small inputs."""
+        modes: dict[int, tuple[bool, ...]] = dict.fromkeys(range(len(self._trials)), (False,))
+        failure = "its output is not finite"
+        for trial in reversed(range(len(self._trials))):
+            if trial == 0 and any(len(tried) > 1 for tried in modes.values()):
+                break
+            try:
+                run = self._reference(trial, True)
+                on_the_way = not run.way or run.way == self._reference(0, True).way
+            except Exception as error:
+                failure = f"{type(error).__name__}: {error}"
+                continue
+            if run.same(self._reference(trial, False)):
+                return dict.fromkeys(modes, (False,))
+            if run.finite and on_the_way:
+                modes[trial] = (False, True)
+        if all(len(tried) == 1 for tried in modes.values()):
+            self.notes.append(f"train mode is not proven, it does not run on these inputs: {failure}")
+        return modes
 
-    def _run(self, weights: Mapping[str, Tensor], trial: int, train: bool, alignment: Alignment) -> _Run:
-        values, spec = self._trials[trial]
+    def _base(self, name: str) -> Tensor:
+        """Return a tensor of the copy's state as it is without a permutation."""
+        if name in self._changed:
+            return self._changed[name]
+        value = self._given[name].detach()
+        return value.to(self.wide) if value.is_floating_point() else value
+
+    def _place(self, alignment: Alignment) -> None:
+        """Give the copy the permuted weights; what a run may write is set anew every time."""
+        moved = self._placed is not alignment
+        self._placed = alignment
+        with torch.no_grad():
+            for name, tensor in self._state.items():
+                if moved or not isinstance(tensor, nn.Parameter):
+                    tensor.copy_(alignment.tensor(name, self._base(name)))
+
+    def _forward(self, trial: Trial, train: bool, alignment: Alignment, gradients: bool) -> tuple[list[Any], Exact]:
         layouts = iter(self.symmetry.inputs)
-        moved = [gather(v, next(layouts, ()), alignment.permutations) if isinstance(v, Tensor) else v for v in values]
-        args, kwargs = tree_unflatten(moved, spec)
-        load_into(self._twin, weights)
+        moved = [moved_by(v, next(layouts, ()), alignment) if isinstance(v, Tensor) else v for v in trial.values]
+        args, kwargs = tree_unflatten(moved, trial.spec)
         self._twin.train(train)
-        state = named_state(self._twin)
-        versions = {name: tensor._version for name, tensor in state.items()}
-        with _exact(trial):
-            outputs = tree_flatten(self._twin(*args, **kwargs))[0]
-        written = {name: t.detach().clone() for name, t in state.items() if t._version != versions[name]}
-        return _Run([x.detach().clone() if isinstance(x, Tensor) else x for x in outputs], written)
+        with exact(trial.seed, self.wide, gradients=gradients) as mode:
+            return tree_flatten(opened(self._twin(*args, **kwargs)))[0], mode
 
-    def _reference(self, trial: int, train: bool) -> _Run:
+    def _run(self, trial: Trial, train: bool, alignment: Alignment) -> Run:
+        self._place(alignment)
+        before = {n: (t, t._version, _unless_parameter(t)) for n, t in self._state.items()}
+        found, mode = self._forward(trial, train, alignment, gradients=False)
+        outputs = [x.detach().clone() if isinstance(x, Tensor) else x for x in found]
+        written = {
+            name: tensor.detach().clone()
+            for name, (tensor, version, value) in before.items()
+            if tensor._version != version or not (value is None or torch.equal(value, tensor))
+        }
+        return Run(outputs, written, tuple(mode.way) if mode.reads else ())
+
+    def _reference(self, trial: int, train: bool) -> Run:
         if (trial, train) not in self._expected:
-            identity = identity_alignment(self.symmetry)
-            run = self._run(self._weights, trial, train, identity)
-            if not all(bool(x.isfinite().all()) for x in run.outputs if isinstance(x, Tensor)):
-                raise VerificationError(
-                    f"nothing can be proven for {type(self.model).__name__}: its output is not finite on "
-                    f"{'the example' if trial == 0 else 'random'} inputs; pass example inputs of a usual scale"
-                )
-            self._expected[trial, train] = run
+            self._expected[trial, train] = self._run(self._trials[trial], train, self._identity)
         return self._expected[trial, train]
 
     def error(self, names: Sequence[str], draw: int) -> float:
         """Return the largest relative difference when the named groups are drawn at random and the others stay."""
-        drawn = random_alignment(self.symmetry, generator_for("verify", "draw", draw, *names))
-        chosen, kept = frozenset(names), identity_alignment(self.symmetry).permutations
-        permutations: dict[str, Permutation] = {
-            name: drawn.permutations[name] if name in chosen else kept[name] for name in self.symmetry.groups
-        }
+        drawn = random_alignment(self.symmetry, generator_for("verify", "draw", draw, *names)).permutations
+        chosen = frozenset(names)
+        permutations = {k: drawn[k] if k in chosen else v for k, v in self._identity.permutations.items()}
         alignment = Alignment(self.symmetry, permutations)
-        weights = alignment.apply(self._weights)
-        worst, trial = 0.0, draw % len(self._trials)
-        for train in self._modes:
-            expected, got = self._reference(trial, train), self._run(weights, trial, train, alignment)
-            layouts = iter(self.symmetry.outputs)
-            for want, have in zip(expected.outputs, got.outputs, strict=True):
-                if isinstance(want, Tensor):
-                    worst = max(worst, difference(gather(want, next(layouts, ()), alignment.permutations), have))
-            for name, have in got.state.items():
-                worst = max(worst, difference(alignment.tensor(name, expected.state[name]), have))
+        others = len(self._trials) - 1
+        trial = 1 + (draw - 1) % others if draw and others else 0
+        return max(self._settled(trial, train, alignment) for train in self._modes[trial])
+
+    def _settled(self, trial: int, train: bool, alignment: Alignment) -> float:
+        """Return the difference that a permutation makes, 0 where rounding alone makes as much."""
+        found = self._difference(trial, train, alignment)
+        unsure = self.tolerance < found <= ROUNDING * self._rounding(trial, train)
+        return 0.0 if unsure else found
+
+    def _difference(self, trial: int, train: bool, alignment: Alignment) -> float:
+        expected, got = self._reference(trial, train), self._run(self._trials[trial], train, alignment)
+        if len(expected.outputs) != len(got.outputs) or expected.written.keys() != got.written.keys():
+            return float("inf")
+        layouts, worst = iter(self.symmetry.outputs), 0.0
+        for want, have in zip(expected.outputs, got.outputs, strict=True):
+            if isinstance(want, Tensor):
+                worst = max(worst, difference(moved_by(want, next(layouts, ()), alignment), have))
+        for name, have in got.written.items():
+            worst = max(worst, difference(alignment.tensor(name, expected.written[name]), have))
         return worst
+
+    def _pieces(self) -> list[Piece]:
+        """Return what the groups move of every parameter, tied ones once."""
+        own = {id(p): name for name, p in reversed(self._state.items()) if isinstance(p, nn.Parameter) and p.is_leaf}
+        named = sorted(own.values(), key=list(self._state).index)
+        return [piece for name in named for piece in pieces(name, self.symmetry.layouts[name])]
+
+    def without_effect(self) -> tuple[str, ...]:
+        """Say which parameters, or parts of them, that the groups move have no effect on what the model returns."""
+        last, moved = len(self._trials) - 1, self._pieces()
+        parameters = {piece.name: self._state[piece.name] for piece in moved}
+        self._place(self._identity)
+
+        def run() -> list[Tensor]:
+            values, _ = self._forward(self._trials[last], False, self._identity, gradients=True)
+            return [value for value in values if isinstance(value, Tensor)]
+
+        try:
+            doubtful = suspects(parameters, moved, run)
+        except Exception as error:
+            return (f"which weights have no effect was not examined: {type(error).__name__}: {error}",)
+        if doubtful and self._matter(doubtful, last):
+            doubtful = [piece for piece in doubtful[:CONFIRMED] if not self._matter([piece], last)]
+        silent = ", ".join(map(str, doubtful))
+        return (f"cannot be proven, for it has no effect on the output: {silent}",) if silent else ()
+
+    def _matter(self, found: Sequence[Piece], trial: int) -> bool:
+        """Whether noise on pieces of parameters changes anything."""
+        return any(self._shift(trial, train, found, 0.1) > self.tolerance for train in self._modes[trial])
+
+    def _shift(self, trial: int, train: bool, found: Sequence[Piece], noise: float) -> float:
+        """Return by how much the outputs change when pieces of parameters are disturbed, relative to their spread."""
+        expected = self._reference(trial, train)
+        self._place(self._identity)
+        generator = generator_for("verify", "noise")
+        with torch.no_grad():
+            for piece in found:
+                stretch = piece.of(self._state[piece.name])
+                scale = float(stretch.square().mean().sqrt()) or 1.0
+                disturbance = torch.randn(stretch.shape, generator=generator, dtype=torch.float64)
+                stretch.add_(disturbance.to(stretch.device, stretch.dtype), alpha=noise * scale)
+        try:
+            got = self._run(self._trials[trial], train, self._identity)
+        finally:
+            self._placed = None
+        pairs = zip(expected.outputs, got.outputs, strict=True)
+        return max((difference(a, b) for a, b in pairs if isinstance(a, Tensor)), default=0.0)
+
+    def _rounding(self, trial: int, train: bool) -> float:
+        """Return by how much the outputs change when every weight changes in its last bits."""
+        if (trial, train) not in self._shaken:
+            self._shaken[trial, train] = self._shift(trial, train, self._pieces(), 4 * torch.finfo(self.wide).eps)
+        return self._shaken[trial, train]
 
     def guilty(self, names: Sequence[str], draws: int) -> list[str]:
         """Return the groups among `names` that change the function, found by bisection; empty when none does."""
@@ -229,6 +300,22 @@ class Proof:
         half = len(names) // 2
         found = self.guilty(names[:half], draws) + self.guilty(names[half:], draws)
         return found or list(names)
+
+
+def _unless_parameter(tensor: Tensor) -> Tensor | None:
+    """Return a copy of a buffer: BatchNorm updates its statistics without counting a version."""
+    return None if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
+
+
+def moved_by(value: Tensor, layout: Layout, alignment: Alignment) -> Tensor:
+    """Return an input or output in its permuted order; axes that do not move may have another size than traced."""
+    moves = [term.size for term in layout if any(True for _ in atoms(term))]
+    if not moves or len(layout) != value.dim():  # another tensor that train mode returns, or no layout is known
+        return value
+    fitted = tuple(
+        term if any(True for _ in atoms(term)) else Fixed(size) for term, size in zip(layout, value.shape, strict=True)
+    )
+    return gather(value, fitted, alignment.permutations)
 
 
 def difference(want: Tensor, have: Tensor) -> float:
@@ -248,8 +335,13 @@ def guilty_groups(
     """Return the groups that change the function of the model, and what could not be proven."""
     if not symmetry.groups:
         return (), ()
-    proof = Proof(symmetry, model, inputs)
-    return tuple(proof.guilty(tuple(symmetry.groups), draws)), tuple(proof.notes)
+    wide, limit = precision(model)
+    if wide is None:
+        return (), (limit,)
+    proof = Proof(symmetry, model, inputs, wide, TOLERANCES[wide])
+    guilty = tuple(proof.guilty(tuple(symmetry.groups), draws))
+    silent = () if guilty else proof.without_effect()
+    return guilty, tuple(note for note in (limit, *proof.notes, *proof.remarks, *silent) if note)
 
 
 def verify(
@@ -259,13 +351,14 @@ def verify(
     kwargs: Mapping[str, Any] | None = None,
     *,
     draws: int = 8,
-    tolerance: float = 1e-9,
+    tolerance: float | None = None,
 ) -> None:
     """Prove by random draws that the claimed symmetry keeps the function of a model.
 
     All groups are drawn at once and the outputs compared in float64, in eval and in train mode (there the buffers after
-    the step too; dropout is taken for the identity), with affine parameters and statistics randomised. A wrong claim
-    passes with probability at most 2^-draws. The model is only read.
+    the step too; dropout is taken for the identity), with affine parameters and statistics randomised; on the example's
+    inputs and on new ones of other sizes, where the model runs on them. A wrong claim passes with probability at most
+    2^-draws. The model is only read. What could not be proven is warned about.
 
     Args:
         sym: what is claimed.
@@ -273,22 +366,27 @@ def verify(
         example_inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs.
         kwargs: keyword inputs beside positional ones.
         draws: number of draws of the whole group.
-        tolerance: largest difference allowed, relative to the largest output.
+        tolerance: largest difference allowed, relative to the largest output; 1e-9, or 1e-4 for a model too big for a
+            copy in float64, which is verified in float32.
 
     Raises:
-        VerificationError: names the groups that change the function.
+        VerificationError: names the groups that change the function, or says why nothing can be proven.
 
     >>> from reticket.symmetry import discover
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     >>> verify(discover(model, torch.zeros(2, 4)), model, torch.zeros(2, 4))
     """
-    proof = Proof(sym, model, Inputs.of(example_inputs, kwargs), tolerance)
-    for note in proof.notes:
+    wide, limit = precision(model)
+    if wide is None:
+        raise VerificationError(f"the symmetry of {type(model).__name__} is {limit}")
+    allowed = TOLERANCES[wide] if tolerance is None else tolerance
+    proof = Proof(sym, model, Inputs.of(example_inputs, kwargs), wide, allowed)
+    for note in filter(None, (limit, *proof.notes)):
         warnings.warn(note, stacklevel=2)
     guilty = proof.guilty(tuple(sym.groups), draws)
     if guilty:
         worst = max(proof.error(guilty, draw) for draw in range(draws))
         raise VerificationError(
             f"permuting {', '.join(guilty)} changes the function of {type(model).__name__} by {worst:.2g} of its "
-            f"largest output (allowed {tolerance:g}): this symmetry is not of this model, or a rule is wrong"
+            f"largest output (allowed {allowed:g}): this symmetry is not of this model, or a rule is wrong"
         )

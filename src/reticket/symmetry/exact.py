@@ -1,0 +1,127 @@
+"""Running a model exactly: a copy of it in float64, whatever dtype it asks for, with dropout as the identity."""
+
+import copy
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from reticket.symmetry.calls import DROPOUT, SWITCHES
+from reticket.symmetry.graph import named_state, quiet
+from reticket.symmetry.replay import how_read
+
+LOW = (torch.float32, torch.float16, torch.bfloat16)
+NAMES = ("torch.FloatTensor", "torch.HalfTensor", "torch.BFloat16Tensor", "torch.cuda.FloatTensor")
+CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
+
+
+class Exact(TorchFunctionMode):
+    """Computes in one dtype whatever dtype the model asks for, takes dropout for the identity and notes the way.
+
+    Args:
+        wide: the dtype.
+    """
+
+    def __init__(self, wide: torch.dtype) -> None:
+        super().__init__()
+        self.wide = wide
+        self.way: list[Any] = []
+        self.reads = False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        self.way.append(func)
+        self.reads |= bool(how_read(func, args, kwargs))
+        if func in DROPOUT:
+            return args[0] if args else kwargs["input"]
+        if func in CASTS:
+            return args[0].to(self.wide)
+        if func in SWITCHES and SWITCHES[func].noise:
+            args, kwargs = SWITCHES[func].set(args, kwargs, SWITCHES[func].off)
+        return func(*map(self._widen, args), **{name: self._widen(value) for name, value in kwargs.items()})
+
+    def _widen(self, value: Any) -> Any:
+        low = isinstance(value, torch.dtype) and value in LOW
+        return self.wide if low or (isinstance(value, str) and value in NAMES) else value
+
+
+@contextmanager
+def exact(seed: int, wide: torch.dtype, *, gradients: bool = False) -> Iterator[Exact]:
+    """While active, models compute in `wide`; random numbers come from `seed` and leave the global state alone."""
+    default = torch.get_default_dtype()
+    with ExitStack() as exits:
+        exits.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
+        exits.enter_context(quiet())
+        exits.enter_context(torch.set_grad_enabled(gradients))
+        torch.manual_seed(seed)
+        torch.set_default_dtype(wide)
+        exits.callback(torch.set_default_dtype, default)
+        yield exits.enter_context(Exact(wide))
+
+
+def copy_in(model: nn.Module, wide: torch.dtype) -> nn.Module:
+    """Return a copy of the model with every floating tensor in one dtype, plain attributes included."""
+    memo: dict[int, Any] = {}
+    for parameter in model.parameters():
+        if type(parameter) is nn.Parameter and parameter.is_floating_point():
+            memo[id(parameter)] = nn.Parameter(parameter.detach().to(wide, copy=True), parameter.requires_grad)
+    plain = (value for module in model.modules() for value in module.__dict__.values())
+    for value in (*model.buffers(), *plain):
+        if type(value) is Tensor:
+            memo[id(value)] = value.detach().to(wide if value.is_floating_point() else value.dtype, copy=True)
+    return copy.deepcopy(model, memo).to(wide)
+
+
+def randomise(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+    """Make vectors, statistics and constant tensors differ from unit to unit, so that a forgotten one shows.
+
+    Args:
+        model: model to change.
+        generator: source of randomness.
+
+    Returns:
+        What was changed, by name.
+    """
+    buffers = {id(buffer) for buffer in model.buffers()}
+    changed: dict[str, Tensor] = {}
+    with torch.no_grad():
+        for name, tensor in named_state(model).items():
+            if tensor.is_floating_point() and tensor.numel() >= 2 and _settle(tensor, id(tensor) in buffers, generator):
+                changed[name] = tensor.detach().clone()
+    return changed
+
+
+def _settle(tensor: Tensor, buffer: bool, generator: torch.Generator) -> bool:
+    constant = tensor.dim() == 1 or bool((tensor == tensor.flatten()[0]).all())
+    if not constant or (buffer and tensor.dim() != 1):
+        return False
+    if buffer:
+        noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
+        positive = bool((tensor > 0).all())
+        tensor.copy_(tensor * (0.5 + noise) if positive else tensor + 0.3 * (noise - 0.5))
+    else:
+        noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        tensor.add_(noise.to(tensor.device, tensor.dtype), alpha=0.3)
+    return True
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Return the bytes that are free on a device, as far as this is known."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        found = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                found = [int(line.split()[1]) * 1024]
+        limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+        if limit.exists() and limit.read_text().strip() != "max":
+            found.append(int(limit.read_text()) - int(used.read_text()))
+    except (OSError, ValueError, AttributeError):
+        return None
+    return min(found)

@@ -1,0 +1,118 @@
+"""The inputs on which a symmetry is proven: the example's own, new ones like them, and ones of other sizes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import TreeSpec, tree_flatten
+
+from reticket.rng import generator_for
+from reticket.symmetry.graph import Inputs
+from reticket.symmetry.terms import Layout, atoms
+
+Resize = Mapping[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """Inputs to prove on.
+
+    Args:
+        values: leaves of the arguments, tensors and others.
+        spec: how they make up `(args, kwargs)`.
+        seed: seed of the random numbers that the model itself may draw.
+    """
+
+    values: tuple[Any, ...]
+    spec: TreeSpec
+    seed: int
+
+    @classmethod
+    def example(cls, inputs: Inputs, wide: torch.dtype) -> "Trial":
+        """Return the example's own inputs; all zeros are given some noise."""
+        values, spec = tree_flatten((inputs.args, dict(inputs.kwargs)))
+        generator = generator_for("verify", "inputs", 0)
+        return cls(tuple(_widened(value, wide, generator) for value in values), spec, 0)
+
+    def redrawn(self, seed: int, batch: Resize, others: Resize) -> "Trial":
+        """Return new inputs of other sizes: normal numbers of the same scale, integers from the example's own values.
+
+        Args:
+            seed: decides the values.
+            batch: new size of axis 0 by its old size.
+            others: new size of the other axes by their old size.
+        """
+        generator = generator_for("verify", "inputs", seed)
+        values = []
+        for value in self.values:
+            if isinstance(value, Tensor):
+                for axis, size in enumerate(value.shape):
+                    new = (others if axis else batch).get(size, size)
+                    value = value.index_select(axis, (torch.arange(new) % size).to(value.device)) if size else value
+                value = _fresh(value, generator)
+            values.append(value)
+        return Trial(tuple(values), self.spec, seed)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the tensors."""
+        return tuple(tuple(value.shape) for value in self.values if isinstance(value, Tensor))
+
+
+def _widened(value: Any, wide: torch.dtype, generator: torch.Generator) -> Any:
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return value
+    value = value.detach().to(wide)
+    return value if bool(value.any()) else value + 0.1 * _normal(value, generator)
+
+
+def _normal(value: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device, value.dtype)
+
+
+def _fresh(value: Tensor, generator: torch.Generator) -> Tensor:
+    if value.is_floating_point():
+        scale = float(value.std(correction=0)) if value.numel() else 0.0
+        return _normal(value, generator) * (scale or 1.0)
+    if value.dtype == torch.bool or value.is_complex() or value.numel() < 2:
+        return value
+    order = torch.randperm(value.numel(), generator=generator).to(value.device)
+    return value.flatten()[order].reshape(value.shape)
+
+
+def other_sizes(trial: Trial, layouts: Sequence[Layout], tries: int = 3) -> Iterator[Resize]:
+    """Yield other sizes for the axes behind the first, largest axes first; axes of one size change together.
+
+    Args:
+        trial: the example.
+        layouts: layouts of the tensors, or nothing; a size that a moving axis has is kept.
+        tries: how many to yield.
+    """
+    moving = {term.size for layout in layouts for term in layout if any(True for _ in atoms(term))}
+    sizes = sorted({size for shape in trial.shapes for size in shape[1:] if size > 1} - moving, reverse=True)
+    for size in sizes[:tries]:
+        yield {size: smaller(size)}
+
+
+def smaller(size: int) -> int:
+    """Return a smaller size of the same kind: networks for images halve their sizes up to five times.
+
+    >>> smaller(224), smaller(64), smaller(7)
+    (96, 48, 5)
+    """
+    if size >= 128:
+        return size // 2 - size // 2 % 32
+    less = max(1, size * 3 // 4)
+    return less - less % 8 if less >= 16 else less
+
+
+def other_batches(trial: Trial, layouts: Sequence[Layout]) -> Iterator[Resize]:
+    """Yield other sizes for the first axis of the tensors: one less, or one more."""
+    moving = {layout[0].size for layout in layouts if layout and any(True for _ in atoms(layout[0]))}
+    sizes = [shape[0] for shape in trial.shapes if shape and shape[0] > 0]
+    if sizes and sizes[0] not in moving:
+        if sizes[0] > 1:
+            yield {sizes[0]: sizes[0] - 1}
+        yield {sizes[0]: sizes[0] + 1}

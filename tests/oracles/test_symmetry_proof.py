@@ -1,0 +1,204 @@
+"""What the numerical proof covers, what it says it does not, and that it can fail."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reticket.errors import VerificationError
+from reticket.symmetry import Symmetry, discover, verify
+from reticket.symmetry.discover import without
+from reticket.symmetry.graph import Inputs
+from reticket.symmetry.terms import Atom, Fixed
+from reticket.symmetry.trials import smaller
+from reticket.symmetry.verify import Proof, guilty_groups
+from tests.models_for_symmetry import ConvMeanLinear, PreNormAttention, features, ids, image, mlp, orders, solved
+
+
+def trials(model: nn.Module, example: Tensor) -> list[tuple[tuple[int, ...], ...]]:
+    symmetry = discover(model, example, verify=False)
+    return [trial.shapes for trial in Proof(symmetry, model, Inputs.of(example))._trials]
+
+
+def test_other_batches_and_sizes_are_tried_where_the_model_runs() -> None:
+    assert trials(ConvMeanLinear(), image()) == [((2, 3, 8, 8),), ((2, 3, 6, 6),), ((1, 3, 6, 6),)]
+    assert trials(PreNormAttention(), ids()) == [((2, 4),), ((2, 3),), ((1, 3),)]
+    assert trials(mlp(6, 8, 4), features()) == [((2, 6),), ((1, 6),)]
+    assert [smaller(n) for n in (2, 3, 16, 64, 224)] == [1, 2, 12, 48, 96]
+
+
+class OneBatch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x).relu().view(2, 8))
+
+
+def test_a_model_of_one_size_says_so() -> None:
+    symmetry = discover(OneBatch(), features())
+    assert symmetry.log10_order == pytest.approx(orders(8))
+    assert any("at the sizes of the example inputs only" in note for note in symmetry.notes)
+
+
+class LongInputs(nn.Module):
+    """Works on the order of its units only for inputs of another length than the example's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).relu()
+        return self.last(h if x.shape[1] == 4 else h.cumsum(-1))
+
+
+def test_what_only_other_sizes_show_is_pinned() -> None:
+    example = torch.linspace(-1, 1, 48).reshape(2, 4, 6).sin()
+    assert discover(LongInputs(), example, verify=False).log10_order == pytest.approx(orders(8))
+    assert discover(LongInputs(), example).pinned_by_verify == ("first.weight",)
+
+
+DROPOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "dropout": lambda x: F.dropout(x, 0.5),
+    "dropout1d": lambda x: F.dropout1d(x.transpose(1, 2), 0.5).transpose(1, 2),
+    "dropout2d": lambda x: F.dropout2d(x.transpose(1, 2)[..., None], 0.5)[..., 0].transpose(1, 2),
+    "dropout3d": lambda x: F.dropout3d(x.transpose(1, 2)[..., None, None], 0.5)[..., 0, 0].transpose(1, 2),
+    "alpha_dropout": lambda x: F.alpha_dropout(x, 0.5, training=True),
+    "feature_alpha_dropout": lambda x: F.feature_alpha_dropout(x.transpose(1, 2), 0.5, training=True).transpose(1, 2),
+    "attention": lambda x: F.scaled_dot_product_attention(x, x, x, None, 0.5),
+    "attention_by_name": lambda x: F.scaled_dot_product_attention(x, x, x, dropout_p=0.5),
+}
+
+
+class Noisy(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.last, self.function = nn.Linear(6, 8), nn.Linear(8, 4), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self.first(x)))
+
+
+def claimed(model: nn.Module, example: Tensor) -> Symmetry:
+    """The hidden units of a `Noisy` model, claimed without asking a rule."""
+    unit, n = Atom("first.weight", 8), example.dim()
+    layouts = {
+        "first.weight": (unit, Fixed(6)),
+        "first.bias": (unit,),
+        "last.weight": (Fixed(4), unit),
+        "last.bias": (Fixed(4),),
+    }
+    reasons = {name: ("",) * len(layout) for name, layout in layouts.items()}
+    ends = tuple(map(Fixed, example.shape)), tuple(map(Fixed, (*example.shape[: n - 1], 4)))
+    return Symmetry(layouts, reasons, inputs=(ends[0],), outputs=(ends[1],))
+
+
+@pytest.mark.parametrize("name", DROPOUTS)
+def test_dropout_is_the_identity_in_a_proof(name: str) -> None:
+    example = torch.linspace(-1, 1, 36).reshape(2, 3, 6).sin()
+    model = Noisy(DROPOUTS[name])
+    verify(claimed(model, example), model, example)
+
+
+def test_other_noise_comes_from_equal_seeds() -> None:
+    example = torch.linspace(-1, 1, 36).reshape(2, 3, 6).sin()
+    shared = Noisy(lambda x: x + torch.rand(3, 1))
+    verify(claimed(shared, example), shared, example)
+    own = Noisy(lambda x: x + torch.rand(3, 8))
+    with pytest.raises(VerificationError, match=r"permuting first\.weight changes"):
+        verify(claimed(own, example), own, example)
+
+
+class Wrong(nn.BatchNorm1d):
+    """Forgets the order of its channels while it trains."""
+
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        y = super().forward(x)
+        if self.training:
+            assert self.running_mean is not None
+            self.running_mean.copy_(self.running_mean.flip(0))
+        return y
+
+
+def test_buffers_after_a_step_are_part_of_the_proof() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
+    symmetry = discover(model, features(), verify=False)
+    verify(symmetry, model, features())
+    model[1] = Wrong(8)
+    assert guilty_groups(symmetry, model, Inputs.of(features()))[0] == ("0.weight",)
+
+
+def test_statistics_that_training_updates_are_seen_and_compared() -> None:
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
+    proof = Proof(discover(model, features(), verify=False), model, Inputs.of(features()))
+    written = proof._reference(0, True).written
+    assert set(written) == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+
+
+def test_what_has_no_effect_is_listed() -> None:
+    torch.manual_seed(0)
+    (note,) = discover(PreNormAttention(), ids()).notes
+    assert note == "cannot be proven, for it has no effect on the output: k.bias"
+    assert not discover(mlp(6, 8, 4), features()).notes
+
+
+def test_a_model_without_values_is_not_proven_and_says_so() -> None:
+    with torch.device("meta"):
+        model, example = mlp(6, 8, 4), torch.zeros(2, 6)
+    symmetry = discover(model, example)
+    assert symmetry.log10_order == pytest.approx(orders(8))
+    assert symmetry.notes == ("not proven: the model is on the meta device and holds no values",)
+    with pytest.raises(VerificationError, match="the symmetry of Sequential is not proven: the model is on the meta"):
+        verify(symmetry, model, example)
+
+
+def test_a_model_too_big_for_float64_is_proven_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, symmetry = solved("residual-batchnorm")
+    module = sys.modules["reticket.symmetry.verify"]
+    size = sum(t.numel() for t in model.state_dict().values() if t.is_floating_point())
+    monkeypatch.setattr(module, "free_memory", lambda device: 31 * size)
+    guilty, notes = guilty_groups(symmetry, model, Inputs.of(image()))
+    assert guilty == ()
+    assert notes == ("proven in float32 to 0.0001 only: no room for a copy in float64",)
+    wrong = replace(symmetry, layouts={**symmetry.layouts, "bn1.running_mean": (Fixed(7),)})
+    assert guilty_groups(wrong, model, Inputs.of(image()))[0] == ("conv1.weight",)
+    monkeypatch.setattr(module, "free_memory", lambda device: 7 * size)
+    ((), (note,)) = guilty_groups(symmetry, model, Inputs.of(image()))
+    assert "not proven: a copy of the model takes" in note
+
+
+def test_rounding_is_not_taken_for_a_mistake() -> None:
+    """BatchNorm over two samples that hardly differ magnifies rounding: that is no fault of the symmetry."""
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8, eps=1e-30), nn.Linear(8, 4))
+    example = torch.ones(2, 6)
+    example[1] += 1e-6
+    symmetry = discover(model, example)
+    assert symmetry.log10_order == pytest.approx(orders(8))
+    assert symmetry.pinned_by_verify == ()
+
+
+def test_pinning_a_parent_leaves_a_valid_symmetry() -> None:
+    model, symmetry = solved("grouped")
+    parents = {parent for group in symmetry.groups.values() for parent in group.over if parent in symmetry.groups}
+    assert parents
+    for parent in parents:
+        rest = without(symmetry, [parent])
+        assert parent not in rest.groups
+        assert rest.pinned_by_verify == (parent,)
+        assert rest.log10_order == pytest.approx(symmetry.log10_order - symmetry.groups[parent].log10_order)
+        assert Symmetry.from_json(rest.to_json()) == rest
+        verify(rest, model, image())
+
+
+def test_discovery_says_how_long_it_took() -> None:
+    symmetry = discover(mlp(6, 8, 4), features())
+    assert set(symmetry.seconds) == {"tracing", "solving", "proving"}
+    assert all(seconds > 0 for seconds in symmetry.seconds.values())
+    assert Symmetry.from_json(symmetry.to_json()) == symmetry
+    assert not Symmetry.from_json(symmetry.to_json()).seconds
