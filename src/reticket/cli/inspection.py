@@ -144,4 +144,4 @@ def discovered(model: str, network: nn.Module, example: Any, *, prove: bool) -> 
     """Discover the symmetry of a network and note how long it took; see `inspected`."""
     start = time.perf_counter()
     found = discover(network, example, verify=prove)
-    return Inspection(model, found, {"all": time.perf_counter() - start})
+    return Inspection(model, found, {"all": time.perf_counter() - start, **found.seconds})

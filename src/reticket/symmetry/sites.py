@@ -21,19 +21,14 @@ from reticket.errors import SymmetryError
 from reticket.symmetry.format import Groups, layout_from_json, layout_to_json
 from reticket.symmetry.graph import module_of
 from reticket.symmetry.terms import (
-    Atom,
-    Fixed,
-    Key,
     Layout,
-    Product,
-    Sum,
-    Term,
     atoms,
     describe,
     key_of,
     leaves,
     shape_of,
 )
+from reticket.symmetry.units import rows, siblings
 
 Place: TypeAlias = tuple[str, str, int]
 
@@ -126,7 +121,7 @@ class Site:
         found = []
         for axis, term in enumerate(self.layout):
             others = [str(atom.key) for i, other in enumerate(self.layout) if i != axis for atom in atoms(other)]
-            found += [frozenset([*others, *own]) for own in _siblings(term, group)]
+            found += [frozenset([*others, *own]) for own in siblings(term, group)]
         return tuple(found)
 
     def units(
@@ -154,7 +149,7 @@ class Site:
                 f"site '{self.name}' saw a tensor of shape {tuple(tensor.shape)}, expected {shape_of(self.layout)} "
                 f"up to the sizes of axes without units; discover the symmetry on inputs of this size"
             )
-        found = list(_rows(tensor, list(enumerate(self.layout)), group, along))
+        found = list(rows(tensor, list(enumerate(self.layout)), group, along))
         if not found:
             raise SymmetryError(f"site '{self.name}' does not show group '{group}', only {', '.join(self.groups)}")
         return found[0] if len(found) == 1 else torch.cat(found, dim=-1)
@@ -176,55 +171,6 @@ class Site:
 
     def __str__(self) -> str:
         return f"{self.name}: " + " | ".join(describe(term) for term in self.layout)
-
-
-def _siblings(term: Term, group: str) -> Iterator[tuple[str, ...]]:
-    """Yield, for each occurrence of a group in a term, the other groups in the factors beside it."""
-    match term:
-        case Atom(key) if key == group:
-            yield ()
-        case Product(factors):
-            for i, factor in enumerate(factors):
-                beside = tuple(str(a.key) for j, other in enumerate(factors) if j != i for a in atoms(other))
-                yield from (beside + inner for inner in _siblings(factor, group))
-        case Sum(parts):
-            for part in parts:
-                yield from _siblings(part, group)
-
-
-def _rows(tensor: Tensor, axes: list[tuple[int, Term]], group: str, along: Sequence[str] | None) -> Iterator[Tensor]:
-    """Yield one (*along, n, samples) tensor for each occurrence of the group.
-
-    Args:
-        tensor: one axis for each entry of `axes`.
-        axes: for each axis of the tensor the axis of the site that it is a piece of, and its term.
-        group: name of the group.
-        along: groups and places whose positions are told apart; None for the group's parents.
-    """
-    for i, (axis, term) in enumerate(axes):
-        before, after = axes[:i], axes[i + 1 :]
-        match term:
-            case Product(factors):
-                spread = tensor.unflatten(i, [factor.size for factor in factors])
-                yield from _rows(spread, [*before, *((axis, factor) for factor in factors), *after], group, along)
-                return
-            case Sum(parts) if any(atom.key == group for atom in atoms(term)):
-                for piece, part in zip(tensor.split([part.size for part in parts], dim=i), parts, strict=True):
-                    yield from _rows(piece, [*before, (axis, part), *after], group, along)
-                others = [*before, (axis, Fixed(term.size)), *after]
-                yield from _rows(tensor, others, group, along)
-                return
-    for i, (axis, term) in enumerate(axes):
-        if isinstance(term, Atom) and term.key == group:
-            parents = [_place_of(name, axis, axes) for name in (term.over if along is None else along)]
-            front = tensor.movedim([*parents, i], list(range(len(parents) + 1)))
-            yield front.reshape(*front.shape[: len(parents) + 1], -1)
-
-
-def _place_of(parent: Key, axis: int, axes: list[tuple[int, Term]]) -> int:
-    """Return the one axis that shows a parent: a piece of the same axis of the site before any other."""
-    shown = [i for i, (_, term) in enumerate(axes) if key_of(term) == parent]
-    return next((i for i in shown if axes[i][0] == axis), shown[0])
 
 
 class _Calls(TorchDispatchMode):

@@ -1,0 +1,56 @@
+"""The units of a group inside one tensor: who stands beside them, and how to bring them to the front."""
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+
+from reticket.symmetry.terms import Atom, Fixed, Key, Product, Sum, Term, atoms, key_of
+
+
+def siblings(term: Term, group: str) -> Iterator[tuple[str, ...]]:
+    """Yield, for each occurrence of a group in a term, the other groups in the factors beside it."""
+    match term:
+        case Atom(key) if key == group:
+            yield ()
+        case Product(factors):
+            for i, factor in enumerate(factors):
+                beside = tuple(str(a.key) for j, other in enumerate(factors) if j != i for a in atoms(other))
+                yield from (beside + inner for inner in siblings(factor, group))
+        case Sum(parts):
+            for part in parts:
+                yield from siblings(part, group)
+
+
+def rows(tensor: Tensor, axes: list[tuple[int, Term]], group: str, along: Sequence[str] | None) -> Iterator[Tensor]:
+    """Yield one (*along, n, samples) tensor for each occurrence of the group.
+
+    Args:
+        tensor: one axis for each entry of `axes`.
+        axes: for each axis of the tensor the axis of the site that it is a piece of, and its term.
+        group: name of the group.
+        along: groups and places whose positions are told apart; None for the group's parents.
+    """
+    for i, (axis, term) in enumerate(axes):
+        before, after = axes[:i], axes[i + 1 :]
+        match term:
+            case Product(factors):
+                spread = tensor.unflatten(i, [factor.size for factor in factors])
+                yield from rows(spread, [*before, *((axis, factor) for factor in factors), *after], group, along)
+                return
+            case Sum(parts) if any(atom.key == group for atom in atoms(term)):
+                for piece, part in zip(tensor.split([part.size for part in parts], dim=i), parts, strict=True):
+                    yield from rows(piece, [*before, (axis, part), *after], group, along)
+                others = [*before, (axis, Fixed(term.size)), *after]
+                yield from rows(tensor, others, group, along)
+                return
+    for i, (axis, term) in enumerate(axes):
+        if isinstance(term, Atom) and term.key == group:
+            parents = [_place_of(name, axis, axes) for name in (term.over if along is None else along)]
+            front = tensor.movedim([*parents, i], list(range(len(parents) + 1)))
+            yield front.reshape(*front.shape[: len(parents) + 1], -1)
+
+
+def _place_of(parent: Key, axis: int, axes: list[tuple[int, Term]]) -> int:
+    """Return the one axis that shows a parent: a piece of the same axis of the site before any other."""
+    shown = [i for i, (_, term) in enumerate(axes) if key_of(term) == parent]
+    return next((i for i in shown if axes[i][0] == axis), shown[0])
