@@ -3,6 +3,7 @@
 Models answer with logits alone: every other output, as the last hidden state, would pin the axes it shows.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -88,10 +89,10 @@ def qwen3() -> tuple[nn.Module, Any]:
     return Answer(Qwen3ForCausalLM(Qwen3Config(**LLAMA))), {"input_ids": words(7)}  # pyright: ignore
 
 
-def mixtral() -> tuple[nn.Module, Any]:
+def mixtral(how: str) -> tuple[nn.Module, Any]:
     from transformers import MixtralConfig, MixtralForCausalLM
 
-    config = MixtralConfig(**LLAMA, num_local_experts=4, num_experts_per_tok=2, experts_implementation="batched_mm")  # pyright: ignore
+    config = MixtralConfig(**LLAMA, num_local_experts=4, num_experts_per_tok=2, experts_implementation=how)  # pyright: ignore
     return Answer(MixtralForCausalLM(config)), {"input_ids": words(7)}
 
 
@@ -207,7 +208,10 @@ CASES = {
     "qwen3": Case(qwen3, orders(24) + 2 * (ROTARY + orders(20)), still=2 * 2 * 4),
     # experts are picked by index, which pins them; tokens meet the units of whichever expert they are sent to, so that
     # all experts share one permutation. The whole symmetry has 4! * (20!)^4 in each layer in place of this 20!.
-    "mixtral": Case(mixtral, orders(24) + 2 * (ROTARY + orders(20)), still=0),
+    **{
+        f"mixtral-{how}": Case(partial(mixtral, how), orders(24) + 2 * (ROTARY + orders(20)), still=0)
+        for how in ("grouped_mm", "batched_mm")
+    },
     # as BERT without a pooler
     "vit": Case(vit, orders(24) + 2 * (attention(3, 8, 8) + orders(20)), still=LABELS),
     # the stem, the stream of each stage, and two inner layers of a quarter of its width in every bottleneck

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -18,6 +19,7 @@ from reticket.symmetry.replay import how_read
 LOW = (torch.float32, torch.float16, torch.bfloat16)
 NAMES = ("torch.FloatTensor", "torch.HalfTensor", "torch.BFloat16Tensor", "torch.cuda.FloatTensor")
 CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
+GROUPED = [f for f in (getattr(F, "grouped_mm", None), getattr(torch, "_grouped_mm", None)) if f is not None]
 
 
 class Exact(TorchFunctionMode):
@@ -41,6 +43,8 @@ class Exact(TorchFunctionMode):
             return args[0] if args else kwargs["input"]
         if func in CASTS:
             return args[0].to(self.wide)
+        if func in GROUPED:
+            return grouped_product(*args, **kwargs)
         if func in SWITCHES and SWITCHES[func].noise:
             args, kwargs = SWITCHES[func].set(args, kwargs, SWITCHES[func].off)
         return func(*map(self._widen, args), **{name: self._widen(value) for name, value in kwargs.items()})
@@ -48,6 +52,18 @@ class Exact(TorchFunctionMode):
     def _widen(self, value: Any) -> Any:
         low = isinstance(value, torch.dtype) and value in LOW
         return self.wide if low or (isinstance(value, str) and value in NAMES) else value
+
+
+def grouped_product(rows: Tensor, experts: Tensor, *, offs: Tensor | None = None, **others: Any) -> Tensor:
+    """Return rows times stacked experts, each expert the rows up to its offset: torch's own has no float64."""
+    if rows.dim() != 2 or experts.dim() != 3 or offs is None or any(x is not None for x in others.values()):
+        return F.grouped_mm(rows, experts, offs=offs, **others)
+    result = rows.new_zeros(rows.shape[0], experts.shape[2])
+    start = 0
+    for expert, end in zip(experts, offs.tolist(), strict=True):
+        result[start:end] = rows[start:end] @ expert
+        start = end
+    return result
 
 
 @contextmanager
@@ -91,7 +107,7 @@ def randomise(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]
     changed: dict[str, Tensor] = {}
     with torch.no_grad():
         for name, tensor in named_state(model).items():
-            if tensor.is_floating_point() and tensor.numel() >= 2 and _settle(tensor, id(tensor) in buffers, generator):
+            if tensor.is_floating_point() and tensor.numel() and _settle(tensor, id(tensor) in buffers, generator):
                 changed[name] = tensor.detach().clone()
     return changed
 
