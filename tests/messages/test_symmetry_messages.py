@@ -151,6 +151,24 @@ def test_models_that_cannot_be_traced_or_run() -> None:
         discover(mlp(6, 8, 4), torch.zeros(2, 5))
 
 
+class Cache:
+    """Something that torch.export cannot take apart."""
+
+
+class Caching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Cache]:
+        return self.fc(x), Cache()
+
+
+def test_an_output_that_is_no_tensor() -> None:
+    with pytest.raises(ModelError, match=r"its output holds a Cache, .*; have it return tensors.*use_cache = False"):
+        discover(Caching(), features())
+
+
 def test_names_of_fixed_and_free_axes() -> None:
     with pytest.raises(SymmetryError, match=r"fixed='conv\.weight' matches no tensor or axis of the model"):
         discover(mlp(6, 8, 4), features(), fixed=["conv.weight"])

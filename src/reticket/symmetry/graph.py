@@ -5,6 +5,7 @@ and keeps stack traces. It is traced twice, in eval and in train mode, because B
 """
 
 import logging
+import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,8 @@ from reticket.errors import ModelError
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.functional import functional, has_plain_shape
 from reticket.symmetry.replay import Read, Recorder, replaying
+
+OPAQUE = re.compile(r"Found <class '([^']+)'> in output, which is not a known type")
 
 
 @dataclass(frozen=True)
@@ -169,11 +172,22 @@ def trace(
                     return _read(_export(model, inputs, known), train, names, reads, len(seen))
         except Exception as error:
             refused = error
-    summary = str(refused).strip().splitlines()[0] if str(refused).strip() else type(refused).__name__
-    raise ModelError(
-        f"torch.export cannot trace {type(model).__name__} in {'train' if train else 'eval'} mode: {summary}; remove "
-        f"control flow and shapes that depend on tensor values, or discover the traceable part on its own"
-    ) from refused
+    raise ModelError(_untraceable(model, refused, train=train)) from refused
+
+
+def _untraceable(model: nn.Module, error: Exception, *, train: bool) -> str:
+    """Return the sentence that says what tracing stumbled over and what to do about it."""
+    where = f"torch.export cannot trace {type(model).__name__} in {'train' if train else 'eval'} mode"
+    if opaque := OPAQUE.search(str(error)):
+        return (
+            f"{where}: its output holds a {opaque[1].rpartition('.')[2]}, which torch.export cannot take apart; have "
+            f"it return tensors, tuples and dicts alone (models of transformers: config.use_cache = False), or wrap it"
+        )
+    summary = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"{where}: {summary}; remove control flow and shapes that depend on tensor values, or discover the traceable "
+        f"part on its own"
+    )
 
 
 def _recorded(model: nn.Module, inputs: Inputs) -> tuple[Read, ...]:
