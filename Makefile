@@ -1,5 +1,6 @@
 # make demo, make test: everything on a fresh machine with Python >= 3.11. make check: the gate, the same here and in CI.
 # make kills: the digits run, killed ten times and resumed. make fuzz: 2,000 random networks whose function must stay.
+# make mutants: every rule of symmetry discovery broken in every way, one at a time; the tests must notice.
 # make test-zoo: the symmetry of every model of the zoo, of which make test takes six.
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
 RUN = OMP_NUM_THREADS=1 $(VENV)/bin
 
-.PHONY: install demo test test-zoo check format kills fuzz clean
+.PHONY: install demo test test-zoo check format kills fuzz mutants clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -40,6 +41,9 @@ format: install
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
+
+mutants: install
+	$(RUN)/python -m tests.mutants
 
 fuzz: install
 	RETICKET_FUZZ=2000 $(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal tests/fuzz

@@ -186,7 +186,7 @@ class EncoderLayer(nn.Module):
     def __init__(self, *, norm_first: bool) -> None:
         super().__init__()
         self.embed, self.head = nn.Linear(7, 12), nn.Linear(12, 2)
-        self.layer = nn.TransformerEncoderLayer(12, HEADS, 10, 0.0, batch_first=True, norm_first=norm_first)
+        self.layer = nn.TransformerEncoderLayer(12, HEADS, 10, batch_first=True, norm_first=norm_first)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.layer(self.embed(x))[:, 0])

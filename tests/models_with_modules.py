@@ -193,4 +193,6 @@ MODULES = {
 }
 SEVERAL = Case(Several, lambda: {"ids": ids()[:, :3], "x": features(), "side": torch.randn(2, 3)}, orders(7))
 # 8 hidden units, and 5 whose mean is returned
-RETURNS = {way: Case(lambda way=way: Returns(way), features, orders(8, 5)) for way in ("dict", "named", "tuple")}
+RETURNS = {
+    way: Case(lambda way=way: Returns(way), features, orders(8, 5)) for way in ("dict", "named", "tuple", "dataclass")
+}

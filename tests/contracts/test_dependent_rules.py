@@ -104,6 +104,25 @@ TABLES: dict[str, tuple[Function, list[int]]] = {
     "table_and_vector": (lambda p, q, r: p @ q.sum(0), [5, 4, 7, *[7] * 3]),
     "three_tables": (lambda p, q, r: p @ q.T @ r, [5, 4, 7, 3]),
     "bilinear": (lambda p, q, r: F.bilinear(p, p.sin(), torch.ones(2, 4, 4), torch.ones(2)), BY_ROW),
+    # the 5 rows of p are the first 5 of q
+    "bilinear_of_two": (lambda p, q, r: F.bilinear(p, q[:5], torch.ones(2, 4, 4)), [*BY_ROW, 4]),
+    "looked_up": (lambda p, q, r: F.embedding((p > 0).long(), torch.tensor([[0.3, 0.7], [0.1, 0.2]])), BY_ROW),
+    "picked_places": (lambda p, q, r: deep(p).index_select(-1, torch.tensor([2, 0])), BY_ROW),
+    "outer_of_entries": (lambda p, q, r: torch.outer(p.flatten(), torch.arange(1.0, 3)), BY_ROW),
+    # which row of p is written last depends on the order of q's rows, each of which is only summed
+    "written_rows": (
+        lambda p, q, r: p.index_put(((q.sum(1) > 0).long(),), torch.arange(28.0).view(7, 4)),
+        [4] * 7,
+    ),
+    "scattered_places": (lambda p, q, r: deep(p).scatter(-1, (deep(p) > 0).long(), 0.5), BY_ROW),
+    "sampled_table": (lambda p, q, r: F.grid_sample(p[None, None], torch.linspace(-1, 1, 8).view(1, 2, 2, 2)), []),
+    # columns are common; in each, 2 rows of p that are overwritten, its last 2 and the 2 of q that are written may move
+    "written_run": (lambda p, q, r: torch.slice_scatter(p, q[:2], 0, 1, 3).relu(), [4, *[2] * 12]),
+    "folded": (lambda p, q, r: F.fold(p.T[None], (2, 6), 2), []),
+    # the bins of a histogram, which q weighs, are counted in order
+    "histogram": (lambda p, q, r: torch.histc(p, 4, -2, 2) @ q.T, [*BY_ROW, 7]),
+    # q's other 2 rows, which make no difference, and its columns
+    "place_of_largest": (lambda p, q, r: p.argmax(1).float() * q.sum(1)[:5], [5, 2, 4]),
     # the columns of two tables side by side are one: within a column each table has its own order of rows
     "joined": (lambda p, q, r: torch.cat([p, q]).relu(), [*BY_COLUMN, *[7] * 4]),
     "heads_of_rows": (lambda p, q, r: F.scaled_dot_product_attention(heads(p), heads(p), heads(p)), BY_ROW),

@@ -228,7 +228,9 @@ def scatter_run(op: Operator) -> Layout:
     head, _ = op.cut(data[axis], start, SLICED)
     _, tail = op.cut(data[axis], start + length, SLICED)
     joined = concat(head, source[axis], tail)
-    return join_along(op, [tuple(data), tuple(source)], axis, op.solver.resolve(joined))
+    result = join_along(op, [tuple(data), tuple(source)], axis, op.solver.resolve(joined))
+    op.iterates(result)
+    return result
 
 
 @rule("aten.pixel_shuffle", structural=True)
