@@ -202,3 +202,38 @@ def test_discovery_says_how_long_it_took() -> None:
     assert all(seconds > 0 for seconds in symmetry.seconds.values())
     assert Symmetry.from_json(symmetry.to_json()) == symmetry
     assert not Symmetry.from_json(symmetry.to_json()).seconds
+
+
+class Doubled(nn.Module):
+    """One matrix under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8, bias=False), nn.Linear(6, 8, bias=False)
+        self.last.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(F.linear(x, self.first.weight).relu(), self.last.weight.t())
+
+
+def test_two_names_of_one_tensor_are_both_tried() -> None:
+    model, unit = Doubled(), Atom("first.weight", 8)
+    right = discover(model, features(), verify=False)
+    assert right.log10_order == pytest.approx(orders(8))
+    verify(right, model, features())
+    wrong = replace(right, layouts={"first.weight": (unit, Fixed(6)), "last.weight": (Fixed(8), Atom("columns", 6))})
+    with pytest.raises(VerificationError, match="changes the function of Doubled"):
+        verify(wrong, model, features())
+
+
+def test_what_a_run_disturbs_is_put_back() -> None:
+    """The copy is permuted and disturbed many times; what it holds for the identity stays the same to the bit."""
+    model, symmetry = solved("residual-batchnorm")
+    proof = Proof(symmetry, model, Inputs.of(image()))
+    names = tuple(symmetry.groups)
+    first = proof._run(proof._trials[0], False, proof._identity)
+    assert proof.guilty(names, 4) == []
+    assert proof.without_effect() == ()
+    assert proof._rounding(0, False) < 1e-9
+    again = proof._run(proof._trials[0], False, proof._identity)
+    torch.testing.assert_close(again.outputs, first.outputs, rtol=0, atol=0)

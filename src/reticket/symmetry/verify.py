@@ -96,7 +96,8 @@ class Proof:
         self._state = named_state(self._twin)
         self._given = named_state(self.model)
         self._identity = identity_alignment(self.symmetry)
-        self._placed: Alignment | None = None
+        self._placed: Alignment | None = self._identity
+        self._touched: set[str] = set()
         self._expected: dict[tuple[int, bool], Run] = {}
         self._shaken: dict[tuple[int, bool], float] = {}
         self._changed: dict[str, Tensor] = {}
@@ -169,21 +170,18 @@ class Proof:
             self.notes.append(f"train mode is not proven, it does not run on these inputs: {failure}")
         return modes
 
-    def _base(self, name: str) -> Tensor:
-        """Return a tensor of the copy's state as it is without a permutation."""
-        if name in self._changed:
-            return self._changed[name]
-        value = self._given[name].detach()
-        return value.to(self.wide) if value.is_floating_point() else value
-
     def _place(self, alignment: Alignment) -> None:
         """Give the copy the permuted weights; what a run may write is set anew every time."""
-        moved = self._placed is not alignment
-        self._placed = alignment
+        all_anew, self._placed = self._placed is not alignment, alignment
+        done: set[tuple[int, Layout]] = set()
         with torch.no_grad():
             for name, tensor in self._state.items():
-                if moved or not isinstance(tensor, nn.Parameter):
-                    tensor.copy_(alignment.tensor(name, self._base(name)))
+                tied = (id(tensor), self.symmetry.layouts[name])
+                if tied not in done and (all_anew or name in self._touched or not isinstance(tensor, nn.Parameter)):
+                    base = self._changed[name] if name in self._changed else self._given[name].detach()
+                    tensor.copy_(alignment.tensor(name, base))
+                    done.add(tied)
+        self._touched.clear()
 
     def _forward(self, trial: Trial, train: bool, alignment: Alignment, gradients: bool) -> tuple[list[Any], Exact]:
         layouts = iter(self.symmetry.inputs)
@@ -203,6 +201,7 @@ class Proof:
             for name, (tensor, version, value) in before.items()
             if tensor._version != version or not (value is None or torch.equal(value, tensor))
         }
+        self._touched.update(written)
         return Run(outputs, written, tuple(mode.way) if mode.reads else ())
 
     def _reference(self, trial: int, train: bool) -> Run:
@@ -281,7 +280,7 @@ class Proof:
         try:
             got = self._run(self._trials[trial], train, self._identity)
         finally:
-            self._placed = None
+            self._touched.update(piece.name for piece in found)
         pairs = zip(expected.outputs, got.outputs, strict=True)
         return max((difference(a, b) for a, b in pairs if isinstance(a, Tensor)), default=0.0)
 
