@@ -133,7 +133,7 @@ AXES: dict[str, tuple[Function, list[int]]] = {
     "repeat_interleave": (lambda x: x.repeat_interleave(2, 1).relu(), [4, 6, 12]),
     "cat_tokens": (lambda x: torch.cat([x, x.relu()], 1), [4, 6, 12]),
     "stack": (lambda x: torch.stack([x, x.relu()], 1).amax(1), [4, 6, 12]),
-    "unbind": (lambda x: sum(x.unbind(1)).unsqueeze(1), [4, 12]),
+    "unbind": (lambda x: sum(x.unbind(1), torch.zeros(())).unsqueeze(1), [4, 12]),
     "step": (lambda x: x[:, ::2], [4, 12]),
     "select": (lambda x: x[:, 2:3], [4, 2, 3, 12]),
     "scatter_slice": (lambda x: torch.slice_scatter(x, x[:, :2].relu(), 1, 2, 4), [4, 12, 2, 2, 2]),
