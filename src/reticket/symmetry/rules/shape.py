@@ -75,10 +75,17 @@ def transpose(op: Operator) -> Layout:
     return tuple(data)
 
 
-@rule("aten.t", "aten.numpy_T", "aten.mT", "aten.t_copy", structural=True)
+@rule("aten.t", "aten.numpy_T", "aten.t_copy", structural=True)
 def matrix_transpose(op: Operator) -> Layout:
-    """The axes of a matrix exchanged."""
+    """The axes in the opposite order."""
     return op.raw("self")[::-1]
+
+
+@rule("aten.mT", structural=True)
+def transpose_of_matrices(op: Operator) -> Layout:
+    """The last two axes exchanged."""
+    data = op.raw("self")
+    return (*data[:-2], data[-1], data[-2])
 
 
 @rule("aten.movedim.int", "aten.movedim.intlist", structural=True)
