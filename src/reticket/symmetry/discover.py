@@ -35,8 +35,9 @@ def discover(
 ) -> Symmetry:
     """Find which axes of which tensors of a model may be permuted together without changing its function.
 
-    The model is traced by `torch.export` in eval and in train mode; every operator's rule says which axes move
-    together; an operator without a rule pins what it touches. The model is left as it was.
+    The model is traced by `torch.export` in eval mode, and in train mode where it acts otherwise there than dropout
+    and BatchNorm make it; every operator's rule says which axes move together; an operator without a rule pins what it
+    touches. The model is left as it was.
 
     Args:
         model: any module that `torch.export` can trace.

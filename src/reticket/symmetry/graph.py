@@ -1,7 +1,7 @@
 """The functional graph of a model: `torch.export` without strict mode, decomposed until nothing is written in place.
 
 The decomposed graph keeps linear, convolution, layer_norm and attention whole, inlines `no_grad` and `autocast` blocks
-and keeps stack traces. It is traced twice, in eval and in train mode, because BatchNorm and dropout differ.
+and keeps stack traces. It is traced in eval mode, and in train mode where the model calls other functions there.
 """
 
 import logging
