@@ -18,10 +18,10 @@ def test_ten_keys_are_pinned() -> None:
         "dense": plan.runs[Cell("dense", None, None)][0],
         "imp": plan.runs[Cell("imp", 0.9, None)][0],
         "lth": plan.runs[Cell("lth", 0.98, "5ep")][0],
-        "permuted": plan.runs[Cell("permuted", 0.98, "5ep")][1],
+        "permuted": plan.runs[Cell("permuted", 0.98, "5ep", "end")][1],
         "naive": plan.runs[Cell("naive", 0.98, "0ep")][1],
         "random-permutation": plan.runs[Cell("random-permutation", 0.9, "0ep")][0],
-        "match": plan.alignments[2],
+        "match": plan.matchings["end"][2],
         "barrier": plan.barriers[BarrierCell("dense A to IMP A", True, 0.95)][0],
         "overlap": plan.overlaps[0.98][4],
     }

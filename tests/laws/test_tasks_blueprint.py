@@ -67,16 +67,17 @@ def test_a_changed_field_redoes_only_what_it_decides(setting: str, redone: set[s
 
 def test_methods_of_one_pair_train_on_the_same_order_of_data() -> None:
     plan = blueprint()
-    orders = {m: plan.runs[Cell(m, 0.9, "5ep")][1].spec["order"] for m in ("naive", "permuted", "random", "lth")}
+    cells = {cell.method: cell for cell in plan.cells if (cell.sparsity, cell.rewind) == (0.9, "5ep")}
+    orders = {method: plan.runs[cell][1].spec["order"] for method, cell in cells.items()}
     assert orders["naive"] == orders["permuted"] == orders["random"] != orders["lth"]
 
 
 def test_members_of_an_ensemble_share_one_ticket_and_reuse_the_table() -> None:
     plan = blueprint()
-    permuted = plan.members[Cell("permuted", 0.98, "5ep")]
+    permuted = plan.members[Cell("permuted", 0.98, "5ep", "end")]
     assert len({task.inputs["ticket"].key for task in permuted}) == 1
     assert len({task.inputs["rewound_b"].key for task in permuted}) == 5
-    assert permuted[0] == plan.runs[Cell("permuted", 0.98, "5ep")][0]
+    assert permuted[0] == plan.runs[Cell("permuted", 0.98, "5ep", "end")][0]
     lth = plan.members[Cell("lth", 0.98, "5ep")]
     assert len({task.spec["order"] for task in lth}) == 5
     assert len({task.inputs["rewound_a"].key for task in lth}) == 1
@@ -95,6 +96,48 @@ def test_weight_rewinding_rewinds_and_replays_the_dense_schedule() -> None:
 def test_every_preset_plans(preset: str) -> None:
     plan = blueprint(preset=preset)
     assert len(Plan.of(plan.targets).tasks) > len(plan.cells)
+
+
+def early(*settings: str) -> Blueprint:
+    only = ("seeds=1", 'methods=["lth", "permuted", "naive"]', 'rewinds=["5ep"]', "diversity_members=0")
+    return blueprint(*only, "checks.barriers=false", "checks.overlap=false", *settings)
+
+
+def trained_to(plan: Blueprint, network: str) -> set[int]:
+    """Return the steps to which A or B is trained in a plan."""
+    tasks = (task for task in Plan.of(plan.targets).tasks if task.kind == "dense")
+    return {task.spec["at"] // 21 for task in tasks if task.spec["network"][0] == network}
+
+
+@pytest.mark.parametrize(("match_at", "steps"), [("end", {5, 25}), ("5ep", {5}), ("2ep", {2, 5}), ("9ep", {5, 9})])
+def test_b_is_trained_no_further_than_to_be_matched_and_rewound(match_at: str, steps: set[int]) -> None:
+    plan = early(f"match_at={match_at}")
+    assert trained_to(plan, "B") == steps
+    assert trained_to(plan, "A") == {5, 25}
+    assert {cell.match_at for cell in plan.cells} == {match_at, None}
+
+
+def test_either_side_is_matched_early() -> None:
+    match = {at: early("match_at=9ep", f"a_at={at}").matchings["9ep"][0] for at in ("end", "3ep", "same")}
+    assert [match[at].inputs["a"].spec["at"] // 21 for at in ("end", "3ep", "same")] == [25, 3, 9]
+    assert {task.inputs["b"].spec["at"] // 21 for task in match.values()} == {9}
+
+
+def test_positions_of_matching_are_an_axis_of_the_table() -> None:
+    plan = early('match_at=["5ep", "end"]', 'methods=["lth", "permuted", "naive", "signed"]', "checks.barriers=true")
+    cells = Counter(cell.method for cell in plan.cells)
+    assert cells == {"lth": 3, "naive": 3, "permuted": 6, "signed": 6}
+    assert plan.runs[Cell("permuted", 0.9, "5ep", "5ep")] != plan.runs[Cell("permuted", 0.9, "5ep", "end")]
+    assert set(plan.runs.items()) >= set(early('methods=["lth", "permuted", "naive", "signed"]').runs.items())
+    moved = [cell.match_at for cell in plan.barriers if cell.pair == "permuted A to B" and not cell.repair]
+    assert moved == ["5ep", "end"]
+
+
+def test_a_position_of_matching_past_the_end_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"grid.match_at: 26ep is step 546, past the end of training at step 525"):
+        blueprint("match_at=26ep")
+    with pytest.raises(ConfigError, match=r"matching.a_at: 26ep is step 546"):
+        blueprint("a_at=26ep")
 
 
 def test_a_rewind_past_the_end_is_refused() -> None:

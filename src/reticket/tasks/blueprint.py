@@ -38,20 +38,29 @@ class Facts:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the table; `sparsity` and `rewind` are None where the method has none."""
+    """One cell of the table; a field is None where the method has none.
+
+    Args:
+        method: its name.
+        sparsity: fraction pruned.
+        rewind: the position from which the sparse network is trained.
+        match_at: for methods that use the alignment, the position of B's training at which it was found.
+    """
 
     method: str
     sparsity: float | None
     rewind: str | None
+    match_at: str | None = None
 
 
 @dataclass(frozen=True)
 class BarrierCell:
-    """One curve: which pair of networks, at which sparsity, with or without REPAIR."""
+    """One curve: which pair of networks, at which sparsity, with or without REPAIR, with which alignment."""
 
     pair: str
     repair: bool
     sparsity: float | None
+    match_at: str | None = None
 
 
 class Blueprint:
@@ -88,6 +97,9 @@ class Blueprint:
         self.methods = {name: get_method(name) for name in config.grid.methods}
         self.rewinds = {text: self._position(text, "grid.rewinds") for text in config.grid.rewinds}
         self._prune_rewind = self._position(config.prune.rewind, "prune.rewind")
+        self._matched_at = {text: self._place(text, "grid.match_at") for text in config.grid.match_at}
+        a_at = config.matching.a_at
+        self._a_matched_at = None if a_at == "same" else self._place(a_at, "matching.a_at")
         self._chain = chain_of(config)
         self._trajectory = cache(self._make_trajectory)
         self._pruned = cache(self._make_pruned)
@@ -102,20 +114,24 @@ class Blueprint:
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """Return the table's cells: `dense` once, `imp` once a sparsity, the others at every rewind point too."""
+        """Return the table's cells: `dense` once, `imp` once a sparsity, the others at every rewind point too.
+
+        Methods that use the alignment have one cell for each position at which it is found.
+        """
         grid, cells = self.config.grid, []
         for name, method in self.methods.items():
             sparsities = grid.sparsities if method.sparse else (None,)
             rewinds = grid.rewinds if method.trains else (None,)
-            cells += [Cell(name, sparsity, rewind) for sparsity in sparsities for rewind in rewinds]
+            places = grid.match_at if "alignment" in method.needs else (None,)
+            cells += [Cell(name, s, rewind, at) for s in sparsities for rewind in rewinds for at in places]
         return tuple(cells)
 
     @cached_property
-    def alignments(self) -> tuple[Task, ...]:
-        """Return the matching of A onto B, one task a seed, where anything uses it."""
-        used = self.config.checks.barriers or self.config.checks.overlap
-        used = used or any("alignment" in method.needs for method in self.methods.values())
-        return tuple(self._match(seed, seed) for seed in self.config.grid.seeds) if used else ()
+    def matchings(self) -> dict[str, tuple[Task, ...]]:
+        """Return by position of B the matching of A onto B, one task a seed, where anything uses it."""
+        grid, checks = self.config.grid, self.config.checks
+        used = checks.barriers or checks.overlap or any("alignment" in m.needs for m in self.methods.values())
+        return {at: tuple(self._match(s, s, at) for s in grid.seeds) for at in grid.match_at} if used else {}
 
     @cached_property
     def barriers(self) -> dict[BarrierCell, tuple[Task, ...]]:
@@ -125,11 +141,10 @@ class Blueprint:
         found: dict[BarrierCell, tuple[Task, ...]] = {}
         seeds = self.config.grid.seeds
         for repair in (False, True):
-            for pair in ("A to B", "permuted A to B"):
-                found[BarrierCell(pair, repair, None)] = tuple(self._barrier(s, pair, repair, None) for s in seeds)
-            for sparsity in self.config.grid.sparsities:
-                cell = BarrierCell("dense A to IMP A", repair, sparsity)
-                found[cell] = tuple(self._barrier(s, cell.pair, repair, sparsity) for s in seeds)
+            cells = [BarrierCell("A to B", repair, None)]
+            cells += [BarrierCell("permuted A to B", repair, None, at) for at in self.config.grid.match_at]
+            cells += [BarrierCell("dense A to IMP A", repair, sparsity) for sparsity in self.config.grid.sparsities]
+            found |= {cell: tuple(self._barrier(seed, cell) for seed in seeds) for cell in cells}
         return found
 
     @cached_property
@@ -146,7 +161,7 @@ class Blueprint:
                     inputs={
                         "mask_a": self._pruned(("A", seed), density_of(sparsity)),
                         "mask_b": self._pruned(("B", seed), density_of(sparsity)),
-                        "alignment": self._match(seed, seed),
+                        "alignment": self._match(seed, seed, self.config.grid.match_at[0]),
                         "symmetry": self.symmetry,
                     },
                     label=f"overlap of masks at {sparsity:.0%}, seed {seed}",
@@ -175,14 +190,15 @@ class Blueprint:
                 cell = Cell(name, sparsity, rewind)
                 found[cell] = tuple(self.run(cell, first, first, order=member) for member in range(count))
             elif method.trains and name != "imp-b":
-                cell = Cell(name, sparsity, rewind)
-                found[cell] = tuple(self.run(cell, first, other) for other in others)
+                places = grid.match_at if "alignment" in method.needs else (None,)
+                for cell in (Cell(name, sparsity, rewind, at) for at in places):
+                    found[cell] = tuple(self.run(cell, first, other) for other in others)
         return found
 
     @property
     def targets(self) -> tuple[Task, ...]:
         """Return every task whose result the results file shows."""
-        groups: list[Iterable[Task]] = [*self.runs.values(), self.alignments, *self.barriers.values()]
+        groups: list[Iterable[Task]] = [*self.runs.values(), *self.matchings.values(), *self.barriers.values()]
         groups += [*self.overlaps.values(), *self.members.values()]
         return tuple(task for group in groups for task in group)
 
@@ -204,7 +220,7 @@ class Blueprint:
         method, density = self.methods[cell.method], density_of(_present(cell.sparsity))
         start = self.rewinds[str(cell.rewind)]
         network = ("A", a) if method.network == "A" else ("B", b)
-        inputs = self._needs(method, a, b, density, start)
+        inputs = self._needs(method, a, b, density, start, cell.match_at)
         spec = {
             **self._common,
             "method": cell.method,
@@ -215,6 +231,7 @@ class Blueprint:
             "order": _order(network, order),
         }
         where = f"{cell.sparsity:.0%}, {cell.rewind}, A{a}" + (f" to B{b}" if network[0] == "B" else "")
+        where += _matched_at(cell.match_at)
         return Task(
             kind="sparse",
             version=1,
@@ -224,7 +241,9 @@ class Blueprint:
             cost=(self.end - start) / self.epoch,
         )
 
-    def _needs(self, method: Method, a: int, b: int, density: float, start: int) -> dict[str, Task]:
+    def _needs(
+        self, method: Method, a: int, b: int, density: float, start: int, match_at: str | None
+    ) -> dict[str, Task]:
         """Return the tasks that give what `method` needs; the randomness is in the spec."""
         sources: dict[str, Callable[[], dict[str, Task]]] = {
             "ticket": lambda: {"ticket": self._pruned(("A", a), density)},
@@ -233,7 +252,7 @@ class Blueprint:
             "rewound_a": lambda: {"rewound_a": self._trajectory(("A", a), start)},
             "rewound_b": lambda: {"rewound_b": self._trajectory(("B", b), start)},
             "mask_b": lambda: {"mask_b": self._pruned(("B", b), density)},
-            "alignment": lambda: {"alignment": self._match(a, b), "symmetry": self.symmetry},
+            "alignment": lambda: {"alignment": self._match(a, b, str(match_at)), "symmetry": self.symmetry},
             "random_alignment": lambda: {"symmetry": self.symmetry},
             "generator": dict,
         }
@@ -257,7 +276,7 @@ class Blueprint:
         return Task(kind="symmetry", version=1, spec=spec, inputs={}, label="symmetry of the model", cost=1.0)
 
     def _make_trajectory(self, network: tuple[str, int], at: int) -> Task:
-        earlier = [p for p in self._positions if p < at]
+        earlier = [p for p in self._positions[network[0]] if p < at]
         before = earlier[-1] if earlier else 0
         spec = {
             **self._common,
@@ -320,46 +339,64 @@ class Blueprint:
         fields = ("epochs", "lr", "momentum", "weight_decay", "schedule")
         return {**dense, **{name: getattr(prune, name) for name in fields}, "warmup_epochs": 0}
 
-    def _make_match(self, a: int, b: int) -> Task:
+    def _make_match(self, a: int, b: int, match_at: str) -> Task:
+        matching = self.config.matching
+        at_b = self._matched_at[match_at]
+        at_a = at_b if self._a_matched_at is None else self._a_matched_at
         return Task(
             kind="match",
             version=1,
-            spec={**self._common, **self.config.matching.model_dump()},
+            spec={**self._common, **matching.model_dump(exclude={"a_at"})},
             inputs={
-                "a": self._trajectory(("A", a), self.end),
-                "b": self._trajectory(("B", b), self.end),
+                "a": self._trajectory(("A", a), at_a),
+                "b": self._trajectory(("B", b), at_b),
                 "symmetry": self.symmetry,
             },
-            label=f"matching A{a} to B{b}",
+            label=f"matching A{a} to B{b}{_matched_at(match_at)}",
             cost=MATCHING_COST,
         )
 
-    def _barrier(self, seed: int, pair: str, repair: bool, sparsity: float | None) -> Task:
+    def _barrier(self, seed: int, cell: BarrierCell) -> Task:
         dense = self._trajectory(("A", seed), self.end)
-        inputs = {"a": dense, "b": self._trajectory(("B", seed), self.end)}
-        if sparsity is not None:
-            inputs = {"a": dense, "b": self._pruned(("A", seed), density_of(sparsity))}
-        if pair == "permuted A to B":
-            inputs |= {"alignment": self._match(seed, seed), "symmetry": self.symmetry}
+        if cell.sparsity is None:
+            inputs = {"a": dense, "b": self._trajectory(("B", seed), self.end)}
+        else:
+            inputs = {"a": dense, "b": self._pruned(("A", seed), density_of(cell.sparsity))}
+        if cell.match_at is not None:
+            inputs |= {"alignment": self._match(seed, seed, cell.match_at), "symmetry": self.symmetry}
         checks = self.config.checks
         spec = {
             **self._common,
             "alphas": checks.alphas,
-            "repair": repair,
+            "repair": cell.repair,
             "samples": checks.barrier_samples,
             "batch_size": self.config.matching.batch_size,
         }
-        label = f"barrier {pair}{f' {sparsity:.0%}' if sparsity else ''}{' with REPAIR' if repair else ''}, seed {seed}"
+        label = f"barrier {cell.pair}{f' {cell.sparsity:.0%}' if cell.sparsity else ''}{_matched_at(cell.match_at)}"
+        label += f"{' with REPAIR' if cell.repair else ''}, seed {seed}"
         return Task(kind="barrier", version=1, spec=spec, inputs=inputs, label=label, cost=checks.alphas * 0.3)
 
     # ---------------------------------------------------------------- positions
 
     @cached_property
-    def _positions(self) -> tuple[int, ...]:
+    def _positions(self) -> dict[str, tuple[int, ...]]:
+        """Return by network the positions somebody may need, in order."""
         wanted = {0, self.end, *self.rewinds.values()}
         if STYLES[self.config.prune.style].weights == "rewound":
             wanted.add(self._prune_rewind)
-        return tuple(sorted(wanted))
+        at_b = set(self._matched_at.values())
+        at_a = at_b if self._a_matched_at is None else {self._a_matched_at}
+        return {"A": tuple(sorted(wanted | at_a)), "B": tuple(sorted(wanted | at_b))}
+
+    def _place(self, text: str, where: str) -> int:
+        """Return the step of a position on a trajectory, its end included."""
+        step = self.end if text == "end" else parse_position(text, self.epoch)
+        if step > self.end:
+            raise ConfigError(
+                f"{where}: {text} is step {step}, past the end of training at step {self.end} "
+                f"({self.config.dense.epochs} epochs of {self.epoch} steps); choose an earlier one, or 'end'"
+            )
+        return step
 
     def _position(self, text: str, where: str) -> int:
         step = parse_position(text, self.epoch)
@@ -394,6 +431,10 @@ def member_seeds(seeds: tuple[int, ...], count: int) -> tuple[int, ...]:
     """
     fresh = range(max(seeds) + 1, max(seeds) + 1 + count)
     return (*seeds, *fresh)[:count]
+
+
+def _matched_at(place: str | None) -> str:
+    return "" if place in (None, "end") else f" matched at {place}"
 
 
 def _order(network: tuple[str, int], order: int) -> list[str | int]:

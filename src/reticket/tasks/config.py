@@ -11,6 +11,7 @@ from reticket.errors import ConfigError
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Position = Annotated[str, Field(pattern=r"^\d+(it|ep)$")]
+Place = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)$")]
 
 
 class _Section(BaseModel):
@@ -76,10 +77,12 @@ class PruneConfig(_Section):
 class MatchingConfig(_Section):
     """How A's units are matched to B's: on `samples` training images (all when unset), without augmentation.
 
+    A is taken at `a_at` of its dense training ("end", a position, or "same" as B), B at each of `grid.match_at`.
     With `stop = "stable"` matching ends early when every group's assignment has stayed the same over three doublings.
     """
 
     method: str = "activation"
+    a_at: Place | Literal["same"] = "end"
     cost: Literal["correlation", "covariance", "cosine"] = "correlation"
     stop: Literal["stable", "never"] = "stable"
     samples: int | None = Field(default=None, ge=2)
@@ -87,13 +90,23 @@ class MatchingConfig(_Section):
 
 
 class GridConfig(_Section):
-    """The table: every method at every sparsity and rewind point for every seed, which is one pair of networks A, B."""
+    """The table: every method at every sparsity and rewind point for every seed, which is one pair of networks A, B.
+
+    `match_at` says at which position of B's dense training ("20ep", "300it" or "end") the units are matched; each gives
+    a cell of its own for every method that uses the alignment.
+    """
 
     seeds: tuple[int, ...] = (0,)
     sparsities: tuple[Fraction, ...] = (0.9,)
     rewinds: tuple[Position, ...] = ("0it",)
     methods: tuple[str, ...] = ("dense", "imp", "lth", "permuted", "naive")
+    match_at: tuple[Place, ...] = ("end",)
     frame: Literal["init", "mask"] = "init"
+
+    @field_validator("match_at", mode="before")
+    @classmethod
+    def _one(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -102,7 +115,7 @@ class GridConfig(_Section):
 
     @model_validator(mode="after")
     def _not_empty(self) -> "GridConfig":
-        for name in ("seeds", "sparsities", "rewinds", "methods"):
+        for name in ("seeds", "sparsities", "rewinds", "methods", "match_at"):
             values = getattr(self, name)
             if not values:
                 raise ValueError(f"{name} is empty, give at least one")

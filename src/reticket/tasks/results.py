@@ -92,7 +92,8 @@ class Findings:
             if not results:
                 continue
             rows.append(
-                {"pair": cell.pair, "repair": cell.repair, "sparsity": cell.sparsity, "n": len(results)}
+                {"pair": cell.pair, "repair": cell.repair, "sparsity": cell.sparsity, "match_at": cell.match_at}
+                | {"n": len(results)}
                 | {"alphas": results[0].values["alphas"]}
                 | {metric: [r.values[metric] for r in results] for metric in ("loss", "accuracy")}
                 | {m: _stat(results, m) for m in ("loss_barrier", "accuracy_barrier")}
@@ -101,15 +102,18 @@ class Findings:
         return rows
 
     def matching(self) -> list[dict[str, Any]]:
-        """Return how well each group of units was matched."""
-        results = self._present(self.blueprint.alignments)
-        groups = results[0].values["groups"] if results else {}
-        return [
-            {"group": name, "size": group["size"], "copies": group["copies"]}
-            | {m: Stat.of([r.values["groups"][name][m] for r in results]).as_dict() for m in ("correlation", "margin")}
-            | {"keys": [r.key for r in results]}
-            for name, group in groups.items()
-        ]
+        """Return how well each group of units was matched, at every position where it was."""
+        rows = []
+        for place, tasks in self.blueprint.matchings.items():
+            results = self._present(tasks)
+            groups = results[0].values["groups"] if results else {}
+            rows += [
+                {"group": name, "size": group["size"], "copies": group["copies"], "match_at": place}
+                | {m: _over(results, name, m) for m in ("correlation", "margin")}
+                | {"keys": [r.key for r in results]}
+                for name, group in groups.items()
+            ]
+        return rows
 
     def overlaps(self) -> list[dict[str, Any]]:
         """Return the share of B's own mask that A's mask hits, moved and unmoved, against chance (percent)."""
@@ -203,7 +207,16 @@ class Findings:
 
 
 def _place(cell: Cell) -> dict[str, Any]:
-    return {"method": cell.method, "sparsity": 0.0 if cell.sparsity is None else cell.sparsity, "rewind": cell.rewind}
+    return {
+        "method": cell.method,
+        "sparsity": 0.0 if cell.sparsity is None else cell.sparsity,
+        "rewind": cell.rewind,
+        "match_at": cell.match_at,
+    }
+
+
+def _over(results: Sequence[Result], group: str, name: str) -> dict[str, Any]:
+    return Stat.of([r.values["groups"][group][name] for r in results]).as_dict()
 
 
 def _stat(results: Sequence[Result], name: str) -> dict[str, Any]:
