@@ -162,7 +162,7 @@ def test_a_mask_holds_against_any_gradient_where_a_product_does_not(bad: float) 
 
 
 def test_progress_is_told_in_order_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reticket.training.loop.PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr("reticket.training.clock.PROGRESS_SECONDS", 0.0)
     told: list[Progress] = []
     train(
         build_model("mlp", hidden=(8,)),
@@ -183,7 +183,7 @@ class InterruptionError(Exception):
 
 
 def test_a_checkpoint_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reticket.training.loop.PROGRESS_SECONDS", 0.0)
+    monkeypatch.setattr("reticket.training.clock.PROGRESS_SECONDS", 0.0)
     model, data, path = WithDropout(), images(), tmp_path / "sub" / "run.safetensors"
     whole = train(model, data, RECIPE, order=ORDER)
     seen = []

@@ -40,7 +40,7 @@ class Progress:
         step: steps done, counted from the initialisation.
         start, stop: steps at which this run began and will end.
         epochs: `step` in epochs.
-        loss: mean training loss of the epoch so far in nats, None before the first step.
+        loss: mean training loss of the last complete epoch in nats, None before its end.
         lr: learning rate of the last step, None before the first.
         seconds: spent in this call.
     """
