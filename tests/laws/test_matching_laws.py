@@ -241,5 +241,6 @@ def test_a_model_matches_itself() -> None:
 def test_memory_is_known_beforehand() -> None:
     seen = activation._Seen(symmetry("conv-small"))
     a = generic("conv-small", "a").eval()
-    seen.take(a, a, batches("conv-small")[0])
-    assert sum(m.cross.nbytes for m in seen.moments.values()) == matching_bytes(symmetry("conv-small"))
+    seen.take([a, a], [a, a], batches("conv-small")[0])
+    held = sum(moments.cross.nbytes for pairs in seen.moments.values() for moments in pairs)
+    assert held == matching_bytes(symmetry("conv-small"), checkpoints=2) == 2 * matching_bytes(symmetry("conv-small"))

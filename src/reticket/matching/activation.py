@@ -5,7 +5,7 @@ same whether earlier layers have been permuted or not: nothing is gained by goin
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -45,8 +45,8 @@ class MatchedAlignment(Alignment):
 
 @matcher("activation")
 def match_activations(
-    model_a: nn.Module,
-    model_b: nn.Module,
+    models_a: Sequence[nn.Module],
+    models_b: Sequence[nn.Module],
     sym: Symmetry,
     batches: Iterable[object],
     *,
@@ -58,22 +58,22 @@ def match_activations(
     """Match units by what they respond to, in one pass over the data.
 
     `pi_g = argmax over pi of sum_j S_g[pi(j), j]`, where `S_g[i, j]` is the similarity of A's unit i and B's unit j,
-    averaged over the sites of group g (Ainsworth et al. 2023, section 3.1; Li et al. 2015 for the correlation).
-    See `match` for the arguments.
+    averaged over checkpoints and the sites of group g (Ainsworth et al. 2023, section 3.1; Li et al. 2015 for the
+    correlation). See `match` for the arguments.
     """
     score = _cost_named(cost)
     if stop not in (None, "stable"):
         raise InputError(f"stop must be 'stable' or None, got {stop!r}")
-    check_fits(model_a, sym, "model_a")
-    check_fits(model_b, sym, "model_b")
+    for which, models in (("model_a", models_a), ("model_b", models_b)):
+        for number, model in enumerate(models):
+            check_fits(model, sym, which if len(models) == 1 else f"{which}[{number}]")
     seen = _Seen(sym)
     check_unmatched(sym, seen.matched, unmatched)
     previous: dict[str, Permutation] = {}
     equal, check_at = 0, CHECK_FROM
-    with evaluating(model_a, model_b):
+    with evaluating(*models_a, *models_b):
         for batch in batches:
-            inputs = inputs_for(sym, batch, to_inputs)
-            seen.take(model_a, model_b, inputs)
+            seen.take(models_a, models_b, inputs_for(sym, batch, to_inputs))
             if stop is None or seen.examples < check_at:
                 continue
             current = seen.permutations(score)
@@ -89,20 +89,22 @@ def match_activations(
     return MatchedAlignment(sym, everywhere, quality, seen.examples, seen.batches)
 
 
-def matching_bytes(sym: Symmetry) -> int:
+def matching_bytes(sym: Symmetry, checkpoints: int = 1) -> int:
     """Return the memory in bytes that the cross products of matching hold: 8 * the sum over sites of size^2.
 
     On top of it comes one batch of A's activations at these sites.
 
     Args:
         sym: symmetry of the models to be matched.
+        checkpoints: of each network; each has its own cross products.
     """
     seen = _Seen(sym)
-    return moments_bytes(math.prod(seen.shape(group)) for group, views in seen.views.items() for _ in views.sites)
+    sizes = [math.prod(seen.shape(group)) for group, views in seen.views.items() for _ in views.sites]
+    return checkpoints * moments_bytes(sizes)
 
 
 class _Seen:
-    """The moments at every site so far."""
+    """The moments at every site of every pair of checkpoints so far."""
 
     def __init__(self, sym: Symmetry) -> None:
         self.sym = sym
@@ -112,14 +114,21 @@ class _Seen:
         self.views = self.own | self.later
         self.matched = frozenset([*reached, *self.later])
         self.examples = self.batches = 0
-        self.moments: dict[tuple[str, str], PairMoments] = {}
+        self.moments: dict[tuple[str, str], list[PairMoments]] = {}  # one for each pair of checkpoints
 
     def shape(self, group: str) -> tuple[int, ...]:
         """Return how many units of a group are told apart: its size at every position of what it is seen along."""
         along = [self.sym.places.get(name) or self.sym.groups[name].size for name in self.views[group].along]
         return (*along, self.sym.groups[group].size)
 
-    def take(self, model_a: nn.Module, model_b: nn.Module, inputs: object) -> None:
+    def take(self, models_a: Sequence[nn.Module], models_b: Sequence[nn.Module], inputs: object) -> None:
+        """Run every pair of checkpoints on one batch."""
+        for number, (model_a, model_b) in enumerate(zip(models_a, models_b, strict=True)):
+            self._take(number, model_a, model_b, inputs)
+        self.batches += 1
+        self.examples += examples_in(inputs)
+
+    def _take(self, number: int, model_a: nn.Module, model_b: nn.Module, inputs: object) -> None:
         """Run A, then B, once each on one batch; only A's activations of this batch are held."""
         shown: dict[str, list[str]] = {}
         for group, views in self.views.items():
@@ -144,10 +153,10 @@ class _Seen:
                         f"site '{site.name}' shows {seen} in model_a and {of_b.samples} samples in model_b on "
                         f"{described(inputs)}: both must compute the same steps on a batch"
                     )
-                if (site.name, group) not in self.moments:
-                    moments = PairMoments(len(of_a.mean), len(of_b.mean), of_a.mean.device)
-                    self.moments[site.name, group] = moments
-                self.moments[site.name, group].update(of_a, _on(of_b, of_a.values.device))
+                moments = self.moments.setdefault((site.name, group), [])
+                if len(moments) == number:
+                    moments.append(PairMoments(len(of_a.mean), len(of_b.mean), of_a.mean.device))
+                moments[number].update(of_a, _on(of_b, of_a.values.device))
 
         for model, look in ((model_a, hold), (model_b, compare)):
             with ExitStack() as stack:
@@ -155,13 +164,11 @@ class _Seen:
                 stack.enter_context(capture(model, sites, look))
                 call(model, inputs)
         pairs = [(site.name, group) for site in sites for group in shown[site.name]]
-        if lost := [pair[0] for pair in pairs if pair in held or pair not in self.moments]:
+        if lost := [pair[0] for pair in pairs if pair in held or len(self.moments.get(pair, ())) <= number]:
             raise AlignmentError(
                 f"site '{lost[0]}' was not reached on a batch of {described(inputs)}: discover the symmetry on inputs "
                 "like these"
             )
-        self.batches += 1
-        self.examples += examples_in(inputs)
 
     def permutations(self, score: Score) -> dict[str, Permutation]:
         """Return the best permutation of every group on what was seen so far."""
@@ -177,9 +184,9 @@ class _Seen:
 
     def _scores(self, group: str, score: Score) -> Float64[Tensor, "..."]:
         names = [site.name for site in self.views[group].sites]
-        scores = pooled(score, [self.moments[name, group] for name in names])
+        scores = pooled(score, [moments for name in names for moments in self.moments[name, group]])
         if not scores.isfinite().all():
-            where = next(name for name in names if not score(self.moments[name, group]).isfinite().all())
+            where = next(n for n in names if not all(score(m).isfinite().all() for m in self.moments[n, group]))
             raise AlignmentError(
                 f"activations at site '{where}' are not finite: give models that have not diverged, and batches "
                 "as they were trained on"

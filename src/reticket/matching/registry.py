@@ -1,7 +1,7 @@
 """Matching methods by name, all behind one call."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 from torch import nn
 
@@ -10,12 +10,15 @@ from reticket.lookup import nearest
 from reticket.symmetry import Alignment, Symmetry
 
 Matcher = Callable[..., Alignment]
+Checkpoints: TypeAlias = nn.Module | Sequence[nn.Module]  # one model, or one network at several points of its training
 
 MATCHERS: dict[str, Matcher] = {}
 
 
 def matcher(name: str) -> Callable[[Matcher], Matcher]:
-    """Register a matching method: `(model_a, model_b, sym, batches, **options) -> Alignment`.
+    """Register a matching method: `(models_a, models_b, sym, batches, **options) -> Alignment`.
+
+    It gets two tuples of equal length, checkpoint by checkpoint; of one model each, mostly.
 
     Args:
         name: what users write as `method`.
@@ -40,8 +43,8 @@ def list_matchers() -> dict[str, str]:
 
 
 def match(
-    model_a: nn.Module,
-    model_b: nn.Module,
+    model_a: Checkpoints,
+    model_b: Checkpoints,
     sym: Symmetry,
     batches: Iterable[object],
     method: str = "activation",
@@ -52,9 +55,13 @@ def match(
     Both models run in evaluation mode, each exactly once on every batch, on the device they are on; their weights and
     modes and torch's random state are left as they were.
 
+    Several checkpoints of each, `match([a_50, a_100, a_end], [b_50, b_100, b_end], ...)`, are matched by consensus:
+    units keep their identity along a network's training, so the similarities of the pairs (A^t, B^t) are averaged
+    before the assignment is solved, once. One checkpoint, or the same one twice, gives what plain matching gives.
+
     Args:
-        model_a: model whose units move.
-        model_b: model of the same architecture, whose order is taken.
+        model_a: model whose units move, or its checkpoints.
+        model_b: model of the same architecture, whose order is taken, or as many checkpoints.
         sym: their symmetry, from `discover`.
         batches: any iterable, a generator too. Of a batch (a tensor, a tuple or a dict of keyword inputs) the model
             gets the first n elements, n being the number of inputs `sym` was discovered with.
@@ -67,11 +74,12 @@ def match(
 
     Returns:
         The alignment. `quality` holds, per matched group, the mean correlation of matched units and their margin over
-        the best other unit, always in terms of correlation; a group that was left as it is has no entry.
+        the best other unit, always in terms of correlation, averaged over checkpoints; a group that was left as it is
+        has no entry.
         That of "activation" also has `examples` and `batches`, the budget used.
 
     Raises:
-        InputError: unknown method, cost or option.
+        InputError: unknown method, cost or option, or unequal numbers of checkpoints.
         AlignmentError: no batches, models that are not of this symmetry, activations that are not finite, or a group
             that cannot be matched.
         ModelError: a batch that a model cannot take.
@@ -80,4 +88,14 @@ def match(
         raise InputError(
             f"unknown matching method '{method}'{nearest(method, MATCHERS)}; known are {', '.join(MATCHERS)}"
         )
-    return MATCHERS[method](model_a, model_b, sym, batches, **options)
+    models_a, models_b = _checkpoints(model_a), _checkpoints(model_b)
+    if len(models_a) != len(models_b) or not models_a:
+        raise InputError(
+            f"matching got {len(models_a)} checkpoints of A and {len(models_b)} of B; "
+            "give as many of each, at least one"
+        )
+    return MATCHERS[method](models_a, models_b, sym, batches, **options)
+
+
+def _checkpoints(models: Checkpoints) -> tuple[nn.Module, ...]:
+    return (models,) if isinstance(models, nn.Module) else tuple(models)
