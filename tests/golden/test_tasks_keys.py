@@ -14,7 +14,7 @@ def digits() -> Blueprint:
 def test_ten_keys_are_pinned() -> None:
     plan = digits()
     tasks: dict[str, Task] = {
-        "symmetry": plan.symmetry,
+        "symmetry": plan.networks.symmetry,
         "dense": plan.runs[Cell("dense", None, None)][0],
         "imp": plan.runs[Cell("imp", 0.9, None)][0],
         "lth": plan.runs[Cell("lth", 0.98, "5ep")][0],

@@ -7,7 +7,8 @@ import pytest
 from reticket.errors import ConfigError, InputError
 from reticket.experiment import Plan, Task
 from reticket.experiment.task import closure
-from reticket.tasks.blueprint import Blueprint, Cell, Facts, density_of, member_seeds
+from reticket.tasks.blueprint import Blueprint, Cell, Facts, member_seeds
+from reticket.tasks.networks import density_of
 from reticket.tasks.presets import list_presets, load_config
 
 FACTS = Facts("0" * 64, 1297, tuple("0123456789"), (64,))
@@ -131,6 +132,15 @@ def test_positions_of_matching_are_an_axis_of_the_table() -> None:
     assert set(plan.runs.items()) >= set(early('methods=["lth", "permuted", "naive", "signed"]').runs.items())
     moved = [cell.match_at for cell in plan.barriers if cell.pair == "permuted A to B" and not cell.repair]
     assert moved == ["5ep", "end"]
+
+
+def test_a_consensus_takes_both_networks_at_each_checkpoint() -> None:
+    plan = early('match_at=["5ep", "5ep+9ep+end"]', "a_at=3ep")
+    one, several = plan.matchings["5ep"][0], plan.matchings["5ep+9ep+end"][0]
+    assert set(one.inputs) == {"a", "b", "symmetry"}
+    steps = {name: task.spec["at"] // 21 for name, task in several.inputs.items() if task.kind == "dense"}
+    assert steps == {"a0": 5, "b0": 5, "a1": 9, "b1": 9, "a2": 25, "b2": 25}
+    assert trained_to(plan, "A") == {3, 5, 9, 25}
 
 
 def test_a_position_of_matching_past_the_end_is_refused() -> None:

@@ -1,39 +1,18 @@
 """From a configuration to its tasks: pure planning, which touches no file and no tensor.
 
-One network's training run is a **trajectory**: one task for each position whose weights somebody needs, each of which
-resumes the one before. One chain of pruning rounds serves every sparsity, rewind point and method.
+Every task stands under the role it plays in the results; `networks` has the tasks that make the networks.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 from reticket.errors import ConfigError
 from reticket.experiment import Task
-from reticket.lookup import nearest
-from reticket.matching import MATCHERS
-from reticket.models import model_params
 from reticket.tasks.config import Config
-from reticket.tickets.imp import STYLES, chain
+from reticket.tasks.networks import Facts, Networks, density_of, matched_text, order_of
 from reticket.tickets.methods import Method, get_method
-from reticket.training import Recipe, parse_position, steps_per_epoch
-
-MATCHING_COST = 2.0  # in model-epochs, for the remaining-time estimate until a first one has been timed
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What planning must know of the data: who it is, how much of it there is, and the shape of one input.
-
-    `model_code` stands for the code of a model that is not this package's own: who edits it gets new keys.
-    """
-
-    fingerprint: str
-    train_size: int
-    classes: tuple[str, ...]
-    input_shape: tuple[int, ...]
-    model_code: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,32 +57,8 @@ class Blueprint:
     def __init__(self, config: Config, facts: Facts, *, threads: int = 1) -> None:
         self.config = config
         self.facts = facts
-        self._common = {
-            "data": {**config.data.model_dump(), "fingerprint": facts.fingerprint},
-            "model": {
-                "name": config.model.name,
-                "params": model_params(config.model.name, facts.input_shape, len(facts.classes), **config.model.params),
-                "code": facts.model_code,
-            },
-            "threads": threads,
-        }
-        self.epoch = steps_per_epoch(facts.train_size, config.dense.batch_size)
-        self.end = config.dense.epochs * self.epoch
-        for recipe in (config.dense.model_dump(), self._sparse_recipe(), self._round_recipe()):
-            Recipe(**recipe)
-        if config.matching.method not in MATCHERS:
-            known = f"{nearest(config.matching.method, MATCHERS)}; known are {', '.join(MATCHERS)}"
-            raise ConfigError(f"matching.method: unknown matcher '{config.matching.method}'{known}")
+        self.networks = Networks(config, facts, threads=threads)
         self.methods = {name: get_method(name) for name in config.grid.methods}
-        self.rewinds = {text: self._position(text, "grid.rewinds") for text in config.grid.rewinds}
-        self._prune_rewind = self._position(config.prune.rewind, "prune.rewind")
-        self._matched_at = {text: self._place(text, "grid.match_at") for text in config.grid.match_at}
-        a_at = config.matching.a_at
-        self._a_matched_at = None if a_at == "same" else self._place(a_at, "matching.a_at")
-        self._chain = chain_of(config)
-        self._trajectory = cache(self._make_trajectory)
-        self._pruned = cache(self._make_pruned)
-        self._match = cache(self._make_match)
 
     # ---------------------------------------------------------------- the roles
 
@@ -131,7 +86,7 @@ class Blueprint:
         """Return by position of B the matching of A onto B, one task a seed, where anything uses it."""
         grid, checks = self.config.grid, self.config.checks
         used = checks.barriers or checks.overlap or any("alignment" in m.needs for m in self.methods.values())
-        return {at: tuple(self._match(s, s, at) for s in grid.seeds) for at in grid.match_at} if used else {}
+        return {at: tuple(self.networks.match(s, s, at) for s in grid.seeds) for at in grid.match_at} if used else {}
 
     @cached_property
     def barriers(self) -> dict[BarrierCell, tuple[Task, ...]]:
@@ -159,10 +114,10 @@ class Blueprint:
                     version=1,
                     spec={},
                     inputs={
-                        "mask_a": self._pruned(("A", seed), density_of(sparsity)),
-                        "mask_b": self._pruned(("B", seed), density_of(sparsity)),
-                        "alignment": self._match(seed, seed, self.config.grid.match_at[0]),
-                        "symmetry": self.symmetry,
+                        "mask_a": self.networks.pruned(("A", seed), density_of(sparsity)),
+                        "mask_b": self.networks.pruned(("B", seed), density_of(sparsity)),
+                        "alignment": self.networks.match(seed, seed, self.config.grid.match_at[0]),
+                        "symmetry": self.networks.symmetry,
                     },
                     label=f"overlap of masks at {sparsity:.0%}, seed {seed}",
                     cost=0.05,
@@ -214,31 +169,31 @@ class Blueprint:
             order: 0 for the network's own order of the data; other numbers are fresh orders.
         """
         if cell.method == "dense":
-            return self.dense("A", a)
+            return self.networks.dense("A", a)
         if cell.method == "imp":
-            return self._pruned(("A", a), density_of(_present(cell.sparsity)))
+            return self.networks.pruned(("A", a), density_of(_present(cell.sparsity)))
         method, density = self.methods[cell.method], density_of(_present(cell.sparsity))
-        start = self.rewinds[str(cell.rewind)]
+        start = self.networks.rewinds[str(cell.rewind)]
         network = ("A", a) if method.network == "A" else ("B", b)
         inputs = self._needs(method, a, b, density, start, cell.match_at)
         spec = {
-            **self._common,
+            **self.networks.common,
             "method": cell.method,
             **self._choices(method, a, b),
-            "recipe": self._sparse_recipe(),
+            "recipe": self.networks.sparse_recipe,
             "start": start,
-            "end": self.end,
-            "order": _order(network, order),
+            "end": self.networks.end,
+            "order": order_of(network, order),
         }
         where = f"{cell.sparsity:.0%}, {cell.rewind}, A{a}" + (f" to B{b}" if network[0] == "B" else "")
-        where += _matched_at(cell.match_at)
+        where += matched_text(cell.match_at)
         return Task(
             kind="sparse",
             version=1,
             spec=spec,
             inputs=inputs,
             label=f"{cell.method} {where}" + (f", order {order}" if order else ""),
-            cost=(self.end - start) / self.epoch,
+            cost=(self.networks.end - start) / self.networks.epoch,
         )
 
     def _needs(
@@ -246,14 +201,17 @@ class Blueprint:
     ) -> dict[str, Task]:
         """Return the tasks that give what `method` needs; the randomness is in the spec."""
         sources: dict[str, Callable[[], dict[str, Task]]] = {
-            "ticket": lambda: {"ticket": self._pruned(("A", a), density)},
-            "pruned_a": lambda: {"ticket": self._pruned(("A", a), density)},
-            "trained_a": lambda: {"trained_a": self._trajectory(("A", a), self.end)},
-            "rewound_a": lambda: {"rewound_a": self._trajectory(("A", a), start)},
-            "rewound_b": lambda: {"rewound_b": self._trajectory(("B", b), start)},
-            "mask_b": lambda: {"mask_b": self._pruned(("B", b), density)},
-            "alignment": lambda: {"alignment": self._match(a, b, str(match_at)), "symmetry": self.symmetry},
-            "random_alignment": lambda: {"symmetry": self.symmetry},
+            "ticket": lambda: {"ticket": self.networks.pruned(("A", a), density)},
+            "pruned_a": lambda: {"ticket": self.networks.pruned(("A", a), density)},
+            "trained_a": lambda: {"trained_a": self.networks.at(("A", a), self.networks.end)},
+            "rewound_a": lambda: {"rewound_a": self.networks.at(("A", a), start)},
+            "rewound_b": lambda: {"rewound_b": self.networks.at(("B", b), start)},
+            "mask_b": lambda: {"mask_b": self.networks.pruned(("B", b), density)},
+            "alignment": lambda: {
+                "alignment": self.networks.match(a, b, str(match_at)),
+                "symmetry": self.networks.symmetry,
+            },
+            "random_alignment": lambda: {"symmetry": self.networks.symmetry},
             "generator": dict,
         }
         return {name: task for need in method.needs for name, task in sources[need]().items()}
@@ -265,162 +223,25 @@ class Blueprint:
             choices["random"] = ["method", a, b]
         return choices
 
-    def dense(self, network: str, seed: int) -> Task:
-        """Return the end of the dense training of A or B of `seed`."""
-        return self._trajectory((network, seed), self.end)
-
-    @cached_property
-    def symmetry(self) -> Task:
-        """Return the discovery of the model's permutation symmetry."""
-        spec = {"model": self._common["model"], "input_shape": list(self.facts.input_shape)}
-        return Task(kind="symmetry", version=1, spec=spec, inputs={}, label="symmetry of the model", cost=1.0)
-
-    def _make_trajectory(self, network: tuple[str, int], at: int) -> Task:
-        earlier = [p for p in self._positions[network[0]] if p < at]
-        before = earlier[-1] if earlier else 0
-        spec = {
-            **self._common,
-            "recipe": self.config.dense.model_dump(),
-            "network": list(network),
-            "order": _order(network, 0),
-            "at": at,
-        }
-        return Task(
-            kind="dense",
-            version=1,
-            spec=spec,
-            inputs={},
-            resumes=(self._trajectory(network, before),) if at else (),
-            label=f"dense {network[0]}{network[1]} to step {at} of {self.end}",
-            cost=(at - before) / self.epoch,
-        )
-
-    def _make_pruned(self, network: tuple[str, int], density: float) -> Task:
-        plan = self._chain[density]
-        task = self._trajectory(network, self.end)
-        for number, fraction in enumerate(plan, 1):
-            task = self._round(network, task, number, fraction)
-        return task
-
-    def _round(self, network: tuple[str, int], previous: Task, number: int, density: float) -> Task:
-        prune = self.config.prune.model_dump()
-        inputs = {"previous": previous}
-        style = STYLES[self.config.prune.style]
-        replay = style.schedule == "dense"
-        if style.weights == "rewound":
-            inputs["rewound"] = self._trajectory(network, self._prune_rewind)
-        own = ("epochs", "lr", "momentum", "weight_decay", "schedule", "rewind")
-        spec = {
-            **self._common,
-            "prune": {key: value for key, value in prune.items() if key not in own},
-            "recipe": self._round_recipe(),
-            "start": self._prune_rewind if replay else 0,
-            "density": density,
-            "order": [*_order(network, 0), "round", number],
-        }
-        epochs = (self.end - self._prune_rewind) / self.epoch if replay else prune["epochs"]
-        return Task(
-            kind="prune-round",
-            version=1,
-            spec=spec,
-            inputs=inputs,
-            label=f"IMP {network[0]}{network[1]} round {number}, density {density:.3g}",
-            cost=epochs,
-        )
-
-    def _sparse_recipe(self) -> dict[str, Any]:
-        return {**self.config.dense.model_dump(), **self.config.sparse.model_dump()}
-
-    def _round_recipe(self) -> dict[str, Any]:
-        """Return the recipe of a retraining: its own for fine-tuning, the dense run's for either kind of rewinding."""
-        dense, prune = self.config.dense.model_dump(), self.config.prune
-        if STYLES[prune.style].schedule == "dense":
-            return dense
-        fields = ("epochs", "lr", "momentum", "weight_decay", "schedule")
-        return {**dense, **{name: getattr(prune, name) for name in fields}, "warmup_epochs": 0}
-
-    def _make_match(self, a: int, b: int, match_at: str) -> Task:
-        matching = self.config.matching
-        at_b = self._matched_at[match_at]
-        at_a = at_b if self._a_matched_at is None else self._a_matched_at
-        return Task(
-            kind="match",
-            version=1,
-            spec={**self._common, **matching.model_dump(exclude={"a_at"})},
-            inputs={
-                "a": self._trajectory(("A", a), at_a),
-                "b": self._trajectory(("B", b), at_b),
-                "symmetry": self.symmetry,
-            },
-            label=f"matching A{a} to B{b}{_matched_at(match_at)}",
-            cost=MATCHING_COST,
-        )
-
     def _barrier(self, seed: int, cell: BarrierCell) -> Task:
-        dense = self._trajectory(("A", seed), self.end)
+        dense = self.networks.at(("A", seed), self.networks.end)
         if cell.sparsity is None:
-            inputs = {"a": dense, "b": self._trajectory(("B", seed), self.end)}
+            inputs = {"a": dense, "b": self.networks.at(("B", seed), self.networks.end)}
         else:
-            inputs = {"a": dense, "b": self._pruned(("A", seed), density_of(cell.sparsity))}
+            inputs = {"a": dense, "b": self.networks.pruned(("A", seed), density_of(cell.sparsity))}
         if cell.match_at is not None:
-            inputs |= {"alignment": self._match(seed, seed, cell.match_at), "symmetry": self.symmetry}
+            inputs |= {"alignment": self.networks.match(seed, seed, cell.match_at), "symmetry": self.networks.symmetry}
         checks = self.config.checks
         spec = {
-            **self._common,
+            **self.networks.common,
             "alphas": checks.alphas,
             "repair": cell.repair,
             "samples": checks.barrier_samples,
             "batch_size": self.config.matching.batch_size,
         }
-        label = f"barrier {cell.pair}{f' {cell.sparsity:.0%}' if cell.sparsity else ''}{_matched_at(cell.match_at)}"
+        label = f"barrier {cell.pair}{f' {cell.sparsity:.0%}' if cell.sparsity else ''}{matched_text(cell.match_at)}"
         label += f"{' with REPAIR' if cell.repair else ''}, seed {seed}"
         return Task(kind="barrier", version=1, spec=spec, inputs=inputs, label=label, cost=checks.alphas * 0.3)
-
-    # ---------------------------------------------------------------- positions
-
-    @cached_property
-    def _positions(self) -> dict[str, tuple[int, ...]]:
-        """Return by network the positions somebody may need, in order."""
-        wanted = {0, self.end, *self.rewinds.values()}
-        if STYLES[self.config.prune.style].weights == "rewound":
-            wanted.add(self._prune_rewind)
-        at_b = set(self._matched_at.values())
-        at_a = at_b if self._a_matched_at is None else {self._a_matched_at}
-        return {"A": tuple(sorted(wanted | at_a)), "B": tuple(sorted(wanted | at_b))}
-
-    def _place(self, text: str, where: str) -> int:
-        """Return the step of a position on a trajectory, its end included."""
-        step = self.end if text == "end" else parse_position(text, self.epoch)
-        if step > self.end:
-            raise ConfigError(
-                f"{where}: {text} is step {step}, past the end of training at step {self.end} "
-                f"({self.config.dense.epochs} epochs of {self.epoch} steps); choose an earlier one, or 'end'"
-            )
-        return step
-
-    def _position(self, text: str, where: str) -> int:
-        step = parse_position(text, self.epoch)
-        if step >= self.end:
-            raise ConfigError(
-                f"{where}: rewind point {text} is step {step}, at or past the end of training at step {self.end} "
-                f"({self.config.dense.epochs} epochs of {self.epoch} steps); choose an earlier one"
-            )
-        return step
-
-
-def chain_of(config: Config) -> dict[float, tuple[float, ...]]:
-    """Return for every target density the densities of the rounds that lead to it, the target last."""
-    plan = chain([density_of(s) for s in config.grid.sparsities], config.prune.rate)
-    return {leaf.density: (*plan.densities[1 : leaf.branches_from + 1], leaf.density) for leaf in plan.leaves}
-
-
-def density_of(sparsity: float) -> float:
-    """Return the fraction kept, free of the last bits of 1 - sparsity.
-
-    >>> density_of(0.9)
-    0.1
-    """
-    return round(1 - sparsity, 12)
 
 
 def member_seeds(seeds: tuple[int, ...], count: int) -> tuple[int, ...]:
@@ -431,14 +252,6 @@ def member_seeds(seeds: tuple[int, ...], count: int) -> tuple[int, ...]:
     """
     fresh = range(max(seeds) + 1, max(seeds) + 1 + count)
     return (*seeds, *fresh)[:count]
-
-
-def _matched_at(place: str | None) -> str:
-    return "" if place in (None, "end") else f" matched at {place}"
-
-
-def _order(network: tuple[str, int], order: int) -> list[str | int]:
-    return [*network, "order", order]
 
 
 def _present(sparsity: float | None) -> float:

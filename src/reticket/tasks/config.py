@@ -12,6 +12,7 @@ from reticket.errors import ConfigError
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Position = Annotated[str, Field(pattern=r"^\d+(it|ep)$")]
 Place = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)$")]
+Places = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)(\+(\d+(it|ep)|end))*$")]
 
 
 class _Section(BaseModel):
@@ -24,6 +25,10 @@ class DataConfig(_Section):
     name: str
     train_size: int | None = Field(default=None, ge=1)
     subset_seed: int = 0
+
+    def decisive(self) -> dict[str, Any]:
+        """Return what decides which data there are; a field added later counts only where it is set."""
+        return self.model_dump()
 
 
 class ModelConfig(_Section):
@@ -93,14 +98,15 @@ class GridConfig(_Section):
     """The table: every method at every sparsity and rewind point for every seed, which is one pair of networks A, B.
 
     `match_at` says at which position of B's dense training ("20ep", "300it" or "end") the units are matched; each gives
-    a cell of its own for every method that uses the alignment.
+    a cell of its own for every method that uses the alignment. "50ep+100ep+end" is a consensus: A and B are both taken
+    at each of these checkpoints, and one permutation is found from all of them.
     """
 
     seeds: tuple[int, ...] = (0,)
     sparsities: tuple[Fraction, ...] = (0.9,)
     rewinds: tuple[Position, ...] = ("0it",)
     methods: tuple[str, ...] = ("dense", "imp", "lth", "permuted", "naive")
-    match_at: tuple[Place, ...] = ("end",)
+    match_at: tuple[Places, ...] = ("end",)
     frame: Literal["init", "mask"] = "init"
 
     @field_validator("match_at", mode="before")

@@ -94,14 +94,14 @@ def run_prune_round(task: Task, inputs: Mapping[str, Result], context: Context) 
 
 
 def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
-    """Match A's units to B's by their activations on training inputs."""
+    """Match A's units to B's by their activations on training inputs, at one point of their training or at several."""
     spec, dataset = task.spec, _dataset(task, context)
     symmetry = _symmetry(inputs)
-    a, b = (_with_weights(task, inputs[side]).to(context.device) for side in ("a", "b"))
+    of_a, of_b = ([_with_weights(task, one).to(context.device) for one in _checkpoints(inputs, n)] for n in "ab")
     x = dataset.train_x if spec["samples"] is None else dataset.train_x[: spec["samples"]]
     batches = (dataset.normalise(part.to(context.device)) for part in x.split(spec["batch_size"]))
     stop = None if spec["stop"] == "never" else spec["stop"]
-    alignment = match(a, b, symmetry, batches, method=spec["method"], cost=spec["cost"], stop=stop)
+    alignment = match(of_a, of_b, symmetry, batches, method=spec["method"], cost=spec["cost"], stop=stop)
     samples = alignment.examples if isinstance(alignment, MatchedAlignment) else len(x)
     groups = {
         name: {
@@ -233,6 +233,13 @@ def _with_weights(task: Task, result: Result) -> nn.Module:
     model = _model(task, "structure")
     load_into(model, _stripped(result.tensors, WEIGHTS))
     return model
+
+
+def _checkpoints(inputs: Mapping[str, Result], side: str) -> list[Result]:
+    """Return the networks to be matched on one side: `a`, or `a0`, `a1` and so on."""
+    if side in inputs:
+        return [inputs[side]]
+    return [inputs[f"{side}{n}"] for n in range(len(inputs)) if f"{side}{n}" in inputs]
 
 
 def _dataset(task: Task, context: Context) -> Dataset:

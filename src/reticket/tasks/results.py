@@ -155,7 +155,7 @@ class Findings:
                 continue
             network = self.blueprint.methods[cell.method].network
             pairs = [
-                (self._by_class(self.blueprint.dense(network, seed)), self._by_class(task))
+                (self._by_class(self.blueprint.networks.dense(network, seed)), self._by_class(task))
                 for seed, task in zip(self.blueprint.config.grid.seeds, tasks, strict=True)
             ]
             whole = [(before, after) for before, after in pairs if before and after]

@@ -1,0 +1,238 @@
+"""The tasks that make networks: dense trajectories, chains of pruning, the matching of two networks.
+
+One network's training run is a **trajectory**: one task for each position whose weights somebody needs, each of which
+resumes the one before. One chain of pruning rounds serves every sparsity, rewind point and method.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+from reticket.errors import ConfigError
+from reticket.experiment import Task
+from reticket.lookup import nearest
+from reticket.matching import MATCHERS
+from reticket.models import model_params
+from reticket.tasks.config import Config
+from reticket.tickets.imp import STYLES, chain
+from reticket.training import Recipe, parse_position, steps_per_epoch
+
+MATCHING_COST = 2.0  # in model-epochs, for the remaining-time estimate until a first one has been timed
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What planning must know of the data: who it is, how much of it there is, and the shape of one input.
+
+    `model_code` stands for the code of a model that is not this package's own: who edits it gets new keys.
+    """
+
+    fingerprint: str
+    train_size: int
+    classes: tuple[str, ...]
+    input_shape: tuple[int, ...]
+    model_code: str = ""
+
+
+class Networks:
+    """The networks of an experiment as tasks, each made once however often it is asked for.
+
+    Args:
+        config: the checked configuration.
+        facts: what the data are.
+        threads: the threads a task computes with; part of every key, because it changes bits.
+
+    Raises:
+        ConfigError: for a position past the end, an unknown matcher or a recipe that cannot be.
+    """
+
+    def __init__(self, config: Config, facts: Facts, *, threads: int = 1) -> None:
+        self.config = config
+        self.facts = facts
+        params = model_params(config.model.name, facts.input_shape, len(facts.classes), **config.model.params)
+        self.common: Mapping[str, Any] = {
+            "data": {**config.data.decisive(), "fingerprint": facts.fingerprint},
+            "model": {"name": config.model.name, "params": params, "code": facts.model_code},
+            "threads": threads,
+        }
+        self.epoch = steps_per_epoch(facts.train_size, config.dense.batch_size)
+        self.end = config.dense.epochs * self.epoch
+        for recipe in (config.dense.model_dump(), self.sparse_recipe, self._round_recipe):
+            Recipe(**recipe)
+        if config.matching.method not in MATCHERS:
+            known = f"{nearest(config.matching.method, MATCHERS)}; known are {', '.join(MATCHERS)}"
+            raise ConfigError(f"matching.method: unknown matcher '{config.matching.method}'{known}")
+        self.rewinds = {text: self._position(text, "grid.rewinds") for text in config.grid.rewinds}
+        self._prune_rewind = self._position(config.prune.rewind, "prune.rewind")
+        self._matched = {text: self._matched_steps(text) for text in config.grid.match_at}
+        self._chain = chain_of(config)
+        self.at = cache(self._make_at)
+        self.pruned = cache(self._make_pruned)
+        self.round = cache(self._make_round)
+        self.match = cache(self._make_match)
+
+    @cached_property
+    def symmetry(self) -> Task:
+        """Return the discovery of the model's permutation symmetry."""
+        spec = {"model": self.common["model"], "input_shape": list(self.facts.input_shape)}
+        return Task(kind="symmetry", version=1, spec=spec, inputs={}, label="symmetry of the model", cost=1.0)
+
+    @cached_property
+    def sparse_recipe(self) -> dict[str, Any]:
+        """Return the recipe of the sparse runs: the dense one with what they change."""
+        return {**self.config.dense.model_dump(), **self.config.sparse.model_dump()}
+
+    @cached_property
+    def rounds(self) -> tuple[float, ...]:
+        """Return the densities of the pruning rounds that a target needs, without the targets themselves."""
+        return max((plan[:-1] for plan in self._chain.values()), key=len)
+
+    def dense(self, network: str, seed: int) -> Task:
+        """Return the end of the dense training of A or B of `seed`."""
+        return self.at((network, seed), self.end)
+
+    def _make_at(self, network: tuple[str, int], at: int) -> Task:
+        """Return a network's dense training up to the step `at`."""
+        earlier = [p for p in self._positions[network[0]] if p < at]
+        before = earlier[-1] if earlier else 0
+        spec = {
+            **self.common,
+            "recipe": self.config.dense.model_dump(),
+            "network": list(network),
+            "order": order_of(network, 0),
+            "at": at,
+        }
+        return Task(
+            kind="dense",
+            version=1,
+            spec=spec,
+            inputs={},
+            resumes=(self.at(network, before),) if at else (),
+            label=f"dense {network[0]}{network[1]} to step {at} of {self.end}",
+            cost=(at - before) / self.epoch,
+        )
+
+    def _make_pruned(self, network: tuple[str, int], density: float) -> Task:
+        """Return a network pruned to a target density: the leaf of its chain of rounds."""
+        plan = self._chain[density]
+        return self._retrained(network, self.round(network, len(plan) - 1), len(plan), density)
+
+    def _make_round(self, network: tuple[str, int], number: int) -> Task:
+        """Return a network after this many rounds of the chain; after none it is the dense network."""
+        if number == 0:
+            return self.at(network, self.end)
+        return self._retrained(network, self.round(network, number - 1), number, self.rounds[number - 1])
+
+    def _retrained(self, network: tuple[str, int], previous: Task, number: int, density: float) -> Task:
+        prune = self.config.prune.model_dump()
+        inputs = {"previous": previous}
+        style = STYLES[self.config.prune.style]
+        replay = style.schedule == "dense"
+        if style.weights == "rewound":
+            inputs["rewound"] = self.at(network, self._prune_rewind)
+        own = ("epochs", "lr", "momentum", "weight_decay", "schedule", "rewind")
+        spec = {
+            **self.common,
+            "prune": {key: value for key, value in prune.items() if key not in own},
+            "recipe": self._round_recipe,
+            "start": self._prune_rewind if replay else 0,
+            "density": density,
+            "order": [*order_of(network, 0), "round", number],
+        }
+        epochs = (self.end - self._prune_rewind) / self.epoch if replay else prune["epochs"]
+        return Task(
+            kind="prune-round",
+            version=1,
+            spec=spec,
+            inputs=inputs,
+            label=f"IMP {network[0]}{network[1]} round {number}, density {density:.3g}",
+            cost=epochs,
+        )
+
+    @cached_property
+    def _round_recipe(self) -> dict[str, Any]:
+        """Return the recipe of a retraining: its own for fine-tuning, the dense run's for either kind of rewinding."""
+        dense, prune = self.config.dense.model_dump(), self.config.prune
+        if STYLES[prune.style].schedule == "dense":
+            return dense
+        fields = ("epochs", "lr", "momentum", "weight_decay", "schedule")
+        return {**dense, **{name: getattr(prune, name) for name in fields}, "warmup_epochs": 0}
+
+    def _make_match(self, a: int, b: int, match_at: str) -> Task:
+        """Return the matching of A onto B at one of the grid's positions, or at several by consensus."""
+        of_a, of_b = self._matched[match_at]
+        names = [("a", "b")] if len(of_b) == 1 else [(f"a{n}", f"b{n}") for n in range(len(of_b))]
+        inputs = {"symmetry": self.symmetry}
+        for (name_a, name_b), step_a, step_b in zip(names, of_a, of_b, strict=True):
+            inputs |= {name_a: self.at(("A", a), step_a), name_b: self.at(("B", b), step_b)}
+        return Task(
+            kind="match",
+            version=1,
+            spec={**self.common, **self.config.matching.model_dump(exclude={"a_at"})},
+            inputs=inputs,
+            label=f"matching A{a} to B{b}{matched_text(match_at)}",
+            cost=MATCHING_COST * len(names),
+        )
+
+    # ---------------------------------------------------------------- positions
+
+    @cached_property
+    def _positions(self) -> dict[str, tuple[int, ...]]:
+        """Return by network the positions somebody may need, in order."""
+        wanted = {0, self.end, *self.rewinds.values()}
+        if STYLES[self.config.prune.style].weights == "rewound":
+            wanted.add(self._prune_rewind)
+        matched = [{step for places in self._matched.values() for step in places[side]} for side in (0, 1)]
+        return {"A": tuple(sorted(wanted | matched[0])), "B": tuple(sorted(wanted | matched[1]))}
+
+    def _matched_steps(self, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the steps at which A and B are taken to be matched at one of `grid.match_at`."""
+        of_b = tuple(self._place(place, "grid.match_at") for place in text.split("+"))
+        a_at = self.config.matching.a_at
+        of_a = of_b if a_at == "same" else (self._place(a_at, "matching.a_at"),)
+        return (of_a if len(of_b) == 1 else of_b), of_b
+
+    def _place(self, text: str, where: str) -> int:
+        """Return the step of a position on a trajectory, its end included."""
+        step = self.end if text == "end" else parse_position(text, self.epoch)
+        if step > self.end:
+            raise ConfigError(
+                f"{where}: {text} is step {step}, past the end of training at step {self.end} "
+                f"({self.config.dense.epochs} epochs of {self.epoch} steps); choose an earlier one, or 'end'"
+            )
+        return step
+
+    def _position(self, text: str, where: str) -> int:
+        step = parse_position(text, self.epoch)
+        if step >= self.end:
+            raise ConfigError(
+                f"{where}: rewind point {text} is step {step}, at or past the end of training at step {self.end} "
+                f"({self.config.dense.epochs} epochs of {self.epoch} steps); choose an earlier one"
+            )
+        return step
+
+
+def chain_of(config: Config) -> dict[float, tuple[float, ...]]:
+    """Return for every target density the densities of the rounds that lead to it, the target last."""
+    plan = chain([density_of(s) for s in config.grid.sparsities], config.prune.rate)
+    return {leaf.density: (*plan.densities[1 : leaf.branches_from + 1], leaf.density) for leaf in plan.leaves}
+
+
+def density_of(sparsity: float) -> float:
+    """Return the fraction kept, free of the last bits of 1 - sparsity.
+
+    >>> density_of(0.9)
+    0.1
+    """
+    return round(1 - sparsity, 12)
+
+
+def order_of(network: tuple[str, int], order: int) -> list[str | int]:
+    """Return what decides the order of the data of a training: whose it is, and 0 or the number of a fresh order."""
+    return [*network, "order", order]
+
+
+def matched_text(place: str | None) -> str:
+    """Return what a label adds for a network that was not matched at the end."""
+    return "" if place in (None, "end") else f" matched at {place}"
