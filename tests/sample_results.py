@@ -78,6 +78,16 @@ ENVIRONMENT = {
     "processor": "Example CPU 2.4 GHz", "cores": 2, "device": "cpu", "jobs": 2, "threads": 1, "executor": "local",
     "date": "2026-01-31 12:00:00",
 }  # fmt: skip
+PAPER_EXPERIMENT: dict[str, Any] = {
+    "data": {"name": "cifar10", "train_size": None, "subset_seed": 0},
+    "model": {"name": "resnet20", "params": {"in_channels": 3, "classes": 10, "width": 1}},
+    "dense": {"epochs": 200, "batch_size": 128, "lr": 0.08, "momentum": 0.9, "weight_decay": 5e-4, "schedule": "cosine",
+              "warmup_epochs": 0},
+    "sparse": {"lr": 0.02, "weight_decay": 5e-4},
+    "prune": {"style": "finetune", "rate": 0.2, "epochs": 50, "lr": 0.01, "momentum": 0.0, "weight_decay": 0.0,
+              "scope": "global", "exclude": ["shortcut"]},
+    "matching": {"method": "activation"}, "train_size": 50000, "steps_per_epoch": 391,
+}  # fmt: skip
 
 
 def stat(values: Sequence[float]) -> dict[str, Any]:

@@ -5,6 +5,9 @@ from functools import partial
 
 from matplotlib.axes import Axes
 
+from reticket.report import published
+from reticket.report.against import published_cell
+from reticket.report.cells import accuracy_rows, at, sparsities
 from reticket.report.chart import (
     MOST_LABELS,
     Dot,
@@ -29,24 +32,6 @@ UNIT = "test accuracy (%)"
 BELOW = " Triangles on the axis mark points below it."
 
 
-def accuracy_rows(results: Results) -> list[Row]:
-    """Return the rows that hold test accuracy."""
-    return [row for row in results.rows if row.metric == "accuracy" and row.mean is not None]
-
-
-def sparsities(rows: Sequence[Row]) -> list[float]:
-    """Return the nominal sparsities above 0, ascending."""
-    return sorted({row.sparsity for row in rows if row.sparsity > 0})
-
-
-def at(rows: Sequence[Row], method: str, sparsity: float, rewind: str | None) -> Row | None:
-    """Return a method's row; without a rewind it stands for every rewind point, with sparsity 0 for every sparsity."""
-    for row in rows:
-        if row.method == method and row.sparsity in (sparsity, 0) and row.rewind in (rewind, None):
-            return row
-    return None
-
-
 def by_sparsity(results: Results) -> Exhibit | None:
     """Return accuracy against sparsity, a panel for each rewind point."""
     rows = accuracy_rows(results)
@@ -63,7 +48,7 @@ def by_sparsity(results: Results) -> Exhibit | None:
         (
             rewound(rewind),
             _ends(rows, levels, rewind),
-            _series(rows, styles, [(x, level, rewind) for x, level in places]),
+            _series(results, styles, [(x, level, rewind) for x, level in places]),
         )
         for rewind in shown
     ]
@@ -87,7 +72,7 @@ def by_rewind(results: Results) -> Exhibit | None:
         (
             f"{percent(level)} sparsity",
             _gain(rows, rewinds, level),
-            _series(rows, styles, [(float(place), level, rewind) for place, rewind in enumerate(rewinds)]),
+            _series(results, styles, [(float(place), level, rewind) for place, rewind in enumerate(rewinds)]),
         )
         for level in shown
     ]
@@ -116,7 +101,12 @@ def _panels(
         for title, says, series in charts
     )
     below = any(stat.mean is not None and stat.mean < limits[0] for one in everything for stat in one.stats)
-    return panels, BELOW if below else ""
+    theirs = [value for one in everything for _, value in one.published]
+    note = BELOW if below else ""
+    if theirs:
+        outside = any(not limits[0] <= value <= limits[1] for value in theirs)
+        note += f" Faint open marks: published, {published.source()}{', where they fit the axis' if outside else ''}."
+    return panels, note
 
 
 def _legend(styles: dict[str, Look]) -> tuple[Key, ...]:
@@ -128,15 +118,15 @@ def _n(rows: Sequence[Row], marks: str = "Bands") -> str:
     return spread_note(marks, (row.n for row in rows))
 
 
-def _series(
-    rows: Sequence[Row], styles: dict[str, Look], places: list[tuple[float, float, str | None]]
-) -> list[Series]:
-    result = []
+def _series(results: Results, styles: dict[str, Look], places: list[tuple[float, float, str | None]]) -> list[Series]:
+    rows, result = accuracy_rows(results), []
     for method, look in styles.items():
         found = [(x, at(rows, method, sparsity, rewind)) for x, sparsity, rewind in places]
         kept = [(x, row) for x, row in found if row is not None]
+        cells = [(x, published_cell(results.experiment, row)[0]) for x, row in kept]
+        theirs = tuple((x, cell.mean) for x, cell in cells if cell is not None)
         if kept:
-            result.append(Series(look, tuple(x for x, _ in kept), tuple(row for _, row in kept)))
+            result.append(Series(look, tuple(x for x, _ in kept), tuple(row for _, row in kept), theirs))
     return result
 
 

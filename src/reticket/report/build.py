@@ -13,20 +13,25 @@ from reticket.report import accuracy, barriers, gap, members, units
 from reticket.report.exhibit import Exhibit
 from reticket.report.grid import Grid, grid
 from reticket.report.methods import PALETTE, looks
+from reticket.report.paper import beside_the_paper, comparison_tables
 from reticket.report.plate import draw, themed
+from reticket.report.positions import at_main
+from reticket.report.scale import scale_words
 from reticket.report.schema import Failure, Results, Run, read_run
 from reticket.report.story import commands, environment, facts, headline, what_was_run
-from reticket.report.tables import Table, all_tables
+from reticket.report.table import Table
+from reticket.report.tables import all_tables
 from reticket.report.text import percent, rewound, without_folders
 from reticket.tickets.methods import METHODS
 
 MOST_ROWS = 300
+_ALL_POSITIONS = ("paper", "early_matching")  # of matching; the other sections show the latest
 UNKNOWN = "A method registered by the user."  # and not where the report is written
 
 
 @dataclass(frozen=True)
 class Section:
-    """One section of the page: a figure with what it says, and the table behind it."""
+    """One section of the page: a figure with what it says, tables that stand open, and the table behind it."""
 
     name: str
     title: str
@@ -34,9 +39,12 @@ class Section:
     exhibit: Exhibit | None = None
     panels: tuple[Markup, ...] = ()
     table: Table | None = None
+    open: tuple[tuple[str, Table], ...] = ()
 
 
 _SECTIONS = (
+    ("paper", "Beside the paper", beside_the_paper, None,
+     "Where a cell of this run is published: ours, theirs, and how far apart they are."),
     ("accuracy_by_sparsity", "Accuracy against sparsity", accuracy.by_sparsity, None,
      "How much each way of starting a sparse network keeps as more weights go."),
     ("accuracy_by_rewind", "Accuracy against the rewind point", accuracy.by_rewind, None,
@@ -70,12 +78,14 @@ def build_report(run_dir: Path) -> Path:
     """
     run = read_run(run_dir)
     run = replace(run, results=_without_folders(run.results))
-    tables = all_tables(run.results)
-    table = grid(run.results)
-    drawn = [
-        _section(name, title, about, make(run.results), tables.get(data or ""), run_dir)
-        for name, title, make, data, about in _SECTIONS
-    ]
+    tables = all_tables(run.results) | comparison_tables(run.results)
+    main = at_main(run.results)
+    table = grid(main)
+    drawn = []
+    for name, title, make, data, about in _SECTIONS:
+        exhibit = make(run.results if name in _ALL_POSITIONS else main)
+        opened = _opened(name, main, tables)
+        drawn.append(_section(Section(name, title, about, exhibit, (), tables.get(data or ""), opened), run_dir))
     sections = [section for section in drawn if section is not None]
     for one in tables.values():
         _write(run_dir / "tables" / f"{one.name}.csv", one.to_csv())
@@ -88,27 +98,37 @@ def build_report(run_dir: Path) -> Path:
     return path
 
 
-def _section(
-    name: str, title: str, about: str, exhibit: Exhibit | None, table: Table | None, run_dir: Path
-) -> Section | None:
+def _section(section: Section, run_dir: Path) -> Section | None:
+    """Draw a section's figure, and remove the files of one that is no more."""
     for ending in ("svg", "pdf"):
-        (run_dir / "figures" / f"{name}.{ending}").unlink(missing_ok=True)
+        (run_dir / "figures" / f"{section.name}.{ending}").unlink(missing_ok=True)
+    exhibit = section.exhibit
     if exhibit is None:
-        return Section(name, title, about, table=table) if table else None
+        return section if section.table or section.open else None
+    if exhibit.plate is None:
+        return section
     files = draw(exhibit.plate)
-    _write(run_dir / "figures" / f"{name}.svg", files.svg)
-    _write(run_dir / "figures" / f"{name}.pdf", files.pdf)
-    return Section(name, exhibit.title or title, about, exhibit, tuple(map(Markup, files.panels)), table)
+    _write(run_dir / "figures" / f"{section.name}.svg", files.svg)
+    _write(run_dir / "figures" / f"{section.name}.pdf", files.pdf)
+    return replace(section, title=exhibit.title or section.title, panels=tuple(map(Markup, files.panels)))
 
 
-def _excerpt(results: Results) -> tuple[str, Table] | None:
+def _opened(name: str, main: Results, tables: Mapping[str, Table]) -> tuple[tuple[str, Table], ...]:
+    """Return the tables of a section that stand open, with their captions."""
+    if name == "diversity":
+        return _excerpt(main)
+    wanted = {"paper": {"paper": "Accuracies", "paper_diversity": "Ensembles, ours / published"}}.get(name, {})
+    return tuple((caption, tables[table]) for table, caption in wanted.items() if table in tables)
+
+
+def _excerpt(results: Results) -> tuple[tuple[str, Table], ...]:
     """Return the part of the diversity table that stands open: the setting that the text speaks of."""
     place = members.diversity_place(results)
     if place is None:
-        return None
+        return ()
     kept = tuple(one for one in results.diversity if one.sparsity == place[0] and one.rewind in (place[1], None))
     table = all_tables(results.model_copy(update={"diversity": kept}))["diversity"]
-    return f"Diversity at {percent(place[0])} sparsity, {rewound(place[1])}", table
+    return ((f"Diversity at {percent(place[0])} sparsity, {rewound(place[1])}", table),)
 
 
 def _without_folders(results: Results) -> Results:
@@ -135,15 +155,15 @@ def _render(
         light=[(name, colours[0]) for name, colours in PALETTE.items()],
         dark=[(name, colours[1]) for name, colours in PALETTE.items()],
         results=results,
-        headline=headline(results),
-        facts=facts(results),
+        headline=headline(at_main(results)),
+        facts=facts(at_main(results)),
         told=what_was_run(run.config),
         config_text=without_folders(run.config_text),
         grid=table,
         sections=list(sections),
         tables=tables,
         most_rows=MOST_ROWS,
-        excerpts={"diversity": _excerpt(results)},
+        scaled=scale_words(results),
         methods=[(look, METHODS[name].description if name in METHODS else UNKNOWN) for name, look in methods.items()],
         looks=methods,
         environment=environment(run),

@@ -23,11 +23,15 @@ MARKER_SIZE = {"key": 5.0, "variant": 4.2, "reference": 3.6, "control": 3.4}
 
 @dataclass(frozen=True)
 class Series:
-    """A named line: places on the horizontal axis and what was measured there."""
+    """A named line: places on the horizontal axis and what was measured there.
+
+    `published` are (place, value) of the same method elsewhere, drawn as faint open marks.
+    """
 
     look: Look
     x: tuple[float, ...]
     stats: tuple[Stat, ...]
+    published: tuple[tuple[float, float], ...] = ()
 
     @property
     def last(self) -> float:
@@ -41,6 +45,9 @@ def bounds(series: Sequence[Series], roles: Sequence[str] = ("key", "variant", "
     chosen = [one for one in series if one.look.role in roles]
     kept = _range(chosen) if chosen else everything
     low, high = everything if everything[1] - everything[0] <= 2.2 * (kept[1] - kept[0]) else kept
+    theirs = [value for one in series for _, value in one.published]
+    if theirs and max(high, *theirs) - min(low, *theirs) <= 2.2 * (high - low):
+        low, high = min(low, *theirs), max(high, *theirs)
     pad = 0.06 * (high - low) or 0.5
     return low - pad, high + pad
 
@@ -92,6 +99,19 @@ def _line(axes: Axes, one: Series, limits: tuple[float, float]) -> None:
         markersize=MARKER_SIZE[look.role],
         markeredgewidth=0,
         zorder=order,
+    )
+    theirs = [place for place in one.published if limits[0] <= place[1] <= limits[1]]
+    axes.plot(
+        [x for x, _ in theirs],
+        [value for _, value in theirs],
+        color=look.hex,
+        linestyle="",
+        marker=look.mark,
+        markersize=MARKER_SIZE[look.role] + 2.2,
+        markerfacecolor="none",
+        markeredgewidth=1.0,
+        alpha=0.55,
+        zorder=order - 1,
     )
     below = [place for place, value in zip(x, mean, strict=True) if value < limits[0]]
     if below:  # what lies under the axis is marked, so that it is seen to be left out

@@ -12,10 +12,11 @@ MOST_PANELS = 6
 class Exhibit:
     """A figure: `says` tells the reader what it shows, from the data; `caption` tells how to read it.
 
-    `title` replaces the section's own where the data make it another figure.
+    `title` replaces the section's own where the data make it another figure. Without a plate the section's tables are
+    what is shown.
     """
 
-    plate: Plate
+    plate: Plate | None
     says: tuple[str, ...]
     caption: str
     title: str = ""

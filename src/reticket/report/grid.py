@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reticket.report.accuracy import accuracy_rows, at, sparsities
+from reticket.report.cells import accuracy_rows, at, sparsities
 from reticket.report.methods import ORACLES, Look, looks
 from reticket.report.schema import Results, Row
 from reticket.report.text import number, percent, plus_minus, position, rewind_order

@@ -47,21 +47,26 @@ StatField = Annotated[Stat, BeforeValidator(_stat)]
 
 
 class Row(Stat):
-    """One cell of the table: a metric of a method at a sparsity (fraction pruned) and rewind point."""
+    """One cell of the table: a metric of a method at a sparsity (fraction pruned) and rewind point.
+
+    `match_at` is the position of B's training at which the units were matched, for methods that use the alignment.
+    """
 
     method: str
     sparsity: float
     true_sparsity: Number = None
     rewind: str | None = None
+    match_at: str | None = None
     metric: str = "accuracy"
 
 
 class Gap(_Record):
-    """Share (percent) of the LTH - naive gap (points) that a method closes, with bootstrap bounds."""
+    """Share (percent) of the LTH - naive gap (points) that a method closes; `interval` names what the bounds are."""
 
     method: str
     sparsity: float
     rewind: str | None = None
+    match_at: str | None = None
     n: int = 0
     share: Number = None
     low: Number = None
@@ -71,6 +76,9 @@ class Gap(_Record):
     gap_high: Number = None
     left: Number = None
     confidence: Number = None
+    interval: str = "bootstrap"
+    bootstrap_low: Number = None
+    bootstrap_high: Number = None
 
 
 class Barrier(_Record):
@@ -79,6 +87,7 @@ class Barrier(_Record):
     pair: str
     repair: bool = False
     sparsity: Number = None
+    match_at: str | None = None
     n: int = 0
     alphas: tuple[float, ...]
     loss: tuple[tuple[Number, ...], ...] = ()
@@ -93,6 +102,7 @@ class Match(_Record):
     group: str
     size: int
     copies: int = 1
+    match_at: str | None = None
     correlation: StatField = Stat()
     margin: StatField = Stat()
 
@@ -113,6 +123,7 @@ class Diversity(_Record):
     method: str
     sparsity: float
     rewind: str | None = None
+    match_at: str | None = None
     protocol: str = ""
     members: int = 0
     mean_accuracy: StatField = Stat()
@@ -135,6 +146,7 @@ class ClassChange(_Record):
     method: str
     sparsity: float
     rewind: str | None = None
+    match_at: str | None = None
     name: str = Field(alias="class")
     dense: StatField = Stat()
     sparse: StatField = Stat()
@@ -157,6 +169,41 @@ class Failure(_Record):
     error: str = ""
 
 
+class Experiment(_Record):
+    """What was trained, as far as it decides what a number may be compared with; sections as in the configuration."""
+
+    data: Mapping[str, Any] = {}
+    model: Mapping[str, Any] = {}
+    dense: Mapping[str, Any] = {}
+    sparse: Mapping[str, Any] = {}
+    prune: Mapping[str, Any] = {}
+    matching: Mapping[str, Any] = {}
+    train_size: int | None = None
+    steps_per_epoch: int | None = None
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+        return str(self.data.get("name", ""))
+
+    @property
+    def network(self) -> str:
+        """Name of the model."""
+        return str(self.model.get("name", ""))
+
+    @property
+    def width(self) -> float | int:
+        """Factor on the channels, 1 where the model has none."""
+        width = (self.model.get("params") or {}).get("width", 1)
+        return width if isinstance(width, (int, float)) else 1
+
+    @property
+    def epochs(self) -> int | None:
+        """Epochs of dense training."""
+        epochs = self.dense.get("epochs")
+        return epochs if isinstance(epochs, int) else None
+
+
 class Results(_Record):
     """`results.json`, schema 1."""
 
@@ -173,6 +220,8 @@ class Results(_Record):
     cost: tuple[Cost, ...] = ()
     failures: tuple[Failure, ...] = ()
     environment: Mapping[str, Any] = {}
+    scale: Mapping[str, Any] = {}
+    experiment: Experiment = Experiment()
 
 
 @dataclass(frozen=True)
@@ -212,7 +261,11 @@ def read_run(run_dir: Path) -> Run:
     text = _read_text(run_dir / "config.toml")
     environment = run_dir / "environment.json"
     seen = _read_json(environment) if environment.is_file() else {}
-    return Run(results, _parse_toml(text, run_dir / "config.toml"), text, dict(results.environment) | seen)
+    config = _parse_toml(text, run_dir / "config.toml")
+    if "experiment" not in values:  # written before results held it
+        known = {name: config[name] for name in Experiment.model_fields if isinstance(config.get(name), dict)}
+        results = results.model_copy(update={"experiment": Experiment(**known)})
+    return Run(results, config, text, dict(results.environment) | seen)
 
 
 def _read_text(path: Path) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reticket.report.accuracy import accuracy_rows, at
+from reticket.report.cells import accuracy_rows, at
 from reticket.report.gap import leading, open_gap, sentence
 from reticket.report.methods import label
 from reticket.report.schema import Results, Run

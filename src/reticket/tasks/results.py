@@ -11,6 +11,7 @@ from torch import Tensor
 from reticket.analysis import Stat, diversity, gap_closed, per_class_accuracy
 from reticket.experiment import Result, Store, Summary, Task
 from reticket.experiment.task import closure
+from reticket.models import model_params
 from reticket.tasks.blueprint import Blueprint, Cell
 
 SCHEMA = 1
@@ -40,6 +41,7 @@ class Findings:
             "title": title,
             "preset": preset,
             "complete": not failures and not summary.skipped,
+            "experiment": self.experiment(),
             "rows": self.rows(),
             "gap_closed": self.gaps(),
             "barriers": self.barriers(),
@@ -51,6 +53,16 @@ class Findings:
             "failures": failures,
             "environment": {**environment, "computed_with": self.origins()},
         }
+
+    def experiment(self) -> dict[str, Any]:
+        """Return what was trained, as far as it decides what the numbers may be compared with."""
+        config, facts = self.blueprint.config, self.blueprint.facts
+        sections = ("data", "model", "dense", "sparse", "prune", "matching")
+        found = {name: getattr(config, name).model_dump(mode="json") for name in sections}
+        found["model"]["params"] = model_params(
+            config.model.name, facts.input_shape, len(facts.classes), **config.model.params
+        )
+        return {**found, "train_size": facts.train_size, "steps_per_epoch": self.blueprint.epoch}
 
     def origins(self) -> list[str]:
         """Return what the results were computed with, each combination once: a store may be older than this run."""
