@@ -167,6 +167,26 @@ def test_free_inputs_and_outputs_add_their_groups() -> None:
     verify(symmetry, model, features())
 
 
+class PerPosition(nn.Module):
+    """Products over the columns of each row: the columns of every row may have an order of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.randn(1, 2, 5, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x + self.shift
+        return (y.mT @ y) * torch.tensor([1.0, 2.0])[:, None, None]
+
+
+def test_free_columns_have_an_order_for_every_pinned_row() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 2, 5, 3)
+    symmetry = discover(PerPosition(), x, free=["input0:1", "input0:2"])
+    assert symmetry.log10_order == pytest.approx(2 * orders(5))
+    assert not symmetry.pinned_by_verify
+
+
 def test_fixed_by_the_caller() -> None:
     model = mlp(6, 8, 7, 4)
     symmetry = discover(model, features(), fixed=["0.weight:0"])

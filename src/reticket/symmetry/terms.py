@@ -160,6 +160,11 @@ def key_of(leaf: "Term") -> Key | None:
     return leaf.key if isinstance(leaf, Atom | Fixed) else None
 
 
+def is_keyed(term: Term) -> bool:
+    """Whether atoms or places are on an axis, so that its size is theirs."""
+    return any(key_of(leaf) is not None for leaf in leaves(term))
+
+
 def shown(term: Term) -> Iterator[Key]:
     """Yield the keys of the atoms and places that index an axis by themselves: the term itself or its factors."""
     for factor in term.factors if isinstance(term, Product) else (term,):

@@ -10,7 +10,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten
 
 from reticket.rng import generator_for
 from reticket.symmetry.graph import Inputs
-from reticket.symmetry.terms import Layout, atoms
+from reticket.symmetry.terms import Layout, is_keyed
 
 Resize = Mapping[int, int]
 
@@ -87,10 +87,10 @@ def other_sizes(trial: Trial, layouts: Sequence[Layout], tries: int = 3) -> Iter
 
     Args:
         trial: the example.
-        layouts: layouts of the tensors, or nothing; a size that a moving axis has is kept.
+        layouts: layouts of the tensors, or nothing; a size that an axis with atoms or places has is kept.
         tries: how many to yield.
     """
-    moving = {term.size for layout in layouts for term in layout if any(True for _ in atoms(term))}
+    moving = {term.size for layout in layouts for term in layout if is_keyed(term)}
     sizes = sorted({size for shape in trial.shapes for size in shape[1:] if size > 1} - moving, reverse=True)
     for size in sizes[:tries]:
         yield {size: smaller(size)}
@@ -110,7 +110,7 @@ def smaller(size: int) -> int:
 
 def other_batches(trial: Trial, layouts: Sequence[Layout]) -> Iterator[Resize]:
     """Yield other sizes for the first axis of the tensors: one less, or one more."""
-    moving = {layout[0].size for layout in layouts if layout and any(True for _ in atoms(layout[0]))}
+    moving = {layout[0].size for layout in layouts if layout and is_keyed(layout[0])}
     sizes = [shape[0] for shape in trial.shapes if shape and shape[0] > 0]
     if sizes and sizes[0] not in moving:
         if sizes[0] > 1:

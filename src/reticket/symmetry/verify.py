@@ -21,7 +21,7 @@ from reticket.symmetry.exact import Exact, copy_in, exact, free_memory, randomis
 from reticket.symmetry.gather import gather
 from reticket.symmetry.graph import Inputs, named_state, opened
 from reticket.symmetry.symmetry import Symmetry
-from reticket.symmetry.terms import Fixed, Layout, atoms
+from reticket.symmetry.terms import Fixed, Layout, atoms, is_keyed
 from reticket.symmetry.trials import Trial, other_batches, other_sizes
 
 ROUNDING = 100  # times what the last bits of the weights make: so much of a difference may be rounding
@@ -312,12 +312,10 @@ def _unless_parameter(tensor: Tensor) -> Tensor | None:
 
 def moved_by(value: Tensor, layout: Layout, alignment: Alignment) -> Tensor:
     """Return an input or output in its permuted order; axes that do not move may have another size than traced."""
-    moves = [term.size for term in layout if any(True for _ in atoms(term))]
+    moves = any(True for term in layout for _ in atoms(term))
     if not moves or len(layout) != value.dim():  # another tensor that train mode returns, or no layout is known
         return value
-    fitted = tuple(
-        term if any(True for _ in atoms(term)) else Fixed(size) for term, size in zip(layout, value.shape, strict=True)
-    )
+    fitted = tuple(term if is_keyed(term) else Fixed(size) for term, size in zip(layout, value.shape, strict=True))
     return gather(value, fitted, alignment.permutations)
 
 
