@@ -93,6 +93,26 @@ def test_weight_rewinding_rewinds_and_replays_the_dense_schedule() -> None:
     assert set(kept.inputs) == {"previous"}
 
 
+def test_lines_to_every_round_of_pruning() -> None:
+    plan = blueprint("seeds=1", "sparsities=[0.4, 0.5]", 'barriers=["dense A to IMP A"]', "checks.rounds=true")
+    curves = {cell.sparsity: tasks[0] for cell, tasks in plan.barriers.items() if not cell.repair}
+    assert list(curves) == [0.2, 0.36, 0.4, 0.488, 0.5]
+    ends = [curves[sparsity].inputs["b"] for sparsity in (0.2, 0.36, 0.488)]
+    assert [end.spec["density"] for end in ends] == pytest.approx([0.8, 0.64, 0.512])
+    assert ends[1].inputs["previous"] == ends[0] == curves[0.36].inputs["b"].inputs["previous"]
+    assert curves[0.4].inputs["b"].inputs["previous"] == ends[1], "a target is a leaf, the chain goes on without it"
+    assert {cell.pair for cell in plan.barriers} == {"dense A to IMP A"}
+
+
+def test_independent_members_are_networks_of_their_own_at_the_diversity_sparsity() -> None:
+    plan = blueprint("independent_members=6", "diversity_sparsity=0.9", "diversity_rewind=0ep")
+    ((cell, tasks),) = plan.independent.items()
+    assert cell == Cell("imp", 0.9, None)
+    assert len({task.key for task in tasks}) == 6
+    assert tasks[:5] == plan.runs[cell]
+    assert {(cell.sparsity, cell.rewind) for cell in plan.members} == {(0.9, "0ep")}
+
+
 @pytest.mark.parametrize("preset", list(list_presets()))
 def test_every_preset_plans(preset: str) -> None:
     plan = blueprint(preset=preset)

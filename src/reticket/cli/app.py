@@ -68,7 +68,8 @@ def run(
     folder = out or Path("runs") / name
     machine = Machine(jobs=jobs, threads=threads, device=device, executor=executor, data=data)
     if dry_run:
-        print(Plan.of(plan_experiment(config, machine)[1].targets).summary())
+        planned = plan_experiment(config, machine)
+        print(Plan.of(task for one in planned for task in one.blueprint.targets).summary())
         return
     with Display(debug=debug, resume=f"{folder}") as display:
         report_path, summary = run_and_report(

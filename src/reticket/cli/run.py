@@ -8,6 +8,7 @@ from reticket.report import build_report
 from reticket.tasks.config import Config
 from reticket.tasks.presets import DEFAULT, load_config
 from reticket.tasks.running import Machine, run_experiment
+from reticket.tasks.sweep import variants
 
 
 def run(
@@ -47,4 +48,10 @@ def run(
         machine=machine,
         on_event=on_event,
     )
-    return build_report(folder), summary
+    return _report(checked, folder), summary
+
+
+def _report(config: Config, folder: Path) -> Path:
+    """Write the report of every experiment of a run and return the first."""
+    first, *_ = [build_report(folder / variant.folder) for variant in variants(config)]
+    return first

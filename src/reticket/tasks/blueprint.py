@@ -11,7 +11,7 @@ from typing import Any
 from reticket.errors import ConfigError
 from reticket.experiment import Task
 from reticket.tasks.config import Config
-from reticket.tasks.networks import Facts, Networks, density_of, matched_text, order_of
+from reticket.tasks.networks import Facts, Networks, density_of, matched_text, order_of, sparsity_of
 from reticket.tickets.methods import Method, get_method
 
 
@@ -85,22 +85,35 @@ class Blueprint:
     def matchings(self) -> dict[str, tuple[Task, ...]]:
         """Return by position of B the matching of A onto B, one task a seed, where anything uses it."""
         grid, checks = self.config.grid, self.config.checks
-        used = checks.barriers or checks.overlap or any("alignment" in m.needs for m in self.methods.values())
+        used = (
+            "permuted A to B" in checks.pairs
+            or checks.overlap
+            or any("alignment" in m.needs for m in self.methods.values())
+        )
         return {at: tuple(self.networks.match(s, s, at) for s in grid.seeds) for at in grid.match_at} if used else {}
 
     @cached_property
     def barriers(self) -> dict[BarrierCell, tuple[Task, ...]]:
-        """Return the curves between networks: A to B, permuted A to B, dense A to IMP A at each sparsity."""
-        if not self.config.checks.barriers:
-            return {}
-        found: dict[BarrierCell, tuple[Task, ...]] = {}
-        seeds = self.config.grid.seeds
-        for repair in (False, True):
-            cells = [BarrierCell("A to B", repair, None)]
-            cells += [BarrierCell("permuted A to B", repair, None, at) for at in self.config.grid.match_at]
-            cells += [BarrierCell("dense A to IMP A", repair, sparsity) for sparsity in self.config.grid.sparsities]
-            found |= {cell: tuple(self._barrier(seed, cell) for seed in seeds) for cell in cells}
-        return found
+        """Return the curves between networks: A to B, permuted A to B, dense A to IMP A at each sparsity or round."""
+        grid, checks = self.config.grid, self.config.checks
+        pruned: list[float] = sorted(self._rounds | set(grid.sparsities))
+        places: dict[str, list[tuple[float | None, str | None]]] = {
+            "A to B": [(None, None)],
+            "permuted A to B": [(None, at) for at in grid.match_at],
+            "dense A to IMP A": [(sparsity, None) for sparsity in pruned],
+        }
+        cells = [
+            BarrierCell(pair, repair, *place)
+            for repair in (False, True)
+            for pair in checks.pairs
+            for place in places[pair]
+        ]
+        return {cell: tuple(self._barrier(seed, cell) for seed in grid.seeds) for cell in cells}
+
+    @property
+    def _rounds(self) -> set[float]:
+        """Return the sparsities of the pruning rounds, where the lines to them are wanted."""
+        return {sparsity_of(density) for density in self.networks.rounds} if self.config.checks.rounds else set()
 
     @cached_property
     def overlaps(self) -> dict[float, tuple[Task, ...]]:
@@ -138,7 +151,7 @@ class Blueprint:
         if count < 2:
             return {}
         first, others = grid.seeds[0], member_seeds(grid.seeds, count)
-        sparsity, rewind = self.config.checks.diversity_sparsity or max(grid.sparsities), grid.rewinds[-1]
+        sparsity, rewind = self._diversity_at
         found: dict[Cell, tuple[Task, ...]] = {}
         for name, method in self.methods.items():
             if method.trains and method.network == "A":
@@ -150,11 +163,25 @@ class Blueprint:
                     found[cell] = tuple(self.run(cell, first, other) for other in others)
         return found
 
+    @cached_property
+    def independent(self) -> dict[Cell, tuple[Task, ...]]:
+        """Return the ensemble of independent runs of `imp`, where it has a number of members of its own."""
+        count, sparsity = self.config.checks.independent_members, self._diversity_at[0]
+        if count < 2 or "imp" not in self.methods:
+            return {}
+        cell = Cell("imp", sparsity, None)
+        return {cell: tuple(self.run(cell, seed, seed) for seed in member_seeds(self.config.grid.seeds, count))}
+
+    @property
+    def _diversity_at(self) -> tuple[float, str]:
+        grid, checks = self.config.grid, self.config.checks
+        return checks.diversity_sparsity or max(grid.sparsities), checks.diversity_rewind or grid.rewinds[-1]
+
     @property
     def targets(self) -> tuple[Task, ...]:
         """Return every task whose result the results file shows."""
         groups: list[Iterable[Task]] = [*self.runs.values(), *self.matchings.values(), *self.barriers.values()]
-        groups += [*self.overlaps.values(), *self.members.values()]
+        groups += [*self.overlaps.values(), *self.members.values(), *self.independent.values()]
         return tuple(task for group in groups for task in group)
 
     # ---------------------------------------------------------------- single tasks
@@ -223,12 +250,18 @@ class Blueprint:
             choices["random"] = ["method", a, b]
         return choices
 
+    def _pruned_or_round(self, network: tuple[str, int], sparsity: float) -> Task:
+        if sparsity in self.config.grid.sparsities:
+            return self.networks.pruned(network, density_of(sparsity))
+        number = [sparsity_of(density) for density in self.networks.rounds].index(sparsity) + 1
+        return self.networks.round(network, number)
+
     def _barrier(self, seed: int, cell: BarrierCell) -> Task:
         dense = self.networks.at(("A", seed), self.networks.end)
         if cell.sparsity is None:
             inputs = {"a": dense, "b": self.networks.at(("B", seed), self.networks.end)}
         else:
-            inputs = {"a": dense, "b": self.networks.pruned(("A", seed), density_of(cell.sparsity))}
+            inputs = {"a": dense, "b": self._pruned_or_round(("A", seed), cell.sparsity)}
         if cell.match_at is not None:
             inputs |= {"alignment": self.networks.match(seed, seed, cell.match_at), "symmetry": self.networks.symmetry}
         checks = self.config.checks

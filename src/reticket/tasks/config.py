@@ -3,7 +3,7 @@
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -12,6 +12,7 @@ from reticket.errors import ConfigError
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Position = Annotated[str, Field(pattern=r"^\d+(it|ep)$")]
 Place = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)$")]
+Pair = Literal["A to B", "permuted A to B", "dense A to IMP A"]
 Places = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)(\+(\d+(it|ep)|end))*$")]
 
 
@@ -133,23 +134,42 @@ class GridConfig(_Section):
 class ChecksConfig(_Section):
     """Checks of the theory; each costs evaluations.
 
+    `barriers` names the pairs of networks between which a line is walked, or all of them (true). With `rounds` the line
+    from dense A goes to its solution after every round of pruning, not to the grid's sparsities alone.
+
     An ensemble of `diversity_members` from one ticket costs one sparse run less than that a method; it is trained at
-    `diversity_sparsity` (one of the grid's, the highest when unset) and the last rewind point.
+    `diversity_sparsity` (one of the grid's, the highest when unset) and `diversity_rewind` (the last when unset).
+    Beside it `independent_members` runs of `imp` are compared, each with a network of its own: the grid's when unset.
     """
 
-    barriers: bool = True
+    barriers: bool | tuple[Pair, ...] = True
+    rounds: bool = False
     alphas: int = Field(default=11, ge=3)
     barrier_samples: int | None = Field(default=None, ge=1)
     overlap: bool = True
     diversity_members: int = Field(default=0, ge=0)
     diversity_sparsity: Fraction | None = None
+    diversity_rewind: Position | None = None
+    independent_members: int = Field(default=0, ge=0)
     confidence: Fraction = 0.95
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        """Return the pairs of networks between which barriers are measured."""
+        return get_args(Pair) if self.barriers is True else self.barriers or ()
 
 
 class Config(_Section):
-    """A whole experiment, as a preset or a user's TOML file states it."""
+    """A whole experiment, as a preset or a user's TOML file states it.
+
+    `reference` says which result of the paper it is after. `sweep` gives one key several values: as many experiments in
+    one plan. `scale` is written by `scaled`: what was made smaller, each with its value before and after.
+    """
 
     title: str = "experiment"
+    reference: str = ""
+    sweep: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    scale: dict[str, tuple[int, int]] = Field(default_factory=dict)
     data: DataConfig
     model: ModelConfig
     dense: TrainConfig
@@ -164,6 +184,20 @@ class Config(_Section):
         wanted = self.checks.diversity_sparsity
         if wanted is not None and wanted not in self.grid.sparsities:
             raise ValueError(f"checks.diversity_sparsity is {wanted}, which is none of {list(self.grid.sparsities)}")
+        rewind = self.checks.diversity_rewind
+        if rewind is not None and rewind not in self.grid.rewinds:
+            raise ValueError(f"checks.diversity_rewind is {rewind}, which is none of {list(self.grid.rewinds)}")
+        return self
+
+    @model_validator(mode="after")
+    def _sweep_of_one_key(self) -> "Config":
+        for key, values in self.sweep.items():
+            if len(self.sweep) > 1:
+                raise ValueError(f"sweep names {', '.join(self.sweep)}; one key can be swept")
+            if not values or any(value in values[:n] for n, value in enumerate(values)):
+                raise ValueError(f"sweep.{key} is {list(values)}; give at least one value, each once")
+            if not is_key(key):
+                raise ValueError(f"sweep: unknown key '{key}'{nearest_key(key, known_keys())}")
         return self
 
 
@@ -216,19 +250,26 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     return keys
 
 
+def is_key(key: str) -> bool:
+    """Return whether a configuration may hold a value under this whole dotted key."""
+    return key in known_keys() or key.startswith("model.params.")
+
+
 def _full_path(key: str) -> list[str]:
     if key.startswith("model.params."):
         return key.split(".")
+    if key.startswith("sweep."):
+        return ["sweep", key.removeprefix("sweep.").strip('"')]
     keys = known_keys()
     endings = [k for k in keys if k == key or k.endswith(f".{key}")]
     if len(endings) == 1:
         return endings[0].split(".")
     if len(endings) > 1:
         raise ConfigError(f"--set {key}: could mean {', '.join(endings)}; write the whole key")
-    raise ConfigError(f"--set {key}: unknown key{_nearest(key, keys)}")
+    raise ConfigError(f"--set {key}: unknown key{nearest_key(key, keys)}")
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
+def nearest_key(word: str, known: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" for the nearest of `known`, by the whole key or by its last part."""
     names = {name: name for name in known} | {name.rsplit(".", 1)[-1]: name for name in known}
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.5) or difflib.get_close_matches(
@@ -240,7 +281,7 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 def _sentence(error: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"unknown key '{where}'{_nearest(where, known_keys())}"
+        return f"unknown key '{where}'{nearest_key(where, known_keys())}"
     if error["type"] == "missing":
         return f"'{where}' is missing"
     if error["type"] == "value_error":

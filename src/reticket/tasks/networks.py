@@ -228,6 +228,15 @@ def density_of(sparsity: float) -> float:
     return round(1 - sparsity, 12)
 
 
+def sparsity_of(density: float) -> float:
+    """Return the fraction pruned by a round, free of the last bits of a power.
+
+    >>> sparsity_of(0.8**2)
+    0.36
+    """
+    return round(1 - density, 12)
+
+
 def order_of(network: tuple[str, int], order: int) -> list[str | int]:
     """Return what decides the order of the data of a training: whose it is, and 0 or the number of a fresh order."""
     return [*network, "order", order]

@@ -148,8 +148,9 @@ class Findings:
     def diversities(self) -> list[dict[str, Any]]:
         """Return how different the members of an ensemble are: independent runs, and one ticket on several networks."""
         ensembles: list[tuple[str, Cell, Sequence[Result]]] = [
-            ("independent", cell, results) for cell, results in self._cells() if len(results) > 1
+            ("independent", cell, results) for cell, results in self._cells() if cell not in self.blueprint.independent
         ]
+        ensembles += [("independent", c, self._present(tasks)) for c, tasks in self.blueprint.independent.items()]
         ensembles += [("one ticket", cell, self._present(tasks)) for cell, tasks in self.blueprint.members.items()]
         return [
             {**_place(cell), "protocol": protocol}

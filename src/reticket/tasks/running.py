@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,14 @@ import reticket
 from reticket.data import Dataset, load_dataset
 from reticket.errors import ConfigError
 from reticket.experiment import EXECUTORS, Event, Plan, Store, Summary, run_plan
+from reticket.experiment.task import closure
 from reticket.lookup import nearest
 from reticket.models import code_of
 from reticket.tasks.blueprint import Blueprint, Facts
-from reticket.tasks.config import Config
+from reticket.tasks.config import Config, DataConfig
 from reticket.tasks.kinds import RUNNERS, fingerprint
 from reticket.tasks.results import Findings
+from reticket.tasks.sweep import Variant, variants
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ def run_experiment(
 ) -> Summary:
     """Run what is missing of an experiment and write `results.json` into `out`.
 
+    The experiments of a sweep share one plan and one store; each has its results in a folder of its own below `out`,
+    and `out/sweep.json` names them.
+
     Args:
         config: the experiment.
         out: the run directory; made if absent. Running again resumes, a finished run computes nothing.
@@ -79,7 +84,7 @@ def run_experiment(
         ConfigError, DataError: before anything is computed.
     """
     machine = machine or Machine()
-    dataset, blueprint = plan_experiment(config, machine)
+    planned = plan_experiment(config, machine)
     _make_folder(out)
     results = Store(store or out / "store")
     environment = environment_of(machine)
@@ -95,7 +100,7 @@ def run_experiment(
                 on_event(event)
 
         summary = run_plan(
-            Plan.of(blueprint.targets),
+            Plan.of(task for one in planned for task in one.blueprint.targets),
             results,
             RUNNERS,
             jobs=machine.jobs,
@@ -105,24 +110,72 @@ def run_experiment(
             settings={"data": str(machine.data)} if machine.data else {},
             on_event=record,
         )
-    findings = Findings(blueprint, results, dataset.test_y)
-    _write_json(out / "results.json", findings.to_json(config.title, preset, summary, environment))
+    for one in planned:
+        _write_variant(one, out / one.variant.folder, preset, results, summary, environment)
+    if config.sweep:
+        _write_json(out / "sweep.json", _sweep_of(config, preset, planned))
     return summary
 
 
-def plan_experiment(config: Config, machine: Machine) -> tuple[Dataset, Blueprint]:
-    """Return the data of an experiment and its tasks; nothing is computed or written.
+@dataclass(frozen=True)
+class Planned:
+    """One experiment, ready to be carried out: an ordinary one, or a variant of a sweep."""
+
+    variant: Variant
+    dataset: Dataset
+    blueprint: Blueprint
+
+
+def plan_experiment(config: Config, machine: Machine) -> tuple[Planned, ...]:
+    """Return the experiments that `config` stands for with their data and tasks; nothing is computed or written.
 
     Raises:
-        ConfigError, DataError: when the experiment cannot be run as it is.
+        ConfigError, DataError: when one of them cannot be run as it is.
     """
-    dataset = load_dataset(
-        config.data.name,
+    loaded: dict[DataConfig, Dataset] = {}
+    planned = []
+    for variant in variants(config):
+        data, model = variant.config.data, variant.config.model
+        if data not in loaded:
+            loaded[data] = _load(data, machine)
+        facts = facts_of(loaded[data], model.name)
+        planned.append(Planned(variant, loaded[data], Blueprint(variant.config, facts, threads=machine.threads)))
+    return tuple(planned)
+
+
+def _load(data: DataConfig, machine: Machine) -> Dataset:
+    return load_dataset(
+        data.name,
         folder=Path(machine.data) if machine.data else None,
-        train_size=config.data.train_size,
-        subset_seed=config.data.subset_seed,
+        train_size=data.train_size,
+        subset_seed=data.subset_seed,
     )
-    return dataset, Blueprint(config, facts_of(dataset, config.model.name), threads=machine.threads)
+
+
+def _write_variant(
+    one: Planned, folder: Path, preset: str, store: Store, summary: Summary, environment: Mapping[str, Any]
+) -> None:
+    """Write what stands in the folder of one experiment, with what became of its own tasks alone."""
+    own = {task.key for task in closure(one.blueprint.targets, resumes=True)}
+    part = Summary(
+        done=tuple(key for key in summary.done if key in own),
+        cached=tuple(key for key in summary.cached if key in own),
+        failed={key: text for key, text in summary.failed.items() if key in own},
+        skipped={key: text for key, text in summary.skipped.items() if key in own},
+    )
+    config = one.variant.config
+    if one.variant.folder:
+        _make_folder(folder)
+        _write(folder / "config.toml", tomli_w.dumps(_without_none(config.model_dump())))
+        _write_json(folder / "environment.json", environment)
+    findings = Findings(one.blueprint, store, one.dataset.test_y)
+    _write_json(folder / "results.json", findings.to_json(config.title, preset, part, environment))
+
+
+def _sweep_of(config: Config, preset: str, planned: Iterable[Planned]) -> dict[str, Any]:
+    """Return the content of `sweep.json`: which folder has which value of the field that is swept."""
+    folders = [{"value": one.variant.value, "folder": one.variant.folder} for one in planned]
+    return {"title": config.title, "preset": preset, "key": next(iter(config.sweep)), "variants": folders}
 
 
 def facts_of(dataset: Dataset, model: str) -> Facts:
@@ -189,5 +242,5 @@ def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: _without_none(value) if isinstance(value, Mapping) else value
         for key, value in values.items()
-        if value is not None
+        if value is not None and value != {}
     }
