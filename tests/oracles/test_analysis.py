@@ -4,6 +4,7 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from scipy.special import rel_entr, softmax
 from torch import Tensor
 
 from reticket.analysis import Stat, diversity, gap_closed, overlap, per_class_accuracy, per_class_change
-from reticket.analysis.gap import _resamples
+from reticket.analysis.bootstrap import resamples
 from reticket.errors import InputError, MaskError
 
 
@@ -121,21 +122,56 @@ def brute(gains: np.ndarray, gaps: np.ndarray, confidence: float) -> tuple[float
 
 
 @given(st.integers(2, 5), st.integers(0, 100), st.sampled_from([0.8, 0.95]))
-def test_the_interval_is_that_of_all_resamples(n: int, seed: int, confidence: float) -> None:
+def test_the_bootstrap_interval_is_that_of_all_resamples(n: int, seed: int, confidence: float) -> None:
     rng = np.random.default_rng(seed)
     naive = rng.normal(90, 1, n)
     lth, other = naive + rng.uniform(2, 5, n), naive + rng.normal(2, 1, n)
     found = gap_closed(lth.tolist(), naive.tolist(), other.tolist(), confidence=confidence)
     low, high = brute(other - naive, lth - naive, confidence)
-    assert (found.low, found.high) == pytest.approx((low, high))
+    assert (found.bootstrap_low, found.bootstrap_high) == pytest.approx((low, high))
     assert found.share == pytest.approx(100 * (other - naive).mean() / (lth - naive).mean())
     assert found.left == pytest.approx((lth - other).mean())
-    assert found.reason == ""
+
+
+@given(st.integers(3, 8), st.integers(0, 100), st.sampled_from([0.8, 0.95]))
+def test_the_interval_holds_the_shares_that_a_t_test_does_not_reject(n: int, seed: int, confidence: float) -> None:
+    rng = np.random.default_rng(seed)
+    gaps = rng.uniform(3, 5, n)
+    gains = 0.6 * gaps + rng.normal(0, 0.5, n)
+    found = gap_closed(gaps.tolist(), [0.0] * n, gains.tolist(), confidence=confidence)
+    assert found.low is not None
+    assert found.high is not None
+
+    def p_value(share: float) -> float:
+        left = gains - share / 100 * gaps
+        return 2 * float(scipy.stats.t.sf(abs(left.mean() / scipy.stats.sem(left)), n - 1))
+
+    assert p_value(found.low) == pytest.approx(1 - confidence)
+    assert p_value(found.high) == pytest.approx(1 - confidence)
+    assert found.low < (found.share or 0) < found.high
+    bounds = scipy.stats.t.interval(confidence, n - 1, gaps.mean(), scipy.stats.sem(gaps))
+    assert (found.gap_low, found.gap_high) == pytest.approx(bounds)
+
+
+@pytest.mark.parametrize(("n", "least", "most"), [(3, 0.70, 0.82), (5, 0.80, 0.90)])
+def test_the_interval_covers_what_it_claims_and_the_bootstrap_does_not(n: int, least: float, most: float) -> None:
+    rng, share, trials = np.random.default_rng(n), 60.0, 500
+    held, drawn = [], []
+    for _ in range(trials):
+        lth, naive, other = rng.normal(96, 0.3, n), rng.normal(92, 0.4, n), rng.normal(94.4, 0.4, n)
+        found = gap_closed(lth.tolist(), naive.tolist(), other.tolist())
+        held += [found.low <= share <= found.high] if found.low is not None and found.high is not None else []
+        drawn += (
+            [found.bootstrap_low <= share <= (found.bootstrap_high or 0)] if found.bootstrap_low is not None else []
+        )
+    assert len(held) > 0.95 * trials
+    assert np.mean(held) == pytest.approx(0.95, abs=0.03)  # three standard errors of the simulation
+    assert least < np.mean(drawn) < most
 
 
 def test_counted_resamples_are_a_distribution() -> None:
     for n in (2, 3, 6):
-        draws, weights = _resamples(n, 1, 0)
+        draws, weights = resamples(n, 1, 0)
         assert weights.sum() == pytest.approx(1)
         assert (draws.sum(1) == n).all()
         np.testing.assert_allclose(weights @ draws, 1)
@@ -148,17 +184,18 @@ def test_drawn_resamples_agree_with_counted_ones(monkeypatch: pytest.MonkeyPatch
     drawn = gap_closed(lth, naive.tolist(), other, resamples=40_000)
     assert drawn == gap_closed(lth, naive.tolist(), other, resamples=40_000)
     assert drawn != gap_closed(lth, naive.tolist(), other, resamples=40_000, seed=1)
-    monkeypatch.setattr("reticket.analysis.gap.EXACT_UP_TO", 7)
+    monkeypatch.setattr("reticket.analysis.bootstrap.EXACT_UP_TO", 7)
     counted = gap_closed(lth, naive.tolist(), other)
-    ends = (drawn.low, drawn.high, drawn.gap_low, drawn.gap_high)
-    assert ends == pytest.approx((counted.low, counted.high, counted.gap_low, counted.gap_high), rel=0.02)
+    ends = (drawn.bootstrap_low, drawn.bootstrap_high)
+    assert ends == pytest.approx((counted.bootstrap_low, counted.bootstrap_high), rel=0.02)
 
 
 def test_pairing_matters() -> None:
     naive, lth, other = [80.0, 90.0, 95.0], [84.0, 94.0, 99.0], [82.0, 92.0, 97.0]
     paired = gap_closed(lth, naive, other)
-    assert (paired.share, paired.low, paired.high) == (50, 50, 50)
-    assert gap_closed(lth, naive, other[::-1]).low != 50
+    assert (paired.share, paired.low, paired.high) == pytest.approx((50, 50, 50))
+    assert (paired.bootstrap_low, paired.bootstrap_high) == (50, 50)
+    assert (gap_closed(lth, naive, other[::-1]).low or 0) < 0
 
 
 def test_the_ends_of_the_scale_are_exact() -> None:

@@ -4,7 +4,7 @@ from reticket.analysis.classes import per_class_accuracy, per_class_change
 from reticket.analysis.diversity import Diversity, diversity
 from reticket.analysis.gap import GapClosed, gap_closed
 from reticket.analysis.overlap import MaskOverlap, Overlap, overlap
-from reticket.analysis.stats import Stat
+from reticket.analysis.stats import Stat, mean_interval
 
 __all__ = [
     "Diversity",
@@ -14,6 +14,7 @@ __all__ = [
     "Stat",
     "diversity",
     "gap_closed",
+    "mean_interval",
     "overlap",
     "per_class_accuracy",
     "per_class_change",

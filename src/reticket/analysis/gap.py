@@ -3,14 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
 
 import numpy as np
 from jaxtyping import Float
 
+from reticket.analysis.bootstrap import interval as bootstrap_interval
+from reticket.analysis.bootstrap import resamples as resample
+from reticket.analysis.stats import mean_interval, t_quantile
 from reticket.errors import InputError
-
-EXACT_UP_TO = 6  # seeds; 6 have 462 different resamples
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,18 @@ class GapClosed:
         n: number of seeds.
         share: percent of the gap that is closed, mean(other - naive) / mean(lth - naive); None when the gap is not
             positive.
-        low: lower end of its interval, percent; None when there is none, and `reason` says why.
+        low: lower end of its interval by Fieller's theorem, percent; None when there is none, and `reason` says why.
         high: upper end, percent.
         gap: mean(lth - naive), points.
-        gap_low: lower end of its interval, points; None for a single seed.
+        gap_low: lower end of its t interval, points; None for a single seed.
         gap_high: upper end, points.
         left: mean(lth - other), points: what is still open.
         confidence: of the intervals, in (0, 1).
         reason: why share or interval is missing; empty when nothing is.
+        bootstrap_low: lower end of the paired bootstrap interval of the share, percent, for comparison with other work;
+            with 3 seeds it covers about 76 % where 95 % are claimed. None where the bootstrap of the gap reaches 0.
+        bootstrap_high: upper end.
+        interval: what `low` and `high` are.
     """
 
     n: int
@@ -41,6 +45,9 @@ class GapClosed:
     left: float
     confidence: float
     reason: str
+    bootstrap_low: float | None = None
+    bootstrap_high: float | None = None
+    interval: str = "fieller"
 
 
 def gap_closed(
@@ -52,29 +59,29 @@ def gap_closed(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> GapClosed:
-    """Return the share of the gap between LTH and naive that `other` closes, with a paired bootstrap interval.
+    """Return the share of the gap between LTH and naive that `other` closes, with an interval paired by seed.
 
-    Seeds are drawn with replacement, all three methods of a seed together, and the share of means is taken of each
-    draw. Up to 6 seeds all n^n draws are counted exactly and nothing is random; beyond, `resamples` are drawn. The
-    interval reaches from the smallest attained value with at least (1 - confidence) / 2 of the draws at or below it to
-    the largest with as much at or above it; nothing is interpolated. Where the interval of the gap itself reaches 0, a
-    share of it has no meaningful interval, and none is given. A draw with a gap of 0 or less counts as infinite, with
-    the sign of its gain.
+    The share is a ratio of two means, rho = mean(g) / mean(d) with g = other - naive and d = lth - naive of a seed. Its
+    interval holds every rho for which mean(g - rho d) is within t sd(g - rho d) / sqrt(n) of 0 (Fieller 1954), t being
+    Student's quantile with n - 1 degrees of freedom: exact for normal differences at any n, where a bootstrap over 3 to
+    5 seeds is far too narrow. Where the t interval of the gap itself reaches 0, a share of it has no bounded interval,
+    and none is given. The bootstrap is kept beside it: seeds are drawn with replacement, all three methods of a seed
+    together; up to 6 seeds all n^n draws are counted, beyond, `resamples` are drawn, and nothing is interpolated.
 
     Args:
         lth: accuracy of the lottery ticket for each seed, percent.
         naive: of the naive transfer, same seeds in the same order.
         other: of the method, likewise.
-        resamples: draws, when there are more than 6 seeds.
+        resamples: draws of the bootstrap, when there are more than 6 seeds.
         confidence: of the intervals, in (0, 1).
         seed: of the draws.
 
     Raises:
         InputError: when the lengths differ, there is no seed, a value is not finite, or the confidence is out of range.
 
-    >>> closed = gap_closed([97.0, 96.0], [93.0, 94.0], [96.0, 95.0])
-    >>> round(closed.share, 1), closed.gap, closed.left, closed.low, closed.high
-    (66.7, 3.0, 1.0, 50.0, 75.0)
+    >>> closed = gap_closed([97.0, 96.0, 96.5], [93.0, 93.0, 93.0], [96.0, 95.0, 95.0])
+    >>> [round(value, 1) for value in (closed.share, closed.gap, closed.left, closed.low, closed.high)]
+    [66.7, 3.5, 1.2, 36.1, 87.6]
     """
     values = _checked(lth, naive, other, resamples, confidence)
     gaps, gains = values[0] - values[1], values[2] - values[1]
@@ -83,20 +90,44 @@ def gap_closed(
     if n == 1:
         reason = "one seed has no interval" if gap > 0 else f"the gap is {gap:.2f} points, not positive"
         return GapClosed(1, share, None, None, gap, None, None, left, confidence, reason)
-    draws, weights = _resamples(n, resamples, seed)
-    gap_draws, gain_draws = draws @ gaps / n, draws @ gains / n
-    gap_low, gap_high = _interval(gap_draws, weights, confidence)
-    low = high = None
+    gap_low, gap_high = mean_interval(gaps.tolist(), confidence)
+    low, high, reason = None, None, ""
     if gap <= 0:
         reason = f"the gap is {gap:.2f} points, not positive"
     elif gap_low <= 0:
         reason = f"the interval of the gap, [{gap_low:.2f}, {gap_high:.2f}] points, reaches 0"
     else:
-        reason = ""
-        infinite = np.copysign(math.inf, gain_draws)
-        shares = np.divide(gain_draws, gap_draws, out=infinite, where=gap_draws > 0)
-        low, high = (100 * end for end in _interval(shares, weights, confidence))
-    return GapClosed(n, share, low, high, gap, gap_low, gap_high, left, confidence, reason)
+        low, high = _fieller(gains, gaps, confidence)
+    drawn = _bootstrap(gains, gaps, resamples, confidence, seed)
+    return GapClosed(n, share, low, high, gap, gap_low, gap_high, left, confidence, reason, *drawn)
+
+
+def _fieller(gains: Float[np.ndarray, " n"], gaps: Float[np.ndarray, " n"], confidence: float) -> tuple[float, float]:
+    """Return the interval of mean(gains) / mean(gaps), percent, for gaps whose own interval does not reach 0."""
+    n = len(gaps)
+    t2 = t_quantile(n - 1, confidence) ** 2 / n
+    centred = gains - gains.mean(), gaps - gaps.mean()
+    (gg, gd), (_, dd) = ([float(x @ y) / (n - 1) for y in centred] for x in centred)
+    a = float(gaps.mean()) ** 2 - t2 * dd  # above 0 where the gap's interval does not reach 0
+    b = float(gains.mean() * gaps.mean()) - t2 * gd
+    c = float(gains.mean()) ** 2 - t2 * gg
+    half = math.sqrt(max(0.0, b * b - a * c))
+    return 100 * (b - half) / a, 100 * (b + half) / a
+
+
+def _bootstrap(
+    gains: Float[np.ndarray, " n"], gaps: Float[np.ndarray, " n"], resamples: int, confidence: float, seed: int
+) -> tuple[float | None, float | None]:
+    """Return the bootstrap interval of the share; a draw with a gap of 0 or less counts as infinite."""
+    n = len(gaps)
+    draws, weights = resample(n, resamples, seed)
+    gap_draws, gain_draws = draws @ gaps / n, draws @ gains / n
+    if gaps.mean() <= 0 or bootstrap_interval(gap_draws, weights, confidence)[0] <= 0:
+        return None, None
+    infinite = np.copysign(math.inf, gain_draws)
+    shares = np.divide(gain_draws, gap_draws, out=infinite, where=gap_draws > 0)
+    low, high = bootstrap_interval(shares, weights, confidence)
+    return 100 * low, 100 * high
 
 
 def _checked(
@@ -117,29 +148,3 @@ def _checked(
     if resamples < 1:
         raise InputError(f"resamples {resamples} is below 1; use 10000")
     return values
-
-
-def _resamples(n: int, resamples: int, seed: int) -> tuple[Float[np.ndarray, "draws n"], Float[np.ndarray, " draws"]]:
-    """Return how often each seed is drawn in each resample, and the probability of the resample."""
-    if n <= EXACT_UP_TO:
-        draws = np.array(
-            [np.bincount(chosen, minlength=n) for chosen in combinations_with_replacement(range(n), n)],
-            dtype=np.float64,
-        )
-        ways = [math.factorial(n) / math.prod(math.factorial(int(times)) for times in draw) for draw in draws]
-        return draws, np.array(ways) / n**n
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
-    return draws, np.full(resamples, 1 / resamples)
-
-
-def _interval(
-    values: Float[np.ndarray, " draws"], weights: Float[np.ndarray, " draws"], confidence: float
-) -> tuple[float, float]:
-    tail = (1 - confidence) / 2
-    return _quantile(values, weights, tail), -_quantile(-values, weights, tail)
-
-
-def _quantile(values: Float[np.ndarray, " draws"], weights: Float[np.ndarray, " draws"], tail: float) -> float:
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order]) >= tail - 1e-12
-    return float(values[order][np.argmax(reached)])

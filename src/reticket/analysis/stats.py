@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,3 +59,34 @@ class Stat:
     def __str__(self) -> str:
         spread = "" if self.sd is None else f" ± {self.sd:.2f}"
         return f"{self.mean:.2f}{spread} (n={self.n})"
+
+
+def t_quantile(freedom: int, confidence: float) -> float:
+    """Return t such that Student's t with `freedom` degrees of freedom lies in [-t, t] with probability `confidence`.
+
+    >>> round(t_quantile(2, 0.95), 3)
+    4.303
+    """
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, (1 + confidence) / 2))
+
+
+def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Return the t interval of the mean of at least two values: mean -+ t sd / sqrt(n).
+
+    Args:
+        values: one a seed.
+        confidence: in (0, 1).
+
+    Raises:
+        InputError: when there are fewer than two values, or one is not finite.
+
+    >>> [round(end, 2) for end in mean_interval([91.0, 92.0, 93.0])]
+    [89.52, 94.48]
+    """
+    found = Stat.of(values)
+    if found.sd is None:
+        raise InputError("an interval of a mean needs at least two values, got one")
+    half = t_quantile(found.n - 1, confidence) * found.sd / math.sqrt(found.n)
+    return found.mean - half, found.mean + half

@@ -1,4 +1,4 @@
-"""The share of the LTH - naive gap that a method closes, with its bootstrap interval."""
+"""The share of the LTH - naive gap that a method closes, with its interval over seeds."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -60,8 +60,10 @@ def gap_closed(results: Results) -> Exhibit | None:
     seeds = counts(gap.n for gap in known)
     caption = "Share of the gap between naive (0 %) and LTH (100 %) that each method closes; "
     if any(gap.low is not None for gap in known):
-        caption += f"whiskers are {percent(confidence)} bootstrap intervals over seeds, {seeds}."
-        if min(gap.n for gap in known) <= FEW:
+        exact = all(gap.interval == "fieller" for gap in known)
+        kind = "paired intervals (Fieller's, from Student's t)" if exact else "bootstrap intervals"
+        caption += f"whiskers are {percent(confidence)} {kind} over seeds, {seeds}."
+        if not exact and min(gap.n for gap in known) <= FEW:
             caption += " With so few seeds such an interval is too narrow: with 3 it is the range of the seeds."
     else:
         caption += f"there are too few seeds for an interval ({seeds})."

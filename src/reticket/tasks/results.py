@@ -62,7 +62,7 @@ class Findings:
         found["model"]["params"] = model_params(
             config.model.name, facts.input_shape, len(facts.classes), **config.model.params
         )
-        return {**found, "train_size": facts.train_size, "steps_per_epoch": self.blueprint.epoch}
+        return {**found, "train_size": facts.train_size, "steps_per_epoch": self.blueprint.networks.epoch}
 
     def origins(self) -> list[str]:
         """Return what the results were computed with, each combination once: a store may be older than this run."""
