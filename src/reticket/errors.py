@@ -52,5 +52,9 @@ class TrainingError(ReticketError):
     """A training run cannot go on, for instance because its loss is not finite."""
 
 
+class RanksError(ReticketError):
+    """Processes that train one model together lost touch with each other."""
+
+
 class StoreError(ReticketError):
     """The store of results cannot be read or written."""

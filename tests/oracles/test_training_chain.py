@@ -28,13 +28,15 @@ def batch() -> tuple[Tensor, Tensor]:
     return x, torch.arange(9) % 5
 
 
-def gradients(model: nn.Module, compute: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
-    loss = compute(*batch())
+def gradients(model: nn.Module, compute: Callable[[Tensor, Tensor, int], Tensor], parts: int = 1) -> list[Tensor]:
+    x, y = batch()
+    pairs = zip(x.tensor_split(parts), y.tensor_split(parts), strict=True)
+    loss = sum((compute(*pair, len(y)) for pair in pairs), torch.zeros(()))
     return [loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
 
 
-def autograd(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
-    def compute(x: Tensor, y: Tensor) -> Tensor:
+def autograd(model: nn.Module) -> Callable[[Tensor, Tensor, int], Tensor]:
+    def compute(x: Tensor, y: Tensor, n: int) -> Tensor:
         loss = F.cross_entropy(model(x), y)
         loss.backward()
         return loss
@@ -47,6 +49,17 @@ def test_closed_form_equals_autograd(hidden: tuple[int, ...]) -> None:
     one, two = prepared(hidden), prepared(hidden)
     closed, exact = gradients(one, loss_and_gradient(one)), gradients(two, autograd(two))
     assert_close(closed, exact, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("parts", [2, 4, 12])
+@pytest.mark.parametrize("plain", [True, False])
+def test_parts_of_a_batch_add_up_to_it(plain: bool, parts: int) -> None:
+    """Of 9 inputs: uneven parts, and with 12 parts some without any input."""
+    one, two = prepared((7, 6)), prepared((7, 6))
+    if not plain:
+        one.register_forward_hook(lambda *_: None)
+    assert isinstance(loss_and_gradient(one), chain.ChainGradient) == plain
+    assert_close(gradients(one, loss_and_gradient(one), parts), gradients(two, autograd(two)), rtol=1e-12, atol=1e-13)
 
 
 def test_a_wrong_closed_form_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

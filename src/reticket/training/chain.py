@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LossAndGradient = Callable[[Tensor, Tensor], Tensor]
+LossAndGradient = Callable[[Tensor, Tensor, int], Tensor]
 relu_backward = torch.ops.aten.threshold_backward  # one pass; comparing and multiplying takes several
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -27,10 +27,12 @@ class ReluChain(Protocol):
 
 
 def loss_and_gradient(model: nn.Module) -> LossAndGradient:
-    """Return a function of (inputs, labels) that adds the gradient to every parameter's `grad` and returns the loss.
+    """Return a function of (inputs, labels, n) that adds the gradient to each parameter's `grad` and returns the loss.
 
-    The loss is the mean cross entropy in nats. For a model that is a `ReluChain` by its own class (a subclass may have
-    changed `forward`), of plain trainable linear layers without hooks, it is the closed form; else it is autograd.
+    The loss is the sum of the cross entropies over n, in nats: their mean, where n inputs are given; this part's share
+    of it, where n is the size of a batch that several processes have parts of. For a model that is a `ReluChain` by its
+    own class (a subclass may have changed `forward`), of plain trainable linear layers without hooks, it is the closed
+    form; else it is autograd.
 
     Args:
         model: every trainable parameter has its `grad` tensor already.
@@ -39,8 +41,9 @@ def loss_and_gradient(model: nn.Module) -> LossAndGradient:
     if isinstance(model, ReluChain) and "relu_chain" in own and "forward" in own and _is_plain(model):
         return ChainGradient(model.relu_chain())
 
-    def by_autograd(x: Tensor, y: Tensor) -> Tensor:
-        loss = F.cross_entropy(model(x), y)
+    def by_autograd(x: Tensor, y: Tensor, n: int) -> Tensor:
+        whole = len(y) == n
+        loss = F.cross_entropy(model(x), y) if whole else F.cross_entropy(model(x), y, reduction="sum") / n
         loss.backward()
         return loss.detach()
 
@@ -78,26 +81,26 @@ class ChainGradient:
         self._ones: dict[int, Tensor] = {}
 
     @torch.no_grad()
-    def __call__(self, x: Float[Tensor, "n ..."], y: Int64[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Return the mean loss in nats and add the gradient of each weight and bias to its `grad`.
+    def __call__(self, x: Float[Tensor, "b ..."], y: Int64[Tensor, " b"], n: int) -> Float[Tensor, ""]:
+        """Return the loss in nats and add the gradient of each weight and bias to its `grad`.
 
         Args:
             x: inputs, flattened here.
             y: labels.
+            n: what the sum over the inputs is divided by.
         """
-        n = len(y)
-        if n not in self._ones:
-            self._ones[n] = self._onehot.new_ones(n)
+        if len(y) not in self._ones:
+            self._ones[len(y)] = self._onehot.new_ones(len(y))
         inputs = [x.flatten(1)]
         for bias, turned in zip(self._biases[:-1], self._turned[:-1], strict=True):
             inputs.append(torch.addmm(bias, inputs[-1], turned).relu_())
         log_p = torch.log_softmax(torch.addmm(self._biases[-1], inputs[-1], self._turned[-1]), 1)
-        loss = F.nll_loss(log_p, y)
+        loss = F.nll_loss(log_p, y) if len(y) == n else F.nll_loss(log_p, y, reduction="sum") / n
         d = log_p.exp_().sub_(self._onehot.index_select(0, y)).mul_(1 / n)
         for i, (weight, weight_grad, bias_grad) in enumerate(self._backward):
             below, turned = inputs[-1 - i], d.t()
             weight_grad.addmm_(turned, below)
-            bias_grad.addmv_(turned, self._ones[n])
+            bias_grad.addmv_(turned, self._ones[len(y)])
             if i < len(self._backward) - 1:
                 d = relu_backward(torch.mm(d, weight), below, 0)
         return loss

@@ -7,6 +7,7 @@ from reticket.training.run import Run
 from reticket.training.state import Progress, TrainState
 
 PROGRESS_SECONDS = 0.5
+TOGETHER_STEPS = 16  # between two times that processes which train together agree on whether a checkpoint is due
 
 
 class Clock:
@@ -35,12 +36,27 @@ class Clock:
         self.next_tell = now + PROGRESS_SECONDS if tell else float("inf")
 
     def tick(self) -> None:
-        """Do what is due."""
+        """Do what is due; of several processes the first decides, every few steps."""
+        if not self.run.ranks.alone:
+            self._tick_together()
+            return
         now = time.monotonic()
         if now >= self.next_tell:
             self._tell(now)
             self.next_tell = now + PROGRESS_SECONDS
         if now >= self.next_save:
+            self._save()
+            self.next_save = time.monotonic() + self.save_seconds
+
+    def _tick_together(self) -> None:
+        run = self.run
+        if run.step % TOGETHER_STEPS and run.step % run.batches.steps:
+            return
+        now = time.monotonic()
+        if self.tell is not None and now >= self.next_tell:
+            self._tell(now)
+            self.next_tell = now + PROGRESS_SECONDS
+        if run.ranks.say(now >= self.next_save):
             self._save()
             self.next_save = time.monotonic() + self.save_seconds
 
@@ -59,8 +75,9 @@ class Clock:
             self.tell(Progress(run.step, run.start, self.stop, epochs, loss, lr, now - self.begun))
 
     def _save(self) -> None:
+        if self.run.losses:
+            self.run.mean_loss()  # a diverged state is not worth keeping
+        state = self.run.state()
         if self.save is not None:
-            if self.run.losses:
-                self.run.mean_loss()  # a diverged state is not worth keeping
-            self.save(self.run.state())
-            self.saved = True
+            self.save(state)
+        self.saved = True

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from reticket.data import Dataset
 from reticket.errors import ConfigError
+from reticket.ranks import Ranks
 from reticket.rng import seed_for
 from reticket.training.clock import Clock
 from reticket.training.recipe import Recipe
-from reticket.training.run import Run
+from reticket.training.run import ALONE, Run
 from reticket.training.state import Progress, TrainResult, TrainState, read_checkpoint, write_checkpoint
 
 CHECKPOINT_SECONDS = 30.0
@@ -33,6 +34,7 @@ def train(
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     progress: Callable[[Progress], None] | None = None,
     device: str | torch.device = "cpu",
+    ranks: Ranks = ALONE,
 ) -> TrainResult:
     """Train a copy of a model by SGD on the cross entropy; the model itself stays as it is.
 
@@ -55,6 +57,9 @@ def train(
         checkpoint_seconds: between two checkpoints.
         progress: called at most every half second, and at the end.
         device: where to compute.
+        ranks: processes that train this one model together: each calls this with the same arguments and its own
+            rank and device, and has its part of every batch. The batches, the checkpoint and, but for rounding, the
+            weights are those of one process. The first one's state and checkpoint count; it alone writes.
 
     Returns:
         The weights and state after step `stop`.
@@ -64,18 +69,20 @@ def train(
         MaskError: when the mask does not fit the model.
         TrainingError: when the loss is not finite, or the checkpoint is damaged or of another run.
     """
-    run = Run(model, dataset, recipe, order, mask, start, torch.device(device))
+    run = Run(model, dataset, recipe, order, mask, start, torch.device(device), ranks)
     stop = run.total if stop is None else stop
     _check_steps(run, stop)
     save = None
-    if checkpoint is not None:
+    if checkpoint is not None and ranks.first:
         name = run.fingerprint(model, mask)
         state = _later(state, read_checkpoint(checkpoint, name), stop)
         save = lambda at: write_checkpoint(checkpoint, at, name)  # noqa: E731
     _check_state(state, start, stop)
-    with _own_randomness(run.flat.device, (*order, "start", start)):
-        if state is not None:
+    labels = (*order, "start", start) if ranks.first else (*order, "start", start, "rank", ranks.rank)
+    with _own_randomness(run.flat.device, labels):
+        if state is not None and ranks.first:
             run.load(state)
+        run.follow_first(state)
         clock = Clock(run, stop, save, checkpoint_seconds, progress)
         run.go(stop, clock.tick)
         clock.finish()

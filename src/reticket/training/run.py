@@ -12,11 +12,16 @@ from torch import Tensor, nn
 
 from reticket.data import Dataset
 from reticket.errors import ConfigError, TrainingError
+from reticket.ranks import Ranks
+from reticket.rng import seed_for
 from reticket.training.batches import Batches
 from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
 from reticket.training.recipe import Recipe, learning_rate
 from reticket.training.state import EpochRecord, TrainResult, TrainState
+from reticket.training.synchronised import synchronise
+
+ALONE = Ranks()
 
 
 class Run:
@@ -25,6 +30,7 @@ class Run:
     Args:
         model, dataset, recipe, order, mask, start: as `train` takes them.
         device: where the copy, the data and all work are.
+        ranks: the processes that train this model together, each of which makes such a run.
     """
 
     def __init__(
@@ -36,9 +42,12 @@ class Run:
         mask: Mapping[str, Tensor] | None,
         start: int,
         device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         channels_last = any(p.dim() == 4 for p in model.parameters())
-        self.model = copy.deepcopy(model).to(device).train()
+        self.model, self.ranks = copy.deepcopy(model).to(device).train(), ranks
+        if not ranks.alone:
+            self.model = synchronise(self.model, ranks)
         self.flat = FlatParameters(self.model, mask, channels_last=channels_last)
         self.add_gradient = loss_and_gradient(self.model)
         self.batches = Batches(
@@ -77,11 +86,20 @@ class Run:
             tick()
 
     def _steps(self, epoch: int, last: int, tick: Callable[[], None]) -> None:
-        """Do the steps of one epoch up to `last`; the host reads nothing from the device."""
-        recipe, flat, add_gradient = self.recipe, self.flat, self.add_gradient
+        """Do the steps of one epoch up to `last`; the host reads nothing from the device.
+
+        Of several processes each adds the gradient of its part of the batch; only the first brings what the step needs
+        besides (momentum, weight decay), so that the sum of their velocities is that of one process.
+        """
+        recipe, flat, ranks, add_gradient = self.recipe, self.flat, self.ranks, self.add_gradient
         for x, y in self.batches.epoch(epoch, skip=self.step - epoch * self.batches.steps):
-            flat.before_backward(recipe.momentum, recipe.weight_decay)
-            self.losses.append(add_gradient(x, y))
+            if ranks.first:
+                flat.before_backward(recipe.momentum, recipe.weight_decay)
+            else:
+                flat.velocity.zero_()
+            part = slice(*(len(y) * r // ranks.world for r in (ranks.rank, ranks.rank + 1)))
+            self.losses.append(add_gradient(x[part], y[part], len(y)))
+            ranks.sum_(flat.velocity)
             flat.after_backward(self.lr(self.step))
             self.step += 1
             if self.step == last:
@@ -93,12 +111,12 @@ class Run:
         return learning_rate(self.recipe, step, self.start, self.batches.steps)
 
     def mean_loss(self) -> float:
-        """Return the mean loss of the epoch so far; the only place where the host waits for the device.
+        """Return the mean loss of the epoch so far; the host waits for the device here, and for a checkpoint.
 
         Raises:
             TrainingError: when a loss or a weight is not finite.
         """
-        losses = torch.stack(self.losses).double().cpu()
+        losses = self.epoch_losses().double().cpu()
         bad = torch.nonzero(~torch.isfinite(losses)).flatten()
         if len(bad) or not bool(torch.isfinite(self.flat.weights.sum())):
             step = self.step - len(losses) + int(bad[0]) if len(bad) else self.step - 1
@@ -109,22 +127,27 @@ class Run:
             )
         return float(losses.mean())
 
+    def epoch_losses(self) -> Tensor:
+        """Return the losses of the epoch so far, on the device; all processes take part."""
+        losses = torch.stack(self.losses) if self.losses else self.flat.weights.new_zeros(0)
+        self.ranks.sum_(losses)
+        return losses
+
     @property
     def seconds(self) -> float:
         """Time spent on the run, before a resumption included."""
         return self.earlier + time.monotonic() - self.begun
 
     def state(self) -> TrainState:
-        """Return a copy of everything that decides the rest."""
+        """Return a copy of everything that decides the rest; all processes take part and get the same."""
         rng = {"cpu": torch.get_rng_state()}
         if self.flat.device.type == "cuda":
             rng["cuda"] = torch.cuda.get_rng_state(self.flat.device)
-        losses = torch.stack(self.losses) if self.losses else torch.zeros(0, dtype=self.flat.dtype)
         return TrainState(
             weights={name: _copy(tensor) for name, tensor in self.model.state_dict().items()},
             momentum={name: _copy(view) for name, view in self.flat.views(self.flat.velocity).items()},
-            rng=rng,
-            epoch_losses=losses.cpu(),
+            rng={_of(rank, name): t for name, own in rng.items() for rank, t in enumerate(self.ranks.gather(own))},
+            epoch_losses=self.epoch_losses().cpu(),
             step=self.step,
             start=self.start,
             history=tuple(self.history),
@@ -145,11 +168,40 @@ class Run:
         self.model.load_state_dict(dict(state.weights))
         for name, view in velocity.items():
             view.copy_(state.momentum[name])
-        torch.set_rng_state(state.rng["cpu"])
-        if "cuda" in state.rng and self.flat.device.type == "cuda":
-            torch.cuda.set_rng_state(state.rng["cuda"], self.flat.device)
+        self._set_randomness(state.rng)
         self.losses = list(state.epoch_losses.to(self.flat.device).unbind())
         self.history, self.step, self.earlier = list(state.history), state.step, state.seconds
+
+    def follow_first(self, state: TrainState | None) -> None:
+        """Bring every process to where the first one is; the others need neither its files nor its results.
+
+        Args:
+            state: what the first process has loaded; of no meaning in the others.
+        """
+        said = None
+        if state is not None:
+            said = state.metadata() | {"rng": {name: bytes(t.tolist()).hex() for name, t in state.rng.items()}}
+        said = self.ranks.say(said)
+        for tensor in (self.flat.weights, self.flat.velocity, *self.model.buffers()):
+            self.ranks.share_(tensor)
+        if said is None or self.ranks.first:
+            return
+        rng = {name: torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8) for name, text in said["rng"].items()}
+        self._set_randomness(rng)
+        self.history = [EpochRecord(**record) for record in said["history"]]
+        self.step, self.earlier = said["step"], said["seconds"]
+        # the first process holds the sums
+        self.losses = [self.flat.weights.new_zeros(()) for _ in range(self.step % self.batches.steps)]
+
+    def _set_randomness(self, rng: Mapping[str, Tensor]) -> None:
+        """Take the generators' states that a process of this rank had; where there was none, a draw of its own."""
+        cpu, cuda = (_of(self.ranks.rank, name) for name in ("cpu", "cuda"))
+        if cpu not in rng:
+            torch.default_generator.manual_seed(seed_for(*self.batches.order, "rank", self.ranks.rank, self.step))
+        else:
+            torch.set_rng_state(rng[cpu])
+        if cuda in rng and self.flat.device.type == "cuda":
+            torch.cuda.set_rng_state(rng[cuda], self.flat.device)
 
     def result(self) -> TrainResult:
         """Return where the run is."""
@@ -165,6 +217,10 @@ class Run:
         for tensor in (*model.state_dict().values(), *(mask or {}).values(), data.train_y):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def _of(rank: int, name: str) -> str:
+    return f"{name}:{rank}" if rank else name
 
 
 def _copy(tensor: Tensor) -> Tensor:

@@ -1,0 +1,106 @@
+"""Two processes that train together, for tests: `launch(world, ...)` starts this file once for each rank."""
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from reticket.data import Dataset
+from reticket.models import build_model
+from reticket.ranks import joined
+from reticket.rng import generator_for
+from reticket.training import Recipe, train
+from reticket.training.state import write_checkpoint
+
+ORDER = ("together", 0)
+
+
+class Convolutions(nn.Module):
+    """A small network without BatchNorm and with dropout that can be turned off."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        generator = generator_for("convolutions")
+        self.conv, self.fc, self.dropout = nn.Conv2d(3, 6, 3), nn.Linear(6, 4), nn.Dropout(dropout)
+        for p in self.parameters():
+            p.data = 0.3 * torch.randn(p.shape, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        return self.fc(self.dropout(torch.relu(self.conv(x)).mean((2, 3))))
+
+
+def data(n: int = 53) -> Dataset:
+    """Return images; of 53 in batches of 16 the last has 5."""
+    x = torch.randint(256, (n, 3, 8, 8), generator=generator_for("together"), dtype=torch.uint8)
+    y = torch.arange(n) % 4
+    return Dataset("noise", x, y, x[:8], y[:8], tuple("abcd"), (0.5,) * 3, (0.25,) * 3, augmentation="flip-crop")
+
+
+CASES = {
+    "convolutions": (lambda: Convolutions(), RECIPE := Recipe(epochs=5, batch_size=16, lr=0.05)),
+    "dropout": (lambda: Convolutions(0.3), RECIPE),
+    "batchnorm": (lambda: build_model("conv-small", in_channels=3, widths=(4, 6, 6, 8), classes=4), RECIPE),
+    "mlp": (lambda: build_model("mlp", in_features=192, hidden=(24,), classes=4), RECIPE),
+    "long": (lambda: Convolutions(0.3), replace(RECIPE, epochs=250)),
+}
+
+
+def mask_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return a mask that keeps about half of the weights."""
+    named = model.named_parameters()
+    return {n: torch.rand(p.shape, generator=generator_for(n)) < 0.5 for n, p in named if p.dim() > 1}
+
+
+def launch(world: int, *arguments: str | Path) -> list[subprocess.Popen[str]]:
+    """Start this file as `world` processes that find each other."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(world), "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.ranks", *map(str, arguments)],
+            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            cwd=Path(__file__).parents[1],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+
+
+def main(orders: list[str], seconds: float) -> None:
+    """Train one case after another, each from the checkpoint in its folder, and keep every process's state there.
+
+    Args:
+        orders: `case:folder`, or `case:folder:step` to stop at.
+        seconds: between checkpoints.
+    """
+    torch.set_num_threads(1)
+    with joined("cpu") as (ranks, device):
+        for name, place, *stop in (order.split(":") for order in orders):
+            (build, recipe), folder = CASES[name], Path(place)
+            model = build()
+            result = train(
+                model,
+                data(),
+                recipe,
+                order=ORDER,
+                mask=mask_of(model),
+                stop=int(stop[0]) if stop else None,
+                checkpoint=folder / f"{name}.checkpoint",
+                checkpoint_seconds=seconds,
+                device=device,
+                ranks=ranks,
+            )
+            write_checkpoint(folder / f"{name}.rank{ranks.rank}", result.state, name)
+
+
+if __name__ == "__main__":
+    main(sys.argv[2:], float(sys.argv[1]))
