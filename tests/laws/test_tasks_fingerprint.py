@@ -5,7 +5,6 @@ import dataclasses
 import torch
 
 from reticket.data import Dataset, load_dataset
-from reticket.tasks.kinds import fingerprint
 
 
 def loaded(threads: int) -> Dataset:
@@ -19,7 +18,7 @@ def loaded(threads: int) -> Dataset:
 
 def test_threads_do_not_decide_the_data() -> None:
     one, two = loaded(1), loaded(2)
-    assert fingerprint(one) == fingerprint(two)
+    assert one.fingerprint() == two.fingerprint()
     assert (one.mean, one.std) == ((0.304965,), (0.375635,)) == (two.mean, two.std)
 
 
@@ -32,4 +31,4 @@ def test_every_part_of_the_data_does() -> None:
         dataclasses.replace(data, test_y=data.test_y.flip(0)),
         dataclasses.replace(data, mean=(0.3,)),
     )
-    assert len({fingerprint(data), *map(fingerprint, others)}) == 4
+    assert len({each.fingerprint() for each in (data, *others)}) == 4

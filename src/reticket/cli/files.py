@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from reticket.cli.models import resolve
-from reticket.data import list_datasets, load_dataset
+from reticket.data import Reading, list_datasets, open_dataset
 from reticket.errors import ConfigError, DataError, InputError
 from reticket.matching import match
 from reticket.symmetry import Alignment, discover, load_into
@@ -77,15 +77,16 @@ def read_inputs(data: str, model: str, samples: int) -> Tensor:
     if path.suffix in (".npy", ".safetensors"):
         return _inputs_file(path)[:samples]
     if data in list_datasets():
-        dataset = load_dataset(data)
+        dataset = open_dataset(data)
     elif model in list_presets():
-        dataset = load_dataset(load_config(model)[1].data.name, folder=path)
+        dataset = open_dataset(load_config(model)[1].data.name, folder=path)
     else:
         raise ConfigError(
             f"--data {data}: expected a data set ({', '.join(list_datasets())}), a .npy or .safetensors file of "
             "inputs, or with a preset as --model the folder of its data"
         )
-    return dataset.normalise(dataset.train_x[:samples])
+    chosen = torch.arange(min(samples, dataset.size("train")))
+    return torch.cat([x for x, _ in Reading(dataset, "train", BATCH, chosen)])
 
 
 def _inputs_file(path: Path) -> Tensor:

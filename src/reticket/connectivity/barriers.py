@@ -93,7 +93,8 @@ def barrier(
             kept in memory.
         alphas: positions, increasing from 0 to 1, both ends included.
         repair: renormalise activations at every alpha, the ends included, so that all points are treated alike.
-        repair_batches: batches the statistics are taken on, best of training data (default: `batches`); kept in memory.
+        repair_batches: batches the statistics are taken on, best of training data (default: `batches`); read as
+            `batches` are.
         to_inputs: what of a batch the model takes, in place of its first element.
 
     Returns:

@@ -61,7 +61,8 @@ def repair(
         endpoints: the states `a` and `b`.
         alpha: position on the line, in [0, 1]. At 0 and 1 a model without BatchNorm is returned bit for bit; one with
             BatchNorm is the end with its running statistics taken anew on `batches`.
-        batches: inputs, or tuples whose first element is the inputs (as from a data loader); kept in memory.
+        batches: inputs, or tuples whose first element is the inputs, read once for each end and each mixture, in the
+            same order; an iterator (which can be read only once) is kept in memory.
         to_inputs: what of a batch the model takes, in place of that rule: a tensor, a tuple or a dict of keywords.
 
     Raises:
@@ -83,13 +84,15 @@ class Repairer:
         to_inputs: Callable[[object], object] | None = None,
     ) -> None:
         check_same_layout(*endpoints)
-        self._inputs = [inputs_of(batch, to_inputs) for batch in batches]
-        if not self._inputs:
+        self._batches = list(batches) if isinstance(batches, Iterator) else batches
+        self._to_inputs = to_inputs
+        first = next(iter(self._batches), None)
+        if first is None:
             raise InputError("REPAIR got no batches: give at least one batch of inputs to take the statistics on")
         self._model = copy.deepcopy(model).eval()
         self._endpoints = endpoints
         load(self._model, endpoints[0])
-        self._layers = layers_to_repair(self._model, self._inputs[0])
+        self._layers = layers_to_repair(self._model, inputs_of(first, to_inputs))
         self._ends = [self._observe(end) for end in endpoints] if self._layers.corrected else []
 
     def at(self, alpha: float | int) -> dict[str, Tensor]:
@@ -112,9 +115,9 @@ class Repairer:
         return state
 
     def _run(self, record: Record) -> None:
-        for inputs in self._inputs:
+        for batch in self._batches:
             record.append({name: [] for name in self._layers.corrected})
-            call(self._model, inputs)
+            call(self._model, inputs_of(batch, self._to_inputs))
 
     def _observe(self, state: StateDict) -> Record:
         load(self._model, state)

@@ -1,21 +1,20 @@
 """The value a loader returns: images or features with labels, split into training and test, in memory."""
 
 import dataclasses
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
+from reticket.data.source import Augmentation, DataSource, Split
 from reticket.errors import DataError
-
-Split = Literal["train", "test"]
-Augmentation = Literal["none", "flip-crop"]
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(DataSource):
     """A classification data set held in memory.
 
     Args:
@@ -73,11 +72,6 @@ class Dataset:
             )
 
     @property
-    def is_images(self) -> bool:
-        """Whether an input is an image (channels, height, width) and not a vector of features."""
-        return self.train_x.dim() == 4
-
-    @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input without the batch: `(channels, height, width)` or `(features,)`."""
         return tuple(self.train_x.shape[1:])
@@ -86,18 +80,32 @@ class Dataset:
         """Return the inputs as stored and the labels of the "train" or "test" part."""
         return (self.train_x, self.train_y) if split == "train" else (self.test_x, self.test_y)
 
-    def normalise(self, x: Tensor) -> Float[Tensor, "..."]:
-        """Return inputs ready for a model: float32, minus the mean, divided by the standard deviation.
+    def labels(self, split: Split) -> Int64[Tensor, " n"]:
+        """Return the labels of the "train" or "test" part."""
+        return self.split(split)[1]
 
-        Args:
-            x: a batch as stored, uint8 `(n, channels, height, width)` or float32 `(n, features)`; on any device.
-        """
-        if not self.is_images:
-            return (x - self.mean[0]) / self.std[0]
-        scale = torch.tensor([1 / (255 * s) for s in self.std], dtype=torch.float32, device=x.device).view(-1, 1, 1)
-        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=x.device).view(-1, 1, 1)
-        return x.to(torch.float32).mul_(scale).add_(shift)
+    def stored(
+        self, split: Split, batch_size: int, indices: Int64[Tensor, " k"] | None = None
+    ) -> Iterator[tuple[Tensor, Int64[Tensor, " n"]]]:
+        """Yield (inputs as stored, labels) of a part in order, `batch_size` at a time; see `DataSource.stored`."""
+        x, y = self.split(split)
+        if indices is None:
+            yield from zip(x.split(batch_size), y.split(batch_size), strict=True)
+        else:
+            yield from ((x[part], y[part]) for part in indices.split(batch_size))
+
+    def fingerprint(self) -> str:
+        """Return a sha256 of everything that decides a result: every input, label and class, and the normalisation."""
+        digest = hashlib.sha256(repr((self.mean, self.std, self.augmentation, self.classes)).encode())
+        for tensor in (self.train_x, self.train_y, self.test_x, self.test_y):
+            digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
+            digest.update(tensor.contiguous().numpy().data.cast("B"))
+        return digest.hexdigest()
 
     def with_train_subset(self, indices: Int64[Tensor, " n"]) -> "Dataset":
         """Return the same data set with only these training inputs; the test part and the normalisation stay."""
         return dataclasses.replace(self, train_x=self.train_x[indices], train_y=self.train_y[indices])
+
+    def with_test_subset(self, indices: Int64[Tensor, " n"]) -> "Dataset":
+        """Return the same data set with only these test inputs; all else stays."""
+        return dataclasses.replace(self, test_x=self.test_x[indices], test_y=self.test_y[indices])

@@ -3,7 +3,6 @@
 A runner is decided by its task alone; `context` says where to compute, never what.
 """
 
-import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 
 from reticket.analysis import overlap
 from reticket.connectivity import barrier
-from reticket.data import Dataset, load_dataset
+from reticket.data import DataSource, Reading, open_dataset
+from reticket.data.source import Split
 from reticket.errors import DataError
 from reticket.experiment import Context, Output, Result, Task
 from reticket.matching import MatchedAlignment, match
@@ -98,11 +98,10 @@ def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
     spec, dataset = task.spec, _dataset(task, context)
     symmetry = _symmetry(inputs)
     of_a, of_b = ([_with_weights(task, one).to(context.device) for one in _checkpoints(inputs, n)] for n in "ab")
-    x = dataset.train_x if spec["samples"] is None else dataset.train_x[: spec["samples"]]
-    batches = (dataset.normalise(part.to(context.device)) for part in x.split(spec["batch_size"]))
+    batches = Reading(dataset, "train", spec["batch_size"], _first(spec["samples"], dataset, "train"), context.device)
     stop = None if spec["stop"] == "never" else spec["stop"]
     alignment = match(of_a, of_b, symmetry, batches, method=spec["method"], cost=spec["cost"], stop=stop)
-    samples = alignment.examples if isinstance(alignment, MatchedAlignment) else len(x)
+    samples = alignment.examples if isinstance(alignment, MatchedAlignment) else batches.inputs
     groups = {
         name: {
             "size": group.size,
@@ -131,22 +130,18 @@ def run_barrier(task: Task, inputs: Mapping[str, Result], context: Context) -> O
     a, b = (_stripped(inputs[side].tensors, WEIGHTS) for side in ("a", "b"))
     if "alignment" in inputs:
         a = _alignment(inputs).apply(a)
-    count, size = spec["samples"], spec["batch_size"]
-    test_x, test_y = (part if count is None else part[:count] for part in (dataset.test_x, dataset.test_y))
-    device = context.device
-    test = [
-        (dataset.normalise(x.to(device)), y.to(device))
-        for x, y in zip(test_x.split(size), test_y.split(size), strict=True)
-    ]
-    train_x = dataset.train_x if count is None else dataset.train_x[:count]
+    train, test = (
+        Reading(dataset, split, spec["batch_size"], _first(spec["samples"], dataset, split), context.device)
+        for split in ("train", "test")
+    )
     curve = barrier(
-        _model(task, "structure").to(device),
+        _model(task, "structure").to(context.device),
         a,
         b,
         test,
         torch.linspace(0, 1, spec["alphas"], dtype=torch.float64).tolist(),
         repair=spec["repair"],
-        repair_batches=[dataset.normalise(x.to(device)) for x in train_x.split(size)] if spec["repair"] else None,
+        repair_batches=train if spec["repair"] else None,
     )
     return Output(
         {
@@ -242,9 +237,10 @@ def _checkpoints(inputs: Mapping[str, Result], side: str) -> list[Result]:
     return [inputs[f"{side}{n}"] for n in range(len(inputs)) if f"{side}{n}" in inputs]
 
 
-def _dataset(task: Task, context: Context) -> Dataset:
+def _dataset(task: Task, context: Context) -> DataSource:
     data = task.spec["data"]
-    dataset, found = _loaded(data["name"], context.settings.get("data"), data["train_size"], data["subset_seed"])
+    chosen = tuple(data.get(key) for key in ("train_size", "test_size", "subset_seed"))
+    dataset, found = _loaded(data["name"], context.settings.get("data"), *chosen)
     if found != data["fingerprint"]:
         raise DataError(
             f"data set '{data['name']}' is not what it was when the run was planned (sha256 {found[:8]}, planned "
@@ -253,11 +249,17 @@ def _dataset(task: Task, context: Context) -> Dataset:
     return dataset
 
 
+def _first(count: int | None, dataset: DataSource, split: Split) -> Tensor | None:
+    return None if count is None else torch.arange(min(count, dataset.size(split)))
+
+
 @lru_cache(maxsize=2)
-def _loaded(name: str, folder: str | None, train_size: int | None, subset_seed: int) -> tuple[Dataset, str]:
+def _loaded(
+    name: str, folder: str | None, train_size: int | None, test_size: int | None, subset_seed: int
+) -> tuple[DataSource, str]:
     where = Path(folder) if folder else None
-    dataset = load_dataset(name, folder=where, train_size=train_size, subset_seed=subset_seed)
-    return dataset, fingerprint(dataset)
+    dataset = open_dataset(name, folder=where, train_size=train_size, test_size=test_size, subset_seed=subset_seed)
+    return dataset, dataset.fingerprint()
 
 
 def _symmetry(inputs: Mapping[str, Result]) -> Symmetry:
@@ -298,12 +300,3 @@ def _thawed(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _thawed(item) for key, item in value.items()}
     return [_thawed(item) for item in value] if isinstance(value, tuple) else value
-
-
-def fingerprint(dataset: Dataset) -> str:
-    """Return a sha256 of everything in `dataset` that decides a result."""
-    digest = hashlib.sha256(repr((dataset.mean, dataset.std, dataset.augmentation, dataset.classes)).encode())
-    for tensor in (dataset.train_x, dataset.train_y, dataset.test_x, dataset.test_y):
-        digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
-        digest.update(tensor.contiguous().numpy().data.cast("B"))
-    return digest.hexdigest()

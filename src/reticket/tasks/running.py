@@ -14,7 +14,7 @@ import tomli_w
 import torch
 
 import reticket
-from reticket.data import Dataset, load_dataset
+from reticket.data import DataSource, open_dataset
 from reticket.errors import ConfigError
 from reticket.experiment import EXECUTORS, Event, Plan, Store, Summary, run_plan
 from reticket.experiment.task import closure
@@ -22,7 +22,7 @@ from reticket.lookup import nearest
 from reticket.models import code_of
 from reticket.tasks.blueprint import Blueprint, Facts
 from reticket.tasks.config import Config, DataConfig
-from reticket.tasks.kinds import RUNNERS, fingerprint
+from reticket.tasks.kinds import RUNNERS
 from reticket.tasks.results import Findings
 from reticket.tasks.sweep import Variant, variants
 
@@ -122,7 +122,7 @@ class Planned:
     """One experiment, ready to be carried out: an ordinary one, or a variant of a sweep."""
 
     variant: Variant
-    dataset: Dataset
+    dataset: DataSource
     blueprint: Blueprint
 
 
@@ -132,7 +132,7 @@ def plan_experiment(config: Config, machine: Machine) -> tuple[Planned, ...]:
     Raises:
         ConfigError, DataError: when one of them cannot be run as it is.
     """
-    loaded: dict[DataConfig, Dataset] = {}
+    loaded: dict[DataConfig, DataSource] = {}
     planned = []
     for variant in variants(config):
         data, model = variant.config.data, variant.config.model
@@ -143,8 +143,8 @@ def plan_experiment(config: Config, machine: Machine) -> tuple[Planned, ...]:
     return tuple(planned)
 
 
-def _load(data: DataConfig, machine: Machine) -> Dataset:
-    return load_dataset(
+def _load(data: DataConfig, machine: Machine) -> DataSource:
+    return open_dataset(
         data.name,
         folder=Path(machine.data) if machine.data else None,
         train_size=data.train_size,
@@ -168,7 +168,7 @@ def _write_variant(
         _make_folder(folder)
         _write(folder / "config.toml", tomli_w.dumps(_without_none(config.model_dump())))
         _write_json(folder / "environment.json", environment)
-    findings = Findings(one.blueprint, store, one.dataset.test_y)
+    findings = Findings(one.blueprint, store, one.dataset.labels("test"))
     _write_json(folder / "results.json", findings.to_json(config.title, preset, part, environment))
 
 
@@ -178,11 +178,11 @@ def _sweep_of(config: Config, preset: str, planned: Iterable[Planned]) -> dict[s
     return {"title": config.title, "preset": preset, "key": next(iter(config.sweep)), "variants": folders}
 
 
-def facts_of(dataset: Dataset, model: str) -> Facts:
+def facts_of(dataset: DataSource, model: str) -> Facts:
     """Return what planning must know of `dataset` and of the code of the model of this name."""
     return Facts(
-        fingerprint=fingerprint(dataset),
-        train_size=len(dataset.train_x),
+        fingerprint=dataset.fingerprint(),
+        train_size=dataset.size("train"),
         classes=dataset.classes,
         input_shape=dataset.input_shape,
         model_code=code_of(model),

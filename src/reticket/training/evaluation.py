@@ -9,8 +9,8 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reticket.data import Dataset
-from reticket.data.dataset import Split
+from reticket.data import DataSource, Reading
+from reticket.data.source import Split
 from reticket.errors import TrainingError
 
 BATCH = 500
@@ -44,7 +44,7 @@ def score(logits: Float32[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> 
 
 def evaluate(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: DataSource,
     split: Split = "test",
     *,
     weights: Mapping[str, Tensor] | None = None,
@@ -73,11 +73,11 @@ def evaluate(
     convolutional = any(p.dim() == 4 for p in evaluated.parameters())
     if convolutional:
         evaluated.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    x, y = dataset.split(split)
+    y = dataset.labels(split)
     parts = []
     with torch.inference_mode():
-        for batch in x.split(batch_size):
-            inputs = dataset.normalise(batch.to(target)).to(first.dtype)
+        for batch, _ in Reading(dataset, split, batch_size, device=target):
+            inputs = batch.to(first.dtype)
             if inputs.dim() == 4 and convolutional:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
             parts.append(evaluated(inputs).float())

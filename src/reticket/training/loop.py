@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from reticket.data import Dataset
+from reticket.data import DataSource
 from reticket.errors import ConfigError
 from reticket.ranks import Ranks
 from reticket.rng import seed_for
@@ -22,7 +22,7 @@ CHECKPOINT_SECONDS = 30.0
 
 def train(
     model: nn.Module,
-    dataset: Dataset,
+    dataset: DataSource,
     recipe: Recipe,
     *,
     order: tuple[str | int, ...],

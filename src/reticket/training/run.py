@@ -10,11 +10,11 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
-from reticket.data import Dataset
+from reticket.data import DataSource
 from reticket.errors import ConfigError, TrainingError
 from reticket.ranks import Ranks
 from reticket.rng import seed_for
-from reticket.training.batches import Batches
+from reticket.training.batches import training_batches
 from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
 from reticket.training.recipe import Recipe, learning_rate
@@ -36,7 +36,7 @@ class Run:
     def __init__(
         self,
         model: nn.Module,
-        dataset: Dataset,
+        dataset: DataSource,
         recipe: Recipe,
         order: tuple[str | int, ...],
         mask: Mapping[str, Tensor] | None,
@@ -50,7 +50,7 @@ class Run:
             self.model = synchronise(self.model, ranks)
         self.flat = FlatParameters(self.model, mask, channels_last=channels_last)
         self.add_gradient = loss_and_gradient(self.model)
-        self.batches = Batches(
+        self.batches = training_batches(
             dataset,
             recipe.batch_size,
             order,
@@ -214,7 +214,7 @@ class Run:
         digest = hashlib.sha256()
         described = (asdict(self.recipe), self.batches.order, self.start, data.name, data.input_shape, data.classes)
         digest.update(json.dumps(described).encode())
-        for tensor in (*model.state_dict().values(), *(mask or {}).values(), data.train_y):
+        for tensor in (*model.state_dict().values(), *(mask or {}).values(), data.labels("train")):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 

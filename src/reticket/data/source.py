@@ -1,0 +1,118 @@
+"""What the rest of the package reads a data set through, whether it is held in memory or streamed from a disk."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+Split = Literal["train", "test"]
+Augmentation = Literal["none", "flip-crop"]
+
+
+class DataSource(ABC):
+    """A classification data set, split into training and test.
+
+    Inputs are numbered within their part from 0. As stored they are images, uint8 of shape `(channels, height, width)`,
+    or features, float32 `(features,)`; `normalise` makes them ready for a model.
+
+    Attributes:
+        name: the name it is registered under.
+        classes: the names of the classes; a label is a place in it.
+        mean, std: per channel (images, of values scaled to [0, 1]), or one number each for all features.
+        augmentation: what training does to an image.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    augmentation: Augmentation
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input without the batch: `(channels, height, width)` or `(features,)`."""
+
+    @property
+    def is_images(self) -> bool:
+        """Whether an input is an image (channels, height, width) and not a vector of features."""
+        return len(self.input_shape) == 3
+
+    @abstractmethod
+    def labels(self, split: Split) -> Int64[Tensor, " n"]:
+        """Return the labels of the "train" or "test" part."""
+
+    @abstractmethod
+    def stored(
+        self, split: Split, batch_size: int, indices: Int64[Tensor, " k"] | None = None
+    ) -> Iterator[tuple[Tensor, Int64[Tensor, " n"]]]:
+        """Yield (inputs as stored, labels) of a part in order, never augmented, `batch_size` at a time.
+
+        Args:
+            split: "train" or "test".
+            batch_size: inputs in a batch; the last may have fewer.
+            indices: which inputs, in this order; all without it.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return a sha256 of everything that decides a result."""
+
+    @abstractmethod
+    def with_train_subset(self, indices: Int64[Tensor, " n"]) -> "DataSource":
+        """Return the same data set with only these training inputs; the test part and the normalisation stay."""
+
+    @abstractmethod
+    def with_test_subset(self, indices: Int64[Tensor, " n"]) -> "DataSource":
+        """Return the same data set with only these test inputs; all else stays."""
+
+    def size(self, split: Split) -> int:
+        """Return the number of inputs of a part."""
+        return len(self.labels(split))
+
+    def normalise(self, x: Tensor) -> Float[Tensor, "..."]:
+        """Return inputs ready for a model: float32, minus the mean, divided by the standard deviation.
+
+        Args:
+            x: a batch as stored, uint8 `(n, channels, height, width)` or float32 `(n, features)`; on any device.
+        """
+        if not self.is_images:
+            return (x - self.mean[0]) / self.std[0]
+        scale = torch.tensor([1 / (255 * s) for s in self.std], dtype=torch.float32, device=x.device).view(-1, 1, 1)
+        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=x.device).view(-1, 1, 1)
+        return x.to(torch.float32).mul_(scale).add_(shift)
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """Inputs of a part in order as batches of (normalised inputs, labels), made anew each time they are read.
+
+    Only one batch is held at a time, however large the part is.
+
+    Args:
+        source: the data.
+        split: "train" or "test".
+        batch_size: inputs in a batch; the last may have fewer.
+        indices: which inputs, in this order; all when None.
+        device: where the batches are wanted.
+    """
+
+    source: DataSource
+    split: Split
+    batch_size: int
+    indices: Int64[Tensor, " k"] | None = None
+    device: str | torch.device = "cpu"
+
+    def __iter__(self) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
+        """Yield the batches from the beginning."""
+        for x, y in self.source.stored(self.split, self.batch_size, self.indices):
+            yield self.source.normalise(x.to(self.device)), y.to(self.device)
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs are read."""
+        return self.source.size(self.split) if self.indices is None else len(self.indices)
