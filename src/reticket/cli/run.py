@@ -52,6 +52,9 @@ def run(
 
 
 def _report(config: Config, folder: Path) -> Path:
-    """Write the report of every experiment of a run and return the first."""
-    first, *_ = [build_report(folder / variant.folder) for variant in variants(config)]
-    return first
+    """Write the report of every experiment of a run, and of a sweep the one that compares them; return the last."""
+    if not config.sweep:
+        return build_report(folder)
+    for variant in variants(config):
+        build_report(folder / variant.folder)
+    return build_report(folder)

@@ -48,11 +48,11 @@ def by_sparsity(results: Results) -> Exhibit | None:
         (
             rewound(rewind),
             _ends(rows, levels, rewind),
-            _series(results, styles, [(x, level, rewind) for x, level in places]),
+            series_of(results, styles, [(x, level, rewind) for x, level in places]),
         )
         for rewind in shown
     ]
-    panels, note = _panels(charts, partial(sparsity_axis, levels=levels))
+    panels, note = panels_of(charts, partial(sparsity_axis, levels=levels))
     caption = f"Test accuracy against nominal sparsity, on a scale by the share of weights kept. {_n(rows)}"
     caption += note + left_out(len(shown), len(rewinds), "rewind points", "accuracy")
     says = tuple(filter(None, (_ends(rows, levels, shown[-1]), _wins(rows))))
@@ -72,18 +72,18 @@ def by_rewind(results: Results) -> Exhibit | None:
         (
             f"{percent(level)} sparsity",
             _gain(rows, rewinds, level),
-            _series(results, styles, [(float(place), level, rewind) for place, rewind in enumerate(rewinds)]),
+            series_of(results, styles, [(float(place), level, rewind) for place, rewind in enumerate(rewinds)]),
         )
         for level in shown
     ]
-    panels, note = _panels(charts, partial(_rewind_axis, rewinds=rewinds))
+    panels, note = panels_of(charts, partial(rewind_axis, rewinds=rewinds))
     caption = f"Test accuracy against the rewind point; the points stand at equal distances. {_n(rows)}"
     caption += note + left_out(len(shown), len(levels), "sparsities", "accuracy")
     says = tuple(filter(None, (_gain(rows, rewinds, shown[-1]),)))
     return Exhibit(Plate("accuracy_by_rewind", panels, _legend(styles)), says, caption)
 
 
-def _panels(
+def panels_of(
     charts: Sequence[tuple[str, str, Sequence[Series]]], finish: Callable[[Axes], float]
 ) -> tuple[tuple[Panel, ...], str]:
     """Return a panel for each (title, what it says, series), all on one vertical scale, and a note on what is cut."""
@@ -118,7 +118,8 @@ def _n(rows: Sequence[Row], marks: str = "Bands") -> str:
     return spread_note(marks, (row.n for row in rows))
 
 
-def _series(results: Results, styles: dict[str, Look], places: list[tuple[float, float, str | None]]) -> list[Series]:
+def series_of(results: Results, styles: dict[str, Look], places: list[tuple[float, float, str | None]]) -> list[Series]:
+    """Return a line for each method through (place, sparsity, rewind), with the published values beside it."""
     rows, result = accuracy_rows(results), []
     for method, look in styles.items():
         found = [(x, at(rows, method, sparsity, rewind)) for x, sparsity, rewind in places]
@@ -134,7 +135,8 @@ def _draw(axes: Axes, series: Sequence[Series], limits: tuple[float, float], fin
     lines(axes, series, limits, finish(axes))
 
 
-def _rewind_axis(axes: Axes, rewinds: Sequence[str]) -> float:
+def rewind_axis(axes: Axes, rewinds: Sequence[str]) -> float:
+    """Set up the horizontal axis for rewind points at equal distances; return where it ends."""
     words = ["0" if position(rewind) == "initialisation" else position(rewind) for rewind in rewinds]
     units = {word.rsplit("\u00a0")[-1].rstrip("s") for word in words} - {"0"}
     name = "rewind point (0 is the initialisation)" if "0" in words else "rewind point"

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from reticket.report import published
 from reticket.report.chart import STEPS, sparsity_axis, sparsity_places
 from reticket.report.exhibit import Exhibit
 from reticket.report.methods import PALETTE
@@ -55,7 +56,9 @@ def barriers(results: Results) -> Exhibit | None:
         f"Networks (1 − α) · first + α · second. {spread_note('Bands', (one.n for one in known))} "
         "REPAIR recomputes the statistics of the mixed network's activations."
     )
-    return Exhibit(Plate("barriers", tuple(panels), tuple(legend)), _says(known), caption)
+    if _growth_says(results):
+        caption += f" Published: {published.source()}, over its rounds of pruning; for which network is not known here."
+    return Exhibit(Plate("barriers", tuple(panels), tuple(legend)), (*_says(known), *_growth_says(results)), caption)
 
 
 def _colour(pair: str, pairs: Sequence[str]) -> str:
@@ -171,3 +174,21 @@ def _pair_says(known: Sequence[Barrier], pairs: Sequence[str]) -> list[str]:
             where = f" at {percent(top)} sparsity" if top else ""
             result.append(f"From {WORDS.get(pair, pair)}{where} the barrier is {' and '.join(parts)}.")
     return result
+
+
+def _growth_says(results: Results) -> list[str]:
+    """Say how the barrier to the pruned network grows over the rounds, here and in the paper."""
+    mine = [one for one in results.barriers if one.pair == "dense A to IMP A" and one.sparsity is not None]
+    levels = sorted({one.sparsity for one in mine if one.sparsity is not None})
+    parts = []
+    for there in published.collapses() if len(levels) > 1 else ():
+        stats = {one.sparsity: one.accuracy_barrier for one in mine if one.repair == there.repair}
+        first, last = (stats[level].mean if level in stats else None for level in (levels[0], levels[-1]))
+        if first is not None and last is not None:
+            words = "with" if there.repair else "without"
+            paper = f"published {number(there.first)} to {number(there.last)}"
+            parts.append(f"from {number(first)} to {number(last)} points {words} REPAIR ({paper})")
+    if not parts or published.settings(results.experiment.dataset, results.experiment.network) is None:
+        return []
+    ends_at = f"From {percent(levels[0])} to {percent(levels[-1])} sparsity"
+    return [f"{ends_at} the accuracy barrier between dense A and IMP A goes {' and '.join(parts)}."]

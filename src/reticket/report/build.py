@@ -1,54 +1,38 @@
 """`build_report`: from a run directory to one HTML file, with its figures and tables beside it."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from importlib import resources
+from dataclasses import replace
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-
-from reticket.errors import InputError
 from reticket.report import accuracy, barriers, gap, members, units
-from reticket.report.exhibit import Exhibit
+from reticket.report.early import early_matching
 from reticket.report.grid import Grid, grid
-from reticket.report.methods import PALETTE, looks
-from reticket.report.paper import beside_the_paper, comparison_tables
-from reticket.report.plate import draw, themed
+from reticket.report.methods import looks
+from reticket.report.page import Section, draw_section, render, write
+from reticket.report.paper import MOST_OPEN, beside_the_paper, comparison_tables, open_tables
 from reticket.report.positions import at_main
 from reticket.report.scale import scale_words
 from reticket.report.schema import Failure, Results, Run, read_run
 from reticket.report.story import commands, environment, facts, headline, what_was_run
+from reticket.report.sweep import build_sweep_report
 from reticket.report.table import Table
 from reticket.report.tables import all_tables
 from reticket.report.text import percent, rewound, without_folders
 from reticket.tickets.methods import METHODS
 
-MOST_ROWS = 300
 _ALL_POSITIONS = ("paper", "early_matching")  # of matching; the other sections show the latest
 UNKNOWN = "A method registered by the user."  # and not where the report is written
 
 
-@dataclass(frozen=True)
-class Section:
-    """One section of the page: a figure with what it says, tables that stand open, and the table behind it."""
-
-    name: str
-    title: str
-    about: str
-    exhibit: Exhibit | None = None
-    panels: tuple[Markup, ...] = ()
-    table: Table | None = None
-    open: tuple[tuple[str, Table], ...] = ()
-
-
 _SECTIONS = (
-    ("paper", "Beside the paper", beside_the_paper, None,
+    ("paper", "Beside the paper", beside_the_paper, "paper",
      "Where a cell of this run is published: ours, theirs, and how far apart they are."),
     ("accuracy_by_sparsity", "Accuracy against sparsity", accuracy.by_sparsity, None,
      "How much each way of starting a sparse network keeps as more weights go."),
     ("accuracy_by_rewind", "Accuracy against the rewind point", accuracy.by_rewind, None,
      "How much of the dense training a sparse network must inherit."),
+    ("early_matching", "Early matching", early_matching, None,
+     "If the units can be matched early, B's dense training need not go on beyond the rewind point."),
     ("gap_closed", "Share of the gap closed", gap.gap_closed, "gap_closed",
      "LTH keeps the ticket where it was found, naive moves it as it is: how far from naive to LTH does a method come?"),
     ("barriers", "Barriers along the straight line", barriers.barriers, "barriers",
@@ -68,7 +52,8 @@ def build_report(run_dir: Path) -> Path:
     """Write the report of a run: `report.html`, `figures/*.svg|pdf` and `tables/*.csv|md`.
 
     Args:
-        run_dir: the directory of `reticket run`, with `results.json`; `config.toml` and `environment.json` may lack.
+        run_dir: the directory of `reticket run`, with `results.json`; `config.toml` and `environment.json` may be
+            absent. A directory with `sweep.json` is a sweep, whose experiments are compared.
 
     Returns:
         The path of `report.html`: one file that needs no other and asks no network.
@@ -76,6 +61,8 @@ def build_report(run_dir: Path) -> Path:
     Raises:
         InputError: when `results.json` is missing or damaged, or the directory cannot be written.
     """
+    if (run_dir / "sweep.json").is_file():
+        return build_sweep_report(run_dir)
     run = read_run(run_dir)
     run = replace(run, results=_without_folders(run.results))
     tables = all_tables(run.results) | comparison_tables(run.results)
@@ -84,41 +71,28 @@ def build_report(run_dir: Path) -> Path:
     drawn = []
     for name, title, make, data, about in _SECTIONS:
         exhibit = make(run.results if name in _ALL_POSITIONS else main)
-        opened = _opened(name, main, tables)
-        drawn.append(_section(Section(name, title, about, exhibit, (), tables.get(data or ""), opened), run_dir))
+        opened = _opened(name, main, run.results)
+        whole = tables.get(data or "")
+        if name == "paper" and whole is not None and len(whole.body) <= MOST_OPEN:
+            whole = None  # it stands open
+        drawn.append(draw_section(Section(name, title, about, exhibit, (), whole, opened), run_dir))
     sections = [section for section in drawn if section is not None]
     for one in tables.values():
-        _write(run_dir / "tables" / f"{one.name}.csv", one.to_csv())
-        _write(run_dir / "tables" / f"{one.name}.md", one.to_markdown())
+        write(run_dir / "tables" / f"{one.name}.csv", one.to_csv())
+        write(run_dir / "tables" / f"{one.name}.md", one.to_markdown())
     if table is not None:
-        _write(run_dir / "tables" / "accuracy_grid.md", table.to_markdown())
+        write(run_dir / "tables" / "accuracy_grid.md", table.to_markdown())
     page = _render(run, table, sections, tables)
     path = run_dir / "report.html"
-    _write(path, page)
+    write(path, page)
     return path
 
 
-def _section(section: Section, run_dir: Path) -> Section | None:
-    """Draw a section's figure, and remove the files of one that is no more."""
-    for ending in ("svg", "pdf"):
-        (run_dir / "figures" / f"{section.name}.{ending}").unlink(missing_ok=True)
-    exhibit = section.exhibit
-    if exhibit is None:
-        return section if section.table or section.open else None
-    if exhibit.plate is None:
-        return section
-    files = draw(exhibit.plate)
-    _write(run_dir / "figures" / f"{section.name}.svg", files.svg)
-    _write(run_dir / "figures" / f"{section.name}.pdf", files.pdf)
-    return replace(section, title=exhibit.title or section.title, panels=tuple(map(Markup, files.panels)))
-
-
-def _opened(name: str, main: Results, tables: Mapping[str, Table]) -> tuple[tuple[str, Table], ...]:
+def _opened(name: str, main: Results, full: Results) -> tuple[tuple[str, Table], ...]:
     """Return the tables of a section that stand open, with their captions."""
     if name == "diversity":
         return _excerpt(main)
-    wanted = {"paper": {"paper": "Accuracies", "paper_diversity": "Ensembles, ours / published"}}.get(name, {})
-    return tuple((caption, tables[table]) for table, caption in wanted.items() if table in tables)
+    return open_tables(full) if name == "paper" else ()
 
 
 def _excerpt(results: Results) -> tuple[tuple[str, Table], ...]:
@@ -142,42 +116,20 @@ def _render(
     sections: Iterable[Section],
     tables: Mapping[str, Table],
 ) -> str:
-    templates = resources.files("reticket.report") / "templates"
-    loader = jinja2.FunctionLoader(lambda name: (templates / name).read_text("utf-8"))
-    engine = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    engine.filters["themed"] = themed
     results = run.results
     methods = looks(row.method for row in (*results.rows, *results.gap_closed, *results.diversity))
-    return engine.get_template("report.html.j2").render(
-        css=Markup((templates / "report.css").read_text("utf-8")),
-        light=[(name, colours[0]) for name, colours in PALETTE.items()],
-        dark=[(name, colours[1]) for name, colours in PALETTE.items()],
+    return render(
+        "report.html.j2",
         results=results,
         headline=headline(at_main(results)),
         facts=facts(at_main(results)),
+        scaled=scale_words(results),
         told=what_was_run(run.config),
         config_text=without_folders(run.config_text),
         grid=table,
         sections=list(sections),
         tables=tables,
-        most_rows=MOST_ROWS,
-        scaled=scale_words(results),
         methods=[(look, METHODS[name].description if name in METHODS else UNKNOWN) for name, look in methods.items()],
-        looks=methods,
         environment=environment(run),
         commands=commands(run),
     )
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    """Write beside the file and rename, so that no reader sees half of it."""
-    data = content.encode() if isinstance(content, str) else content
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(data)
-        beside.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); make the run directory writable") from None

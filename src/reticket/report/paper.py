@@ -15,7 +15,7 @@ from reticket.report.scale import scale_words
 from reticket.report.schema import Diversity, Experiment, Results
 from reticket.report.table import Column, Table, column
 from reticket.report.tables import METHOD, PLACE, SPARSITY
-from reticket.report.text import PERCENT, listed, number, percent, plus_minus, rewound
+from reticket.report.text import DASH, PERCENT, listed, number, percent, plus_minus, position, rewound
 
 KEY = ("lth", "naive", "permuted")
 
@@ -97,6 +97,41 @@ def comparison_tables(results: Results) -> dict[str, Table]:
     return found | ({"paper_diversity": Table.of("paper_diversity", beside, _ENSEMBLES)} if beside else {})
 
 
+MOST_OPEN = 24
+
+
+def open_tables(results: Results) -> tuple[tuple[str, Table], ...]:
+    """Return the tables that stand open, with captions: the accuracies themselves while they are few, else one row for
+    each setting."""
+    met, tables = meetings(results), comparison_tables(results)
+    found = []
+    if len(met) > MOST_OPEN:
+        found.append(("Accuracies, ours (published), difference in points", _by_setting(met)))
+    elif met:
+        found.append(("Accuracies", tables["paper"]))
+    if "paper_diversity" in tables:
+        found.append(("Ensembles, ours / published", tables["paper_diversity"]))
+    return tuple(found)
+
+
+def _by_setting(met: Sequence[Meeting]) -> Table:
+    """Return one row for each sparsity and rewind point of the main position of matching, the methods across."""
+    main = [one for one in met if one.theirs.match_epoch is None]
+    places = list(dict.fromkeys((one.sparsity, one.rewind) for one in main))
+    methods = [method for method in KEY if any(one.method == method for one in main)]
+    found = {(one.sparsity, one.rewind, one.method): one for one in main}
+
+    def text(place: tuple[float, str | None], method: str) -> str:
+        one = found.get((*place, method))
+        if one is None:
+            return DASH
+        theirs = number(one.theirs.mean, 2)
+        return f"{plus_minus(one.row, 2)} ({theirs}) {number(one.difference, 2, sign=True)}"
+
+    body = tuple((percent(s), position(k), *(text((s, k), method) for method in methods)) for s, k in places)
+    return Table("paper_by_setting", (), ("sparsity", "rewind", *map(label, methods)), body)
+
+
 def _ensembles(results: Results) -> list[_Beside]:
     known = results.experiment
     here = (known.dataset, known.network, known.width)
@@ -126,7 +161,7 @@ def _overall(results: Results, met: Sequence[Meeting]) -> str:
         if mine:
             parts.append(f"{number(fmean(mine), 2, sign=True)} points for {label(method)}")
     total = sum(row.metric == "accuracy" for row in results.rows)
-    cells = f"{len(met)} of the {total} accuracies of this run are published ({published.source()})"
+    cells = f"{len(met)} of the {total} accuracies of this run are published in {published.source()}"
     return f"{cells}; ours less theirs is {listed(parts)} on average."
 
 

@@ -248,7 +248,7 @@ def read_run(run_dir: Path) -> Run:
     path = run_dir / "results.json"
     if not path.is_file():
         raise InputError(f"{run_dir}: holds no results.json; run `reticket run` into it first")
-    values = _read_json(path)
+    values = read_json(path)
     if values.get("schema") != SCHEMA:
         seen = values.get("schema")
         raise InputError(f"{path}: has schema {seen!r}, this version reads schema {SCHEMA}; run it again")
@@ -260,7 +260,7 @@ def read_run(run_dir: Path) -> Run:
         raise InputError(f"{path}: damaged at '{where}' ({first['msg']}); run it again") from None
     text = _read_text(run_dir / "config.toml")
     environment = run_dir / "environment.json"
-    seen = _read_json(environment) if environment.is_file() else {}
+    seen = read_json(environment) if environment.is_file() else {}
     config = _parse_toml(text, run_dir / "config.toml")
     if "experiment" not in values:  # written before results held it
         known = {name: config[name] for name in Experiment.model_fields if isinstance(config.get(name), dict)}
@@ -277,7 +277,12 @@ def _read_text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({type(error).__name__}); run it again") from None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Return a JSON file that holds a table.
+
+    Raises:
+        InputError: when it cannot be read, is not JSON or holds something else.
+    """
     try:
         values = json.loads(_read_text(path))
     except json.JSONDecodeError as error:

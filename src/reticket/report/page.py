@@ -1,0 +1,87 @@
+"""What every page of a report is made of: sections and their figures, templates, files written whole."""
+
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from reticket.errors import InputError
+from reticket.report.exhibit import Exhibit
+from reticket.report.methods import PALETTE
+from reticket.report.plate import draw, themed
+from reticket.report.table import Table
+
+MOST_ROWS = 300
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section of a page: a figure with what it says, tables that stand open, and the table behind it."""
+
+    name: str
+    title: str
+    about: str
+    exhibit: Exhibit | None = None
+    panels: tuple[Markup, ...] = ()
+    table: Table | None = None
+    open: tuple[tuple[str, Table], ...] = ()
+    extra: str = ""
+
+
+def draw_section(section: Section, folder: Path) -> Section | None:
+    """Draw a section's figure into `folder/figures`, and remove the files of one that is no more.
+
+    Args:
+        section: with an exhibit whose panels are not drawn yet, or with tables alone.
+        folder: the run directory.
+
+    Returns:
+        The section with its panels, or None when there is nothing in it.
+    """
+    for ending in ("svg", "pdf"):
+        (folder / "figures" / f"{section.name}.{ending}").unlink(missing_ok=True)
+    exhibit = section.exhibit
+    if exhibit is None:
+        return section if section.table or section.open else None
+    if exhibit.plate is None:
+        return section
+    files = draw(exhibit.plate)
+    write(folder / "figures" / f"{section.name}.svg", files.svg)
+    write(folder / "figures" / f"{section.name}.pdf", files.pdf)
+    return replace(section, title=exhibit.title or section.title, panels=tuple(map(Markup, files.panels)))
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page: a template of `templates/` with the style sheet and the palette in it."""
+    templates = resources.files("reticket.report") / "templates"
+    loader = jinja2.FunctionLoader(lambda name: (templates / name).read_text("utf-8"))
+    engine = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    engine.filters["themed"] = themed
+    return engine.get_template(template).render(
+        css=Markup((templates / "report.css").read_text("utf-8")),
+        light=[(name, colours[0]) for name, colours in PALETTE.items()],
+        dark=[(name, colours[1]) for name, colours in PALETTE.items()],
+        most_rows=MOST_ROWS,
+        **values,
+    )
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write beside the file and rename, so that no reader sees half of it.
+
+    Raises:
+        InputError: when it cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_bytes(data)
+        beside.replace(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); make the run directory writable") from None

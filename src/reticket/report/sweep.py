@@ -1,0 +1,181 @@
+"""The report that compares the experiments of a sweep, `OUT/report.html` from `OUT/sweep.json`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reticket.errors import InputError
+from reticket.report.page import Section, draw_section, render, write
+from reticket.report.paper import comparison_tables
+from reticket.report.positions import at_main
+from reticket.report.scale import scale_words
+from reticket.report.schema import Results, read_json, read_run
+from reticket.report.sweep_figures import (
+    Variant,
+    accuracy_by_rewind,
+    accuracy_by_value,
+    barriers_by_value,
+    correlation_by_value,
+    gap_by_value,
+    shares,
+)
+from reticket.report.table import Table
+from reticket.report.tables import all_tables
+from reticket.report.text import number, without_folders
+
+STACKED = ("accuracy", "gap_closed", "barriers", "matching", "diversity", "paper")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What `sweep.json` says: one field of a configuration with several values, each an experiment of its own."""
+
+    title: str
+    preset: str
+    key: str
+    variants: tuple[Variant, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def short(self) -> str:
+        """The last part of the field's name, "width"."""
+        return self.key.rpartition(".")[2].replace("_", " ")
+
+
+def read_sweep(folder: Path) -> Sweep:
+    """Read `sweep.json` and the results of every experiment that has any.
+
+    Raises:
+        InputError: when it is damaged, or no experiment of it has results.
+    """
+    path = folder / "sweep.json"
+    values = read_json(path)
+    listed = values.get("variants")
+    if not isinstance(listed, list) or not all(
+        isinstance(v, dict) and isinstance(v.get("folder"), str) for v in listed
+    ):
+        raise InputError(f"{path}: damaged at 'variants', each needs a value and a folder; run it again")
+    found, missing = [], []
+    for one in listed:
+        place = folder / one["folder"]
+        if (place / "results.json").is_file():
+            found.append(Variant(_plain(one.get("value")), one["folder"], at_main(read_run(place).results)))
+        else:
+            missing.append(one["folder"])
+    if not found:
+        raise InputError(f"{folder}: no experiment of the sweep has results; run `reticket run` into it first")
+    title, preset, key = (str(values.get(name, "")) for name in ("title", "preset", "key"))
+    return Sweep(title, preset, key, tuple(found), tuple(missing))
+
+
+def _plain(value: Any) -> str:
+    return "-".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+Maker = Callable[[Sequence[Variant], str], Any]
+_SECTIONS: tuple[tuple[str, str, Maker, str], ...] = (
+    ("gap_by_value", "Share of the gap closed", gap_by_value, "gap_closed"),
+    ("accuracy_by_value", "Accuracy", accuracy_by_value, "accuracy"),
+    ("accuracy_by_rewind", "Accuracy against the rewind point", accuracy_by_rewind, ""),
+    ("barriers_by_value", "Barriers along the straight line", barriers_by_value, "barriers"),
+    ("correlation_by_value", "How well the units were matched", correlation_by_value, "matching"),
+)
+_ABOUT = {
+    "gap_by_value": "LTH keeps the ticket where it was found, naive moves it as it is; how far a method comes between.",
+    "accuracy_by_value": "What each way of starting a sparse network reaches.",
+    "accuracy_by_rewind": "How much of the dense training a sparse network must inherit.",
+    "barriers_by_value": "If the permutation is right, the two networks lie in one basin.",
+    "correlation_by_value": "Each group of units is matched by its activations.",
+}
+
+
+def build_sweep_report(folder: Path) -> Path:
+    """Write the report that compares the experiments of a sweep, with its figures and tables.
+
+    Args:
+        folder: the directory of `sweep.json`.
+
+    Returns:
+        The path of `report.html`; it points to the reports of the single experiments and needs nothing else.
+
+    Raises:
+        InputError: when the sweep cannot be read or the directory cannot be written.
+    """
+    sweep = read_sweep(folder)
+    tables = _stacked(sweep)
+    for one in tables.values():
+        write(folder / "tables" / f"{one.name}.csv", one.to_csv())
+        write(folder / "tables" / f"{one.name}.md", one.to_markdown())
+    sections = []
+    for name, title, make, data in _SECTIONS:
+        exhibit = make(sweep.variants, sweep.short)
+        section = Section(name, title, _ABOUT[name], exhibit, (), tables.get(data) if exhibit else None)
+        sections.append(draw_section(section, folder))
+    if "paper" in tables:
+        sections.append(Section("paper", "Beside the paper", "Where a cell is published.", table=tables["paper"]))
+    scaled = list(dict.fromkeys(filter(None, (scale_words(one.results) for one in sweep.variants))))
+    page = render(
+        "sweep.html.j2",
+        sweep=sweep,
+        scaled=" ".join(scaled),
+        overview=_overview(sweep),
+        sections=[section for section in sections if section is not None],
+        failed=[(one, one.results.failures) for one in sweep.variants if one.results.failures],
+        without_folders=without_folders,
+    )
+    path = folder / "report.html"
+    write(path, page)
+    return path
+
+
+def _overview(sweep: Sweep) -> list[tuple[Variant, tuple[str, ...]]]:
+    """Return for each experiment: its folder, the share it closes, what is left, and its matched correlation."""
+    rows = []
+    for one in sweep.variants:
+        share = shares(one.results)
+        known = [m.correlation.mean for m in one.results.matching if m.correlation.mean is not None]
+        closed = left = "–"
+        if share is not None and share.share is not None:
+            bounds = f" [{number(share.low, 0)}, {number(share.high, 0)}]" if share.low is not None else ""
+            closed, left = f"{number(share.share, 0)} %{bounds}", number(share.left, 2)
+        rows.append((one, (closed, left, number(sum(known) / len(known), 2) if known else "–", _state(one.results))))
+    return rows
+
+
+def _state(results: Results) -> str:
+    return "whole" if results.complete else "not complete"
+
+
+def _stacked(sweep: Sweep) -> dict[str, Table]:
+    """Return each table of the single experiments as one, the swept value in front."""
+    found: dict[str, list[tuple[str, Table]]] = {}
+    for one in sweep.variants:
+        for name, table in (all_tables(one.results) | comparison_tables(one.results)).items():
+            if name in STACKED:
+                found.setdefault(name, []).append((one.value, table))
+    return {name: _stack(name, sweep.short, parts) for name, parts in found.items()}
+
+
+def _stack(name: str, short: str, parts: Sequence[tuple[str, Table]]) -> Table:
+    heads = max((table.head for _, table in parts), key=len)
+    body = tuple(
+        (value, *(cell for _, cell in zip(heads, row, strict=True)))
+        for value, table in parts
+        for row in (_widened(table, heads))
+    )
+    records = tuple({short: value, **record} for value, table in parts for record in table.records)
+    return Table(name, records, (short, *heads), body)
+
+
+def _widened(table: Table, heads: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the rows with an empty cell under every head that this table lacks."""
+    if table.head == tuple(heads):
+        return list(table.body)
+    places: list[int | None] = []
+    left = list(enumerate(table.head))
+    for head in heads:
+        match = next((pair for pair in left if pair[1] == head), None)
+        places.append(match[0] if match else None)
+        left = [pair for pair in left if pair is not match]
+    return [tuple("" if at is None else row[at] for at in places) for row in table.body]
