@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -89,9 +90,20 @@ class Ranks:
             ) from error
 
 
+ALONE = Ranks()
+_here: ContextVar[Ranks] = ContextVar("ranks", default=ALONE)
+
+
+def here() -> Ranks:
+    """Return this process's place within `joined`; by itself elsewhere."""
+    return _here.get()
+
+
 @contextmanager
 def joined(device: str) -> Iterator[tuple[Ranks, str]]:
     """Give this process's place among those that torchrun started, and its own device; by itself without torchrun.
+
+    Within the block `here()` is that place.
 
     Args:
         device: "cpu" (gloo), or "cuda" (NCCL), of which each process takes the one of its local rank.
@@ -101,7 +113,7 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
     """
     world = _number("WORLD_SIZE", 1)
     if world == 1:
-        yield Ranks(), device
+        yield ALONE, device
         return
     if ":" in device:
         raise InputError(f"device '{device}' is one device for {world} processes; say cuda, and each takes its own")
@@ -109,9 +121,12 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
         device = f"cuda:{_number('LOCAL_RANK', 0)}"
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    ranks = Ranks(dist.get_rank(), world, dist.new_group(backend="gloo", timeout=PATIENCE))
+    token = _here.set(ranks)
     try:
-        yield Ranks(dist.get_rank(), world, dist.new_group(backend="gloo", timeout=PATIENCE)), device
+        yield ranks, device
     finally:
+        _here.reset(token)
         dist.destroy_process_group()
 
 

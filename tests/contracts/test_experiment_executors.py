@@ -102,6 +102,8 @@ def test_events_tell_the_whole_story(ran: Ran) -> None:
     assert over == begun
     assert len(over) + kinds.count("task-skipped") == len(plan())
     assert any(event.kind == "progress" and event.task == "slow" for event in ran.events)
+    notices = sorted(event.text for event in ran.events if event.kind == "notice")
+    assert notices == [f"goes on from step {step}" for step in (0, 1, 4)]
     bug = next(event for event in ran.events if event.kind == "task-failed" and event.label == "a bug")
     assert "fake_tasks.py" in bug.traceback
 

@@ -115,6 +115,27 @@ def test_damaged_and_foreign_checkpoints(tmp_path: Path) -> None:
         TrainState.from_tensors({}, state.metadata())
 
 
+def test_a_checkpoint_that_cannot_be_used_is_set_aside(tmp_path: Path) -> None:
+    path, told = tmp_path / "run.safetensors", []
+    state = train(small(), DATA, RECIPE, order=ORDER, stop=8).state
+    write_checkpoint(path, state, "another run")
+    result = train(small(), DATA, RECIPE, order=ORDER, checkpoint=path, set_aside=told.append)
+    path.write_bytes(b"half a checkpoi")
+    again = train(small(), DATA, RECIPE, order=ORDER, checkpoint=path, set_aside=told.append)
+    assert [line.partition("' ")[2] for line in told] == [
+        "belongs to another run (recipe, data, order, mask or initial weights differ); it was set aside as "
+        "'run.safetensors.damaged' and the run is started over",
+        told[1].partition("' ")[2],
+    ]
+    assert "is damaged (" in told[1]
+    assert told[1].endswith("it was set aside as 'run.safetensors.damaged' and the run is started over")
+    assert (tmp_path / "run.safetensors.damaged").read_bytes() == b"half a checkpoi"
+    for name, weight in result.weights.items():
+        assert torch.equal(weight, again.weights[name])
+    train(small(), DATA, RECIPE, order=ORDER, checkpoint=path, set_aside=told.append)
+    assert len(told) == 2
+
+
 def test_evaluation_of_a_model_with_other_classes() -> None:
     with pytest.raises(
         TrainingError, match=r"output has shape \(500, 7\), but \(500, 10\) was expected: build it for 10"

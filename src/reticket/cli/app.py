@@ -61,23 +61,27 @@ def run(
     from reticket.cli.progress import Display
     from reticket.cli.run import run as run_and_report
     from reticket.experiment import Plan
+    from reticket.experiment.together import taking_part
     from reticket.tasks.presets import load_config
     from reticket.tasks.running import Machine, plan_experiment
 
-    name, config = load_config(experiment, settings or ())
-    folder = out or Path("runs") / name
-    machine = Machine(jobs=jobs, threads=threads, device=device, executor=executor, data=data)
-    if dry_run:
-        planned = plan_experiment(config, machine)
-        print(Plan.of(task for one in planned for task in one.blueprint.targets).summary())
-        return
-    with Display(debug=debug, resume=f"{folder}") as display:
-        report_path, summary = run_and_report(
-            config, name=name, out=folder, store=store, machine=machine, on_event=display.show
-        )
-    display.summarise(folder, report_path, summary)
-    if summary.failed:
-        raise typer.Exit(1)
+    with taking_part(device) as own_device:
+        if own_device is None:
+            return
+        name, config = load_config(experiment, settings or ())
+        folder = out or Path("runs") / name
+        machine = Machine(jobs=jobs, threads=threads, device=own_device, executor=executor, data=data)
+        if dry_run:
+            planned = plan_experiment(config, machine)
+            print(Plan.of(task for one in planned for task in one.blueprint.targets).summary())
+            return
+        with Display(debug=debug, resume=f"{folder}") as display:
+            report_path, summary = run_and_report(
+                config, name=name, out=folder, store=store, machine=machine, on_event=display.show
+            )
+        display.summarise(folder, report_path, summary)
+        if summary.failed:
+            raise typer.Exit(1)
 
 
 @app.command("list")

@@ -60,6 +60,8 @@ class Display:
             self._console.print(f"{event.text}", markup=False)
             if self._bar is not None:
                 self._line = self._bar.add_task("", total=self._estimate.total, left="", now="")
+        elif event.kind == "notice":
+            self._console.print(f"{event.label}: {event.text}", style="yellow", markup=False)
         elif event.kind == "task-failed":
             self._console.print(f"failed: {event.label}: {event.text}", style="red", markup=False)
             if self._debug and event.traceback:

@@ -1,6 +1,6 @@
 """Experiments as content-addressed tasks: keys, plan, store, executors. Knows no science."""
 
-from reticket.experiment.compute import Context, Workplace
+from reticket.experiment.compute import Context, Workplace, collective
 from reticket.experiment.estimate import Estimate
 from reticket.experiment.events import Event
 from reticket.experiment.execute import EXECUTORS, Executor, Summary, run_plan
@@ -27,5 +27,6 @@ __all__ = [
     "Task",
     "WorkerError",
     "Workplace",
+    "collective",
     "run_plan",
 ]

@@ -11,10 +11,11 @@ from typing import Any, cast
 
 import torch
 
-from reticket.errors import InputError, ReticketError, StoreError
+from reticket.errors import InputError, RanksError, ReticketError, StoreError
 from reticket.experiment.result import Result
 from reticket.experiment.store import MissingResult, Store
 from reticket.experiment.task import Output, Task
+from reticket.ranks import Ranks, here
 
 DURABLE_ABOVE = 1.0  # seconds of work worth waiting for the disk
 PROGRESS_EVERY = 0.2  # seconds between two words of one task on its progress
@@ -30,6 +31,8 @@ class Context:
         scratch: a folder for checkpoints; it outlives a crash and goes when the result is stored.
         earlier: those points of `task.resumes` whose results exist, the nearest first.
         settings: facts of the machine, such as where data lie.
+        ranks: this process's place among those that compute the task together.
+        tell: is told sentences that someone should read.
     """
 
     threads: int
@@ -38,6 +41,8 @@ class Context:
     earlier: Sequence[tuple[Task, Result]] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     report: Callable[[float, str], None] = lambda fraction, text: None
+    ranks: Ranks = field(default_factory=Ranks)
+    tell: Callable[[str], None] = lambda text: None
 
     def progress(self, fraction: int | float, text: str = "") -> None:
         """Say how far the task is.
@@ -50,6 +55,30 @@ class Context:
 
 
 Runner = Callable[[Task, Mapping[str, Result], Context], Output]
+
+
+def collective(runner: Runner) -> Runner:
+    """Mark a runner that all processes under torchrun call together; only the first one's output counts."""
+    runner.collective = True  # type: ignore[attr-defined]
+    return runner
+
+
+def is_collective(reference: str) -> bool:
+    """Return whether the runner of this name is one that all processes call together."""
+    return getattr(load_runner(reference), "collective", False)
+
+
+@dataclass(frozen=True)
+class Told:
+    """Who hears of a task while it is computed.
+
+    Args:
+        progress: (fraction, text, seconds so far), at most five times a second.
+        notice: sentences that someone should read.
+    """
+
+    progress: Callable[[float, str, float], None]
+    notice: Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -103,31 +132,34 @@ def load_runner(reference: str) -> Runner:
     return cast(Runner, found)
 
 
-def attempt(task: Task, store: Store, place: Workplace, report: Callable[[float, str, float], None]) -> Outcome:
+def attempt(task: Task, store: Store, place: Workplace, told: Told) -> Outcome:
     """Carry out a task and store its result.
 
     Args:
         task: what to compute; its inputs are in the store.
         store: where results are.
         place: runners, threads, device.
-        report: told (fraction, text, seconds so far) at most five times a second.
+        told: who hears of it.
 
     Returns:
         The time it took, or the error it ended with.
 
     Raises:
         StoreError: when the store cannot be written, which would meet every other task too.
+        RanksError: when processes that compute together lost touch.
     """
     try:
-        return Outcome(seconds=_compute(task, store, place, report))
+        return Outcome(seconds=_compute(task, store, place, told))
     except Exception as error:
-        if isinstance(error, StoreError) and not isinstance(error, MissingResult):
+        if isinstance(error, StoreError | RanksError) and not isinstance(error, MissingResult):
             raise
+        if not here().alone and not isinstance(error, ReticketError) and is_collective(place.runners[task.kind]):
+            raise  # perhaps only this process met it, and the others wait: ending is how they notice
         text = str(error) if isinstance(error, ReticketError) else f"{type(error).__name__}: {error}"
         return Outcome(error=text, traceback=traceback.format_exc())
 
 
-def _compute(task: Task, store: Store, place: Workplace, report: Callable[[float, str, float], None]) -> float:
+def _compute(task: Task, store: Store, place: Workplace, told: Told) -> float:
     started = time.perf_counter()
     said = started
 
@@ -136,7 +168,7 @@ def _compute(task: Task, store: Store, place: Workplace, report: Callable[[float
         now = time.perf_counter()
         if now - said >= PROGRESS_EVERY:
             said = now
-            report(fraction, text, now - started)
+            told.progress(fraction, text, now - started)
 
     with store.claim(task.key) as scratch:
         inputs = {name: store.get(other.key) for name, other in task.inputs.items()}
@@ -147,6 +179,8 @@ def _compute(task: Task, store: Store, place: Workplace, report: Callable[[float
             earlier=_earlier(task.resumes, store),
             settings=place.settings,
             report=throttled,
+            ranks=here(),
+            tell=told.notice,
         )
         output = load_runner(place.runners[task.kind])(task, inputs, context)
         if not isinstance(output, Output):
@@ -162,6 +196,7 @@ def provenance_of(task: Task, place: Workplace, seconds: float) -> dict[str, Any
         "seconds": seconds,
         "device": place.device,
         "threads": place.threads,
+        "processes": here().world,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "task": {

@@ -11,6 +11,7 @@ EventKind = Literal[
     "plan-started",
     "task-started",
     "progress",
+    "notice",
     "task-done",
     "task-failed",
     "task-skipped",

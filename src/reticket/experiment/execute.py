@@ -8,12 +8,16 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from reticket.errors import InputError
-from reticket.experiment.compute import Workplace, attempt, load_runner
+from reticket.experiment.compute import Told, Workplace, attempt, load_runner
 from reticket.experiment.events import Event, Listener
+from reticket.experiment.memory import keep_freed_memory
 from reticket.experiment.plan import Plan
 from reticket.experiment.schedule import Schedule
 from reticket.experiment.store import DamagedResult, Store
+from reticket.experiment.task import Task
+from reticket.experiment.together import announce_plan, announce_task
 from reticket.experiment.workers import processes
+from reticket.ranks import here
 
 
 @dataclass(frozen=True)
@@ -51,22 +55,28 @@ class Executor(Protocol):
 
 
 def in_process(schedule: Schedule, store: Store, place: Workplace) -> None:
-    """Carry a schedule out one task after another in this process."""
+    """Carry a schedule out one task after another in this process, and in those that torchrun started beside it."""
     before = torch.get_num_threads()
     torch.set_num_threads(place.threads)
+    keep_freed_memory()
+    announce_plan(schedule, store, place)
     try:
         while (task := schedule.next()) is not None:
-
-            def report(fraction: float, text: str, seconds: float, task: Any = task) -> None:
-                schedule.progress(task, fraction, text, seconds)
-
-            outcome = attempt(task, store, place, report)
+            announce_task(task, place)
+            outcome = attempt(task, store, place, _told(schedule, task))
             if outcome.error:
                 schedule.fail(task, outcome.error, outcome.traceback)
             else:
                 schedule.finish(task, outcome.seconds)
     finally:
         torch.set_num_threads(before)
+
+
+def _told(schedule: Schedule, task: Task) -> Told:
+    return Told(
+        progress=lambda fraction, text, seconds: schedule.progress(task, fraction, text, seconds),
+        notice=lambda text: schedule.notice(task, text),
+    )
 
 
 def local(schedule: Schedule, store: Store, place: Workplace) -> None:
@@ -113,6 +123,10 @@ def run_plan(
     """
     tell = on_event or (lambda event: None)
     _check_numbers(jobs, threads, device)
+    if jobs > 1 and not here().alone:
+        raise InputError(
+            f"jobs is {jobs} under torchrun, whose {here().world} processes train one model; leave jobs at 1"
+        )
     carry_out = _executor(executor)
     rest = plan.without(lambda key: _usable(store, key, tell))
     place = Workplace(_references(runners, rest), jobs, threads, device, settings or {})

@@ -69,6 +69,10 @@ class Schedule:
         """Pass on how far a task is."""
         self._event("progress", task, fraction=fraction, text=text, seconds=seconds)
 
+    def notice(self, task: Task, text: str) -> None:
+        """Pass on a sentence that someone should read."""
+        self._event("notice", task, text=text)
+
     def finish(self, task: Task, seconds: float, *, cached: bool = False) -> None:
         """Note that the task's result is in the store."""
         (self.cached if cached else self.done).append(task.key)

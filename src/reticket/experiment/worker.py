@@ -1,7 +1,7 @@
 """The process that computes tasks for a pool: it takes keys from a pipe, and ends at once when the other end is gone.
 
 Messages are JSON. To the worker: the setup, then `{"key": ...}` for each task. From it: `hello`, `ready`, `progress`,
-`done`, `failed`, and `stop` with an error that would meet every other task too.
+`notice`, `done`, `failed`, and `stop` with an error that would meet every other task too.
 """
 
 import json
@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from reticket.errors import ReticketError
-from reticket.experiment.compute import Workplace, attempt
+from reticket.experiment.compute import Told, Workplace, attempt
+from reticket.experiment.memory import keep_freed_memory
 from reticket.experiment.store import Store
 from reticket.experiment.task import Task, from_flat
 
@@ -63,6 +64,7 @@ def main(handle: int) -> None:
     setup = link.receive()
     try:
         torch.set_num_threads(setup["threads"])
+        keep_freed_memory()
         place = Workplace(setup["runners"], 1, setup["threads"], setup["device"], setup["settings"])
         store = Store(setup["store"], verify=setup["verify"])
         tasks = {task.key: task for task in from_flat(setup["tasks"])}
@@ -78,7 +80,7 @@ def _serve(task: Task, store: Store, place: Workplace, link: Link) -> None:
     def report(fraction: float, text: str, seconds: float) -> None:
         link.send("progress", fraction=fraction, text=text, seconds=seconds)
 
-    outcome = attempt(task, store, place, report)
+    outcome = attempt(task, store, place, Told(report, lambda text: link.send("notice", text=text)))
     if outcome.error:
         link.send("failed", error=outcome.error, traceback=outcome.traceback)
     else:

@@ -161,6 +161,8 @@ class Pool:
                 worker.ready = True
             case "progress", Task() as task:
                 self._schedule.progress(task, message["fraction"], message["text"], message["seconds"])
+            case "notice", Task() as task:
+                self._schedule.notice(task, message["text"])
             case "done", Task() as task:
                 worker.task = None
                 self._schedule.finish(task, message["seconds"])

@@ -16,7 +16,7 @@ from reticket.connectivity import barrier
 from reticket.data import DataSource, Reading, open_dataset
 from reticket.data.source import Split
 from reticket.errors import DataError
-from reticket.experiment import Context, Output, Result, Task
+from reticket.experiment import Context, Output, Result, Task, collective
 from reticket.matching import MatchedAlignment, match
 from reticket.models import build_model
 from reticket.rng import generator_for
@@ -48,6 +48,7 @@ def run_symmetry(task: Task, inputs: Mapping[str, Result], context: Context) -> 
     return Output({"symmetry": found.to_json(), "log10_order": found.log10_order})
 
 
+@collective
 def run_dense(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
     """Bring one network's dense training to a position, from the nearest earlier one that is stored."""
     spec = task.spec
@@ -63,9 +64,13 @@ def run_dense(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
         stop=spec["at"],
         state=state,
         checkpoint=context.scratch / "train.safetensors",
+        set_aside=context.tell,
         progress=lambda p: context.progress((p.step - before) / max(1, spec["at"] - before)),
         device=context.device,
+        ranks=context.ranks,
     )
+    if not context.ranks.first:
+        return Output()
     found = evaluate(model, dataset, weights=result.weights, device=context.device)
     values = {
         "accuracy": found.accuracy,
@@ -77,6 +82,7 @@ def run_dense(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
     return Output(values, {**result.state.tensors(), "logits": found.logits})
 
 
+@collective
 def run_prune_round(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
     """Prune once to an exact count and retrain: one round of iterative magnitude pruning."""
     spec, prune = task.spec, task.spec["prune"]
@@ -117,6 +123,7 @@ def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
     )
 
 
+@collective
 def run_sparse(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
     """Make a method's initial sparse network and train it to the end."""
     method = get_method(task.spec["method"])
@@ -180,9 +187,13 @@ def _train_sparse(task: Task, context: Context, model: nn.Module, weights: Mappi
         mask=mask,
         start=start,
         checkpoint=context.scratch / "train.safetensors",
+        set_aside=context.tell,
         progress=lambda p: context.progress((p.step - start) / max(1, p.stop - start)),
         device=context.device,
+        ranks=context.ranks,
     )
+    if not context.ranks.first:
+        return Output()
     found = evaluate(model, dataset, weights=result.weights, device=context.device)
     values = {
         "accuracy": found.accuracy,

@@ -9,12 +9,12 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from reticket.data import DataSource
-from reticket.errors import ConfigError
-from reticket.ranks import Ranks
+from reticket.errors import ConfigError, TrainingError
+from reticket.ranks import ALONE, Ranks
 from reticket.rng import seed_for
 from reticket.training.clock import Clock
 from reticket.training.recipe import Recipe
-from reticket.training.run import ALONE, Run
+from reticket.training.run import Run
 from reticket.training.state import Progress, TrainResult, TrainState, read_checkpoint, write_checkpoint
 
 CHECKPOINT_SECONDS = 30.0
@@ -32,6 +32,7 @@ def train(
     state: TrainState | None = None,
     checkpoint: Path | None = None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    set_aside: Callable[[str], None] | None = None,
     progress: Callable[[Progress], None] | None = None,
     device: str | torch.device = "cpu",
     ranks: Ranks = ALONE,
@@ -55,6 +56,8 @@ def train(
         checkpoint: file to resume from when it exists, written every `checkpoint_seconds`; in a run that takes
             less time none is written.
         checkpoint_seconds: between two checkpoints.
+        set_aside: is told a sentence when the checkpoint is damaged or of another run, which is then renamed and the
+            run started over; without it that is an error.
         progress: called at most every half second, and at the end.
         device: where to compute.
         ranks: processes that train this one model together: each calls this with the same arguments and its own
@@ -68,6 +71,7 @@ def train(
         ConfigError: when `start` or `stop` is outside the recipe, or `state` is not of this run.
         MaskError: when the mask does not fit the model.
         TrainingError: when the loss is not finite, or the checkpoint is damaged or of another run.
+        RanksError: when touch is lost with a process that trains along.
     """
     run = Run(model, dataset, recipe, order, mask, start, torch.device(device), ranks)
     stop = run.total if stop is None else stop
@@ -75,7 +79,7 @@ def train(
     save = None
     if checkpoint is not None and ranks.first:
         name = run.fingerprint(model, mask)
-        state = _later(state, read_checkpoint(checkpoint, name), stop)
+        state = _later(state, _read(checkpoint, name, set_aside), stop)
         save = lambda at: write_checkpoint(checkpoint, at, name)  # noqa: E731
     _check_state(state, start, stop)
     labels = (*order, "start", start) if ranks.first else (*order, "start", start, "rank", ranks.rank)
@@ -95,6 +99,19 @@ def _check_steps(run: Run, stop: int) -> None:
             f"training from step {run.start} to step {stop} is not possible in a recipe of {run.total} steps "
             f"({run.recipe.epochs} epochs of {run.batches.steps}); choose 0 <= start <= stop <= {run.total}"
         )
+
+
+def _read(path: Path, name: str, set_aside: Callable[[str], None] | None) -> TrainState | None:
+    """Return the state in a checkpoint, or None when there is none that can be used."""
+    try:
+        return read_checkpoint(path, name)
+    except TrainingError as error:
+        if set_aside is None:
+            raise
+        aside = path.with_name(f"{path.name}.damaged")
+        path.replace(aside)
+        set_aside(f"{str(error).partition(';')[0]}; it was set aside as '{aside.name}' and the run is started over")
+        return None
 
 
 def _later(state: TrainState | None, found: TrainState | None, stop: int) -> TrainState | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reticket.data import DataSource
 from reticket.errors import ConfigError, TrainingError
-from reticket.ranks import Ranks
+from reticket.ranks import ALONE, Ranks
 from reticket.rng import seed_for
 from reticket.training.batches import training_batches
 from reticket.training.chain import loss_and_gradient
@@ -20,8 +20,6 @@ from reticket.training.flat import FlatParameters
 from reticket.training.recipe import Recipe, learning_rate
 from reticket.training.state import EpochRecord, TrainResult, TrainState
 from reticket.training.synchronised import synchronise
-
-ALONE = Ranks()
 
 
 class Run:
@@ -58,6 +56,7 @@ class Run:
             dtype=self.flat.dtype,
             device=device,
             channels_last=channels_last,
+            shard=(ranks.rank, ranks.world),
         )
         self.recipe, self.start, self.step = recipe, start, start
         self.total = recipe.epochs * self.batches.steps
@@ -92,13 +91,14 @@ class Run:
         besides (momentum, weight decay), so that the sum of their velocities is that of one process.
         """
         recipe, flat, ranks, add_gradient = self.recipe, self.flat, self.ranks, self.add_gradient
-        for x, y in self.batches.epoch(epoch, skip=self.step - epoch * self.batches.steps):
+        batches, first = self.batches, epoch * self.batches.steps
+        for x, y in batches.epoch(epoch, skip=self.step - first):
             if ranks.first:
                 flat.before_backward(recipe.momentum, recipe.weight_decay)
             else:
                 flat.velocity.zero_()
-            part = slice(*(len(y) * r // ranks.world for r in (ranks.rank, ranks.rank + 1)))
-            self.losses.append(add_gradient(x[part], y[part], len(y)))
+            n = min(recipe.batch_size, batches.n - (self.step - first) * recipe.batch_size)
+            self.losses.append(add_gradient(x, y, n))
             ranks.sum_(flat.velocity)
             flat.after_backward(self.lr(self.step))
             self.step += 1
