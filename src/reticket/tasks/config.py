@@ -21,15 +21,16 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """Which data; `train_size` takes a seeded, class-balanced part of the training images."""
+    """Which data; `train_size` and `test_size` take a seeded, class-balanced part of the images."""
 
     name: str
     train_size: int | None = Field(default=None, ge=1)
+    test_size: int | None = Field(default=None, ge=1)
     subset_seed: int = 0
 
     def decisive(self) -> dict[str, Any]:
-        """Return what decides which data there are; a field added later counts only where it is set."""
-        return self.model_dump()
+        """Return what decides which data there are; `test_size`, which came later, only where it is set."""
+        return self.model_dump(exclude={"test_size"} if self.test_size is None else None)
 
 
 class ModelConfig(_Section):
@@ -48,8 +49,8 @@ class TrainConfig(_Section):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
     schedule: Literal["cosine", "constant", "step"] = "cosine"
-    warmup_epochs: int = Field(default=0, ge=0)
-    milestones: tuple[int, ...] = ()
+    warmup_epochs: int | float = Field(default=0, ge=0)
+    milestones: tuple[int | float, ...] = ()
     gamma: float = Field(default=0.1, gt=0, le=1)
     augment: bool = True
 

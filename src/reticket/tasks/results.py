@@ -40,6 +40,7 @@ class Findings:
             "schema": SCHEMA,
             "title": title,
             "preset": preset,
+            "scale": {name: list(both) for name, both in self.blueprint.config.scale.items()},
             "complete": not failures and not summary.skipped,
             "experiment": self.experiment(),
             "rows": self.rows(),

@@ -19,8 +19,8 @@ class Recipe:
         momentum: in [0, 1).
         weight_decay: L2 penalty added to the gradient, of every parameter as in `torch.optim.SGD`.
         schedule: "cosine" to 0, "constant", or "step" (times `gamma` at each milestone).
-        warmup_epochs: linear increase at the beginning of the run, before the schedule.
-        milestones: epochs at which "step" decays, counted on the clock of the whole run.
+        warmup_epochs: linear increase at the beginning of the run, before the schedule; rounded to whole steps.
+        milestones: epochs at which "step" decays, counted on the clock of the whole run; rounded to whole steps.
         gamma: factor of each decay.
         augment: whether the data set's own augmentation is used.
 
@@ -34,8 +34,8 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     schedule: Literal["cosine", "constant", "step"] = "cosine"
-    warmup_epochs: int = 0
-    milestones: tuple[int, ...] = ()
+    warmup_epochs: int | float = 0
+    milestones: tuple[int | float, ...] = ()
     gamma: float = 0.1
     augment: bool = True
 
@@ -103,11 +103,11 @@ def learning_rate(recipe: Recipe, step: int, start: int, steps_in_epoch: int) ->
     """
     done = step - start
     length = recipe.epochs * steps_in_epoch - start
-    warmup = min(recipe.warmup_epochs * steps_in_epoch, length)
+    warmup = min(round(recipe.warmup_epochs * steps_in_epoch), length)
     if done < warmup:
         return recipe.lr * (done + 1) / warmup
     if recipe.schedule == "cosine":
         return recipe.lr * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (length - warmup)))
     if recipe.schedule == "step":
-        return recipe.lr * recipe.gamma ** sum(step >= m * steps_in_epoch for m in recipe.milestones)
+        return recipe.lr * recipe.gamma ** sum(step >= round(m * steps_in_epoch) for m in recipe.milestones)
     return recipe.lr
