@@ -54,16 +54,25 @@ def run(
         int, typer.Option("--threads", min=1, help="Threads per task; decides the last bits of results.")
     ] = 1,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the tasks, compute nothing.")] = False,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="Dense epochs; all that is measured in epochs is scaled with them.")
+    ] = None,
+    subset: Annotated[
+        int | None, typer.Option("--subset", help="Training images to keep, class-balanced, and test images at most.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the tasks and how long they would take, compute nothing.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Run an experiment and write its report; running the same command again resumes."""
     from reticket.cli.progress import Display
     from reticket.cli.run import run as run_and_report
-    from reticket.experiment import Plan
     from reticket.experiment.together import taking_part
+    from reticket.tasks.planning import plan_experiment, scale_experiment
     from reticket.tasks.presets import load_config
-    from reticket.tasks.running import Machine, plan_experiment
+    from reticket.tasks.running import Machine
+    from reticket.tasks.scale import scale_text
 
     with taking_part(device) as own_device:
         if own_device is None:
@@ -71,9 +80,15 @@ def run(
         name, config = load_config(experiment, settings or ())
         folder = out or Path("runs") / name
         machine = Machine(jobs=jobs, threads=threads, device=own_device, executor=executor, data=data)
+        whole, config = config, scale_experiment(config, epochs=epochs, subset=subset, folder=data)
+        if config.scale:
+            print(scale_text(whole, config))
         if dry_run:
-            planned = plan_experiment(config, machine)
-            print(Plan.of(task for one in planned for task in one.blueprint.targets).summary())
+            from reticket.cli.dry_run import show
+
+            show(
+                name, config, plan_experiment(config, folder=data, threads=threads), machine, store or folder / "store"
+            )
             return
         with Display(debug=debug, resume=f"{folder}") as display:
             report_path, summary = run_and_report(

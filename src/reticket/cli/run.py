@@ -6,6 +6,7 @@ from pathlib import Path
 from reticket.experiment import Event, Summary
 from reticket.report import build_report
 from reticket.tasks.config import Config
+from reticket.tasks.planning import scale_experiment
 from reticket.tasks.presets import DEFAULT, load_config
 from reticket.tasks.running import Machine, run_experiment
 from reticket.tasks.sweep import variants
@@ -19,6 +20,8 @@ def run(
     settings: Iterable[str] = (),
     store: str | Path | None = None,
     machine: Machine | None = None,
+    epochs: int | None = None,
+    subset: int | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> tuple[Path, Summary]:
     """Run an experiment, or what is missing of it, and write its report.
@@ -30,6 +33,8 @@ def run(
         settings: `key=value` texts as `--set` takes them (not with a checked configuration).
         store: directory of shared results; `out/store` when None.
         machine: processes, threads, device, data folder.
+        epochs: of dense training; everything measured in epochs is scaled with it, and the results say so.
+        subset: training images to keep, class-balanced, and test images at most; the results say so.
         on_event: told of every event.
 
     Returns:
@@ -39,6 +44,7 @@ def run(
         ConfigError, DataError: before anything is computed.
     """
     name, checked = (name, config) if isinstance(config, Config) else load_config(config, settings)
+    checked = scale_experiment(checked, epochs=epochs, subset=subset, folder=machine.folder if machine else None)
     folder = Path(out) if out is not None else Path("runs") / name
     summary = run_experiment(
         checked,

@@ -14,17 +14,14 @@ import tomli_w
 import torch
 
 import reticket
-from reticket.data import DataSource, open_dataset
 from reticket.errors import ConfigError
 from reticket.experiment import EXECUTORS, Event, Plan, Store, Summary, run_plan
 from reticket.experiment.task import closure
 from reticket.lookup import nearest
-from reticket.models import code_of
-from reticket.tasks.blueprint import Blueprint, Facts
-from reticket.tasks.config import Config, DataConfig
+from reticket.tasks.config import Config
 from reticket.tasks.kinds import RUNNERS
+from reticket.tasks.planning import Planned, plan_experiment
 from reticket.tasks.results import Findings
-from reticket.tasks.sweep import Variant, variants
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,11 @@ class Machine:
     device: str = "cpu"
     executor: str = "local"
     data: str | Path | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """Folder of the data as a path."""
+        return Path(self.data) if self.data else None
 
     def __post_init__(self) -> None:
         if self.executor not in EXECUTORS:
@@ -84,7 +86,7 @@ def run_experiment(
         ConfigError, DataError: before anything is computed.
     """
     machine = machine or Machine()
-    planned = plan_experiment(config, machine)
+    planned = plan_experiment(config, folder=machine.folder, threads=machine.threads)
     _make_folder(out)
     results = Store(store or out / "store")
     environment = environment_of(machine)
@@ -117,41 +119,6 @@ def run_experiment(
     return summary
 
 
-@dataclass(frozen=True)
-class Planned:
-    """One experiment, ready to be carried out: an ordinary one, or a variant of a sweep."""
-
-    variant: Variant
-    dataset: DataSource
-    blueprint: Blueprint
-
-
-def plan_experiment(config: Config, machine: Machine) -> tuple[Planned, ...]:
-    """Return the experiments that `config` stands for with their data and tasks; nothing is computed or written.
-
-    Raises:
-        ConfigError, DataError: when one of them cannot be run as it is.
-    """
-    loaded: dict[DataConfig, DataSource] = {}
-    planned = []
-    for variant in variants(config):
-        data, model = variant.config.data, variant.config.model
-        if data not in loaded:
-            loaded[data] = _load(data, machine)
-        facts = facts_of(loaded[data], model.name)
-        planned.append(Planned(variant, loaded[data], Blueprint(variant.config, facts, threads=machine.threads)))
-    return tuple(planned)
-
-
-def _load(data: DataConfig, machine: Machine) -> DataSource:
-    return open_dataset(
-        data.name,
-        folder=Path(machine.data) if machine.data else None,
-        train_size=data.train_size,
-        subset_seed=data.subset_seed,
-    )
-
-
 def _write_variant(
     one: Planned, folder: Path, preset: str, store: Store, summary: Summary, environment: Mapping[str, Any]
 ) -> None:
@@ -176,17 +143,6 @@ def _sweep_of(config: Config, preset: str, planned: Iterable[Planned]) -> dict[s
     """Return the content of `sweep.json`: which folder has which value of the field that is swept."""
     folders = [{"value": one.variant.value, "folder": one.variant.folder} for one in planned]
     return {"title": config.title, "preset": preset, "key": next(iter(config.sweep)), "variants": folders}
-
-
-def facts_of(dataset: DataSource, model: str) -> Facts:
-    """Return what planning must know of `dataset` and of the code of the model of this name."""
-    return Facts(
-        fingerprint=dataset.fingerprint(),
-        train_size=dataset.size("train"),
-        classes=dataset.classes,
-        input_shape=dataset.input_shape,
-        model_code=code_of(model),
-    )
 
 
 def environment_of(machine: Machine) -> dict[str, Any]:

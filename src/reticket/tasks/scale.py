@@ -17,10 +17,16 @@ SCALED = ("dense.epochs", "prune.epochs", "prune.rewind", "grid.rewinds", "grid.
 
 @dataclass(frozen=True)
 class Sizes:
-    """How many inputs a data set has before anything is left out."""
+    """How many inputs a data set has before anything is left out.
+
+    Args:
+        train, test: inputs of each part.
+        balanced: the most test inputs that a class-balanced choice can have; all when None.
+    """
 
     train: int
     test: int
+    balanced: int | None = None
 
 
 def scaled(config: Config, sizes: Sizes, *, epochs: int | None = None, subset: int | None = None) -> Config:
@@ -51,6 +57,8 @@ def scaled(config: Config, sizes: Sizes, *, epochs: int | None = None, subset: i
     train = config.data.train_size or sizes.train
     test = config.data.test_size or sizes.test
     few_train, few_test = (size if subset is None else min(size, subset) for size in (train, test))
+    if few_test < test:
+        few_test = min(few_test, sizes.balanced or few_test)
     clock = _Clock(config, epochs or config.dense.epochs, train, few_train)
     values = _on_clock(config, clock)
     values["data"] |= {"train_size": few_train} if few_train < train else {}

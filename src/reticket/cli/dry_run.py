@@ -1,0 +1,140 @@
+"""What `--dry-run` prints: the tasks by kind, what they share, and how long they would take on this machine."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from reticket.experiment import Store, Task
+from reticket.tasks.config import Config
+from reticket.tasks.forecast import SYMMETRY_SECONDS, Forecast, Total, Work, forecast, model_of, work_of
+from reticket.tasks.planning import Planned, sizes_of
+from reticket.tasks.running import Machine
+from reticket.tasks.scale import Sizes
+from reticket.tasks.timing import Speed, Workload, measure
+
+
+def show(name: str, config: Config, planned: Sequence[Planned], machine: Machine, store: Path) -> None:
+    """Print a plan with an estimate of time from timing each of its models; nothing is trained for good or written.
+
+    Args:
+        name: of the preset or file.
+        config: the experiment.
+        planned: its variants with their tasks.
+        machine: what would carry it out; its model is timed with as many processes.
+        store: where results may be already.
+    """
+    console = Console()
+    console.print(f"[bold]{name}[/]: {config.title}", highlight=False)
+    if config.reference:
+        console.print(f"reproduces {config.reference}", highlight=False)
+    for text in dict.fromkeys(_data_text(one) for one in planned):
+        console.print(text, highlight=False)
+    if config.sweep:
+        console.print(f"{len(planned)} variants: {', '.join(one.variant.folder for one in planned)}", highlight=False)
+    found = _forecast(planned, store)
+    speeds = _speeds(planned, found, machine)
+    console.print(_table(found, found.seconds(speeds)))
+    for text in _notes(found, speeds, machine):
+        console.print(text, highlight=False)
+
+
+def _data_text(one: Planned) -> str:
+    data = one.dataset
+    return f"data: {data.name}, {data.size('train'):,} training and {data.size('test'):,} test inputs"
+
+
+def _forecast(planned: Sequence[Planned], store: Path) -> Forecast:
+    sizes = {one.blueprint.facts.fingerprint: sizes_of(one.dataset) for one in planned}
+    targets = [task for one in planned for task in one.blueprint.targets]
+
+    def work(task: Task, resumed: Task | None) -> Work:
+        return work_of(task, resumed, sizes[task.spec["data"]["fingerprint"]] if "data" in task.spec else Sizes(0, 0))
+
+    return forecast(targets, work, Store(store) if store.is_dir() else None)
+
+
+def _speeds(planned: Sequence[Planned], found: Forecast, machine: Machine) -> dict[str, Speed]:
+    """Return the speed of every model that something is to be computed with, by `model_of`."""
+    needed = {model_of(task) for task in found.plan.tasks} - {""}
+    speeds: dict[str, Speed] = {}
+    for one in planned:
+        key = model_of(one.blueprint.networks.symmetry)
+        if key in needed and key not in speeds:
+            config, facts = one.variant.config, one.blueprint.facts
+            params = one.blueprint.networks.common["model"]["params"]
+            batch = min(config.dense.batch_size, facts.train_size)
+            augment = config.dense.augment and one.dataset.augmentation != "none"
+            work = Workload(config.model.name, params, facts.input_shape, len(facts.classes), batch, augment)
+            speeds[key] = measure(work, jobs=machine.jobs, threads=machine.threads, device=machine.device)
+    return speeds
+
+
+def _table(found: Forecast, seconds: Mapping[str, int | float]) -> Table:
+    """Return a row for each kind of task to be computed, and their sum."""
+    table = Table("to compute", box=None, pad_edge=False, show_footer=True)
+    table.columns[0].footer = "together"
+    whole = Total()
+    for name in ("tasks", "used more than once", "model-epochs", "time of one process"):
+        table.add_column(name, justify="right")
+    for kind, total in found.kinds.items():
+        whole.tasks, whole.shared = whole.tasks + total.tasks, whole.shared + total.shared
+        table.add_row(
+            kind, f"{total.tasks:,}", f"{total.shared:,}", _epochs(total.work.epochs), time_text(seconds[kind])
+        )
+    last = (f"{whole.tasks:,}", f"{whole.shared:,}", _epochs(found.epochs), time_text(sum(seconds.values())))
+    for column, text in zip(table.columns[1:], last, strict=True):
+        column.footer = text
+    return table
+
+
+def _notes(found: Forecast, speeds: Mapping[str, Speed], machine: Machine) -> list[str]:
+    """Return in sentences what is stored, what sharing saves, how long it takes and what that rests on."""
+    notes = []
+    if found.stored:
+        notes.append(f"{found.stored:,} tasks are stored already and not in the table.")
+    if found.apart:
+        notes.append(
+            f"Without sharing, every result trained on its own, it would be {_epochs(found.apart)} model-epochs."
+        )
+    if not found.plan.tasks:
+        return [*notes, "Nothing is left to compute."]
+    where = f"--jobs {machine.jobs} --threads {machine.threads} --device {machine.device}"
+    notes.append(f"[bold]About {time_text(found.elapsed(speeds, machine.jobs))}[/] on this machine with {where}.")
+    for model, speed in speeds.items():
+        values = json.loads(model)
+        width = f" of width {values['params']['width']}" if "width" in values["params"] else ""
+        notes.append(
+            f"Timed just now, {values['name']}{width}: {1000 * speed.training:.3g} ms an image in training (batches of "
+            f"{speed.batch_size}), {1000 * speed.evaluation:.3g} ms in evaluation"
+            + (f", {speed.jobs} processes side by side." if speed.jobs > 1 else ".")
+        )
+    notes.append(
+        "Assumed: every step takes as long as those few; images are at hand (reading and decoding are not counted); "
+        f"matching sees all images that it may; finding a symmetry takes {SYMMETRY_SECONDS:.0f} s."
+    )
+    return notes
+
+
+def _epochs(count: int | float) -> str:
+    return f"{count:,.0f}" if count >= 10 or count == 0 else f"{count:.2g}"
+
+
+def time_text(seconds: int | float) -> str:
+    """Return a length of time in its two largest units.
+
+    >>> [time_text(s) for s in (0.2, 42, 3725, 200_000, 40_000_000)]
+    ['0 s', '42 s', '1 h 02 min', '2 d 8 h', '463 d']
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days >= 100:
+        return f"{days:,} d"
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -1,0 +1,166 @@
+"""What a plan comes to before it is carried out: work by kind of task, what sharing saves, an estimate of time."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from reticket.experiment import Plan, Task
+from reticket.experiment.plan import Keeps
+from reticket.experiment.task import canonical, closure, plain
+from reticket.tasks.scale import Sizes
+from reticket.tasks.timing import Speed
+from reticket.training import steps_per_epoch
+
+SYMMETRY_SECONDS = 10.0  # discovering and proving, of whatever model: an assumption, not a measurement
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one task passes through a network, in images.
+
+    Args:
+        trained: images forward and backward.
+        evaluated: images forward only.
+        seconds: work that is in neither.
+        epochs: of training.
+    """
+
+    trained: int | float = 0
+    evaluated: int | float = 0
+    seconds: int | float = 0
+    epochs: int | float = 0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            self.trained + other.trained,
+            self.evaluated + other.evaluated,
+            self.seconds + other.seconds,
+            self.epochs + other.epochs,
+        )
+
+
+@dataclass
+class Total:
+    """The tasks of one kind: how many, how many of them serve several purposes, and their work."""
+
+    tasks: int = 0
+    shared: int = 0
+    work: Work = field(default_factory=Work)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A plan in numbers.
+
+    Args:
+        kinds: by kind of task what is to be computed.
+        stored: tasks whose results exist.
+        work: by key the work of each task to be computed.
+        apart: epochs of training if every result were made on its own, sharing nothing.
+        plan: what is to be computed.
+    """
+
+    kinds: Mapping[str, Total]
+    stored: int
+    work: Mapping[str, Work]
+    apart: int | float
+    plan: Plan
+
+    @property
+    def epochs(self) -> int | float:
+        """Epochs of training to be done."""
+        return sum(total.work.epochs for total in self.kinds.values())
+
+    def seconds(self, speeds: Mapping[str, Speed]) -> dict[str, int | float]:
+        """Return by kind of task the seconds of one process after the other, given the speed of each model."""
+        found: dict[str, int | float] = defaultdict(float)
+        for task in self.plan.tasks:
+            found[task.kind] += self._seconds(task, speeds)
+        return dict(found)
+
+    def elapsed(self, speeds: Mapping[str, Speed], jobs: int) -> int | float:
+        """Return the seconds that `jobs` processes take: as many share the work, but none shortens a chain of tasks."""
+        until: dict[str, int | float] = {}
+        for task in self.plan.tasks:
+            waited = max((until[key] for key in self.plan.before[task.key]), default=0.0)
+            until[task.key] = waited + self._seconds(task, speeds)
+        return max(sum(self.seconds(speeds).values()) / jobs, max(until.values(), default=0.0))
+
+    def _seconds(self, task: Task, speeds: Mapping[str, Speed]) -> int | float:
+        work, speed = self.work[task.key], speeds.get(model_of(task))
+        if speed is None:  # a task of no model
+            return work.seconds
+        return work.seconds + work.trained * speed.training + work.evaluated * speed.evaluation
+
+
+def forecast(
+    targets: Iterable[Task], work_of: Callable[[Task, Task | None], Work], store: Keeps | None = None
+) -> Forecast:
+    """Return what `targets` come to.
+
+    Args:
+        targets: the tasks whose results are wanted.
+        work_of: the work of a task, given the point of its trajectory that it resumes (None: from nothing).
+        store: where results may exist already.
+    """
+    whole = Plan.of(targets)
+    plan = whole if store is None else whole.missing(store)
+    there = {task.key for task in plan.tasks}
+
+    def ready(task: Task) -> bool:
+        return task.key in there or (store is not None and store.has(task.key))
+
+    work = {task.key: work_of(task, _resumed(task, ready)) for task in plan.tasks}
+    kinds: dict[str, Total] = defaultdict(Total)
+    for task in plan.tasks:
+        total = kinds[task.kind]
+        total.tasks += 1
+        total.shared += plan.uses.get(task.key, 0) > 1
+        total.work += work[task.key]
+    alone = {task.key: work_of(task, None).epochs for task in whole.tasks}
+    apart = sum(sum(alone[task.key] for task in closure([target])) for target in whole.targets)
+    return Forecast(dict(kinds), len(whole) - len(plan), work, apart, plan)
+
+
+def model_of(task: Task) -> str:
+    """Return one text for the model of a task; empty where it has none."""
+    return canonical(plain(task.spec["model"], "model")).decode() if "model" in task.spec else ""
+
+
+def work_of(task: Task, resumed: Task | None, sizes: Sizes) -> Work:
+    """Return the work of a task of an experiment.
+
+    Matching may stop before it has seen every image it is allowed; REPAIR passes over its images once at every alpha
+    and once at both ends. Both are counted in full.
+
+    Args:
+        task: any of `tasks.kinds`.
+        resumed: the point of its trajectory that it goes on from; None for the initialisation.
+        sizes: of the data it is about.
+    """
+    spec = task.spec
+    if task.kind in ("dense", "prune-round", "sparse"):
+        recipe = spec["recipe"]
+        per_epoch = steps_per_epoch(sizes.train, recipe["batch_size"])
+        start = (resumed.spec["at"] if resumed else 0) if task.kind == "dense" else spec["start"]
+        end = spec["at"] if task.kind == "dense" else recipe["epochs"] * per_epoch
+        epochs = (end - start) / per_epoch
+        return Work(trained=epochs * sizes.train, evaluated=sizes.test, epochs=epochs)
+    if task.kind == "match":
+        samples = min(spec["samples"] or sizes.train, sizes.train)
+        return Work(evaluated=(len(task.inputs) - 1) * samples)  # the symmetry is the input that is no network
+    if task.kind == "barrier":
+        train, test = (min(spec["samples"] or size, size) for size in (sizes.train, sizes.test))
+        return Work(evaluated=spec["alphas"] * test + ((spec["alphas"] + 2) * train if spec["repair"] else 0))
+    return Work(seconds=SYMMETRY_SECONDS if task.kind == "symmetry" else 0.0)
+
+
+def _resumed(task: Task, ready: Callable[[Task], bool]) -> Task | None:
+    """Return the nearest earlier point of a task's trajectory that will be there."""
+    for earlier in task.resumes:
+        if ready(earlier):
+            return earlier
+        further = _resumed(earlier, ready)
+        if further is not None:
+            return further
+    return None

@@ -1,0 +1,87 @@
+"""From a configuration to what can be carried out: its data opened, its sweep unrolled, its tasks planned."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from reticket.data import DataSource, open_dataset
+from reticket.models import code_of
+from reticket.tasks.blueprint import Blueprint
+from reticket.tasks.config import Config, DataConfig
+from reticket.tasks.networks import Facts
+from reticket.tasks.scale import Sizes, scaled
+from reticket.tasks.sweep import Variant, variants
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One experiment, ready to be carried out: an ordinary one, or a variant of a sweep."""
+
+    variant: Variant
+    dataset: DataSource
+    blueprint: Blueprint
+
+
+def plan_experiment(config: Config, *, folder: Path | None = None, threads: int = 1) -> tuple[Planned, ...]:
+    """Return the experiments that `config` stands for with their data and tasks; nothing is computed or written.
+
+    Args:
+        config: the experiment.
+        folder: of the data; None searches RETICKET_DATA and the system's places.
+        threads: the threads a task computes with.
+
+    Raises:
+        ConfigError, DataError: when one of them cannot be run as it is.
+    """
+    opened: dict[DataConfig, DataSource] = {}
+    planned = []
+    for variant in variants(config):
+        data, model = variant.config.data, variant.config.model
+        if data not in opened:
+            opened[data] = _opened(data, folder)
+        facts = facts_of(opened[data], model.name)
+        planned.append(Planned(variant, opened[data], Blueprint(variant.config, facts, threads=threads)))
+    return tuple(planned)
+
+
+def scale_experiment(
+    config: Config, *, epochs: int | None = None, subset: int | None = None, folder: Path | None = None
+) -> Config:
+    """Return `config` made smaller; see `reticket.tasks.scale.scaled`.
+
+    Args:
+        config: the whole experiment.
+        epochs: of dense training.
+        subset: training images to keep, and test images at most.
+        folder: of the data, whose sizes decide what is left out.
+
+    Raises:
+        ConfigError, DataError: when there is no such experiment, or its data are not there.
+    """
+    if epochs is None and subset is None:
+        return config
+    data = config.data.model_copy(update={"train_size": None, "test_size": None})
+    return scaled(config, sizes_of(_opened(data, folder)), epochs=epochs, subset=subset)
+
+
+def sizes_of(dataset: DataSource) -> Sizes:
+    """Return how many inputs a data set has, and how many a class-balanced part of its test inputs may have."""
+    counts = dataset.labels("test").bincount()
+    counts = counts[counts > 0]
+    return Sizes(dataset.size("train"), dataset.size("test"), int(counts.min()) * len(counts))
+
+
+def facts_of(dataset: DataSource, model: str) -> Facts:
+    """Return what planning must know of `dataset` and of the code of the model of this name."""
+    return Facts(
+        fingerprint=dataset.fingerprint(),
+        train_size=dataset.size("train"),
+        classes=dataset.classes,
+        input_shape=dataset.input_shape,
+        model_code=code_of(model),
+    )
+
+
+def _opened(data: DataConfig, folder: Path | None) -> DataSource:
+    return open_dataset(
+        data.name, folder=folder, train_size=data.train_size, test_size=data.test_size, subset_seed=data.subset_seed
+    )

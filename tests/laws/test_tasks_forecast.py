@@ -1,0 +1,95 @@
+"""What a dry run counts: the epochs that a run then reports, and less where results are stored or shared."""
+
+from collections.abc import Collection
+
+import pytest
+
+from reticket.experiment import Task
+from reticket.tasks.blueprint import Blueprint, Facts
+from reticket.tasks.forecast import Forecast, Work, forecast, model_of, work_of
+from reticket.tasks.presets import load_config
+from reticket.tasks.scale import Sizes
+from reticket.tasks.timing import Speed, Workload, measure
+
+FACTS = Facts("0" * 64, 1297, tuple("0123456789"), (64,))
+SIZES = Sizes(1297, 500)
+
+
+class Kept:
+    """A store in which these results exist."""
+
+    def __init__(self, keys: Collection[str]) -> None:
+        self.keys = keys
+
+    def has(self, key: str) -> bool:
+        return key in self.keys
+
+
+def counted(plan: Blueprint, kept: Collection[str] = ()) -> Forecast:
+    def work(task: Task, resumed: Task | None) -> Work:
+        return work_of(task, resumed, SIZES)
+
+    return forecast(plan.targets, work, Kept(kept))
+
+
+def small(*settings: str) -> Blueprint:
+    only = ("seeds=1", "sparsities=[0.4]", "diversity_members=0", 'methods=["lth", "permuted", "naive"]', *settings)
+    return Blueprint(load_config("digits", only)[1], FACTS)
+
+
+def test_epochs_are_those_that_are_trained() -> None:
+    found = counted(small("overlap=false"))
+    epochs = {kind: total.work.epochs for kind, total in found.kinds.items()}
+    # A and B once to 25 epochs; two rounds and a leaf of 6; three methods from 0 and from 5 epochs to 25
+    assert epochs["dense"] == pytest.approx(2 * 25)
+    assert epochs["prune-round"] == 3 * 6
+    assert epochs["sparse"] == 3 * (25 + 20)
+    assert found.epochs == pytest.approx(50 + 18 + 135)
+    assert found.apart > 3 * found.epochs
+
+
+def test_a_network_that_is_only_rewound_is_trained_from_the_nearest_point_that_is_there() -> None:
+    plan = small("overlap=false", "barriers=false", 'rewinds=["0ep", "3ep", "5ep"]', 'methods=["naive"]')
+    assert counted(plan).kinds["dense"].work.epochs == pytest.approx(25 + 5), "A to its end, B to 5 through 3"
+    three = plan.networks.at(("B", 0), 3 * plan.networks.epoch)
+    assert counted(plan, {three.key}).kinds["dense"].work.epochs == pytest.approx(25 + 2)
+    only_five = small("overlap=false", "barriers=false", 'rewinds=["3ep", "5ep"]', 'methods=["naive"]')
+    targets = [task for cell, (task,) in only_five.runs.items() if cell.rewind == "5ep"]
+    alone = forecast(targets, lambda task, resumed: work_of(task, resumed, SIZES))
+    assert alone.kinds["dense"].work.epochs == pytest.approx(25 + 5), "nobody stops at 3"
+
+
+def test_what_is_stored_is_not_counted() -> None:
+    plan = small()
+    everything = {task.key for task in counted(plan).plan.tasks}
+    assert not counted(plan, everything).plan.tasks
+    ends = {task.key for tasks in plan.runs.values() for task in tasks}
+    assert "sparse" not in counted(plan, ends).kinds
+
+
+def test_images_of_evaluations_and_checks() -> None:
+    plan = small("checks.alphas=5", "barrier_samples=100", "matching.samples=300")
+    found = counted(plan).kinds
+    assert found["match"].work.evaluated == 2 * 300
+    curves = len(plan.barriers)
+    assert found["barrier"].work.evaluated == curves * 5 * 100 + curves / 2 * 7 * 100
+    assert found["sparse"].work.evaluated == 6 * 500
+
+
+def test_time_is_work_times_speed_shared_by_processes_but_no_shorter_than_the_longest_chain() -> None:
+    found = counted(small("barriers=false", "overlap=false"))
+    speeds = {model_of(found.plan.tasks[0]): Speed(1e-3, 0.0, 64)}
+    seconds = found.seconds(speeds)
+    assert seconds["sparse"] == pytest.approx(135 * 1297 * 1e-3)
+    assert found.elapsed(speeds, 1) == pytest.approx(sum(seconds.values()))
+    assert found.elapsed(speeds, 2) >= sum(seconds.values()) / 2
+    longest = (25 + 18 + 25) * 1297 * 1e-3  # A, its rounds, a sparse run from the initialisation
+    assert found.elapsed(speeds, 1000) == pytest.approx(longest)
+
+
+@pytest.mark.parametrize(("jobs", "augment"), [(1, True), (2, False)])
+def test_a_model_is_really_timed(jobs: int, augment: bool) -> None:
+    params = {"in_channels": 3, "widths": (4, 4, 4, 4), "classes": 10}
+    found = measure(Workload("conv-small", params, (3, 32, 32), 10, 8, augment), jobs=jobs)
+    assert 0 < found.evaluation < found.training < 1
+    assert (found.batch_size, found.jobs) == (8, jobs)
