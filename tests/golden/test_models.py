@@ -19,7 +19,11 @@ from reticket.models import build_model
         ("vgg11", {}, 9_225_610),
         ("resnet20", {}, 292_954),
         ("resnet20", {"width": 4}, 4_655_434),
+        ("resnet20", {"width": 8}, 18_600_586),
+        ("resnet20", {"width": 16}, 74_360_074),
+        ("vgg11", {"width": 2}, 36_883_210),
         ("resnet50", {}, 25_557_032),
+        ("resnet50", {"width": 2}, 98_004_072),
     ],
 )
 def test_number_of_parameters(name: str, params: dict[str, Any], count: int) -> None:
@@ -70,3 +74,23 @@ def test_resnet50_has_the_names_and_shapes_of_torchvision() -> None:
     assert {name: tuple(tensor.shape) for name, tensor in state.items()} == expected_resnet50()
     parameters = dict(chain(build_model("resnet50", width=0.125).named_parameters()))
     assert len(parameters) == 161
+
+
+@pytest.mark.parametrize("width", [4, 8, 16])
+def test_a_wide_resnet20_has_the_names_of_the_narrow_one_and_each_of_its_channels_that_often(width: int) -> None:
+    with torch.device("meta"):
+        narrow, wide = (build_model("resnet20", width=w, classes=10).state_dict() for w in (1, width))
+    assert list(narrow) == list(wide)
+    outside = {"conv1.weight": (1, 3), "fc.weight": (0, 10), "fc.bias": (0, 10)}  # axes that images and classes fix
+    for name, tensor in wide.items():
+        axis, size = outside.get(name, (None, 0))
+        scaled = [n * width if place < 2 and place != axis else n for place, n in enumerate(narrow[name].shape)]
+        assert list(tensor.shape) == scaled, name
+        assert axis is None or tensor.shape[axis] == size
+
+
+def test_a_checkpoint_of_torchvisions_names_and_shapes_loads() -> None:
+    weights = {name: torch.full(shape, 2.0) for name, shape in expected_resnet50().items()}
+    model = build_model("resnet50")
+    model.load_state_dict(weights, strict=True)
+    assert all(bool((p == 2).all()) for p in model.parameters())

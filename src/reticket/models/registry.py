@@ -1,6 +1,5 @@
 """The registry of models: a model is a function of plain parameters that returns a module, under a decorator."""
 
-import hashlib
 import inspect
 import math
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from reticket.errors import ModelError
 from reticket.lookup import function_named, nearest
+from reticket.models.code import digest_of_code
 from reticket.rng import generator_for
 
 Builder = Callable[..., nn.Module]
@@ -148,7 +148,7 @@ def model_params(name: str, input_shape: tuple[int, ...], classes: int, /, **par
 
 
 def code_of(name: str) -> str:
-    """Return what decides a model besides its name and parameters: a version, or a digest of the user's own module.
+    """Return what decides a model besides its name and parameters: a version, or a digest of the user's own code.
 
     Args:
         name: as for `build_model`. For one of the package's own models the name says it all.
@@ -157,11 +157,7 @@ def code_of(name: str) -> str:
         return f"timm {_timm().__version__}"
     if name in MODELS:
         return ""
-    module = inspect.getmodule(function_named(name, {}, "model", ModelError))
-    try:
-        return hashlib.sha256(inspect.getsource(module).encode()).hexdigest() if module is not None else ""
-    except (OSError, TypeError):  # typed into a prompt, or compiled
-        return ""
+    return digest_of_code(function_named(name, {}, "model", ModelError))
 
 
 def _builder(name: str, params: dict[str, Any]) -> tuple[Builder, dict[str, Any]]:
