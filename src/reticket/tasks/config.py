@@ -2,10 +2,18 @@
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from reticket.errors import ConfigError
 
@@ -53,6 +61,13 @@ class TrainConfig(_Section):
     milestones: tuple[int | float, ...] = ()
     gamma: float = Field(default=0.1, gt=0, le=1)
     augment: bool = True
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    @model_serializer(mode="wrap")
+    def _without_the_old_precision(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leave "float32" out, so that results which are older than the choice keep their keys."""
+        values = handler(self)
+        return {key: value for key, value in values.items() if (key, value) != ("precision", "float32")}
 
 
 class SparseConfig(_Section):

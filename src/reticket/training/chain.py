@@ -26,7 +26,7 @@ class ReluChain(Protocol):
         ...
 
 
-def loss_and_gradient(model: nn.Module) -> LossAndGradient:
+def loss_and_gradient(model: nn.Module, *, autocast: bool = False) -> LossAndGradient:
     """Return a function of (inputs, labels, n) that adds the gradient to each parameter's `grad` and returns the loss.
 
     The loss is the sum of the cross entropies over n, in nats: their mean, where n inputs are given; this part's share
@@ -36,14 +36,17 @@ def loss_and_gradient(model: nn.Module) -> LossAndGradient:
 
     Args:
         model: every trainable parameter has its `grad` tensor already.
+        autocast: compute the model in bfloat16 where torch's autocast does; always by autograd.
     """
     own = vars(type(model))
-    if isinstance(model, ReluChain) and "relu_chain" in own and "forward" in own and _is_plain(model):
+    if not autocast and isinstance(model, ReluChain) and "relu_chain" in own and "forward" in own and _is_plain(model):
         return ChainGradient(model.relu_chain())
 
     def by_autograd(x: Tensor, y: Tensor, n: int) -> Tensor:
-        whole = len(y) == n
-        loss = F.cross_entropy(model(x), y) if whole else F.cross_entropy(model(x), y, reduction="sum") / n
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=autocast):
+            logits = model(x)
+        logits = logits.float() if autocast else logits
+        loss = F.cross_entropy(logits, y) if len(y) == n else F.cross_entropy(logits, y, reduction="sum") / n
         loss.backward()
         return loss.detach()
 

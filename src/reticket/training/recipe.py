@@ -23,6 +23,9 @@ class Recipe:
         milestones: epochs at which "step" decays, counted on the clock of the whole run; rounded to whole steps.
         gamma: factor of each decay.
         augment: whether the data set's own augmentation is used.
+        precision: "float32", or "bfloat16": the model's forward and backward pass under torch's autocast, with
+            weights, velocity, BatchNorm's statistics and the loss in float32. It decides results, so it is part of
+            every key and no matter of the machine.
 
     Raises:
         ConfigError: when a value is out of its range.
@@ -38,6 +41,7 @@ class Recipe:
     milestones: tuple[int | float, ...] = ()
     gamma: float = 0.1
     augment: bool = True
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         ranges = (
@@ -49,6 +53,7 @@ class Recipe:
             ("schedule", self.schedule, self.schedule in ("cosine", "constant", "step"), "cosine, constant or step"),
             ("warmup_epochs", self.warmup_epochs, 0 <= self.warmup_epochs <= self.epochs, f"from 0 to {self.epochs}"),
             ("milestones", self.milestones, list(self.milestones) == sorted(self.milestones), "in ascending order"),
+            ("precision", self.precision, self.precision in ("float32", "bfloat16"), "float32 or bfloat16"),
             ("gamma", self.gamma, 0 < self.gamma <= 1, "above 0, up to 1"),
         )
         for name, value, is_valid, expected in ranges:

@@ -47,7 +47,7 @@ class Run:
         if not ranks.alone:
             self.model = synchronise(self.model, ranks)
         self.flat = FlatParameters(self.model, mask, channels_last=channels_last)
-        self.add_gradient = loss_and_gradient(self.model)
+        self.add_gradient = loss_and_gradient(self.model, autocast=recipe.precision == "bfloat16")
         self.batches = training_batches(
             dataset,
             recipe.batch_size,
