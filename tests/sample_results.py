@@ -150,6 +150,7 @@ def sample_results(
             {"kind": "sparse", "tasks": 66 * seeds, "model_epochs": 3800.0 * seeds, "seconds": 142.7},
             {"kind": "barrier", "tasks": 10 * seeds, "model_epochs": 0.0, "seconds": 9.3},
         ],
+        "exemplars": [_exemplars(draw, place, classes) for place in _sparse_places(methods, sparsities, rewinds)],
         "failures": [], "environment": ENVIRONMENT,
     }  # fmt: skip
 
@@ -219,6 +220,23 @@ def _classes(
         change = [after - before for before, after in zip(dense, sparse, strict=True)]
         rows.append({**place, "class": name, "dense": stat(dense), "sparse": stat(sparse), "change": stat(change)})
     return rows
+
+
+def _sparse_places(methods: Sequence[str], sparsities: Sequence[float], rewinds: Sequence[str]) -> list[dict[str, Any]]:
+    places = [_place(m, s, k) for m in methods for s in sparsities for k in rewinds if m != "dense"]
+    kept = [place for place in places if place is not None]
+    return [place for index, place in enumerate(kept) if place not in kept[:index]]
+
+
+def _exemplars(draw: random.Random, place: dict[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    counts = [draw.randrange(5) for _ in classes]
+    return {
+        **place, "dense_networks": 5, "sparse_networks": 5, "images": 36 * len(classes), "found": sum(counts),
+        "undecided": 2, "stable": sum(counts) // 2, "noise": len(classes) // 2,
+        "dense_on_exemplars": stat([60.0, 62.0, 64.0]), "sparse_on_exemplars": stat([30.0, 35.0, 31.0]),
+        "dense_on_rest": stat([98.0, 98.5, 99.0]), "sparse_on_rest": stat([97.0, 97.5, 98.0]),
+        "classes": [{"class": name, "found": n, "images": 36} for name, n in zip(classes, counts, strict=True)],
+    }  # fmt: skip
 
 
 def _barriers(draw: random.Random, sparsities: Sequence[float], seeds: int) -> list[dict[str, Any]]:

@@ -13,11 +13,13 @@ import pytest
 from reticket.report import build_report
 from tests.sample_results import METHODS, sample_results, write_run
 
-CHECKS = ("gap_closed", "barriers", "matching", "overlap", "diversity", "per_class")
+CHECKS = ("gap_closed", "barriers", "matching", "overlap", "diversity", "per_class", "exemplars")
 FIGURES = ("accuracy_by_sparsity", "accuracy_by_rewind", *CHECKS)
-TABLES = ("accuracy", "loss", *CHECKS, "cost")
-OUTSIDE = re.compile(
-    r"""(?:src|href|action|data|poster|srcset)\s*=\s*["']?(?!\#)[^"'>]|@import|url\((?!["']?\#)|://""", re.I
+TABLES = ("accuracy", "loss", *CHECKS, "exemplars_by_class", "cost")
+OUTSIDE = re.compile(  # a picture whose bytes stand in the page is not outside
+    r"""(?:src|href|action|data|poster|srcset)\s*=\s*["']?(?!\#|data:image/png;base64,[\w+/=]+")[^"'>]|@import"""
+    r"""|url\((?!["']?\#)|://""",
+    re.I,
 )
 
 
@@ -79,7 +81,7 @@ def build(folder: Path, results: dict[str, Any], **config: str) -> Page:
 def small(**settings: Any) -> dict[str, Any]:
     """A run of which only the table and the gap are there: quick to draw."""
     results = sample_results(**settings)
-    return results | {name: [] for name in ("barriers", "matching", "overlap", "diversity", "per_class")}
+    return results | {name: [] for name in ("barriers", "matching", "overlap", "diversity", "per_class", "exemplars")}
 
 
 def test_page_holds_every_section_and_is_well_formed(page: str) -> None:
@@ -97,7 +99,16 @@ def test_page_asks_for_nothing_outside_itself(page: str) -> None:
 
 @pytest.mark.parametrize(
     "leak",
-    ['<img src="a.png">', "<link href='x.css'>", "@import 'x'", "url(font.woff2)", "<a href=https://a>", "//cdn://"],
+    [
+        '<img src="a.png">',
+        '<img src="data:text/html;base64,aa">',
+        '<img src="data:image/png;base64,aa://b">',
+        "<link href='x.css'>",
+        "@import 'x'",
+        "url(font.woff2)",
+        "<a href=https://a>",
+        "//cdn://",
+    ],
 )
 def test_the_search_for_outside_references_can_fail(page: str, leak: str) -> None:
     assert OUTSIDE.search(page.replace("</main>", f"{leak}</main>")) is not None

@@ -1,20 +1,28 @@
 """Analysis: what the numbers of trained networks say, in percent and nats, with spread."""
 
+from reticket.analysis.class_tests import ClassTest, changed_classes
 from reticket.analysis.classes import per_class_accuracy, per_class_change
 from reticket.analysis.diversity import Diversity, diversity
+from reticket.analysis.exemplars import Exemplars, accuracy_on, exemplars, modal_prediction
 from reticket.analysis.gap import GapClosed, gap_closed
 from reticket.analysis.overlap import MaskOverlap, Overlap, overlap
 from reticket.analysis.stats import Stat, mean_interval
 
 __all__ = [
+    "ClassTest",
     "Diversity",
+    "Exemplars",
     "GapClosed",
     "MaskOverlap",
     "Overlap",
     "Stat",
+    "accuracy_on",
+    "changed_classes",
     "diversity",
+    "exemplars",
     "gap_closed",
     "mean_interval",
+    "modal_prediction",
     "overlap",
     "per_class_accuracy",
     "per_class_change",

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reticket.report import accuracy, barriers, gap, members, units
+from reticket.report.bias import ContactSheet, contact_sheet, exemplar_figure
 from reticket.report.early import early_matching
 from reticket.report.grid import Grid, grid
 from reticket.report.methods import looks
@@ -45,6 +46,8 @@ _SECTIONS = (
      "Members that err differently gain as an ensemble; what a start hands over, it takes from diversity."),
     ("per_class", "Change of each class", members.per_class, "per_class",
      "Pruning may cost some classes more than others."),
+    ("exemplars", "What pruning makes the networks see differently", exemplar_figure, "exemplars",
+     "Pruning-identified exemplars: test images on which most sparse networks say something else than most dense."),
 )  # fmt: skip
 
 
@@ -82,7 +85,7 @@ def build_report(run_dir: Path) -> Path:
         write(run_dir / "tables" / f"{one.name}.md", one.to_markdown())
     if table is not None:
         write(run_dir / "tables" / "accuracy_grid.md", table.to_markdown())
-    page = _render(run, table, sections, tables)
+    page = _render(run, table, sections, tables, contact_sheet(main, run_dir))
     path = run_dir / "report.html"
     write(path, page)
     return path
@@ -115,6 +118,7 @@ def _render(
     table: Grid | None,
     sections: Iterable[Section],
     tables: Mapping[str, Table],
+    contact: ContactSheet | None,
 ) -> str:
     results = run.results
     methods = looks(row.method for row in (*results.rows, *results.gap_closed, *results.diversity))
@@ -130,6 +134,7 @@ def _render(
         sections=list(sections),
         tables=tables,
         methods=[(look, METHODS[name].description if name in METHODS else UNKNOWN) for name, look in methods.items()],
+        contact=contact,
         environment=environment(run),
         commands=commands(run),
     )

@@ -6,11 +6,12 @@ from functools import partial
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from reticket.report.chart import STEPS, Dot, dot_of, dots, name_room, row_height
+from reticket.analysis import changed_classes, mean_interval
+from reticket.report.chart import STEPS, Dot, dots, name_room, row_height
 from reticket.report.exhibit import MOST_PANELS, Exhibit, left_out
 from reticket.report.methods import RULE, Look, label, looks
 from reticket.report.plate import SIZE, Key, Panel, Plate
-from reticket.report.schema import ClassChange, Diversity, Results
+from reticket.report.schema import ClassChange, Diversity, Results, Stat
 from reticket.report.text import PERCENT, counts, listed, number, percent, rewind_order, rewound, spread_note
 
 MOST_CLASSES = 20
@@ -137,10 +138,11 @@ def per_class(results: Results) -> Exhibit | None:
     styles = looks(drawn)
     caption = (
         f"Test accuracy of each class, sparse less dense, at {percent(top)} sparsity; left of 0 is worse. "
-        f"{spread_note('Whiskers', (one.change.n for one in mine))}"
+        f"{_whiskers(mine)} A class is called changed by a paired t test over seeds, corrected for the number of "
+        f"classes (Holm, family-wise 5{PERCENT}); with few seeds only large changes can be told from chance."
     )
     legend = tuple(Key(look.label, look.hex, look.marker, width=0.0) for look in styles.values())
-    says = tuple(_class_says(mine, rewinds[-1]))
+    says = (*_class_says(mine, rewinds[-1]), *_class_tests(mine, rewinds[-1]))
     return Exhibit(
         Plate("per_class", panels, legend), says, caption + left_out(len(shown), len(names), "classes", "per_class")
     )
@@ -157,7 +159,9 @@ def _classes(known: Sequence[ClassChange]) -> list[str]:
 
 def _class_limits(known: Sequence[ClassChange]) -> tuple[float, float]:
     """Return the range of all panels: changes are compared across rewind points too."""
-    ends = [(one.change.mean or 0.0) + sign * (one.change.sd or 0.0) for one in known for sign in (-1, 1)]
+    ends = [end for one in known for end in _change_interval(one.change) or (one.change.mean or 0.0,)]
+    most = 3 * max(abs(one.change.mean or 0.0) for one in known) if known else 0.0
+    ends = [min(max(end, -most), most) for end in ends]  # an interval of few seeds must not flatten the rest
     pad = 0.04 * (max(0.0, *ends) - min(0.0, *ends)) or 0.5
     return min(0.0, *ends) - pad, max(0.0, *ends) + pad
 
@@ -176,11 +180,42 @@ def _class_panel(
         for one in known:
             if one.method == method and one.rewind in (rewind, None) and one.name in names:
                 offset = index * step - 0.25 if len(styles) > 1 else 0.0
-                dot = dot_of(names.index(one.name) + offset, one.change, look.hex, look.marker)
-                points += [dot] if dot is not None else []
+                ends = _change_interval(one.change) or (None, None)
+                row = names.index(one.name) + offset
+                if one.change.mean is not None:
+                    points.append(Dot(row, one.change.mean, look.hex, *ends, look.marker))
     alt = f"Change of each class's accuracy, {rewound(rewind)}. {' '.join(_class_says(known, rewind))}"
     draw = partial(_draw_classes, names=names, points=points, limits=limits)
     return Panel(draw, rewound(rewind), "class", alt, row_height(len(names), 19.0), name_room(names))
+
+
+def _change_interval(change: Stat) -> tuple[float, float] | None:
+    """Return the 95 % t interval of a mean change, or None for one seed."""
+    values = [value for value in change.values if value is not None]
+    return mean_interval(values) if len(values) > 1 else None
+
+
+def _whiskers(mine: Sequence[ClassChange]) -> str:
+    if all(_change_interval(one.change) is None for one in mine):
+        return spread_note("Whiskers", (one.change.n for one in mine))
+    return f"Whiskers are 95{PERCENT} t intervals of the mean over seeds, {counts(one.change.n for one in mine)}."
+
+
+def _class_tests(known: Sequence[ClassChange], rewind: str | None) -> list[str]:
+    """Say how many classes each of the three methods changes beyond chance, and how many unlike the average class."""
+    result = []
+    for method in ("lth", "permuted", "naive"):
+        mine = [one for one in known if one.method == method and one.rewind in (rewind, None)]
+        changes = [[value for value in one.change.values if value is not None] for one in mine]
+        if len(changes) < 2 or len(set(map(len, changes))) != 1 or len(changes[0]) < 2:
+            continue
+        found = changed_classes(changes)
+        total = len(mine)
+        result.append(
+            f"Beyond chance {label(method)} changes {sum(found.changed)} of {total} classes, and {sum(found.apart)} by "
+            f"more or less than the average class (n = {found.n})."
+        )
+    return result
 
 
 def _draw_classes(axes: Axes, names: Sequence[str], points: Sequence[Dot], limits: tuple[float, float]) -> None:

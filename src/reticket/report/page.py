@@ -28,7 +28,6 @@ class Section:
     panels: tuple[Markup, ...] = ()
     table: Table | None = None
     open: tuple[tuple[str, Table], ...] = ()
-    extra: str = ""
 
 
 def draw_section(section: Section, folder: Path) -> Section | None:

@@ -39,6 +39,4 @@ def at_main(results: Results) -> Results:
     def kept(one: Any) -> bool:
         return one.match_at in (None, order[-1])
 
-    return results.model_copy(
-        update={name: tuple(filter(kept, getattr(results, name))) for name in _WITH_POSITIONS if hasattr(results, name)}
-    )
+    return results.model_copy(update={name: tuple(filter(kept, getattr(results, name))) for name in _WITH_POSITIONS})

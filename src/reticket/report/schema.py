@@ -153,6 +153,57 @@ class ClassChange(_Record):
     change: StatField = Stat()
 
 
+class ClassCount(_Record):
+    """How many test images of a class there are, and how many of them are exemplars."""
+
+    name: str = Field(alias="class")
+    found: int
+    images: int
+
+
+class Exemplars(_Record):
+    """Test images whose modal prediction pruning changes, over the seeds' networks; accuracies in percent."""
+
+    method: str
+    sparsity: float
+    rewind: str | None = None
+    match_at: str | None = None
+    dense_networks: int = 0
+    sparse_networks: int = 0
+    images: int = 0
+    found: int = 0
+    undecided: int = 0
+    stable: int = 0
+    noise: int | None = None
+    dense_on_exemplars: StatField = Stat()
+    dense_on_rest: StatField = Stat()
+    sparse_on_exemplars: StatField = Stat()
+    sparse_on_rest: StatField = Stat()
+    classes: tuple[ClassCount, ...] = ()
+
+
+class Picture(_Record):
+    """One image of the contact sheet, and what it is taken for."""
+
+    index: int
+    file: str
+    label: str
+    dense: str
+    dense_votes: int
+    sparse: str
+    sparse_votes: int
+    stable: bool = False
+
+
+class Sheet(_Record):
+    """The exemplars that are shown, of one cell."""
+
+    method: str = ""
+    sparsity: float = 0.0
+    rewind: str | None = None
+    images: tuple[Picture, ...] = ()
+
+
 class Cost(_Record):
     """What one kind of task took."""
 
@@ -217,6 +268,8 @@ class Results(_Record):
     overlap: tuple[Overlap, ...] = ()
     diversity: tuple[Diversity, ...] = ()
     per_class: tuple[ClassChange, ...] = ()
+    exemplars: tuple[Exemplars, ...] = ()
+    contact_sheet: Sheet = Sheet()
     cost: tuple[Cost, ...] = ()
     failures: tuple[Failure, ...] = ()
     environment: Mapping[str, Any] = {}

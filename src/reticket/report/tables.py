@@ -1,15 +1,15 @@
 """Every table of the report, by its columns."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from reticket.report.barriers import WORDS
 from reticket.report.methods import label
-from reticket.report.schema import Gap, Results, Row
+from reticket.report.schema import ClassCount, Exemplars, Gap, Results, Row
 from reticket.report.table import Column, Table, column, file_name, measured
-from reticket.report.text import duration, number, percent, plus_minus, position
+from reticket.report.text import DASH, duration, number, percent, plus_minus, position
 
 
 def _thousands(value: float | None) -> str:
@@ -104,6 +104,26 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         measured("change", "change (points)"),
         column("n", "n", get="change.n"),
     ),
+    "exemplars": (
+        *PLACE,
+        column("found", "exemplars"),
+        column("images", "of images"),
+        column("stable", "stable"),
+        column("undecided", "undecided"),
+        column("noise", "by chance", lambda value: DASH if value is None else str(value)),
+        measured("dense_on_exemplars", "dense on them (%)"),
+        measured("sparse_on_exemplars", "sparse on them (%)"),
+        measured("dense_on_rest", "dense on the rest (%)"),
+        measured("sparse_on_rest", "sparse on the rest (%)"),
+        column("dense_networks", "dense networks"),
+        column("sparse_networks", "sparse networks"),
+    ),
+    "exemplars_by_class": (
+        *PLACE,
+        column("class", "class", get="count.name"),
+        column("found", "exemplars", get="count.found"),
+        column("images", "of images", get="count.images"),
+    ),
     "cost": (
         column("kind", "kind of task"),
         column("tasks", "tasks"),
@@ -114,10 +134,24 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 }
 
 
+@dataclass(frozen=True)
+class _ClassOf:
+    """The exemplars of one class in one cell."""
+
+    cell: Exemplars
+    count: ClassCount
+
+    method = property(lambda self: self.cell.method)
+    sparsity = property(lambda self: self.cell.sparsity)
+    rewind = property(lambda self: self.cell.rewind)
+    match_at = property(lambda self: self.cell.match_at)
+
+
 def all_tables(results: Results) -> dict[str, Table]:
     """Return the tables of every section that has data, by name."""
     tables = {table.name: table for table in _metrics(results.rows)}
-    found = {name: getattr(results, name) for name in COLUMNS}
+    found = {name: getattr(results, name) for name in COLUMNS if name != "exemplars_by_class"}
+    found["exemplars_by_class"] = [_ClassOf(one, count) for one in results.exemplars for count in one.classes]
     return tables | {name: Table.of(name, rows, COLUMNS[name]) for name, rows in found.items() if rows}
 
 

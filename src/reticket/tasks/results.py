@@ -13,6 +13,7 @@ from reticket.experiment import Result, Store, Summary, Task
 from reticket.experiment.task import closure
 from reticket.models import model_params
 from reticket.tasks.blueprint import Blueprint, Cell
+from reticket.tasks.exemplars import Population, sheet_cell
 
 SCHEMA = 1
 
@@ -31,6 +32,7 @@ class Findings:
         self.labels = labels
         self._store = store
         self._seen: dict[str, Result | None] = {}
+        self._predictions: dict[str, Tensor] = {}
 
     def to_json(self, title: str, preset: str, summary: Summary, environment: Mapping[str, Any]) -> dict[str, Any]:
         """Return the content of `results.json`, schema 1."""
@@ -50,6 +52,8 @@ class Findings:
             "overlap": self.overlaps(),
             "diversity": self.diversities(),
             "per_class": self.per_class(),
+            "exemplars": self.exemplars(),
+            "contact_sheet": self.contact_sheet(),
             "cost": costs,
             "failures": failures,
             "environment": {**environment, "computed_with": self.origins()},
@@ -181,6 +185,44 @@ class Findings:
                     stats["change"] = [y - x for x, y in known]
                     rows.append({**_place(cell), "class": name} | {k: Stat.of(v).as_dict() for k, v in stats.items()})
         return rows
+
+    def exemplars(self) -> list[dict[str, Any]]:
+        """Return for every cell how many test images pruning makes the networks see differently, and which classes."""
+        return [
+            {**_place(cell), **found.as_dict(self.labels, self.blueprint.facts.classes)}
+            for cell in self.blueprint.runs
+            if (found := self._exemplars(cell)) is not None
+        ]
+
+    def contact_sheet(self) -> dict[str, Any]:
+        """Return the surest exemplars of one cell, whose images stand in `exemplars/`; nothing where there are none."""
+        cell = sheet_cell(self.blueprint.runs, self.blueprint.config.grid.match_at)
+        found = None if cell is None else self._exemplars(cell)
+        if cell is None or found is None:
+            return {}
+        return {**_place(cell), "images": found.surest(self.labels, self.blueprint.facts.classes)}
+
+    def _exemplars(self, cell: Cell) -> Population | None:
+        if cell.method == "dense":
+            return None
+        networks, seeds = self.blueprint.networks, self.blueprint.config.grid.seeds
+        a, b = (self._predicted(networks.dense(side, seed) for seed in seeds) for side in ("A", "B"))
+        own = b if self.blueprint.methods[cell.method].network == "B" and b is not None else a
+        sparse = self._predicted(self.blueprint.runs[cell])
+        if own is None or sparse is None:
+            return None
+        return Population(own, sparse, (a, b) if a is not None and b is not None else None)
+
+    def _predicted(self, tasks: Iterable[Task]) -> Tensor | None:
+        """Return (networks, n) predictions of the networks that are there."""
+        found = [self._prediction(result) for result in self._present(tasks)]
+        return torch.stack(found) if found else None
+
+    def _prediction(self, result: Result) -> Tensor:
+        """Return (n,) predictions, kept because a dense network stands beside every cell."""
+        if result.key not in self._predictions:
+            self._predictions[result.key] = result.tensors["logits"].argmax(-1)
+        return self._predictions[result.key]
 
     def costs(self) -> list[dict[str, Any]]:
         """Return model-epochs and seconds by kind of task."""

@@ -19,6 +19,7 @@ from reticket.experiment import EXECUTORS, Event, Plan, Store, Summary, run_plan
 from reticket.experiment.task import closure
 from reticket.lookup import nearest
 from reticket.tasks.config import Config
+from reticket.tasks.exemplars import write_pictures
 from reticket.tasks.kinds import RUNNERS
 from reticket.tasks.planning import Planned, plan_experiment
 from reticket.tasks.results import Findings
@@ -136,7 +137,9 @@ def _write_variant(
         _write(folder / "config.toml", tomli_w.dumps(_without_none(config.model_dump())))
         _write_json(folder / "environment.json", environment)
     findings = Findings(one.blueprint, store, one.dataset.labels("test"))
-    _write_json(folder / "results.json", findings.to_json(config.title, preset, part, environment))
+    results = findings.to_json(config.title, preset, part, environment)
+    write_pictures(folder, one.dataset, results["contact_sheet"])
+    _write_json(folder / "results.json", results)
 
 
 def _sweep_of(config: Config, preset: str, planned: Iterable[Planned]) -> dict[str, Any]:
