@@ -98,9 +98,7 @@ def changes(values: dict[str, list[float]]) -> Results:
 def test_classes_that_change_beyond_chance_are_counted() -> None:
     exhibit = per_class(changes({"a": [-9.0, -9.1, -8.9], "b": [1.0, -1.5, 0.4], "c": [-0.3, 0.9, -0.5]}))
     assert exhibit is not None
-    assert exhibit.says[-1] == (
-        "Beyond chance permuted changes 1 of 3 classes, and 1 by more or less than the average class (n = 3)."
-    )
+    assert exhibit.says[-1] == ("Beyond chance (n = 3), permuted changes 1 of 3 classes (1 unlike the average class).")
     assert "95\u00a0% t intervals" in exhibit.caption
     assert "Holm" in exhibit.caption
 

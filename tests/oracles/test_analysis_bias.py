@@ -127,4 +127,14 @@ def test_inputs_of_the_test_of_classes_are_checked() -> None:
         changed_classes([[1.0], [1.0, 2.0]])
     with pytest.raises(InputError, match="leave out the seed that failed"):
         changed_classes([[1.0, 2.0], [1.0, float("nan")]])
-    assert changed_classes([[0.0, 0.0], [1.0, 1.0]]).p == (1.0, 0.0)
+    with pytest.raises(InputError, match="got 1 for 2 classes"):
+        changed_classes([[1.0, 2.0], [1.0, 3.0]], steps=[2.0])
+
+
+def test_seeds_that_agree_to_the_image_are_no_proof() -> None:
+    agreeing = [[-2.0, -2.0, -2.0], *([[0.0, 2.0, -2.0]] * 9)]
+    assert changed_classes(agreeing).p[0] == 1.0
+    assert not changed_classes(agreeing, steps=[2.0] * 10).changed[0]
+    assert changed_classes(agreeing, steps=[0.1] * 10).changed[0]  # of 1,000 images that would be 20
+    p = changed_classes(agreeing, steps=[2.0] * 10).p[0]
+    assert p == pytest.approx(2 * scipy.stats.t.sf(2 * 3**0.5 / (2 / 12**0.5), 2))

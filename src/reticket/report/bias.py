@@ -193,7 +193,9 @@ def contact_sheet(results: Results, run_dir: Path) -> ContactSheet | None:
     if not pictures:
         return ContactSheet((), f"{where}: the inputs are no images, so none are shown.")
     few = (
-        f"{len(pictures)} of {plural(one.found, 'exemplar')}, the surest first" if len(pictures) < one.found else "all"
+        f"{len(pictures)} of {plural(one.found, 'exemplar')}, the surest first"
+        if len(pictures) < one.found
+        else f"all {len(pictures)}"
     )
     caption = (
         f"{where}: {few}. Under each image its label, what most dense and most sparse networks say, with their votes "

@@ -1,6 +1,6 @@
 """What sparse networks give as an ensemble, and which classes pruning hurts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ from reticket.report.exhibit import MOST_PANELS, Exhibit, left_out
 from reticket.report.methods import RULE, Look, label, looks
 from reticket.report.plate import SIZE, Key, Panel, Plate
 from reticket.report.schema import ClassChange, Diversity, Results, Stat
-from reticket.report.text import PERCENT, counts, listed, number, percent, rewind_order, rewound, spread_note
+from reticket.report.text import PERCENT, counts, listed, number, percent, plural, rewind_order, rewound, spread_note
 
 MOST_CLASSES = 20
 PROTOCOLS = {"one ticket": "runs of one ticket", "independent": "independent runs"}
@@ -142,7 +142,8 @@ def per_class(results: Results) -> Exhibit | None:
         f"classes (Holm, family-wise 5{PERCENT}); with few seeds only large changes can be told from chance."
     )
     legend = tuple(Key(look.label, look.hex, look.marker, width=0.0) for look in styles.values())
-    says = (*_class_says(mine, rewinds[-1]), *_class_tests(mine, rewinds[-1]))
+    images = {one.name: one.images for cell in results.exemplars[:1] for one in cell.classes}
+    says = (*_class_says(mine, rewinds[-1]), *_class_tests(mine, rewinds[-1], images))
     return Exhibit(
         Plate("per_class", panels, legend), says, caption + left_out(len(shown), len(names), "classes", "per_class")
     )
@@ -201,21 +202,20 @@ def _whiskers(mine: Sequence[ClassChange]) -> str:
     return f"Whiskers are 95{PERCENT} t intervals of the mean over seeds, {counts(one.change.n for one in mine)}."
 
 
-def _class_tests(known: Sequence[ClassChange], rewind: str | None) -> list[str]:
+def _class_tests(known: Sequence[ClassChange], rewind: str | None, images: Mapping[str, int]) -> list[str]:
     """Say how many classes each of the three methods changes beyond chance, and how many unlike the average class."""
-    result = []
+    parts, counted = [], set()
     for method in ("lth", "permuted", "naive"):
         mine = [one for one in known if one.method == method and one.rewind in (rewind, None)]
         changes = [[value for value in one.change.values if value is not None] for one in mine]
         if len(changes) < 2 or len(set(map(len, changes))) != 1 or len(changes[0]) < 2:
             continue
-        found = changed_classes(changes)
-        total = len(mine)
-        result.append(
-            f"Beyond chance {label(method)} changes {sum(found.changed)} of {total} classes, and {sum(found.apart)} by "
-            f"more or less than the average class (n = {found.n})."
-        )
-    return result
+        steps = [100 / images[one.name] if images.get(one.name) else 0.0 for one in mine]
+        found = changed_classes(changes, steps=steps)
+        counted.add(found.n)
+        of = "" if parts else f" of {plural(len(mine), 'class')}"
+        parts.append(f"{label(method)} changes {sum(found.changed)}{of} ({sum(found.apart)} unlike the average class)")
+    return [f"Beyond chance ({counts(counted)}), {listed(parts)}."] if parts else []
 
 
 def _draw_classes(axes: Axes, names: Sequence[str], points: Sequence[Dot], limits: tuple[float, float]) -> None:
