@@ -1,4 +1,5 @@
 # make demo, make test: everything on a fresh machine with Python >= 3.11. make check: the gate, the same here and in CI.
+# make bench: training, evaluation and matching against a plain PyTorch loop, into benchmarks/results and docs/speed.md.
 # make kills: the digits run, killed ten times and resumed. make fuzz: 2,000 random networks whose function must stay.
 # make mutants: every rule of symmetry discovery broken in every way, one at a time; the tests must notice.
 # make test-zoo: the symmetry of every model of the zoo, of which make test takes six.
@@ -8,7 +9,7 @@ CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
 RUN = OMP_NUM_THREADS=1 $(VENV)/bin
 
-.PHONY: install demo test test-zoo check format kills fuzz mutants clean
+.PHONY: install demo test test-zoo check format kills fuzz mutants bench clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -44,6 +45,11 @@ clean:
 
 mutants: install
 	$(RUN)/python -m tests.mutants
+
+# DATA=folder of the real data; without it images of the same shape are made
+bench: install
+	$(RUN)/python -m benchmarks $(if $(DATA),--data $(DATA)) --page docs/speed.md
+	$(RUN)/python -m benchmarks.stacked
 
 fuzz: install
 	RETICKET_FUZZ=2000 $(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal tests/fuzz

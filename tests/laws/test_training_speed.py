@@ -1,6 +1,6 @@
 """What makes training fast must not change it: nothing is read within an epoch, and bfloat16 is a choice of its own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from reticket.errors import ConfigError
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.tasks.presets import load_config
@@ -122,3 +123,30 @@ def test_bfloat16_is_in_the_key_and_float32_leaves_older_keys_alone() -> None:
     assert "precision" not in old
     assert new == old | {"precision": "bfloat16"}
     assert load_config("digits")[1].dense.model_dump() == old
+
+
+def recorder(work: Callable[[], None]) -> Callable[[], None]:
+    """Warm up as a CUDA graph does, and replay by doing the work again."""
+    work()
+    work()
+    return work
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_recorded_step_is_the_step(name: str) -> None:
+    """With two sizes of batch, a falling learning rate, a mask and BatchNorm; warming up leaves no trace."""
+    weights, losses = [], []
+    for record in (None, recorder):
+        model = MODELS[name]()
+        mask = {key: p.detach() > 0 for key, p in model.named_parameters() if p.dim() > 1}
+        run = Run(model, data(), RECIPE, ORDER, mask, 0, torch.device("cpu"), record=record)
+        run.go(run.total)
+        weights.append(dict(run.state().weights))
+        losses.append([epoch.loss for epoch in run.history])
+    assert_close(weights[1], weights[0], rtol=1e-6, atol=1e-6)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_graphs_are_for_a_gpu() -> None:
+    with pytest.raises(ConfigError, match="graphs need one process on a GPU, not 1 on 'cpu'; leave graphs off"):
+        train(Convolutions(), data(), RECIPE, order=ORDER, graphs=True)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -82,9 +83,19 @@ class DataSource(ABC):
         """
         if not self.is_images:
             return (x - self.mean[0]) / self.std[0]
-        scale = torch.tensor([1 / (255 * s) for s in self.std], dtype=torch.float32, device=x.device).view(-1, 1, 1)
-        shift = torch.tensor([-m / s for m, s in zip(self.mean, self.std, strict=True)], device=x.device).view(-1, 1, 1)
+        scale, shift = _scale_and_shift(self.mean, self.std, x.device)
         return x.to(torch.float32).mul_(scale).add_(shift)
+
+
+@lru_cache(maxsize=16)
+def _scale_and_shift(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Float[Tensor, "channels 1 1"], Float[Tensor, "channels 1 1"]]:
+    """Return what makes `x / 255` normalised, kept on the device: bringing it there makes the host wait."""
+    with torch.inference_mode(False):  # whoever asks first, training may use them too
+        scale = torch.tensor([1 / (255 * s) for s in std], dtype=torch.float32, device=device).view(-1, 1, 1)
+        shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device).view(-1, 1, 1)
+    return scale, shift
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ A small network's step costs more in calls than in arithmetic: one call on the w
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from reticket.errors import MaskError, TrainingError
@@ -97,9 +97,12 @@ class FlatParameters:
             self.velocity.add_(self.weights, alpha=weight_decay)
 
     @torch.no_grad()
-    def after_backward(self, lr: float) -> None:
-        """Do the step."""
+    def after_backward(self, lr: float | Float[Tensor, ""]) -> None:
+        """Do the step; with the learning rate as a tensor it may be recorded and done again with another one."""
         if self.keep is not None:
             # as exact as masked_fill (NaN, signed zero) and several times faster on a CPU
             self.velocity_bits.bitwise_and_(self.keep)
-        self.weights.add_(self.velocity, alpha=-lr)
+        if isinstance(lr, Tensor):
+            self.weights.addcmul_(self.velocity, lr, value=-1)
+        else:
+            self.weights.add_(self.velocity, alpha=-lr)

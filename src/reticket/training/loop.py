@@ -13,6 +13,7 @@ from reticket.errors import ConfigError, TrainingError
 from reticket.ranks import ALONE, Ranks
 from reticket.rng import seed_for
 from reticket.training.clock import Clock
+from reticket.training.graphs import cuda_graph
 from reticket.training.recipe import Recipe
 from reticket.training.run import Run
 from reticket.training.state import Progress, TrainResult, TrainState, read_checkpoint, write_checkpoint
@@ -36,6 +37,7 @@ def train(
     progress: Callable[[Progress], None] | None = None,
     device: str | torch.device = "cpu",
     ranks: Ranks = ALONE,
+    graphs: bool = False,
 ) -> TrainResult:
     """Train a copy of a model by SGD on the cross entropy; the model itself stays as it is.
 
@@ -63,17 +65,20 @@ def train(
         ranks: processes that train this one model together: each calls this with the same arguments and its own
             rank and device, and has its part of every batch. The batches, the checkpoint and, but for rounding, the
             weights are those of one process. The first one's state and checkpoint count; it alone writes.
+        graphs: do each step as one CUDA graph; for one process on a GPU, and not yet measured there.
 
     Returns:
         The weights and state after step `stop`.
 
     Raises:
-        ConfigError: when `start` or `stop` is outside the recipe, or `state` is not of this run.
+        ConfigError: when `start` or `stop` is outside the recipe, `state` is not of this run, or `graphs` cannot be.
         MaskError: when the mask does not fit the model.
         TrainingError: when the loss is not finite, or the checkpoint is damaged or of another run.
         RanksError: when touch is lost with a process that trains along.
     """
-    run = Run(model, dataset, recipe, order, mask, start, torch.device(device), ranks)
+    if graphs and not (ranks.alone and torch.device(device).type == "cuda"):
+        raise ConfigError(f"graphs need one process on a GPU, not {ranks.world} on '{device}'; leave graphs off")
+    run = Run(model, dataset, recipe, order, mask, start, torch.device(device), ranks, cuda_graph if graphs else None)
     stop = run.total if stop is None else stop
     _check_steps(run, stop)
     save = None

@@ -17,6 +17,7 @@ from reticket.rng import seed_for
 from reticket.training.batches import training_batches
 from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
+from reticket.training.graphs import GraphedStep, Recorder
 from reticket.training.recipe import Recipe, learning_rate
 from reticket.training.state import EpochRecord, TrainResult, TrainState
 from reticket.training.synchronised import synchronise
@@ -29,6 +30,8 @@ class Run:
         model, dataset, recipe, order, mask, start: as `train` takes them.
         device: where the copy, the data and all work are.
         ranks: the processes that train this model together, each of which makes such a run.
+        record: records a step, to be done again by one call (see `GraphedStep`); None for doing it operation by
+            operation. Not for several processes.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Run:
         start: int,
         device: torch.device,
         ranks: Ranks = ALONE,
+        record: Recorder | None = None,
     ) -> None:
         channels_last = any(p.dim() == 4 for p in model.parameters())
         self.model, self.ranks = copy.deepcopy(model).to(device).train(), ranks
@@ -58,6 +62,8 @@ class Run:
             channels_last=channels_last,
             shard=(ranks.rank, ranks.world),
         )
+        state = (self.flat.weights, self.flat.velocity, *self.model.buffers())
+        self.graphed = GraphedStep(self._whole_step, state, record) if record is not None else None
         self.recipe, self.start, self.step = recipe, start, start
         self.total = recipe.epochs * self.batches.steps
         self.losses: list[Tensor] = []
@@ -77,14 +83,14 @@ class Run:
         per_epoch = self.batches.steps
         while self.step < stop:
             epoch = self.step // per_epoch
-            self._steps(epoch, min(stop, (epoch + 1) * per_epoch), tick)
+            self.steps_within_epoch(epoch, min(stop, (epoch + 1) * per_epoch), tick)
             mean = self.mean_loss()
             if self.step == (epoch + 1) * per_epoch:
                 self.history.append(EpochRecord(epoch, self.step, mean, self.lr(self.step - 1)))
                 self.losses = []
             tick()
 
-    def _steps(self, epoch: int, last: int, tick: Callable[[], None]) -> None:
+    def steps_within_epoch(self, epoch: int, last: int, tick: Callable[[], None]) -> None:
         """Do the steps of one epoch up to `last`; the host reads nothing from the device.
 
         Of several processes each adds the gradient of its part of the batch; only the first brings what the step needs
@@ -93,18 +99,27 @@ class Run:
         recipe, flat, ranks, add_gradient = self.recipe, self.flat, self.ranks, self.add_gradient
         batches, first = self.batches, epoch * self.batches.steps
         for x, y in batches.epoch(epoch, skip=self.step - first):
-            if ranks.first:
-                flat.before_backward(recipe.momentum, recipe.weight_decay)
+            if self.graphed is not None:
+                self.losses.append(self.graphed(x, y, self.lr(self.step)))
             else:
-                flat.velocity.zero_()
-            n = min(recipe.batch_size, batches.n - (self.step - first) * recipe.batch_size)
-            self.losses.append(add_gradient(x, y, n))
-            ranks.sum_(flat.velocity)
-            flat.after_backward(self.lr(self.step))
+                if ranks.first:
+                    flat.before_backward(recipe.momentum, recipe.weight_decay)
+                else:
+                    flat.velocity.zero_()
+                n = min(recipe.batch_size, batches.n - (self.step - first) * recipe.batch_size)
+                self.losses.append(add_gradient(x, y, n))
+                ranks.sum_(flat.velocity)
+                flat.after_backward(self.lr(self.step))
             self.step += 1
             if self.step == last:
                 break
             tick()
+
+    def _whole_step(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
+        self.flat.before_backward(self.recipe.momentum, self.recipe.weight_decay)
+        loss = self.add_gradient(x, y, len(y))
+        self.flat.after_backward(lr)
+        return loss
 
     def lr(self, step: int) -> float:
         """Return the learning rate of a step."""
