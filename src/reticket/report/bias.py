@@ -64,7 +64,8 @@ def _votes(one: Exemplars) -> str:
     if networks == 1:
         return f"{text}: of one network there is no majority, and every image on which the two differ is an exemplar."
     few = ", so a single network often decides" if networks <= FEW else ""
-    return f"{text}{few}: {one.stable} of {one.found} stay exemplars whichever single network is left out."
+    stays = f": {one.stable} of {one.found} stay exemplars whichever single network is left out" if one.found else ""
+    return f"{text}{few}{stays}; {plural(one.undecided, 'image')} {'is' if one.undecided == 1 else 'are'} undecided."
 
 
 def _says(one: Exemplars) -> list[str]:

@@ -6,7 +6,12 @@ from typing import Any
 from reticket.report.schema import Results
 from reticket.report.text import listed
 
-_WORDS = {"epochs": "epochs of dense training", "train": "training images", "test": "test images"}
+_WORDS = {
+    "epochs": "epochs of dense training",
+    "prune_epochs": "epochs of a pruning round",
+    "train": "training images",
+    "test": "test images",
+}
 
 
 def is_scaled(results: Results) -> bool:

@@ -16,6 +16,7 @@ from reticket.report.sweep_figures import (
     accuracy_by_rewind,
     accuracy_by_value,
     barriers_by_value,
+    claimed,
     correlation_by_value,
     gap_by_value,
     shares,
@@ -136,9 +137,11 @@ def _overview(sweep: Sweep) -> list[tuple[Variant, tuple[str, ...]]]:
         share = shares(one.results)
         known = [m.correlation.mean for m in one.results.matching if m.correlation.mean is not None]
         closed = left = "–"
-        if share is not None and share.share is not None:
+        if share is not None and claimed(share):
             bounds = f" [{number(share.low, 0)}, {number(share.high, 0)}]" if share.low is not None else ""
-            closed, left = f"{number(share.share, 0)} %{bounds}", number(share.left, 2)
+            closed = f"{number(share.share, 0)} %{bounds}"
+        if share is not None:
+            left = number(share.left, 2)
         rows.append((one, (closed, left, number(sum(known) / len(known), 2) if known else "–", _state(one.results))))
     return rows
 

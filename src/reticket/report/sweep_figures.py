@@ -91,7 +91,7 @@ def gap_by_value(variants: Sequence[Variant], short: str) -> Exhibit | None:
     theirs = [(place, published_share(one.results.experiment)) for place, one in enumerate(variants)]
     names = [one.value for one in variants]
     colour = PALETTE["permuted"][0]
-    closed = [(float(x), gap.share or 0.0, gap.low, gap.high) for x, gap in known]
+    closed = [(float(x), gap.share or 0.0, gap.low, gap.high) for x, gap in known if claimed(gap)]
     marks = [(float(x), value) for x, value in theirs if value is not None]
     left = [(float(x), gap.left, None, None) for x, gap in known]
     told = _gap_says(variants, [(variants[x], gap) for x, gap in known], short)
@@ -107,7 +107,7 @@ def gap_by_value(variants: Sequence[Variant], short: str) -> Exhibit | None:
     draw_left = partial(_points, points=left, published_at=rest, names=names, short=short, colour=colour, level=None)
     alt = f"Share of the gap that permuting closes, by {short}. {told}"
     panels = (
-        Panel(draw_share, "closed by permuted", "share of the gap (%)", alt, 190.0),
+        Panel(draw_share, "closed by permuted", "share of the gap (%)", alt, 190.0, right=34.0),
         Panel(draw_left, "left between LTH and permuted", "points", f"Points left open, by {short}. {told}", 190.0),
     )
     late = all(any(_late(t[0], one.results.experiment) for t in _trios(one.results, "permuted")) for one in variants)
@@ -125,6 +125,11 @@ def gap_by_value(variants: Sequence[Variant], short: str) -> Exhibit | None:
     return Exhibit(Plate("gap_by_value", panels), (told,), caption)
 
 
+def claimed(gap: GapClosed) -> bool:
+    """Return whether a share is shown: its gap is clearly above 0, or one seed leaves that open."""
+    return gap.share is not None and (gap.low is not None or gap.n == 1)
+
+
 def _same(one: published.Share, known: Experiment) -> bool:
     return (one.dataset, one.model, one.width) == (known.dataset, known.network, known.width)
 
@@ -135,8 +140,12 @@ def _gap_says(variants: Sequence[Variant], known: Sequence[tuple[Variant, GapClo
         + ("" if gap.low is None else f" [{number(gap.low, 0)}, {number(gap.high, 0)}]")
         + f" of {number(gap.gap, 2)} points at {short} {one.value}"
         for one, gap in known
+        if claimed(gap)
     ]
-    text = f"The permuted ticket closes {listed(parts)}."
+    open_at = [f"{short} {one.value}" for one, gap in known if not claimed(gap)]
+    text = f"The permuted ticket closes {listed(parts)}." if parts else ""
+    if open_at:
+        text += f" At {listed(open_at)} the gap is not clearly above 0, so no share of it is claimed."
     first, last = known[0][1], known[-1][1]
     bounds = (first.low, first.high, last.low, last.high)
     if len(known) > 1 and None in bounds:
@@ -168,7 +177,8 @@ def _points(
         for share, text in ((0.0, "naive"), (level, "LTH")):
             axes.axhline(share, color=RULE, linewidth=1.0, zorder=1)
             place = {"textcoords": "offset points", "annotation_clip": False, "size": SIZE}
-            axes.annotate(text, (len(names) - 0.7, share), (3, 0), va="center", color=SOFT, **place)
+            where = ("axes fraction", "data")
+            axes.annotate(text, (1, share), (4, 0), xycoords=where, va="center", color=SOFT, **place)
     for x, _, lower, upper in points:
         if lower is not None and upper is not None:
             axes.vlines(x, max(lower, low), min(upper, high), color=colour, linewidth=1.4, zorder=3)
