@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.throughput import OURS, PLAIN_ALONE, PLAIN_BOTH
+
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 WIDTH, LEFT, ROW, SCALE = 760, 300, 26, 38  # pixels; SCALE is one times the plain loop
 SHOWN = ("aggregate", "per process", "to two plain processes", "per second of processor time")
@@ -38,6 +40,8 @@ def tables(found: Mapping[str, Any]) -> str:
             goal = f"{case['goal']:g}" if name == "aggregate" else ""
             spread = f"{ratio['min']:.2f} to {ratio['max']:.2f}"
             lines.append(f"| {case['title']} | {name} | {ratio['median']:.2f} | {spread} | {ratio['n']} | {goal} |")
+        strict = f"{medians_to_best(case):.2f} | of medians | {case['ratios']['aggregate']['n']} | {case['goal']:g}"
+        lines.append(f"| {case['title']} | **aggregate to the best of three** | {strict} |")
     lines += ["", "| case | what | inputs a second (median) | from | to |", "|---|---|---|---|---|"]
     for case in found["cases"].values():
         rows = [("training, " + name, value) for name, value in case["train"].items()]
@@ -51,6 +55,15 @@ def tables(found: Mapping[str, Any]) -> str:
             f"| {case['title']} | {what} | {v['median']:,.0f} | {v['min']:,.0f} | {v['max']:,.0f} |" for what, v in rows
         ]
     return "\n".join([*lines, "", *map(_where, found["cases"].values())]) + "\n"
+
+
+def medians_to_best(case: Mapping[str, Any]) -> float:
+    """Return our two processes' median throughput over that of the plain loop's best way, one thread alone included.
+
+    On a machine that others use, a plain loop of two threads can be slower than one of one thread.
+    """
+    ways = (PLAIN_ALONE, *PLAIN_BOTH)
+    return case["train"][OURS]["median"] / max(case["train"][way]["median"] for way in ways)
 
 
 def _where(case: Mapping[str, Any]) -> str:
