@@ -120,11 +120,10 @@ def test_the_longest_path_comes_first() -> None:
     assert (plan.urgency[start.key], plan.urgency[short.key]) == (6.0, 3.0)
 
 
-def test_the_summary_counts_shared_and_missing_work() -> None:
+def test_shared_and_missing_work_is_counted() -> None:
     base = Task("base", 1, {}, cost=2.0)
     ends = [Task("end", 1, {"n": n}, {"a": base, "b": base}) for n in range(3)]
     plan = Plan.of([*ends, *ends])
     assert (len(plan), plan.shared, plan.cost) == (4, 1, 5.0)
-    text = plan.summary(Kept(base, ends[0]))
-    assert text.splitlines()[0] == "4 tasks, 1 shared, 2 to compute"
-    assert "end          2  cost 2" in text
+    left = plan.missing(Kept(base, ends[0]))
+    assert (len(left), left.shared, left.cost) == (2, 0, 2.0)

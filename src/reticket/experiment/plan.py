@@ -110,23 +110,6 @@ class Plan:
         """Sum of the tasks' costs."""
         return sum(task.cost for task in self.tasks)
 
-    def summary(self, store: Keeps | None = None) -> str:
-        """Return the plan in words, for a dry run: what there is, what is stored, and a line for each kind to compute.
-
-        >>> print(Plan.of([Task("end", 1, {"n": n}, {"base": Task("base", 1, {})}) for n in (0, 1)]).summary())
-        3 tasks, 1 shared
-          base         1  cost 1
-          end          2  cost 2
-        """
-        text = f"{len(self)} tasks, {self.shared} shared"
-        rest = self
-        if store is not None:
-            rest = self.missing(store)
-            text += f", {len(rest)} to compute"
-        counts = Counter(task.kind for task in rest.tasks)
-        costs = {kind: sum(task.cost for task in rest.tasks if task.kind == kind) for kind in counts}
-        return "\n".join([text, *(f"  {kind:<12} {count}  cost {costs[kind]:.4g}" for kind, count in counts.items())])
-
 
 def followers(before: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
     """Return by key what comes after, given by key what comes before."""
