@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from reticket.report.accuracy import by_sparsity
 from reticket.report.against import departures, meetings
 from reticket.report.paper import beside_the_paper, comparison_tables
 from reticket.report.schema import Experiment, Results
@@ -149,3 +150,15 @@ def test_ensembles_stand_beside_the_published_ones() -> None:
 def test_nothing_published_leaves_the_section_out() -> None:
     assert beside_the_paper(run([], changed(data={"name": "digits"}))) is None
     assert comparison_tables(run([], changed(data={"name": "digits"}))) == {}
+
+
+def test_published_values_are_drawn_where_they_fit_the_axis_and_only_there() -> None:
+    near = by_sparsity(run([{}, {"method": "naive", **stat([88.0, 88.5, 89.0])}]))
+    far = by_sparsity(run([{"rewind": "20ep", **stat([10.0, 10.2, 10.4])}]))
+    none = by_sparsity(run([{}], changed(data={"name": "digits"})))
+    assert near is not None
+    assert far is not None
+    assert none is not None
+    assert near.caption.endswith("Open marks: published, arXiv 2505.05143 (ICML 2025).")
+    assert far.caption.endswith("(ICML 2025), where they fit the axis.")
+    assert "published" not in none.caption

@@ -42,7 +42,7 @@ def by_sparsity(results: Results) -> Exhibit | None:
     shown = rewinds[:MOST_PANELS]
     styles = looks(row.method for row in rows)
     if len(levels) == 1:
-        return _by_method(rows, levels[0], shown, styles)
+        return _by_method(results, levels[0], shown, styles)
     places = list(zip(sparsity_places(levels), levels, strict=True))
     charts = [
         (
@@ -151,10 +151,23 @@ def rewind_axis(axes: Axes, rewinds: Sequence[str]) -> float:
     return float(last)
 
 
-def _by_method(rows: Sequence[Row], level: float, rewinds: Sequence[str | None], styles: dict[str, Look]) -> Exhibit:
+def _by_method(results: Results, level: float, rewinds: Sequence[str | None], styles: dict[str, Look]) -> Exhibit:
     """Return the figure for a single sparsity: methods in rows, since a line needs two points."""
-    names = [look.label for look in styles.values()]
-    everything = [Series(look, (), tuple(row for row in rows if row.method == name)) for name, look in styles.items()]
+    rows, names = accuracy_rows(results), [look.label for look in styles.values()]
+    theirs = {
+        (row.method, row.rewind): cell.mean
+        for row in rows
+        if (cell := published_cell(results.experiment, row)[0]) is not None
+    }
+    everything = [
+        Series(
+            look,
+            (),
+            tuple(row for row in rows if row.method == name),
+            tuple((0.0, mean) for (method, _), mean in theirs.items() if method == name),
+        )
+        for name, look in styles.items()
+    ]
     limits = bounds(everything, tuple(look.role for look in styles.values()))
     panels = []
     for rewind in rewinds:
@@ -164,10 +177,18 @@ def _by_method(rows: Sequence[Row], level: float, rewinds: Sequence[str | None],
             if (row := at(rows, method, level, rewind)) is not None
             and (dot := dot_of(index, row, look.hex, look.mark)) is not None
         ]
+        points += [
+            Dot(index, mean, look.hex, marker=look.mark, filled=False)
+            for index, (method, look) in enumerate(styles.items())
+            if (mean := theirs.get((method, rewind))) is not None and limits[0] <= mean <= limits[1]
+        ]
         alt = f"Test accuracy of each method at {percent(level)} sparsity, {rewound(rewind)}."
         draw = partial(_draw_dots, names=names, points=points, limits=limits)
         panels.append(Panel(draw, rewound(rewind), "method", alt, row_height(len(names)), name_room(names)))
     caption = f"Test accuracy at {percent(level)} sparsity. {_n(rows, 'Whiskers')}"
+    if theirs:
+        outside = any(not limits[0] <= mean <= limits[1] for mean in theirs.values())
+        caption += f" Open marks: published, {published.source()}{', where they fit the axis' if outside else ''}."
     says = tuple(filter(None, (_wins(rows),)))
     return Exhibit(
         Plate("accuracy_by_sparsity", tuple(panels)), says, caption, title=f"Accuracy at {percent(level)} sparsity"
