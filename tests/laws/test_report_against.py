@@ -8,6 +8,7 @@ from reticket.report.accuracy import by_sparsity
 from reticket.report.against import departures, meetings
 from reticket.report.paper import beside_the_paper, comparison_tables
 from reticket.report.schema import Experiment, Results
+from reticket.tasks.presets import load_config
 from tests.sample_results import PAPER_EXPERIMENT, stat
 
 CELL = {"method": "lth", "sparsity": 0.9, "rewind": "20ep", "true_sparsity": 0.829, "metric": "accuracy"}
@@ -107,6 +108,15 @@ def test_departures_name_every_changed_setting_and_no_other() -> None:
         ("layers not pruned", [], ["shortcut"]),
     ]
     assert departures(Experiment(**changed(data={"name": "svhn"}))) is None
+
+
+def test_the_presets_of_the_paper_depart_in_nothing_that_it_states() -> None:
+    names = ("cifar10-resnet20", "cifar10-resnet20x16", "cifar10-vgg11", "cifar100-resnet20x4", "imagenet-resnet50")
+    for name in names:
+        config = load_config(name)[1]
+        sections = ("data", "model", "dense", "sparse", "prune", "matching")
+        known = Experiment(**{section: getattr(config, section).model_dump(mode="json") for section in sections})
+        assert departures(known) == (), name
 
 
 def caption(results: Results) -> str:

@@ -149,9 +149,9 @@ def departures(known: Experiment) -> tuple[Difference, ...] | None:
         values = getattr(known, section)
         if field in values and not _same(values[field], theirs[key]):
             found.append(Difference(words, values[field], theirs[key]))
-    subset = known.data.get("train_size")
-    if subset is not None:
-        found.insert(0, Difference("training images", subset, "all"))
+    for field, words in (("test_size", "test images"), ("train_size", "training images")):
+        if known.data.get(field) is not None:
+            found.insert(0, Difference(words, known.data[field], "all"))
     return tuple(found)
 
 
