@@ -18,7 +18,7 @@ from reticket.errors import DataError
 
 def test_unknown_name_names_the_nearest() -> None:
     with pytest.raises(
-        DataError, match=r"unknown data set 'digts', did you mean 'digits'\?; known are cifar10, digits"
+        DataError, match=r"unknown data set 'digts', did you mean 'digits'\?; known are cifar10, cifar100, digits"
     ):
         load_dataset("digts")
     with pytest.raises(DataError, match=r"data set 'no.such:thing' cannot be imported"):
@@ -119,7 +119,7 @@ def test_impossible_subset(size: int) -> None:
         ({"classes": ("0", "1")}, r"labels 0..9; 0..1 were expected, one for each of 2 classes"),
         ({"std": (0.0,)}, "std > 0"),
         ({"mean": (0.0, 1.0)}, "1 of each are needed"),
-        ({"augmentation": "flip-crop"}, "augmentation 'flip-crop'; use 'none'"),
+        ({"augmentation": "flip-crop"}, "augmentation 'flip-crop'; use 'none', or 'crop'"),
     ],
 )
 def test_a_data_set_that_exists_is_valid(change: dict[str, Any], match: str) -> None:

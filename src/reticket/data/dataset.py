@@ -24,8 +24,8 @@ class Dataset(DataSource):
         train_y, test_y: labels as int64 in `0 .. len(classes) - 1`.
         classes: the names of the classes.
         mean, std: per channel (images, of values scaled to [0, 1]), or one number each for all features.
-        augmentation: what training does to a batch: "flip-crop" is a horizontal flip with probability 1/2 and a crop of
-            the image's own size after padding by 4 black pixels, drawn for each image.
+        augmentation: what training does to a batch: "crop" is a crop of the image's own size after padding by 4 black
+            pixels, "flip-crop" the same and a horizontal flip with probability 1/2, drawn for each image.
 
     Raises:
         DataError: when shapes, types, counts or labels do not fit each other.
@@ -50,9 +50,11 @@ class Dataset(DataSource):
                 f"data set '{self.name}' has mean {self.mean} and std {self.std}; {channels} of each are needed, "
                 f"std > 0"
             )
-        if self.augmentation not in ("none", "flip-crop") or (self.augmentation != "none" and not self.is_images):
+        possible = ("none", "crop", "flip-crop") if self.is_images else ("none",)
+        if self.augmentation not in possible:
             raise DataError(
-                f"data set '{self.name}' has augmentation '{self.augmentation}'; use 'none', or 'flip-crop' for images"
+                f"data set '{self.name}' has augmentation '{self.augmentation}'; use 'none', or 'crop' or 'flip-crop' "
+                f"for images"
             )
 
     def _check_split(self, split: Split) -> None:

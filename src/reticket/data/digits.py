@@ -7,13 +7,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from reticket.data.dataset import Dataset
+from reticket.data.description import Description
 from reticket.data.registry import dataset
 from reticket.data.subset import balanced_indices
 
 TEST_SIZE = 500  # 50 of each class; 1,297 stay for training
 
 
-@dataset("digits")
+@dataset("digits", lambda: Description(1_797 - TEST_SIZE, TEST_SIZE, 10, (64,)))
 def load_digits(folder: Path | None = None) -> Dataset:
     """Return the digits with a fixed split: 1,297 training and 500 test inputs (50 of each class), no augmentation.
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from reticket.data.dataset import Dataset
+from reticket.data.description import Description
 from reticket.data.folders import find_folder
 from reticket.data.idx import find_idx, read_idx
 from reticket.data.registry import dataset
@@ -21,7 +22,7 @@ def _holds_data(place: Path) -> bool:
     return any(find_idx(place, f"{part}-images-idx3-ubyte") is not None for part in COUNTS)
 
 
-@dataset("fashion-mnist")
+@dataset("fashion-mnist", lambda: Description(COUNTS["train"], COUNTS["t10k"], 10, (1, 28, 28)))
 def load_fashion_mnist(folder: Path | None = None) -> Dataset:
     """Return Fashion-MNIST, no augmentation.
 

@@ -1,29 +1,38 @@
 """The registry of data sets: a loader is a function from a folder to a data set, under a decorator."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from reticket.data.dataset import Dataset
+from reticket.data.description import Description
 from reticket.data.source import DataSource
 from reticket.data.subset import balanced_indices
 from reticket.errors import DataError
 from reticket.lookup import function_named
 
-Loader = Callable[[Path | None], DataSource]
+Loader = Callable[..., DataSource]
 LOADERS: dict[str, Loader] = {}
+DESCRIBERS: dict[str, Callable[..., Description]] = {}
 
 
-def dataset(name: str) -> Callable[[Loader], Loader]:
+def dataset(name: str, describer: Callable[..., Description] | None = None) -> Callable[[Loader], Loader]:
     """Register a loader under `name`.
 
     Args:
-        name: what users write; the loader is called with the folder they gave, or None, and returns the full data set.
+        name: what users write; the loader is called with the folder they gave, or None, and with their `params` as
+            keywords, and returns the full data set.
+        describer: returns for the same `params` what the data set is, without its files.
     """
 
     def register(loader: Loader) -> Loader:
         if name in LOADERS:
             raise DataError(f"data set '{name}' is registered already; choose another name")
         LOADERS[name] = loader
+        if describer is not None:
+            DESCRIBERS[name] = describer
         return loader
 
     return register
@@ -33,9 +42,37 @@ def list_datasets() -> tuple[str, ...]:
     """Return the names of all registered data sets.
 
     >>> list_datasets()
-    ('cifar10', 'digits', 'fashion-mnist')
+    ('cifar10', 'cifar100', 'digits', 'fashion-mnist', 'imagenet', 'svhn', 'tiny-imagenet')
     """
     return tuple(sorted(LOADERS))
+
+
+def describe(name: str, params: Mapping[str, Any] = MappingProxyType({})) -> Description:
+    """Return what a registered data set is without reading its files.
+
+    Args:
+        name: a registered name.
+        params: those of `open_dataset`.
+
+    Raises:
+        DataError: when the name is unknown, or its loader is the user's own and so nothing is known without its files.
+
+    >>> describe("cifar100")
+    Description(train=50000, test=10000, classes=100, input_shape=(3, 32, 32))
+    """
+    function_named(name, LOADERS, "data set", DataError)
+    if name not in DESCRIBERS:
+        raise DataError(f"what data set '{name}' holds is known only from its files; give their folder with --data")
+    _check_params(name, DESCRIBERS[name], params)
+    return DESCRIBERS[name](**params)
+
+
+def _check_params(name: str, function: Callable[..., Any], params: Mapping[str, Any]) -> None:
+    known = inspect.signature(function).parameters
+    odd = [key for key in params if key not in known and not any(p.kind is p.VAR_KEYWORD for p in known.values())]
+    if odd:
+        takes = ", ".join(key for key in known if key != "folder") or "none"
+        raise DataError(f"data set '{name}' has no parameter '{odd[0]}' (data.params); it takes {takes}")
 
 
 def open_dataset(
@@ -45,6 +82,7 @@ def open_dataset(
     train_size: int | None = None,
     test_size: int | None = None,
     subset_seed: int = 0,
+    params: Mapping[str, Any] = MappingProxyType({}),
 ) -> DataSource:
     """Return a data set, in memory or streamed, whichever its loader makes.
 
@@ -55,16 +93,18 @@ def open_dataset(
         train_size: number of training inputs to keep, class-balanced; all without it.
         test_size: the same of the test inputs.
         subset_seed: decides which inputs `train_size` and `test_size` keep.
+        params: what the loader takes besides, for instance `{"side": 128}` for ImageNet.
 
     Raises:
-        DataError: when the name is unknown, files are missing, truncated or of another format, or a size is not
-            possible.
+        DataError: when the name is unknown, files are missing, truncated or of another format, a size is not possible,
+            or the loader does not take `params`.
 
     >>> open_dataset("digits", test_size=20).labels("test").bincount().tolist()
     [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     """
     loader = function_named(name, LOADERS, "data set", DataError)
-    loaded = loader(folder)
+    _check_params(name, loader, params)
+    loaded = loader(folder, **params)
     if not isinstance(loaded, DataSource):
         raise DataError(f"loader '{name}' returned a {type(loaded).__name__}, but a reticket.data.Dataset was expected")
     if train_size is not None:

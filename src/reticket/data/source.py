@@ -1,7 +1,7 @@
 """What the rest of the package reads a data set through, whether it is held in memory or streamed from a disk."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 Split = Literal["train", "test"]
-Augmentation = Literal["none", "flip-crop"]
+Augmentation = Literal["none", "crop", "flip-crop", "resized-crop-flip"]
 
 
 class DataSource(ABC):
@@ -85,6 +85,22 @@ class DataSource(ABC):
             return (x - self.mean[0]) / self.std[0]
         scale, shift = _scale_and_shift(self.mean, self.std, x.device)
         return x.to(torch.float32).mul_(scale).add_(shift)
+
+
+class StreamedSource(DataSource):
+    """A data set whose images are read from a disk as they are needed, in bounded memory."""
+
+    @abstractmethod
+    def drawn(
+        self, batches: Iterable[Int64[Tensor, " _"]], labels: tuple[str | int, ...], *, augment: bool
+    ) -> Iterator[Tensor]:
+        """Yield the training inputs of one batch of indices after another, as stored but augmented.
+
+        Args:
+            batches: indices of training inputs, taken as they are needed.
+            labels: of the data's order and the epoch; with an input they decide what becomes of it.
+            augment: whether to do what `augmentation` says.
+        """
 
 
 @lru_cache(maxsize=16)

@@ -3,6 +3,7 @@
 A runner is decided by its task alone; `context` says where to compute, never what.
 """
 
+import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -251,7 +252,8 @@ def _checkpoints(inputs: Mapping[str, Result], side: str) -> list[Result]:
 def _dataset(task: Task, context: Context) -> DataSource:
     data = task.spec["data"]
     chosen = tuple(data.get(key) for key in ("train_size", "test_size", "subset_seed"))
-    dataset, found = _loaded(data["name"], context.settings.get("data"), *chosen)
+    params = json.dumps(_thawed(data.get("params") or {}), sort_keys=True)
+    dataset, found = _loaded(data["name"], context.settings.get("data"), params, *chosen)
     if found != data["fingerprint"]:
         raise DataError(
             f"data set '{data['name']}' is not what it was when the run was planned (sha256 {found[:8]}, planned "
@@ -266,10 +268,16 @@ def _first(count: int | None, dataset: DataSource, split: Split) -> Tensor | Non
 
 @lru_cache(maxsize=2)
 def _loaded(
-    name: str, folder: str | None, train_size: int | None, test_size: int | None, subset_seed: int
+    name: str, folder: str | None, params: str, train_size: int | None, test_size: int | None, subset_seed: int
 ) -> tuple[DataSource, str]:
-    where = Path(folder) if folder else None
-    dataset = open_dataset(name, folder=where, train_size=train_size, test_size=test_size, subset_seed=subset_seed)
+    dataset = open_dataset(
+        name,
+        folder=Path(folder) if folder else None,
+        train_size=train_size,
+        test_size=test_size,
+        subset_seed=subset_seed,
+        params=json.loads(params),
+    )
     return dataset, dataset.fingerprint()
 
 
