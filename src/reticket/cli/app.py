@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from reticket.cli.data import data_app
 from reticket.errors import ReticketError
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(data_app, name="data")
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A preset, a built-in model, timm:NAME or package.module:function.")
 ]
