@@ -68,10 +68,11 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run an experiment and write its report; running the same command again resumes."""
+    from reticket.cli.dry_run import show
     from reticket.cli.progress import Display
     from reticket.cli.run import run as run_and_report
     from reticket.experiment.together import taking_part
-    from reticket.tasks.planning import plan_experiment, scale_experiment
+    from reticket.tasks.planning import scale_experiment
     from reticket.tasks.presets import load_config
     from reticket.tasks.running import Machine
     from reticket.tasks.scale import scale_text
@@ -82,16 +83,12 @@ def run(
         name, config = load_config(experiment, settings or ())
         folder = out or Path("runs") / name
         machine = Machine(jobs=jobs, threads=threads, device=own_device, executor=executor, data=data)
+        if dry_run:
+            show(name, config, machine, store or folder / "store", epochs=epochs, subset=subset)
+            return
         whole, config = config, scale_experiment(config, epochs=epochs, subset=subset, folder=data)
         if config.scale:
             print(scale_text(whole, config))
-        if dry_run:
-            from reticket.cli.dry_run import show
-
-            show(
-                name, config, plan_experiment(config, folder=data, threads=threads), machine, store or folder / "store"
-            )
-            return
         with Display(debug=debug, resume=f"{folder}") as display:
             report_path, summary = run_and_report(
                 config, name=name, out=folder, store=store, machine=machine, on_event=display.show

@@ -10,26 +10,34 @@ from rich.table import Table
 from reticket.experiment import Store, Task
 from reticket.tasks.config import Config
 from reticket.tasks.forecast import SYMMETRY_SECONDS, Forecast, Total, Work, forecast, model_of, work_of
-from reticket.tasks.planning import Planned, sizes_of
+from reticket.tasks.planning import Outline, outline_experiment
 from reticket.tasks.running import Machine
-from reticket.tasks.scale import Sizes
+from reticket.tasks.scale import Sizes, scale_text
 from reticket.tasks.timing import Speed, Workload, measure
 
 
-def show(name: str, config: Config, planned: Sequence[Planned], machine: Machine, store: Path) -> None:
+def show(
+    name: str, config: Config, machine: Machine, store: Path, *, epochs: int | None = None, subset: int | None = None
+) -> None:
     """Print a plan with an estimate of time from timing each of its models; nothing is trained for good or written.
 
     Args:
         name: of the preset or file.
-        config: the experiment.
-        planned: its variants with their tasks.
+        config: the experiment; its data need not be there.
         machine: what would carry it out; its model is timed with as many processes.
         store: where results may be already.
+        epochs, subset: as of `reticket run`.
     """
+    whole = config
+    config, planned = outline_experiment(
+        config, epochs=epochs, subset=subset, folder=machine.folder, threads=machine.threads
+    )
     console = Console()
     console.print(f"[bold]{name}[/]: {config.title}", highlight=False)
     if config.reference:
         console.print(f"reproduces {config.reference}", highlight=False)
+    if config.scale:
+        console.print(scale_text(whole, config), highlight=False)
     for text in dict.fromkeys(_data_text(one) for one in planned):
         console.print(text, highlight=False)
     if config.sweep:
@@ -41,22 +49,25 @@ def show(name: str, config: Config, planned: Sequence[Planned], machine: Machine
         console.print(text, highlight=False)
 
 
-def _data_text(one: Planned) -> str:
-    data = one.dataset
-    return f"data: {data.name}, {data.size('train'):,} training and {data.size('test'):,} test inputs"
+def _data_text(one: Outline) -> str:
+    name, sizes = one.variant.config.data.name, one.sizes
+    text = f"data: {name}, {sizes.train:,} training and {sizes.test:,} test inputs"
+    if one.missing:
+        text += " as published: they could not be opened here, so results in a store are not looked for"
+    return text
 
 
-def _forecast(planned: Sequence[Planned], store: Path) -> Forecast:
-    sizes = {one.blueprint.facts.fingerprint: sizes_of(one.dataset) for one in planned}
+def _forecast(planned: Sequence[Outline], store: Path) -> Forecast:
+    sizes = {one.blueprint.facts.fingerprint: one.sizes for one in planned}
     targets = [task for one in planned for task in one.blueprint.targets]
 
     def work(task: Task, resumed: Task | None) -> Work:
         return work_of(task, resumed, sizes[task.spec["data"]["fingerprint"]] if "data" in task.spec else Sizes(0, 0))
 
-    return forecast(targets, work, Store(store) if store.is_dir() else None)
+    return forecast(targets, work, Store(store) if store.is_dir() and not any(one.missing for one in planned) else None)
 
 
-def _speeds(planned: Sequence[Planned], found: Forecast, machine: Machine) -> dict[str, Speed]:
+def _speeds(planned: Sequence[Outline], found: Forecast, machine: Machine) -> dict[str, Speed]:
     """Return the speed of every model that something is to be computed with, by `model_of`."""
     needed = {model_of(task) for task in found.plan.tasks} - {""}
     speeds: dict[str, Speed] = {}
@@ -66,7 +77,7 @@ def _speeds(planned: Sequence[Planned], found: Forecast, machine: Machine) -> di
             config, facts = one.variant.config, one.blueprint.facts
             params = one.blueprint.networks.common["model"]["params"]
             batch = min(config.dense.batch_size, facts.train_size)
-            augment = config.dense.augment and one.dataset.augmentation != "none"
+            augment = config.dense.augment and one.augmented
             work = Workload(config.model.name, params, facts.input_shape, len(facts.classes), batch, augment)
             speeds[key] = measure(work, jobs=machine.jobs, threads=machine.threads, device=machine.device)
     return speeds

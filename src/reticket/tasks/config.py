@@ -23,22 +23,29 @@ Place = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)$")]
 Pair = Literal["A to B", "permuted A to B", "dense A to IMP A"]
 Places = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)(\+(\d+(it|ep)|end))*$")]
 
+PARAMS = ("model.params.", "data.params.")  # tables whose keys a model's builder or a data set's loader knows
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DataConfig(_Section):
-    """Which data; `train_size` and `test_size` take a seeded, class-balanced part of the images."""
+    """Which data; `train_size` and `test_size` take a seeded, class-balanced part of the images.
+
+    `params` go to the loader, where it takes any.
+    """
 
     name: str
+    params: dict[str, Any] = Field(default_factory=dict)
     train_size: int | None = Field(default=None, ge=1)
     test_size: int | None = Field(default=None, ge=1)
     subset_seed: int = 0
 
     def decisive(self) -> dict[str, Any]:
-        """Return what decides which data there are; `test_size`, which came later, only where it is set."""
-        return self.model_dump(exclude={"test_size"} if self.test_size is None else None)
+        """Return what decides which data there are; what came later only where it is set."""
+        later = {"test_size": self.test_size, "params": self.params}
+        return self.model_dump(exclude={name for name, value in later.items() if not value})
 
 
 class ModelConfig(_Section):
@@ -268,11 +275,11 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
 
 def is_key(key: str) -> bool:
     """Return whether a configuration may hold a value under this whole dotted key."""
-    return key in known_keys() or key.startswith("model.params.")
+    return key in known_keys() or key.startswith(PARAMS)
 
 
 def _full_path(key: str) -> list[str]:
-    if key.startswith("model.params."):
+    if key.startswith(PARAMS):
         return key.split(".")
     if key.startswith("sweep."):
         return ["sweep", key.removeprefix("sweep.").strip('"')]

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from reticket.data import DataSource, open_dataset
+from reticket.data import DataSource, describe, open_dataset
+from reticket.errors import DataError
 from reticket.models import code_of
 from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.config import Config, DataConfig
@@ -32,14 +33,14 @@ def plan_experiment(config: Config, *, folder: Path | None = None, threads: int 
     Raises:
         ConfigError, DataError: when one of them cannot be run as it is.
     """
-    opened: dict[DataConfig, DataSource] = {}
+    opened: dict[str, DataSource] = {}
     planned = []
     for variant in variants(config):
         data, model = variant.config.data, variant.config.model
-        if data not in opened:
-            opened[data] = _opened(data, folder)
-        facts = facts_of(opened[data], model.name)
-        planned.append(Planned(variant, opened[data], Blueprint(variant.config, facts, threads=threads)))
+        dataset = opened.get(data.model_dump_json()) or _opened(data, folder)
+        opened[data.model_dump_json()] = dataset
+        facts = facts_of(dataset, model.name)
+        planned.append(Planned(variant, dataset, Blueprint(variant.config, facts, threads=threads)))
     return tuple(planned)
 
 
@@ -63,6 +64,71 @@ def scale_experiment(
     return scaled(config, sizes_of(_opened(data, folder)), epochs=epochs, subset=subset)
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What a dry run must know of one experiment; its data need not be there.
+
+    Args:
+        variant: the experiment.
+        blueprint: its tasks.
+        sizes: of the data as they are used.
+        augmented: whether images are augmented in training, as far as that is known.
+        missing: why the data could not be opened; empty where they were.
+    """
+
+    variant: Variant
+    blueprint: Blueprint
+    sizes: Sizes
+    augmented: bool
+    missing: str = ""
+
+
+def outline_experiment(
+    config: Config,
+    *,
+    epochs: int | None = None,
+    subset: int | None = None,
+    folder: Path | None = None,
+    threads: int = 1,
+) -> tuple[Config, tuple[Outline, ...]]:
+    """Return a scaled experiment and the tasks of its variants; by the sizes that are published where data are missing.
+
+    The keys of tasks hold what is in the data, so without them nothing that is stored is found.
+
+    Args:
+        config: the whole experiment.
+        epochs, subset: as for `scale_experiment`.
+        folder: of the data.
+        threads: the threads a task computes with.
+
+    Raises:
+        ConfigError: when there is no such experiment.
+        DataError: when the data are missing and what they are is not known either.
+    """
+    try:
+        config = scale_experiment(config, epochs=epochs, subset=subset, folder=folder)
+        planned = plan_experiment(config, folder=folder, threads=threads)
+        return config, tuple(
+            Outline(one.variant, one.blueprint, sizes_of(one.dataset), one.dataset.augmentation != "none")
+            for one in planned
+        )
+    except DataError as error:
+        found = describe(config.data.name, config.data.params)
+        whole = Sizes(found.train, found.test)
+        config = scaled(config, whole, epochs=epochs, subset=subset)
+        return config, tuple(_described(variant, threads, str(error)) for variant in variants(config))
+
+
+def _described(variant: Variant, threads: int, missing: str) -> Outline:
+    data = variant.config.data
+    found = describe(data.name, data.params)
+    sizes = Sizes(data.train_size or found.train, data.test_size or found.test)
+    code = code_of(variant.config.model.name)
+    facts = Facts("", sizes.train, tuple(map(str, range(found.classes))), found.input_shape, code)
+    blueprint = Blueprint(variant.config, facts, threads=threads)
+    return Outline(variant, blueprint, sizes, len(found.input_shape) == 3, missing)
+
+
 def sizes_of(dataset: DataSource) -> Sizes:
     """Return how many inputs a data set has, and how many a class-balanced part of its test inputs may have."""
     counts = dataset.labels("test").bincount()
@@ -83,5 +149,10 @@ def facts_of(dataset: DataSource, model: str) -> Facts:
 
 def _opened(data: DataConfig, folder: Path | None) -> DataSource:
     return open_dataset(
-        data.name, folder=folder, train_size=data.train_size, test_size=data.test_size, subset_seed=data.subset_seed
+        data.name,
+        folder=folder,
+        train_size=data.train_size,
+        test_size=data.test_size,
+        subset_seed=data.subset_seed,
+        params=data.params,
     )

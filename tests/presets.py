@@ -1,0 +1,140 @@
+"""Run every preset to its report at one epoch and 256 images of made-up data, and check what came out.
+
+`python -m tests.presets FOLDER` makes networks narrow and grids short, as `make test` does; with `--whole`
+(`make test-presets`) nothing but epochs and images is changed, and what a dry run says takes longer than
+RETICKET_PRESET_MINUTES (30) on this machine is left out and named. One process runs them all, and results are shared
+where presets overlap, so that this stays affordable.
+"""
+
+import contextlib
+import io
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reticket.cli import main as reticket
+from reticket.tasks.config import Config
+from reticket.tasks.presets import list_presets, load_config
+from reticket.tasks.sweep import variants
+from tests.generated_data import generate, make_small
+
+SCALED = ("--epochs", "1", "--subset", "256")
+WIDTH = "model.params.width"
+UNITS = {"d": 1440.0, "h": 60.0, "min": 1.0, "s": 1 / 60}
+
+
+def call(*arguments: str | Path) -> tuple[int, str]:
+    """Call the command line and return its exit code and what it printed."""
+    said = io.StringIO()
+    sys.argv = ["reticket", *map(str, arguments)]
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            reticket()
+    except SystemExit as end:
+        return int(end.code or 0), said.getvalue()
+    return 0, said.getvalue()
+
+
+def shrunk(config: Config) -> list[str]:
+    """Return settings that make an experiment quick and keep every part of it."""
+    checks, model = config.checks, config.model.name
+    settings = ["grid.seeds=1", f"grid.sparsities=[{checks.diversity_sparsity or config.grid.sparsities[-1]}]"]
+    settings += ["prune.rate=0.6", "checks.alphas=3", "matching.batch_size=256", "checks.barrier_samples=64"]
+    settings += [f"checks.{name}=2" for name in ("diversity_members", "independent_members") if getattr(checks, name)]
+    if WIDTH in config.sweep:
+        settings.append(f"sweep.{WIDTH}=[0.125, 0.25]")
+    elif model in ("resnet20", "resnet50", "vgg11"):
+        settings.append(f"{WIDTH}=0.125")
+    settings += ["model.params.hidden=[8]"] * (model == "mlp")
+    settings += ["model.params.widths=[4, 4, 4, 4]"] * (model == "conv-small")
+    settings += ["data.params.side=32"] * (config.data.name == "imagenet")
+    return [text for setting in settings for text in ("--set", setting)]
+
+
+def plan_without_data(name: str, empty: Path) -> None:
+    """Check that a preset is planned and timed where its data are not."""
+    config = load_config(name)[1]
+    os.environ["RETICKET_DATA"] = str(empty)
+    code, said = call("run", name, *shrunk(config), "--dry-run", "--out", empty / "none")
+    words = " ".join(said.split())
+    assert code == 0, said
+    for text in (f"data: {config.data.name}, ", "About ", "model-epochs", "Timed just now, "):
+        assert text in words, (name, text)
+    assert not (empty / "none").exists(), "a dry run wrote something"
+    if config.data.name not in ("digits", "fashion-mnist"):  # which may lie where the system has them
+        assert "as published: they could not be opened here" in words, name
+
+
+def run(name: str, folder: Path, *, whole: bool = False) -> str:
+    """Run a preset, check its results and return a word on it."""
+    preset, out = load_config(name)[1], folder / name
+    settings = [] if whole else shrunk(preset)
+    data = folder / "data" / preset.data.name
+    if not data.exists():
+        generate(preset.data.name, data)
+    where = ("--data", data, "--out", out, "--store", folder / "store")
+    if whole and (reason := _too_long(call("run", name, *SCALED, *where, "--dry-run")[1])):
+        return reason
+    code, said = call("run", name, *SCALED, *settings, *where)
+    assert code == 0, f"{name}: {said}"
+    config = load_config(out / "config.toml")[1]
+    for variant in variants(config):
+        _check(variant.config, json.loads((out / variant.folder / "results.json").read_text()))
+        assert (out / variant.folder / "report.html").stat().st_size > 10_000
+    if config.sweep:
+        folders = [one["folder"] for one in json.loads((out / "sweep.json").read_text())["variants"]]
+        assert len(folders) == len(config.sweep[WIDTH]) == len(set(folders))
+        assert (out / "report.html").stat().st_size > 10_000
+    return "done"
+
+
+def _check(config: Config, results: dict[str, Any]) -> None:
+    """Assert that the results hold all that the experiment asks for."""
+    grid, checks = config.grid, config.checks
+    assert results["complete"] is True
+    assert results["scale"]["epochs"][1] == config.dense.epochs == 1
+    assert results["scale"]["train"][1] == results["experiment"]["train_size"] == 256
+    cells = {(row["method"], row["sparsity"], row["rewind"], row["match_at"]) for row in results["rows"]}
+    for sparsity in grid.sparsities:
+        for method in set(grid.methods) - {"dense", "imp"}:
+            places = grid.match_at if method in ("permuted", "signed") else (None,)
+            assert cells >= {(method, sparsity, rewind, at) for rewind in grid.rewinds for at in places}
+    assert {curve["pair"] for curve in results["barriers"]} == set(checks.pairs)
+    lines = {curve["sparsity"] for curve in results["barriers"] if curve["pair"] == "dense A to IMP A"}
+    assert len(lines) > len(grid.sparsities) if checks.rounds else lines <= set(grid.sparsities)
+    members = {(one["method"], one["protocol"]): one["members"] for one in results["diversity"]}
+    if checks.diversity_members:
+        assert members["permuted", "one ticket"] == members["lth", "one ticket"] == checks.diversity_members
+    if checks.independent_members:
+        assert members["imp", "independent"] == checks.independent_members
+
+
+def _too_long(dry_run: str) -> str:
+    """Return why a preset is left out, or nothing."""
+    allowed = float(os.environ.get("RETICKET_PRESET_MINUTES", "30"))
+    words = dry_run.partition("About ")[2].partition(" on this machine")[0].split()
+    minutes = sum(float(n.replace(",", "")) * UNITS[unit] for n, unit in zip(words[::2], words[1::2], strict=True))
+    return f"left out: would take {' '.join(words)} here" if minutes > allowed else ""
+
+
+def main() -> None:
+    """Run all of them; stops at the first that is not right."""
+    folder, whole = Path(sys.argv[1]), "--whole" in sys.argv
+    empty = folder / "empty"
+    empty.mkdir(parents=True, exist_ok=True)
+    make_small(pytest.MonkeyPatch())
+    for name in list_presets():
+        started = time.process_time()
+        if not whole:
+            plan_without_data(name, empty)
+        word = run(name, folder, whole=whole)
+        print(f"{name}: {word}, {time.process_time() - started:.1f} CPU s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
