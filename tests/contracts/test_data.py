@@ -18,6 +18,7 @@ from reticket.data import (
     open_dataset,
     svhn,
 )
+from reticket.data.subset import drawn_indices
 from reticket.errors import DataError
 from tests.generated_data import (
     cifar10_contents,
@@ -200,3 +201,15 @@ def test_a_loader_of_the_user_is_imported(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert load_dataset("own_data_for_test:load", train_size=2).train_y.tolist() == [0, 1]
     with pytest.raises(DataError, match=r"returned a int, but a reticket.data.Dataset was expected"):
         load_dataset("own_data_for_test:wrong")
+
+
+def test_a_draw_of_inputs_is_not_the_beginning_of_a_file_sorted_by_class() -> None:
+    labels = torch.arange(10).repeat_interleave(100)
+    drawn = drawn_indices(1000, 200, "match", "train")
+    assert drawn is not None
+    assert len(drawn.unique()) == 200
+    assert int(labels[drawn].bincount(minlength=10).min()) > 5
+    everything = drawn_indices(50, 200, "match", "train")
+    assert everything is not None
+    assert sorted(everything.tolist()) == list(range(50))
+    assert drawn_indices(1000, None, "match") is None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reticket.cli.models import resolve
 from reticket.data import Reading, list_datasets, open_dataset
+from reticket.data.subset import drawn_indices
 from reticket.errors import ConfigError, DataError, InputError
 from reticket.matching import match
 from reticket.symmetry import Alignment, discover, load_into
@@ -68,14 +69,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_inputs(data: str, model: str, samples: int) -> Tensor:
-    """Return model inputs of shape `(samples or fewer, ...)` from a data set's name, its folder, or a file of inputs.
+    """Return `samples` inputs or fewer, drawn from a data set (by name or folder) or from a file; shape `(n, ...)`.
 
     Raises:
         DataError, ConfigError: when there are none.
     """
     path = Path(data)
     if path.suffix in (".npy", ".safetensors"):
-        return _inputs_file(path)[:samples]
+        inputs = _inputs_file(path)
+        return inputs[drawn_indices(len(inputs), samples, "match", "train")]
     if data in list_datasets():
         dataset = open_dataset(data)
     elif model in list_presets():
@@ -85,8 +87,8 @@ def read_inputs(data: str, model: str, samples: int) -> Tensor:
             f"--data {data}: expected a data set ({', '.join(list_datasets())}), a .npy or .safetensors file of "
             "inputs, or with a preset as --model the folder of its data"
         )
-    chosen = torch.arange(min(samples, dataset.size("train")))
-    return torch.cat([x for x, _ in Reading(dataset, "train", BATCH, chosen)])
+    drawn = drawn_indices(dataset.size("train"), samples, "match", "train")
+    return torch.cat([x for x, _ in Reading(dataset, "train", BATCH, drawn)])
 
 
 def _inputs_file(path: Path) -> Tensor:

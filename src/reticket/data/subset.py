@@ -40,3 +40,19 @@ def balanced_indices(labels: Int64[Tensor, " n"], size: int, *labels_of_seed: st
         members = torch.nonzero(labels == label).flatten()
         chosen.append(members[torch.randperm(len(members), generator=generator)[:count]])
     return torch.cat(chosen).sort().values
+
+
+def drawn_indices(n: int, count: int | None, *labels_of_seed: str | int) -> Int64[Tensor, " k"] | None:
+    """Return `count` of `n` indices in random order, none twice; None, which stands for all in order, without a count.
+
+    Files may lie sorted by class: the first so many would be one class only.
+
+    Args:
+        n: how many there are.
+        count: how many to draw; all of them, in random order, where it is above `n`.
+        labels_of_seed: what the draw is for; they decide it (`generator_for`).
+
+    >>> drawn_indices(1000, 3, "example").tolist()
+    [558, 612, 262]
+    """
+    return None if count is None else torch.randperm(n, generator=generator_for(*labels_of_seed))[:count]

@@ -104,7 +104,7 @@ class PruneConfig(_Section):
 
 
 class MatchingConfig(_Section):
-    """How A's units are matched to B's: on `samples` training images (all when unset), without augmentation.
+    """How A's units are matched to B's: on `samples` training images drawn once (all when unset), not augmented.
 
     A is taken at `a_at` of its dense training ("end", a position, or "same" as B), B at each of `grid.match_at`.
     With `stop = "stable"` matching ends early when every group's assignment has stayed the same over three doublings.

@@ -16,6 +16,7 @@ from reticket.analysis import overlap
 from reticket.connectivity import barrier
 from reticket.data import DataSource, Reading, open_dataset
 from reticket.data.source import Split
+from reticket.data.subset import drawn_indices
 from reticket.errors import DataError
 from reticket.experiment import Context, Output, Result, Task, collective
 from reticket.matching import MatchedAlignment, match
@@ -105,7 +106,7 @@ def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
     spec, dataset = task.spec, _dataset(task, context)
     symmetry = _symmetry(inputs)
     of_a, of_b = ([_with_weights(task, one).to(context.device) for one in _checkpoints(inputs, n)] for n in "ab")
-    batches = Reading(dataset, "train", spec["batch_size"], _first(spec["samples"], dataset, "train"), context.device)
+    batches = _reading(task, dataset, "train", context)
     stop = None if spec["stop"] == "never" else spec["stop"]
     alignment = match(of_a, of_b, symmetry, batches, method=spec["method"], cost=spec["cost"], stop=stop)
     samples = alignment.examples if isinstance(alignment, MatchedAlignment) else batches.inputs
@@ -138,10 +139,7 @@ def run_barrier(task: Task, inputs: Mapping[str, Result], context: Context) -> O
     a, b = (_stripped(inputs[side].tensors, WEIGHTS) for side in ("a", "b"))
     if "alignment" in inputs:
         a = _alignment(inputs).apply(a)
-    train, test = (
-        Reading(dataset, split, spec["batch_size"], _first(spec["samples"], dataset, split), context.device)
-        for split in ("train", "test")
-    )
+    train, test = (_reading(task, dataset, split, context) for split in ("train", "test"))
     curve = barrier(
         _model(task, "structure").to(context.device),
         a,
@@ -262,8 +260,10 @@ def _dataset(task: Task, context: Context) -> DataSource:
     return dataset
 
 
-def _first(count: int | None, dataset: DataSource, split: Split) -> Tensor | None:
-    return None if count is None else torch.arange(min(count, dataset.size(split)))
+def _reading(task: Task, dataset: DataSource, split: Split, context: Context) -> Reading:
+    """Return a part of the data as batches: `samples` inputs drawn for this kind of task, or all."""
+    drawn = drawn_indices(dataset.size(split), task.spec["samples"], task.kind, split)
+    return Reading(dataset, split, task.spec["batch_size"], drawn, context.device)
 
 
 @lru_cache(maxsize=2)

@@ -168,7 +168,7 @@ class Networks:
             inputs |= {name_a: self.at(("A", a), step_a), name_b: self.at(("B", b), step_b)}
         return Task(
             kind="match",
-            version=1,
+            version=2,
             spec={**self.common, **self.config.matching.model_dump(exclude={"a_at"})},
             inputs=inputs,
             label=f"matching A{a} to B{b}{matched_text(match_at)}",
