@@ -15,7 +15,7 @@ from typing import Any
 
 TINY = Path(__file__).with_name("tiny.toml")
 EXPERIMENT = os.environ.get("RETICKET_KILL_EXPERIMENT", str(TINY))
-KILLS = int(os.environ.get("RETICKET_KILLS", "3"))
+KILLS = int(os.environ.get("RETICKET_KILLS", "2"))
 STARTING = 3.0  # seconds until the first task of a run is under way, on an idle machine
 
 

@@ -139,6 +139,10 @@ def time_text(seconds: int | float) -> str:
     >>> [time_text(s) for s in (0.2, 42, 3725, 200_000, 40_000_000)]
     ['0 s', '42 s', '1 h 02 min', '2 d 8 h', '463 d']
     """
+    for unit, above in ((86400, 100 * 86400), (3600, 86400), (60, 3600), (1, 0)):
+        if seconds >= above:  # what is left out is rounded, not cut off
+            seconds = round(seconds / unit) * unit
+            break
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
