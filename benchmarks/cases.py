@@ -77,6 +77,16 @@ CASES = {
     for case in (
         Case("resnet20", "ResNet20x1 on CIFAR-10, flips and crops", "resnet20", {}, "cifar10", (3, 32, 32), 128, 1.5),
         Case(
+            "fashion-mlp",
+            "MLP 784-256-256-10 on Fashion-MNIST",
+            "mlp",
+            {"in_features": 784, "hidden": (256, 256)},
+            "fashion-mnist",
+            (1, 28, 28),
+            128,
+            5.0,
+        ),
+        Case(
             "mlp",
             "MLP 784-512-512-10 on Fashion-MNIST",
             "mlp",

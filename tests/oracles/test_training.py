@@ -140,16 +140,29 @@ def test_augmentation_equals_a_loop_over_images(channels_last: bool) -> None:
     assert_close(skipped[0][0], seen[3][0], rtol=0, atol=0)
 
 
-def test_chunks_do_not_change_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize(("name", "value"), [("CHUNK_VALUES", 1), ("NORMALISED_BYTES", 0)])
+def test_what_is_kept_in_memory_does_not_change_the_batches(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: int, augment: bool
+) -> None:
     def batches() -> list[Tensor]:
         made = Batches(
-            image_data(), 7, ORDER, augment=True, dtype=torch.float32, device=torch.device("cpu"), channels_last=True
+            image_data(), 7, ORDER, augment=augment, dtype=torch.float32, device=torch.device("cpu"), channels_last=True
         )
         return [x for x, _ in made.epoch(0)]
 
     whole = batches()
-    monkeypatch.setattr("reticket.training.batches.CHUNK_VALUES", 1)
+    monkeypatch.setattr(f"reticket.training.batches.{name}", value)
     assert_close(batches(), whole, rtol=0, atol=0)
+
+
+def test_batches_without_augmentation_are_the_normalised_inputs_in_order() -> None:
+    data = image_data()
+    made = Batches(data, 16, ORDER, augment=False, dtype=torch.float64, device=torch.device("cpu"), channels_last=True)
+    order = torch.randperm(50, generator=generator_for(*ORDER, "epoch", 0))
+    seen = [x for x, _ in made.epoch(0)]
+    assert_close(torch.cat(seen), data.normalise(data.train_x[order]).double(), rtol=0, atol=0)
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
 
 
 def test_evaluation_equals_one_plain_forward_pass() -> None:

@@ -3,6 +3,7 @@
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import NotRequired, TypedDict, Unpack
 
 import torch
 from jaxtyping import Float, Int64, UInt8
@@ -16,6 +17,17 @@ from reticket.training.recipe import steps_per_epoch
 
 PADDING = 4
 CHUNK_VALUES = 2**20  # gathered at a time: few calls for small inputs, little memory for large ones
+NORMALISED_BYTES = 256 * 2**20  # of inputs that are kept normalised, as nothing is drawn for them
+
+
+class Options(TypedDict):
+    """The further arguments of `TrainingBatches`, named there."""
+
+    augment: bool
+    dtype: torch.dtype
+    device: torch.device
+    channels_last: bool
+    shard: NotRequired[tuple[int, int]]
 
 
 class TrainingBatches(ABC):
@@ -25,14 +37,29 @@ class TrainingBatches(ABC):
         dataset: the data.
         batch_size: inputs in a batch, those of all ranks together.
         order: labels of data order and augmentation.
+        augment: whether to do what `dataset.augmentation` says.
+        dtype: of the model's inputs.
+        device: where the batches are wanted.
+        channels_last: memory layout of images.
         shard: (rank, world): of every batch of n inputs only those from `n rank // world` to `n (rank + 1) // world`
             are made, which may be none. All ranks together see the batches of a single process.
     """
 
     def __init__(
-        self, dataset: DataSource, batch_size: int, order: tuple[str | int, ...], shard: tuple[int, int] = (0, 1)
+        self,
+        dataset: DataSource,
+        batch_size: int,
+        order: tuple[str | int, ...],
+        *,
+        augment: bool,
+        dtype: torch.dtype,
+        device: torch.device,
+        channels_last: bool,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         self.dataset, self.batch_size, self.order, self.shard = dataset, batch_size, order, shard
+        self.augment, self.dtype, self.device = augment, dtype, device
+        self.channels_last = channels_last and dataset.is_images
         self.n = dataset.size("train")
         self.steps = steps_per_epoch(self.n, batch_size)
 
@@ -50,72 +77,33 @@ class TrainingBatches(ABC):
         return batches
 
 
-def training_batches(
-    dataset: DataSource,
-    batch_size: int,
-    order: tuple[str | int, ...],
-    *,
-    augment: bool,
-    dtype: torch.dtype,
-    device: torch.device,
-    channels_last: bool,
-    shard: tuple[int, int] = (0, 1),
-) -> TrainingBatches:
-    """Return the batches of a data set; see `TrainingBatches` and `Batches` for the arguments."""
-    if isinstance(dataset, StreamedSource):
-        return StreamedBatches(dataset, batch_size, order, augment=augment, dtype=dtype, device=device, shard=shard)
-    if not isinstance(dataset, Dataset):
-        raise DataError(f"data set '{dataset.name}' cannot be trained on: it is a {type(dataset).__name__}")
-    return Batches(
-        dataset,
-        batch_size,
-        order,
-        augment=augment,
-        dtype=dtype,
-        device=device,
-        channels_last=channels_last,
-        shard=shard,
-    )
-
-
 class Batches(TrainingBatches):
-    """Batches of a data set in memory.
+    """Batches of a data set in memory; see `TrainingBatches` for the arguments.
 
     Epoch e draws its permutation, then (with augmentation) all its flips and crops, from
-    `generator_for(*order, "epoch", e)`; nothing else decides them.
-
-    Args:
-        dataset: the data; moved to `device` once, as stored.
-        batch_size, order, shard: see `TrainingBatches`.
-        augment: whether to do what `dataset.augmentation` says.
-        dtype: of the model's inputs.
-        device: where the batches are made.
-        channels_last: memory layout of images.
+    `generator_for(*order, "epoch", e)`; nothing else decides them. The data are moved to the device once: as stored, or
+    normalised where nothing is augmented and they are small.
     """
 
+    dataset: Dataset
+
     def __init__(
-        self,
-        dataset: Dataset,
-        batch_size: int,
-        order: tuple[str | int, ...],
-        *,
-        augment: bool,
-        dtype: torch.dtype,
-        device: torch.device,
-        channels_last: bool,
-        shard: tuple[int, int] = (0, 1),
+        self, dataset: Dataset, batch_size: int, order: tuple[str | int, ...], **options: Unpack[Options]
     ) -> None:
-        super().__init__(dataset, batch_size, order, shard)
-        self.dtype, self.device, self.channels_last = dtype, device, channels_last
-        self.crop = augment and dataset.augmentation in ("crop", "flip-crop")
-        self.flip = augment and dataset.augmentation == "flip-crop"
-        x = dataset.train_x.to(device)
-        if self.crop:
-            x = F.pad(x, (PADDING,) * 4)
-        self.x = x.permute(0, 2, 3, 1).contiguous() if channels_last and dataset.is_images else x
-        self.y = dataset.train_y.to(device)
-        values = dataset.train_x[0].numel()
-        self.chunk = max(1, CHUNK_VALUES // (batch_size * values))  # batches gathered at a time
+        super().__init__(dataset, batch_size, order, **options)
+        self.crop = self.augment and dataset.augmentation in ("crop", "flip-crop")
+        self.flip = self.augment and dataset.augmentation == "flip-crop"
+        self.y = dataset.train_y.to(self.device)
+        x = dataset.train_x
+        self.normalised = not self.crop and x.numel() * self.dtype.itemsize <= NORMALISED_BYTES
+        if self.normalised:
+            x = torch.cat([self._ready(part.to(self.device)) for part in x.split(1024)])
+        elif self.crop:
+            x = F.pad(x.to(self.device), (PADDING,) * 4)
+        self.x = x.to(self.device)
+        if self.channels_last:
+            self.x = self.x.permute(0, 2, 3, 1).contiguous()
+        self.chunk = max(1, CHUNK_VALUES // (batch_size * dataset.train_x[0].numel()))  # batches gathered at a time
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
         """Yield the batches of one epoch as (normalised inputs, labels), without the first `skip` of them."""
@@ -134,11 +122,14 @@ class Batches(TrainingBatches):
             if crops is not None:
                 x = self._augmented(order[part], crops[:, part], None if flips is None else flips[part])
             else:
-                x = self.x[order[part]]
-                x = x.permute(0, 3, 1, 2) if self.channels_last and x.dim() == 4 else x
-            x = self.dataset.normalise(x).to(self.dtype)
+                x = self.x.index_select(0, order[part])
+                x = x.permute(0, 3, 1, 2) if self.channels_last else x
+            x = x if self.normalised else self._ready(x)
             sizes = [len(places) for places in together]
             yield from zip(x.split(sizes), self.y[order[part]].split(sizes), strict=True)
+
+    def _ready(self, x: Tensor) -> Float[Tensor, "n ..."]:
+        return self.dataset.normalise(x).to(self.dtype)
 
     def _augmented(
         self, index: Int64[Tensor, " n"], crops: Int64[Tensor, "2 n"], flips: Tensor | None
@@ -157,41 +148,34 @@ class Batches(TrainingBatches):
 class StreamedBatches(TrainingBatches):
     """Batches of a data set that is streamed from a disk: of each batch only this rank's images are decoded.
 
-    Epoch e draws its permutation from `generator_for(*order, "epoch", e)`, and what becomes of an image from these
-    labels and the image's name; nothing else decides them.
-
-    Args:
-        dataset: the data.
-        batch_size, order, shard: see `TrainingBatches`.
-        augment: whether to do what `dataset.augmentation` says.
-        dtype: of the model's inputs.
-        device: where the batches are wanted.
+    See `TrainingBatches` for the arguments. Epoch e draws its permutation from `generator_for(*order, "epoch", e)`, and
+    what becomes of an image from these labels and the image's name; nothing else decides them.
     """
 
-    def __init__(
-        self,
-        dataset: StreamedSource,
-        batch_size: int,
-        order: tuple[str | int, ...],
-        *,
-        augment: bool,
-        dtype: torch.dtype,
-        device: torch.device,
-        shard: tuple[int, int] = (0, 1),
-    ) -> None:
-        super().__init__(dataset, batch_size, order, shard)
-        self.source, self.augment, self.dtype, self.device = dataset, augment, dtype, device
-        self.y = dataset.labels("train")
+    dataset: StreamedSource
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
         """Yield the batches of one epoch as (normalised inputs, labels), without the first `skip` of them."""
-        labels = (*self.order, "epoch", epoch)
+        labels, y = (*self.order, "epoch", epoch), self.dataset.labels("train")
         order = torch.randperm(self.n, generator=generator_for(*labels))
         batches = [order[places.start : places.stop] for places in self.places(skip)]
-        drawn = self.source.drawn(batches, labels, augment=self.augment)
+        drawn = self.dataset.drawn(batches, labels, augment=self.augment)
         for indices, x in zip(batches, drawn, strict=True):
-            ready = self.source.normalise(x.to(self.device)).to(self.dtype)
-            yield ready, self.y[indices].to(self.device)
+            ready = self.dataset.normalise(x.to(self.device)).to(self.dtype)
+            if self.channels_last:
+                ready = ready.contiguous(memory_format=torch.channels_last)
+            yield ready, y[indices].to(self.device)
+
+
+def training_batches(
+    dataset: DataSource, batch_size: int, order: tuple[str | int, ...], **options: Unpack[Options]
+) -> TrainingBatches:
+    """Return the batches of a data set; see `TrainingBatches` for the arguments."""
+    if isinstance(dataset, StreamedSource):
+        return StreamedBatches(dataset, batch_size, order, **options)
+    if isinstance(dataset, Dataset):
+        return Batches(dataset, batch_size, order, **options)
+    raise DataError(f"data set '{dataset.name}' cannot be trained on: it is a {type(dataset).__name__}")
 
 
 def _joined(batches: Sequence[range], device: torch.device) -> slice | Int64[Tensor, " n"]:
