@@ -17,7 +17,7 @@ from torch import Tensor
 
 from reticket.errors import ConfigError
 
-IN_FLIGHT = 3 * 2**27  # bytes of pixels decoded before they are asked for, beyond which no batch is begun
+IN_FLIGHT = 2**28  # bytes of pixels decoded before they are asked for, beyond which no batch is begun
 AHEAD = 8  # batches at most
 TOGETHER = 8  # images in one piece of work
 VARIABLE = "RETICKET_DECODERS"

@@ -160,11 +160,12 @@ class StreamedBatches(TrainingBatches):
         order = torch.randperm(self.n, generator=generator_for(*labels))
         batches = [order[places.start : places.stop] for places in self.places(skip)]
         drawn = self.dataset.drawn(batches, labels, augment=self.augment)
-        for indices, x in zip(batches, drawn, strict=True):
-            ready = self.dataset.normalise(x.to(self.device)).to(self.dtype)
-            if self.channels_last:
-                ready = ready.contiguous(memory_format=torch.channels_last)
-            yield ready, y[indices].to(self.device)
+        for indices in batches:  # nothing here keeps a batch that was handed over
+            yield self._ready(next(drawn)), y[indices].to(self.device)
+
+    def _ready(self, x: Tensor) -> Float[Tensor, "n ..."]:
+        ready = self.dataset.normalise(x.to(self.device)).to(self.dtype)
+        return ready.contiguous(memory_format=torch.channels_last) if self.channels_last else ready
 
 
 def training_batches(

@@ -110,6 +110,7 @@ class Run:
                 self.losses.append(add_gradient(x, y, n))
                 ranks.sum_(flat.velocity)
                 flat.after_backward(self.lr(self.step))
+            del x, y  # else they would be there until the next batch is made
             self.step += 1
             if self.step == last:
                 break
