@@ -1,5 +1,6 @@
 """The training loop against torch's own optimizer and schedulers, and augmentation against a loop over images."""
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from reticket.data import Dataset, load_dataset
+from reticket.data.source import Augmentation
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.training import Recipe, evaluate, learning_rate, steps_per_epoch, train
@@ -115,16 +117,17 @@ def test_schedules_equal_torch() -> None:
     assert set(schedule(Recipe(epochs=2, batch_size=1, lr=0.3, schedule="constant"), 0, 5)) == {0.3}
 
 
+@pytest.mark.parametrize("augmentation", ["crop", "flip-crop"])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_augmentation_equals_a_loop_over_images(channels_last: bool) -> None:
-    data = image_data()
+def test_augmentation_equals_a_loop_over_images(channels_last: bool, augmentation: Augmentation) -> None:
+    data = dataclasses.replace(image_data(), augmentation=augmentation)
     made = Batches(
         data, 16, ORDER, augment=True, dtype=torch.float32, device=torch.device("cpu"), channels_last=channels_last
     )
     generator = generator_for(*ORDER, "epoch", 2)
     order = torch.randperm(50, generator=generator)
     crops = torch.randint(9, (2, 50), generator=generator).tolist()
-    flips = (torch.rand(50, generator=generator) < 0.5).tolist()
+    flips = (torch.rand(50, generator=generator) < 0.5).tolist() if augmentation == "flip-crop" else [False] * 50
     expected = []
     for place, i in enumerate(order.tolist()):
         top, left = crops[0][place], crops[1][place]
@@ -135,7 +138,7 @@ def test_augmentation_equals_a_loop_over_images(channels_last: bool) -> None:
     assert torch.equal(torch.cat([y for _, y in seen]), data.train_y[order])
     assert len(seen) == steps_per_epoch(50, 16)
     assert len(set(crops[0])) == 9
-    assert {True, False} == set(flips)
+    assert set(flips) == ({True, False} if augmentation == "flip-crop" else {False})
     skipped = list(made.epoch(2, skip=3))
     assert_close(skipped[0][0], seen[3][0], rtol=0, atol=0)
 
