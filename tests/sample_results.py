@@ -5,8 +5,11 @@ import math
 import random
 import statistics
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from reticket.analysis import paired_difference
 
 METHODS = (
     "dense", "imp", "imp-b", "lth", "permuted", "naive", "random-permutation", "layer-shuffle", "random", "erk",
@@ -90,6 +93,15 @@ PAPER_EXPERIMENT: dict[str, Any] = {
 }  # fmt: skip
 
 
+def _differences(sparsity: float, rewind: str, values: dict[str, list[float]]) -> list[dict[str, Any]]:
+    place = {"sparsity": sparsity, "rewind": rewind, "match_at": None}
+    return [
+        {"higher": one, "lower": other, **place, **asdict(paired_difference(values[one], values[other]))}
+        for one, other in (("lth", "permuted"), ("permuted", "naive"))
+        if one in values and other in values and len(values[one]) > 1
+    ]
+
+
 def stat(values: Sequence[float]) -> dict[str, Any]:
     """Return n, mean, sd and values, as the results hold them."""
     sd = statistics.stdev(values) if len(values) > 1 else None
@@ -107,7 +119,7 @@ def sample_results(
 ) -> dict[str, Any]:
     """Return the content of a `results.json` whose numbers behave as those of a real run."""
     draw = random.Random(0)
-    rows, gaps, diversity, per_class = [], [], [], []
+    rows, gaps, differences, diversity, per_class = [], [], [], [], []
     for sparsity in sparsities:
         for rewind in rewinds:
             values = {}
@@ -132,10 +144,12 @@ def sample_results(
                 ]
                 if method != "dense":
                     per_class += _classes(draw, place, values[method], classes)
+            differences += _differences(sparsity, rewind, values)
             gaps += [_gap(method, sparsity, rewind, values, draw) for method in methods if _compared(method, values)]
     return {
         "schema": 1, "title": "A small MLP on scikit-learn's handwritten digits", "preset": "digits", "complete": True,
-        "rows": rows, "gap_closed": gaps, "barriers": _barriers(draw, sparsities, seeds),
+        "rows": rows, "gap_closed": gaps, "differences": differences,
+        "barriers": _barriers(draw, sparsities, seeds),
         "matching": [
             {"group": name, "size": size, "copies": 1, "keys": _keys(seeds),
              "correlation": stat([draw.gauss(0.68 - 0.04 * i % 0.4, 0.02) for _ in range(seeds)]),

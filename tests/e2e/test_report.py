@@ -15,7 +15,7 @@ from tests.sample_results import METHODS, sample_results, write_run
 
 CHECKS = ("gap_closed", "barriers", "matching", "overlap", "diversity", "per_class", "exemplars")
 FIGURES = ("accuracy_by_sparsity", "accuracy_by_rewind", *CHECKS)
-TABLES = ("accuracy", "loss", *CHECKS, "exemplars_by_class", "cost")
+TABLES = ("accuracy", "loss", *CHECKS, "differences", "exemplars_by_class", "cost")
 OUTSIDE = re.compile(  # a picture whose bytes stand in the page is not outside
     r"""(?:src|href|action|data|poster|srcset)\s*=\s*["']?(?!\#|data:image/png;base64,[\w+/=]+")[^"'>]|@import"""
     r"""|url\((?!["']?\#)|://""",
@@ -187,6 +187,21 @@ def test_a_gap_that_is_not_there_is_not_shared_out(tmp_path: Path) -> None:
     text = build(tmp_path, results).text.replace("\u00a0", " ")
     assert "(0.1 points [−0.4, 0.5], n = 5) is not clearly above 0, so no share of it is claimed" in text
     assert "gap closed by the permuted ticket" not in text
+
+
+def test_the_order_is_claimed_where_both_intervals_lie_above_0(tmp_path: Path) -> None:
+    results = small(methods=("lth", "permuted", "naive"), sparsities=(0.9, 0.98), rewinds=("5ep",))
+    steps = results["differences"]
+    for step, low in zip(steps, (0.1, 0.2, 0.3, -0.4), strict=True):
+        step.update(low=low, high=2.0, seeds=None if low > 0 else 1234)
+    text = build(tmp_path, results).text.replace("\u00a0", " ")
+    assert "LTH > permuted > naive holds beyond the noise in 1 of 2 settings." in text
+    assert text.count("settled") == 3
+    assert "about 1,234" in text
+    steps[3].update(low=-2.0, high=-0.1)
+    text = build(tmp_path, results).text.replace("\u00a0", " ")
+    assert "Below 0, beyond the noise: permuted \u2212 naive at 98 %, rewound to 5 epochs." in text
+    assert "Does the order hold?" not in build(tmp_path, results | {"differences": []}).text
 
 
 def test_missing_values_and_sections_leave_a_readable_page(tmp_path: Path) -> None:

@@ -100,6 +100,14 @@ def test_checks_of_the_theory_are_there(finished: Path) -> None:
     assert one["permuted"]["members"] == one["lth"]["members"] == 3
     assert {p["class"] for p in results["per_class"]} == set("0123456789")
     assert {g["method"] for g in results["gap_closed"]} >= {"permuted", "signed", "random"}
+    accuracy = {
+        (r["method"], r["sparsity"], r["rewind"]): r["values"] for r in results["rows"] if r["metric"] == "accuracy"
+    }
+    assert len(results["differences"]) == 2 * len({(g["sparsity"], g["rewind"]) for g in results["gap_closed"]})
+    for one in results["differences"]:
+        higher, lower = (accuracy[one[which], one["sparsity"], one["rewind"]] for which in ("higher", "lower"))
+        assert one["values"] == [a - b for a, b in zip(higher, lower, strict=True)]
+        assert one["low"] <= one["mean"] <= one["high"]
     assert {c["kind"] for c in results["cost"]} >= {"dense", "prune-round", "match", "sparse"}
 
 

@@ -12,7 +12,16 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr, softmax
 from torch import Tensor
 
-from reticket.analysis import Stat, diversity, gap_closed, overlap, per_class_accuracy, per_class_change
+from reticket.analysis import (
+    Stat,
+    diversity,
+    gap_closed,
+    overlap,
+    paired_difference,
+    per_class_accuracy,
+    per_class_change,
+    seeds_needed,
+)
 from reticket.analysis.bootstrap import resamples
 from reticket.errors import InputError, MaskError
 
@@ -242,3 +251,46 @@ def test_stat_against_numpy() -> None:
         Stat.of([])
     with pytest.raises(InputError, match="met nan"):
         Stat.of([1.0, float("nan")])
+
+
+def test_a_paired_difference_is_that_of_scipy() -> None:
+    draw = np.random.default_rng(5)
+    one, other = draw.normal(92, 1, 7), draw.normal(91, 1, 7)
+    found = paired_difference(one.tolist(), other.tolist(), confidence=0.9)
+    expected = scipy.stats.ttest_rel(one, other).confidence_interval(0.9)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert (found.n, found.confidence) == (7, 0.9)
+    assert found.sd == pytest.approx(float(np.std(one - other, ddof=1)))
+    assert found.settled == (found.low > 0 or found.high < 0)
+    back = paired_difference(other.tolist(), one.tolist(), confidence=0.9)
+    assert (back.low, back.high, back.seeds) == (-found.high, -found.low, found.seeds)
+
+
+def test_a_settled_difference_needs_no_seeds_and_no_difference_none() -> None:
+    assert paired_difference([92.0, 93.0, 94.0], [90.0, 91.1, 91.9]).seeds is None
+    same = paired_difference([92.0, 93.0], [92.0, 93.0])
+    assert (same.mean, same.sd, same.settled, same.seeds) == (0.0, 0.0, False, None)
+    with pytest.raises(InputError, match="paired values are needed, got 2 and 3; give both for the same seeds"):
+        paired_difference([1.0, 2.0], [1.0, 2.0, 3.0])
+    with pytest.raises(InputError, match=r"a mean and a standard deviation above 0 are needed, got 1\.0 and 0\.0"):
+        seeds_needed(1.0, 0.0)
+
+
+def test_the_seeds_needed_are_those_of_tables_of_power() -> None:
+    assert [seeds_needed(effect, 1.0) for effect in (0.2, 0.5, 0.8)] == [199, 34, 15]  # G*Power, two-tailed, paired
+    assert seeds_needed(-0.5, 1.0) == 34
+
+
+@pytest.mark.parametrize("effect", [0.6, 1.0, 1.7])
+def test_so_many_seeds_settle_the_sign_in_four_of_five_experiments(effect: float) -> None:
+    n = seeds_needed(effect, 1.0)
+    assert n is not None
+    draw = np.random.default_rng(0)
+
+    def settled(n: int) -> float:
+        values = draw.normal(effect, 1, (20_000, n))
+        half = scipy.stats.t.ppf(0.975, n - 1) * values.std(1, ddof=1) / np.sqrt(n)
+        return float((values.mean(1) > half).mean())
+
+    assert settled(n) > 0.79
+    assert settled(n - 1) < 0.81

@@ -2,6 +2,7 @@
 
 from reticket.analysis.class_tests import ClassTest, changed_classes
 from reticket.analysis.classes import per_class_accuracy, per_class_change
+from reticket.analysis.difference import Difference, paired_difference, seeds_needed
 from reticket.analysis.diversity import Diversity, diversity
 from reticket.analysis.exemplars import Exemplars, accuracy_on, exemplars, modal_prediction
 from reticket.analysis.gap import GapClosed, gap_closed
@@ -10,6 +11,7 @@ from reticket.analysis.stats import Stat, mean_interval
 
 __all__ = [
     "ClassTest",
+    "Difference",
     "Diversity",
     "Exemplars",
     "GapClosed",
@@ -24,6 +26,8 @@ __all__ = [
     "mean_interval",
     "modal_prediction",
     "overlap",
+    "paired_difference",
     "per_class_accuracy",
     "per_class_change",
+    "seeds_needed",
 ]

@@ -9,6 +9,7 @@ from reticket.report.bias import ContactSheet, contact_sheet, exemplar_figure
 from reticket.report.early import early_matching
 from reticket.report.grid import Grid, grid
 from reticket.report.methods import looks
+from reticket.report.order import order
 from reticket.report.page import Section, draw_section, render, write
 from reticket.report.paper import MOST_OPEN, beside_the_paper, comparison_tables, open_tables
 from reticket.report.positions import at_main
@@ -36,6 +37,8 @@ _SECTIONS = (
      "If the units can be matched early, B's dense training need not go on beyond the rewind point."),
     ("gap_closed", "Share of the gap closed", gap.gap_closed, "gap_closed",
      "LTH keeps the ticket where it was found, naive moves it as it is: how far from naive to LTH does a method come?"),
+    ("differences", "Does the order hold?", order, "differences",
+     "The ticket where it was found should be best, the moved one next, the unmoved one last."),
     ("barriers", "Barriers along the straight line", barriers.barriers, "barriers",
      "If the permutation is right, the two networks lie in one basin, and mixing them costs little."),
     ("matching", "How well the units were matched", units.matching, "matching",
@@ -74,10 +77,10 @@ def build_report(run_dir: Path) -> Path:
     drawn = []
     for name, title, make, data, about in _SECTIONS:
         exhibit = make(run.results if name in _ALL_POSITIONS else main)
-        opened = _opened(name, main, run.results)
         whole = tables.get(data or "")
-        if name == "paper" and whole is not None and len(whole.body) <= MOST_OPEN:
-            whole = None  # it stands open
+        opened = _opened(name, main, run.results, whole)
+        if any(table == whole for _, table in opened):
+            whole = None
         drawn.append(draw_section(Section(name, title, about, exhibit, (), whole, opened), run_dir))
     sections = [section for section in drawn if section is not None]
     for one in tables.values():
@@ -91,10 +94,12 @@ def build_report(run_dir: Path) -> Path:
     return path
 
 
-def _opened(name: str, main: Results, full: Results) -> tuple[tuple[str, Table], ...]:
+def _opened(name: str, main: Results, full: Results, whole: Table | None) -> tuple[tuple[str, Table], ...]:
     """Return the tables of a section that stand open, with their captions."""
     if name == "diversity":
         return _excerpt(main)
+    if name == "differences" and whole is not None and len(whole.body) <= MOST_OPEN:
+        return (("Differences in points of accuracy", whole),)
     return open_tables(full) if name == "paper" else ()
 
 

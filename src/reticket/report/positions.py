@@ -6,7 +6,7 @@ from typing import Any
 from reticket.report.schema import Results
 from reticket.report.text import rewind_order
 
-_WITH_POSITIONS = ("rows", "gap_closed", "barriers", "matching", "diversity", "per_class", "exemplars")
+_WITH_POSITIONS = ("rows", "gap_closed", "differences", "barriers", "matching", "diversity", "per_class", "exemplars")
 
 
 def in_epochs(position: str | None, steps_per_epoch: int | None) -> float | None:

@@ -81,6 +81,25 @@ class Gap(_Record):
     bootstrap_high: Number = None
 
 
+class Difference(Stat):
+    """Accuracy of `higher` minus that of `lower` (points), paired by seed; `seeds` would settle the sign."""
+
+    higher: str
+    lower: str
+    sparsity: float
+    rewind: str | None = None
+    match_at: str | None = None
+    low: float
+    high: float
+    confidence: float
+    seeds: int | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the interval lies on one side of 0."""
+        return self.low > 0 or self.high < 0
+
+
 class Barrier(_Record):
     """Loss (nats) and accuracy (percent) along the line between two networks, one curve a seed."""
 
@@ -263,6 +282,7 @@ class Results(_Record):
     complete: bool = True
     rows: tuple[Row, ...] = ()
     gap_closed: tuple[Gap, ...] = ()
+    differences: tuple[Difference, ...] = ()
     barriers: tuple[Barrier, ...] = ()
     matching: tuple[Match, ...] = ()
     overlap: tuple[Overlap, ...] = ()

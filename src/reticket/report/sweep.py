@@ -25,7 +25,7 @@ from reticket.report.table import Table
 from reticket.report.tables import all_tables
 from reticket.report.text import number, without_folders
 
-STACKED = ("accuracy", "gap_closed", "barriers", "matching", "diversity", "paper")
+STACKED = ("accuracy", "gap_closed", "differences", "barriers", "matching", "diversity", "paper")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 
 from reticket.report.barriers import WORDS
 from reticket.report.methods import label
-from reticket.report.schema import ClassCount, Exemplars, Gap, Results, Row
+from reticket.report.order import difference_words
+from reticket.report.schema import ClassCount, Difference, Exemplars, Gap, Results, Row
 from reticket.report.table import Column, Table, column, file_name, measured
 from reticket.report.text import DASH, duration, number, percent, plus_minus, position
 
@@ -40,6 +41,10 @@ def _bounds(gap: Gap) -> str:
     return f"[{number(gap.low, 0)}, {number(gap.high, 0)}]"
 
 
+def _seeds(one: Difference) -> str:
+    return "settled" if one.settled else "over 10,000" if one.seeds is None else f"about {one.seeds:,}"
+
+
 def _values(row: Row) -> str:
     return " ".join("" if value is None else repr(value) for value in row.values)
 
@@ -58,6 +63,19 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         column("bootstrap_low"),
         column("bootstrap_high"),
         N,
+    ),
+    "differences": (
+        *PLACE[1:],
+        Column("difference", difference_words, lambda one: {"higher": one.higher, "lower": one.lower}),
+        column("mean", "points", partial(number, digits=2, sign=True)),
+        Column(
+            "interval",
+            lambda one: f"[{number(one.low, 2)}, {number(one.high, 2)}]",
+            lambda one: {"low": one.low, "high": one.high, "confidence": one.confidence},
+        ),
+        column("sd", "sd", partial(number, digits=2)),
+        N,
+        Column("seeds to settle the sign", _seeds, lambda one: {"settled": one.settled, "seeds": one.seeds}),
     ),
     "barriers": (
         column("pair", "pair", lambda pair: str(WORDS.get(pair, pair))),

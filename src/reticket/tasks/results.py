@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reticket.analysis import Stat, diversity, gap_closed, per_class_accuracy
+from reticket.analysis import Stat, diversity, gap_closed, paired_difference, per_class_accuracy
 from reticket.experiment import Result, Store, Summary, Task
 from reticket.experiment.task import closure
 from reticket.models import model_params
@@ -16,6 +16,7 @@ from reticket.tasks.blueprint import Blueprint, Cell
 from reticket.tasks.exemplars import Population, sheet_cell
 
 SCHEMA = 1
+ORDER = (("lth", "permuted"), ("permuted", "naive"))  # what the method promises, best first
 
 
 class Findings:
@@ -47,6 +48,7 @@ class Findings:
             "experiment": self.experiment(),
             "rows": self.rows(),
             "gap_closed": self.gaps(),
+            "differences": self.differences(),
             "barriers": self.barriers(),
             "matching": self.matching(),
             "overlap": self.overlaps(),
@@ -90,15 +92,27 @@ class Findings:
         for cell, tasks in self.blueprint.runs.items():
             if cell.rewind is None or cell.method in ("lth", "naive"):
                 continue
-            trio = [self.blueprint.runs.get(Cell(m, cell.sparsity, cell.rewind), ()) for m in ("lth", "naive")]
-            paired = [trial for trial in zip(*trio, tasks, strict=False) if all(map(self._get, trial))]
-            if not paired or not all(trio):
+            paired = self._paired(self._beside("lth", cell), self._beside("naive", cell), tasks)
+            if not paired:
                 continue
-            lth, naive, other = zip(
-                *([self._value(task, "accuracy") for task in trial] for trial in paired), strict=True
-            )
+            lth, naive, other = zip(*(_accuracies(trial) for trial in paired), strict=True)
             gap = gap_closed(lth, naive, other, confidence=self.blueprint.config.checks.confidence)
-            rows.append({**_place(cell), **asdict(gap), "keys": [task.key for trial in paired for task in trial]})
+            rows.append({**_place(cell), **asdict(gap), "keys": [r.key for trial in paired for r in trial]})
+        return rows
+
+    def differences(self) -> list[dict[str, Any]]:
+        """Return each step of LTH > permuted > naive in points of accuracy, paired by seed; two seeds or more."""
+        rows = []
+        for cell in self.blueprint.runs:
+            for higher, lower in ORDER if cell.method == "permuted" else ():
+                paired = self._paired(self._beside(higher, cell), self._beside(lower, cell))
+                if len(paired) < 2:
+                    continue
+                one, other = zip(*(_accuracies(trial) for trial in paired), strict=True)
+                found = paired_difference(one, other, self.blueprint.config.checks.confidence)
+                place = {key: value for key, value in _place(cell).items() if key != "method"}
+                keys = [r.key for trial in paired for r in trial]
+                rows.append({"higher": higher, "lower": lower, **place, **asdict(found), "keys": keys})
         return rows
 
     def barriers(self) -> list[dict[str, Any]]:
@@ -253,13 +267,23 @@ class Findings:
         found = [(cell, self._present(tasks)) for cell, tasks in self.blueprint.runs.items()]
         return [(cell, results) for cell, results in found if results]
 
-    def _value(self, task: Task, name: str) -> float:
-        result = self._get(task)
-        return float("nan") if result is None else result.values[name]
+    def _beside(self, method: str, cell: Cell) -> Sequence[Task]:
+        """Return the runs of a method where `cell` is, `cell` itself if it is that method's."""
+        found = cell if method == cell.method else Cell(method, cell.sparsity, cell.rewind)
+        return self.blueprint.runs.get(found, ())
+
+    def _paired(self, *columns: Sequence[Task]) -> list[tuple[Result, ...]]:
+        """Return the results of the seeds that all columns have."""
+        trials = [[self._get(task) for task in trial] for trial in zip(*columns, strict=False)]
+        return [tuple(filter(None, trial)) for trial in trials if None not in trial]
 
     def _by_class(self, task: Task) -> tuple[float | None, ...] | None:
         result = self._get(task)
         return None if result is None else per_class_accuracy(result.tensors["logits"], self.labels)
+
+
+def _accuracies(results: Iterable[Result]) -> list[float]:
+    return [result.values["accuracy"] for result in results]
 
 
 def _place(cell: Cell) -> dict[str, Any]:

@@ -1,0 +1,39 @@
+"""Whether LTH > permuted > naive, the order that the method promises, holds beyond the noise of the seeds."""
+
+from reticket.report.exhibit import Exhibit
+from reticket.report.methods import label
+from reticket.report.schema import Difference, Results
+from reticket.report.text import listed, percent, rewound
+
+STEPS = 2  # of the order
+
+
+def difference_words(one: Difference) -> str:
+    """Return the two methods with a minus sign between them."""
+    return f"{label(one.higher)} \u2212 {label(one.lower)}"
+
+
+def order(results: Results) -> Exhibit | None:
+    """Return what the table of differences says, or None where no two seeds can be compared."""
+    found = results.differences
+    if not found:
+        return None
+    caption = (
+        f"Paired differences over seeds with {percent(found[0].confidence)} intervals by Student's t. With as many "
+        "seeds as the last column says the interval would exclude 0 in 80 % of experiments, if the mean and the spread "
+        "seen here were the true ones; few seeds know both badly."
+    )
+    return Exhibit(None, _says(found), caption)
+
+
+def _says(found: tuple[Difference, ...]) -> tuple[str, ...]:
+    settings: dict[tuple[float, str | None, str | None], list[Difference]] = {}
+    for one in found:
+        settings.setdefault((one.sparsity, one.rewind, one.match_at), []).append(one)
+    whole = [steps for steps in settings.values() if len(steps) == STEPS]
+    held = sum(all(step.low > 0 for step in steps) for steps in whole)
+    said = [f"LTH > permuted > naive holds beyond the noise in {held} of {len(whole)} settings."] if whole else []
+    against = [
+        f"{difference_words(one)} at {percent(one.sparsity)}, {rewound(one.rewind)}" for one in found if one.high < 0
+    ]
+    return (*said, *([f"Below 0, beyond the noise: {listed(against)}."] if against else []))
