@@ -3,7 +3,7 @@
 from reticket.report.exhibit import Exhibit
 from reticket.report.methods import label
 from reticket.report.schema import Difference, Results
-from reticket.report.text import listed, percent, rewound
+from reticket.report.text import PERCENT, listed, percent, rewound
 
 STEPS = 2  # of the order
 
@@ -20,8 +20,8 @@ def order(results: Results) -> Exhibit | None:
         return None
     caption = (
         f"Paired differences over seeds with {percent(found[0].confidence)} intervals by Student's t. With as many "
-        "seeds as the last column says the interval would exclude 0 in 80 % of experiments, if the mean and the spread "
-        "seen here were the true ones; few seeds know both badly."
+        f"seeds as the last column says the interval would exclude 0 in 80{PERCENT} of experiments, if the mean and "
+        "the spread seen here were the true ones; few seeds know both badly."
     )
     return Exhibit(None, _says(found), caption)
 
