@@ -187,6 +187,10 @@ def test_a_gap_that_is_not_there_is_not_shared_out(tmp_path: Path) -> None:
     text = build(tmp_path, results).text.replace("\u00a0", " ")
     assert "(0.1 points [−0.4, 0.5], n = 5) is not clearly above 0, so no share of it is claimed" in text
     assert "gap closed by the permuted ticket" not in text
+    for gap in results["gap_closed"]:
+        gap.update(low=None, high=None)
+    text = build(tmp_path, results).text
+    assert "without intervals, because the gap itself is not clearly above 0 (n = 5)" in text
 
 
 def test_the_order_is_claimed_where_both_intervals_lie_above_0(tmp_path: Path) -> None:

@@ -165,10 +165,13 @@ def test_nothing_published_leaves_the_section_out() -> None:
 def test_published_values_are_drawn_where_they_fit_the_axis_and_only_there() -> None:
     near = by_sparsity(run([{}, {"method": "naive", **stat([88.0, 88.5, 89.0])}]))
     far = by_sparsity(run([{"rewind": "20ep", **stat([10.0, 10.2, 10.4])}]))
+    part = by_sparsity(run([{}, {"method": "naive"}]))
     none = by_sparsity(run([{}], changed(data={"name": "digits"})))
     assert near is not None
     assert far is not None
+    assert part is not None
     assert none is not None
     assert near.caption.endswith("Open marks: published, arXiv 2505.05143 (ICML 2025).")
-    assert far.caption.endswith("(ICML 2025), where they fit the axis.")
+    assert part.caption.endswith("Open marks: published, arXiv 2505.05143 (ICML 2025), where they fit the axis.")
+    assert far.caption.endswith("The published accuracies, arXiv 2505.05143 (ICML 2025), lie outside the axis.")
     assert "published" not in none.caption

@@ -1,6 +1,6 @@
 """Accuracy against sparsity and against the rewind point, every method with its band."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from matplotlib.axes import Axes
@@ -103,10 +103,18 @@ def panels_of(
     below = any(stat.mean is not None and stat.mean < limits[0] for one in everything for stat in one.stats)
     theirs = [value for one in everything for _, value in one.published]
     note = BELOW if below else ""
-    if theirs:
-        outside = any(not limits[0] <= value <= limits[1] for value in theirs)
-        note += f" Faint open marks: published, {published.source()}{', where they fit the axis' if outside else ''}."
+    note += _published_note("Faint open marks", theirs, limits)
     return panels, note
+
+
+def _published_note(marks: str, values: Iterable[float], limits: tuple[float, float]) -> str:
+    """Say what the marks of published values are, or that none of them fits the axis."""
+    fits = [limits[0] <= value <= limits[1] for value in values]
+    if not fits:
+        return ""
+    if not any(fits):
+        return f" The published accuracies, {published.source()}, lie outside the axis."
+    return f" {marks}: published, {published.source()}{'' if all(fits) else ', where they fit the axis'}."
 
 
 def _legend(styles: dict[str, Look]) -> tuple[Key, ...]:
@@ -186,9 +194,7 @@ def _by_method(results: Results, level: float, rewinds: Sequence[str | None], st
         draw = partial(_draw_dots, names=names, points=points, limits=limits)
         panels.append(Panel(draw, rewound(rewind), "method", alt, row_height(len(names)), name_room(names)))
     caption = f"Test accuracy at {percent(level)} sparsity. {_n(rows, 'Whiskers')}"
-    if theirs:
-        outside = any(not limits[0] <= mean <= limits[1] for mean in theirs.values())
-        caption += f" Open marks: published, {published.source()}{', where they fit the axis' if outside else ''}."
+    caption += _published_note("Open marks", theirs.values(), limits)
     says = tuple(filter(None, (_wins(rows),)))
     return Exhibit(
         Plate("accuracy_by_sparsity", tuple(panels)), says, caption, title=f"Accuracy at {percent(level)} sparsity"

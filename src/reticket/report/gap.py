@@ -65,8 +65,10 @@ def gap_closed(results: Results) -> Exhibit | None:
         caption += f"whiskers are {percent(confidence)} {kind} over seeds, {seeds}."
         if not exact and min(gap.n for gap in known) <= FEW:
             caption += " With so few seeds such an interval is too narrow: with 3 it is the range of the seeds."
+    elif max(gap.n for gap in known) > 1:
+        caption += f"without intervals, because the gap itself is not clearly above 0 ({seeds})."
     else:
-        caption += f"there are too few seeds for an interval ({seeds})."
+        caption += f"one seed has no interval ({seeds})."
     if any(not limits[0] <= (gap.share or 0.0) <= limits[1] for gap in known if gap.method in drawn):
         caption += " Arrows point to what lies outside the axis."
     if not all(open_gap(gap) for gap in known):
