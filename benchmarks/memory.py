@@ -3,7 +3,8 @@
 `python -m benchmarks.memory` writes results/memory.json. Each figure is the largest resident size of a process of its
 own that does nothing else: for the loader, with torch and all imports, after batches of training and of evaluation; for
 a preset, with the whole data set (made up, of the published size), after steps of training under a mask, evaluation,
-discovery and matching in the preset's own batches.
+discovery, matching and, where the preset has barriers, REPAIR, in the preset's own batches. Presets' peaks are also
+given as they stood after each of these.
 """
 
 import argparse
@@ -22,9 +23,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from reticket.data import Dataset, describe, imagenet, open_dataset
+from reticket.connectivity import barrier
+from reticket.data import Dataset, Reading, describe, imagenet, open_dataset
 from reticket.experiment.memory import keep_freed_memory
-from reticket.matching import match
+from reticket.matching import HELD_BYTES, match
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.symmetry import discover
@@ -32,7 +34,7 @@ from reticket.tasks.config import Config
 from reticket.tasks.presets import list_presets, load_config
 from reticket.tasks.running import Machine, environment_of
 from reticket.tasks.sweep import variants
-from reticket.training import Recipe, evaluate
+from reticket.training import Recipe, evaluate, evaluation_batch
 from reticket.training.batches import training_batches
 from reticket.training.run import Run
 
@@ -41,6 +43,9 @@ PRESET = "imagenet-resnet50"  # whose batches the loader makes
 PARTS = {"a tenth": 10, "all of it": 1}  # of ImageNet
 DIFFERENT = 64  # images; all others are further names of these
 BATCHES = 3
+STEPS = 2  # of training
+IMAGES = 500  # evaluated, and read by REPAIR
+MATCHED = 128  # images, in parts; more parts take no more memory
 GB = 1e9
 GOAL = 2.0  # GB
 
@@ -62,7 +67,7 @@ def main() -> None:
         found["presets"] = {}
         for name, config in cifar_configs().items():
             found["presets"][name] = alone(preset_work, config.model_dump(mode="json"))
-            print(f"{name}: {found['presets'][name]['peak'] / GB:.2f} GB", flush=True)
+            print(f"{name}: {found['presets'][name]['peak'] / GB:.2f} GB {found['presets'][name]['until']}", flush=True)
             write(found, arguments.out)
 
 
@@ -83,8 +88,12 @@ def _measured(work: Callable[..., dict[str, Any]], arguments: tuple[Any, ...]) -
     keep_freed_memory()  # as every process that carries out tasks does
     begun = time.monotonic()
     said = work(*arguments)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return said | {"peak": peak, "seconds": round(time.monotonic() - begun, 1)}
+    return said | {"peak": peak(), "seconds": round(time.monotonic() - begun, 1)}
+
+
+def peak() -> int:
+    """Return the largest resident size of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def measure_loader(scratch: Path | None) -> dict[str, Any]:
@@ -141,16 +150,19 @@ def cifar_configs() -> dict[str, Config]:
                 config.model.params.get("width"),
                 config.dense.batch_size,
                 config.matching.batch_size,
+                "repairing" if config.checks.pairs else "no REPAIR",
             )
             if config.data.name.startswith("cifar"):
-                found.setdefault("{} of width {}, batches of {}, matching {}".format(*same), config)
+                found.setdefault("{} of width {}, batches of {}, matching {}, {}".format(*same), config)
     return found
 
 
 def preset_work(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Do a little of all that the tasks of an experiment do."""
+    """Do a little of all that the tasks of an experiment do, with the bounds that they set."""
+    until = {}
     config = Config.model_validate(values)
     data = made_up(config.data.name)
+    until["data"] = peak()
     recipe = Recipe(**config.dense.model_dump())
     a, b = (
         build_model(config.model.name, generator=generator_for("memory", name), **config.model.params) for name in "AB"
@@ -161,18 +173,27 @@ def preset_work(values: Mapping[str, Any]) -> dict[str, Any]:
         if p.dim() > 1
     }
     run = Run(a, data, recipe, ("memory",), mask, 0, torch.device("cpu"))
-    run.go(BATCHES)
+    run.go(STEPS)
     state = run.state()
     del run
-    evaluate(a, data.with_test_subset(torch.arange(1000)), weights=state.weights)
+    until["training"] = peak()
+    evaluate(a, data.with_test_subset(torch.arange(IMAGES)), weights=state.weights)
+    until["evaluation"] = peak()
     symmetry = discover(a, torch.zeros(2, *data.input_shape))
-    size = config.matching.batch_size
-    match(a, b, symmetry, (data.normalise(x) for x, _ in islice(data.stored("train", size), BATCHES)), stop=None)
+    few = torch.arange(min(IMAGES, config.matching.batch_size))
+    batches = Reading(data, "train", len(few), few)
+    match(a, b, symmetry, ((x[:MATCHED], y) for x, y in batches), stop=None, held_bytes=HELD_BYTES["cpu"])
+    until["matching"] = peak()
+    if config.checks.pairs:
+        test = Reading(data, "test", evaluation_batch(a, data.input_shape), few)
+        barrier(a, state.weights, b.state_dict(), test, (0, 0.5, 1), repair=True, repair_batches=batches)
+        until["barrier"] = peak()
     return {
+        "until": {name: round(most / GB, 2) for name, most in until.items()},  # GB
         "data": config.data.name,
         "model": config.model.model_dump(),
         "batch_size": recipe.batch_size,
-        "steps": BATCHES,
+        "steps": STEPS,
     }
 
 

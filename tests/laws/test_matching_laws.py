@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reticket.matching import activation, families, match, matching_bytes
+from reticket.matching import MatchedAlignment, activation, families, match, matching_bytes
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, discover, identity_alignment, load_into, random_alignment
@@ -127,6 +127,26 @@ def test_each_model_sees_each_batch_exactly_once(stop: str | None) -> None:
     assert one_shot.permutations == match(a, b, symmetry("conv-small"), data).permutations
 
 
+@pytest.mark.parametrize("name", ["mlp", "conv-small"])
+def test_a_batch_is_cut_to_what_may_be_held_and_the_cut_changes_rounding_alone(name: str) -> None:
+    a, b, sym, data = generic(name, "a"), generic(name, "b"), symmetry(name), batches(name, 3)
+    whole = match(a, b, sym, data)
+    one = activation._Seen(sym, 1)
+    one.take([a.eval()], [b.eval()], data[0])
+    assert one.bytes_an_example is not None
+    counts = [Counting(a), Counting(b)]
+    cut = match(a, b, sym, data, held_bytes=6 * one.bytes_an_example + 1)
+    parts = [part for batch in data for part in batch.split(6)]
+    torch.testing.assert_close(counts[0].seen, [data[0][:1], *parts], rtol=0, atol=0)  # the first shows what it takes
+    torch.testing.assert_close(counts[1].seen, parts, rtol=0, atol=0)
+    assert cut.permutations == whole.permutations
+    assert isinstance(cut, MatchedAlignment)
+    assert isinstance(whole, MatchedAlignment)
+    assert (cut.examples, cut.batches) == (whole.examples, whole.batches) == (48, 3)
+    for group, quality in whole.quality.items():
+        assert cut.quality[group].correlation == pytest.approx(quality.correlation, abs=1e-5)
+
+
 def test_a_second_look_at_a_batch_would_be_counted() -> None:
     a, b = generic("mlp", "a"), generic("mlp", "b")
     count, data = Counting(a), batches("mlp", 2)
@@ -204,6 +224,8 @@ def test_as_many_elements_of_a_batch_are_taken_as_there_were_example_inputs() ->
     expected = match(a, b, sym, [(x, y)]).permutations
     assert match(a, b, sym, [(x, y, "label")]).permutations == expected
     assert match(a, b, sym, [{"x": x, "y": y, "label": 0}]).permutations == expected
+    for batch in ((x, y), {"x": x, "y": y, "label": 0}):
+        assert match(a, b, sym, [batch], held_bytes=1).permutations == expected
 
 
 def test_matching_stops_when_assignments_are_stable_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:

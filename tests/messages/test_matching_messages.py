@@ -31,6 +31,8 @@ def test_unknown_names() -> None:
         match(net(), net(), sym(), [X], stop="never")
     with pytest.raises(InputError, match="unmatched must be 'error' or 'identity'"):
         match(net(), net(), sym(), [X], unmatched="ignore")
+    with pytest.raises(InputError, match="held_bytes must be None or a number of bytes, at least 1, got 0"):
+        match(net(), net(), sym(), [X], held_bytes=0)
     with pytest.raises(InputError, match="matcher 'activation' is registered already"):
         matcher("activation")(match)
 

@@ -13,7 +13,7 @@ from reticket.data import Dataset, load_dataset
 from reticket.data.source import Augmentation
 from reticket.models import build_model
 from reticket.rng import generator_for
-from reticket.training import Recipe, evaluate, learning_rate, steps_per_epoch, train
+from reticket.training import Recipe, evaluate, evaluation_batch, learning_rate, steps_per_epoch, train
 from reticket.training.batches import Batches
 
 ORDER = ("oracle", 0)
@@ -168,6 +168,19 @@ def test_batches_without_augmentation_are_the_normalised_inputs_in_order() -> No
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
 
 
+@pytest.mark.parametrize(("width", "expected"), [(1, 500), (4, 128), (16, 32)])
+def test_as_many_inputs_are_evaluated_at_once_as_keep_an_activation_within_32_mb(width: int, expected: int) -> None:
+    model = build_model("resnet20", width=width)
+    norm, state = model.get_submodule("bn1"), [t.clone() for t in model.state_dict().values()]
+    norm.eval()
+    assert evaluation_batch(model, (3, 32, 32)) == expected
+    assert evaluation_batch(model, (3, 32, 32), 7) == 7
+    assert model.training
+    assert not norm.training
+    assert all(torch.equal(was, now) for was, now in zip(state, model.state_dict().values(), strict=True))
+    assert not any(module._forward_hooks for module in model.modules())
+
+
 def test_evaluation_equals_one_plain_forward_pass() -> None:
     data = image_data()
     model = build_model("conv-small", in_channels=3, classes=4)
@@ -179,5 +192,6 @@ def test_evaluation_equals_one_plain_forward_pass() -> None:
     assert_close(seen.logits, logits, rtol=1e-4, atol=1e-5)
     assert_close(seen.loss, float(F.cross_entropy(logits.double(), data.train_y)), rtol=1e-5, atol=0)
     assert seen.accuracy == 100 * float((logits.argmax(1) == data.train_y).double().mean())
+    assert_close(evaluate(model, data, "train").logits, logits, rtol=1e-4, atol=1e-5)
     zeros = {name: torch.zeros_like(tensor) for name, tensor in model.state_dict().items()}
     assert_close(evaluate(model, data, weights=zeros).loss, torch.tensor(4.0).log().item())

@@ -12,7 +12,7 @@ from reticket.cli.models import resolve
 from reticket.data import Reading, list_datasets, open_dataset
 from reticket.data.subset import drawn_indices
 from reticket.errors import ConfigError, DataError, InputError
-from reticket.matching import match
+from reticket.matching import HELD_BYTES, match
 from reticket.symmetry import Alignment, discover, load_into
 from reticket.tasks.presets import list_presets, load_config
 from reticket.tickets import Ticket
@@ -34,7 +34,8 @@ def match_files(
     load_into(network_b, read_weights(b))
     inputs = read_inputs(data, model, samples)
     symmetry = discover(network_a, example)
-    return match(network_a, network_b, symmetry, inputs.split(BATCH), method=method, cost=cost)
+    held = HELD_BYTES["cpu"]
+    return match(network_a, network_b, symmetry, inputs.split(BATCH), method=method, cost=cost, held_bytes=held)
 
 
 def transfer_file(ticket: Path, alignment: Path, output: Path) -> Ticket:

@@ -6,7 +6,6 @@ same whether earlier layers have been permuted or not: nothing is gained by goin
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -19,13 +18,14 @@ from reticket.lookup import nearest
 from reticket.matching.assignment import COSTS, correlation, pooled
 from reticket.matching.families import Families, Seen, reached_by
 from reticket.matching.fit import check_fits, check_unmatched, inputs_for, later_views, own_views
-from reticket.matching.forward import call, described, evaluating, examples_in
+from reticket.matching.forward import call, described, evaluating, examples_in, parts
 from reticket.matching.moments import CentredBatch, PairMoments, centre, moments_bytes
 from reticket.matching.registry import matcher
 from reticket.symmetry import Alignment, Site, Symmetry, capture, identity_alignment
 from reticket.types import Permutation
 
 CHECK_FROM = 512  # examples at the first check for stability; every further check is at twice as many
+HELD_BYTES = {"cpu": 2**28, "cuda": 2**32}  # for `held_bytes`, by kind of device
 Score: TypeAlias = Callable[[PairMoments], Tensor]
 STABLE = 3  # equal checks in a row after which matching stops, so after 4096 examples at the earliest
 
@@ -54,6 +54,7 @@ def match_activations(
     to_inputs: Callable[[object], object] | None = None,
     stop: str | None = "stable",
     unmatched: str = "error",
+    held_bytes: int | None = None,
 ) -> MatchedAlignment:
     """Match units by what they respond to, in one pass over the data.
 
@@ -64,10 +65,12 @@ def match_activations(
     score = _cost_named(cost)
     if stop not in (None, "stable"):
         raise InputError(f"stop must be 'stable' or None, got {stop!r}")
+    if held_bytes is not None and held_bytes < 1:
+        raise InputError(f"held_bytes must be None or a number of bytes, at least 1, got {held_bytes}")
     for which, models in (("model_a", models_a), ("model_b", models_b)):
         for number, model in enumerate(models):
             check_fits(model, sym, which if len(models) == 1 else f"{which}[{number}]")
-    seen = _Seen(sym)
+    seen = _Seen(sym, held_bytes)
     check_unmatched(sym, seen.matched, unmatched)
     previous: dict[str, Permutation] = {}
     equal, check_at = 0, CHECK_FROM
@@ -92,7 +95,7 @@ def match_activations(
 def matching_bytes(sym: Symmetry, checkpoints: int = 1) -> int:
     """Return the memory in bytes that the cross products of matching hold: 8 * the sum over sites of size^2.
 
-    On top of it comes one batch of A's activations at these sites.
+    On top of it come A's activations at these sites, of one batch or of as much of it as `held_bytes` allows.
 
     Args:
         sym: symmetry of the models to be matched.
@@ -106,13 +109,19 @@ def matching_bytes(sym: Symmetry, checkpoints: int = 1) -> int:
 class _Seen:
     """The moments at every site of every pair of checkpoints so far."""
 
-    def __init__(self, sym: Symmetry) -> None:
-        self.sym = sym
+    def __init__(self, sym: Symmetry, held_bytes: int | None = None) -> None:
+        self.sym, self.held_bytes = sym, held_bytes
         self.own = own_views(sym)
         reached = reached_by(sym, self.own)
         self.later = later_views(sym, reached)
         self.views = self.own | self.later
         self.matched = frozenset([*reached, *self.later])
+        self.shown: dict[str, list[str]] = {}  # groups by the name of a site
+        for group, views in self.views.items():
+            for site in views.sites:
+                self.shown.setdefault(site.name, []).append(group)
+        self.sites = [site for site in sym.sites if site.name in self.shown]
+        self.bytes_an_example: int | None = None  # of A's activations at all sites
         self.examples = self.batches = 0
         self.moments: dict[tuple[str, str], list[PairMoments]] = {}  # one for each pair of checkpoints
 
@@ -122,31 +131,30 @@ class _Seen:
         return (*along, self.sym.groups[group].size)
 
     def take(self, models_a: Sequence[nn.Module], models_b: Sequence[nn.Module], inputs: object) -> None:
-        """Run every pair of checkpoints on one batch."""
+        """Run every pair of checkpoints on one batch, in parts where A's activations would be more than is allowed."""
+        size = self._at_once(models_a[0], inputs)
         for number, (model_a, model_b) in enumerate(zip(models_a, models_b, strict=True)):
-            self._take(number, model_a, model_b, inputs)
+            for part in parts(inputs, size):
+                self._take(number, model_a, model_b, part)
         self.batches += 1
         self.examples += examples_in(inputs)
 
+    def _at_once(self, model_a: nn.Module, inputs: object) -> int:
+        """Return how many examples of a batch are run through the models together."""
+        if self.held_bytes is None:
+            return examples_in(inputs)
+        if self.bytes_an_example is None:
+            held = self._held(model_a, next(parts(inputs, 1)))
+            self.bytes_an_example = sum(one.values.nbytes for one in held.values())
+        return max(1, self.held_bytes // max(1, self.bytes_an_example))
+
     def _take(self, number: int, model_a: nn.Module, model_b: nn.Module, inputs: object) -> None:
-        """Run A, then B, once each on one batch; only A's activations of this batch are held."""
-        shown: dict[str, list[str]] = {}
-        for group, views in self.views.items():
-            for site in views.sites:
-                shown.setdefault(site.name, []).append(group)
-        sites = [site for site in self.sym.sites if site.name in shown]
-        held: dict[tuple[str, str], CentredBatch] = {}
-
-        def units(site: Site, tensor: Tensor, group: str) -> CentredBatch:
-            rows = site.units(tensor, group, self.views[group].along)
-            return centre(rows.reshape(-1, rows.shape[-1]))
-
-        def hold(site: Site, tensor: Tensor) -> None:
-            held.update({(site.name, group): units(site, tensor, group) for group in shown[site.name]})
+        """Run A, then B, once each on the same examples; only A's activations are held."""
+        held = self._held(model_a, inputs)
 
         def compare(site: Site, tensor: Tensor) -> None:
-            for group in shown[site.name]:
-                of_b, of_a = units(site, tensor, group), held.pop((site.name, group), None)
+            for group in self.shown[site.name]:
+                of_b, of_a = self._units(site, tensor, group), held.pop((site.name, group), None)
                 if of_a is None or of_a.values.shape != of_b.values.shape:
                     seen = "nothing" if of_a is None else f"{of_a.samples} samples"
                     raise AlignmentError(
@@ -158,17 +166,32 @@ class _Seen:
                     moments.append(PairMoments(len(of_a.mean), len(of_b.mean), of_a.mean.device))
                 moments[number].update(of_a, _on(of_b, of_a.values.device))
 
-        for model, look in ((model_a, hold), (model_b, compare)):
-            with ExitStack() as stack:
-                stack.enter_context(torch.inference_mode())
-                stack.enter_context(capture(model, sites, look))
-                call(model, inputs)
-        pairs = [(site.name, group) for site in sites for group in shown[site.name]]
+        self._look(model_b, inputs, compare)
+        pairs = [(site.name, group) for site in self.sites for group in self.shown[site.name]]
         if lost := [pair[0] for pair in pairs if pair in held or len(self.moments.get(pair, ())) <= number]:
             raise AlignmentError(
                 f"site '{lost[0]}' was not reached on a batch of {described(inputs)}: discover the symmetry on inputs "
                 "like these"
             )
+
+    def _held(self, model: nn.Module, inputs: object) -> dict[tuple[str, str], CentredBatch]:
+        """Return what the units of every group do at every site."""
+        held: dict[tuple[str, str], CentredBatch] = {}
+
+        def hold(site: Site, tensor: Tensor) -> None:
+            held.update({(site.name, group): self._units(site, tensor, group) for group in self.shown[site.name]})
+
+        self._look(model, inputs, hold)
+        return held
+
+    def _units(self, site: Site, tensor: Tensor, group: str) -> CentredBatch:
+        rows = site.units(tensor, group, self.views[group].along)
+        return centre(rows.reshape(-1, rows.shape[-1]))
+
+    def _look(self, model: nn.Module, inputs: object, look: Callable[[Site, Tensor], None]) -> None:
+        """Run a model once and show every site as it is computed."""
+        with torch.inference_mode(), capture(model, self.sites, look):
+            call(model, inputs)
 
     def permutations(self, score: Score) -> dict[str, Permutation]:
         """Return the best permutation of every group on what was seen so far."""

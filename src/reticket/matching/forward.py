@@ -86,6 +86,34 @@ def examples_in(inputs: object) -> int:
     return next((tensor.shape[0] for tensor in tensors_in(inputs) if tensor.dim() > 0), 1)
 
 
+def parts(inputs: object, size: int) -> Iterator[object]:
+    """Cut a model's inputs along the examples; a tensor of another first axis goes with every part.
+
+    >>> [described(part) for part in parts((torch.zeros(5, 3), torch.zeros(2)), 4)]
+    ['tuple(float32 (4, 3), float32 (2,))', 'tuple(float32 (1, 3), float32 (2,))']
+
+    Args:
+        inputs: a tensor, or tensors in tuples, lists and mappings.
+        size: examples in a part, at least 1.
+    """
+    many = examples_in(inputs)
+    if many <= size:
+        yield inputs
+        return
+    for begin in range(0, many, size):
+        yield _sliced(inputs, slice(begin, begin + size), many)
+
+
+def _sliced(value: object, where: slice, many: int) -> object:
+    if isinstance(value, Tensor):
+        return value[where] if value.dim() > 0 and value.shape[0] == many else value
+    if isinstance(value, Mapping):
+        return {key: _sliced(item, where, many) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return tuple(_sliced(item, where, many) for item in value)
+    return value
+
+
 def _to(value: object, device: torch.device) -> object:
     if isinstance(value, Tensor):
         return value.to(device)

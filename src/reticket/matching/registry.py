@@ -70,7 +70,9 @@ def match(
             from a batch to what the model takes (a tensor, a tuple or a dict); `stop`, "stable" (default: stop when no
             assignment has changed over 3 doublings of the examples seen, at 4096 at the earliest) or None (see every
             batch); `unmatched`, "error" (default) or "identity": what to do with a group that has no site where it can
-            be matched on its own.
+            be matched on its own; `held_bytes`, how much of A's activations may be held at once (default: all of a
+            batch): a larger batch is run in parts, cut along the first axis of its tensors, which must be that of the
+            examples. The cut changes the result by rounding alone.
 
     Returns:
         The alignment. `quality` holds, per matched group, the mean correlation of matched units and their margin over

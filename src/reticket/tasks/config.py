@@ -108,6 +108,7 @@ class MatchingConfig(_Section):
 
     A is taken at `a_at` of its dense training ("end", a position, or "same" as B), B at each of `grid.match_at`.
     With `stop = "stable"` matching ends early when every group's assignment has stayed the same over three doublings.
+    REPAIR reads its images in batches of `batch_size` too.
     """
 
     method: str = "activation"

@@ -5,6 +5,7 @@ A runner is decided by its task alone; `context` says where to compute, never wh
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ from reticket.data.source import Split
 from reticket.data.subset import drawn_indices
 from reticket.errors import DataError
 from reticket.experiment import Context, Output, Result, Task, collective
-from reticket.matching import MatchedAlignment, match
+from reticket.matching import HELD_BYTES, MatchedAlignment, match
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, discover, load_into, random_alignment
 from reticket.tickets import Mask, MethodInputs, Ticket, get_method, prunable, prune_round, true_density
-from reticket.training import Recipe, TrainState, evaluate, train
+from reticket.training import Recipe, TrainState, evaluate, evaluation_batch, train
 from reticket.types import Permutation
 
 RUNNERS = {
@@ -108,7 +109,10 @@ def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
     of_a, of_b = ([_with_weights(task, one).to(context.device) for one in _checkpoints(inputs, n)] for n in "ab")
     batches = _reading(task, dataset, "train", context)
     stop = None if spec["stop"] == "never" else spec["stop"]
-    alignment = match(of_a, of_b, symmetry, batches, method=spec["method"], cost=spec["cost"], stop=stop)
+    held = HELD_BYTES.get(torch.device(context.device).type)
+    alignment = match(
+        of_a, of_b, symmetry, batches, method=spec["method"], cost=spec["cost"], stop=stop, held_bytes=held
+    )
     samples = alignment.examples if isinstance(alignment, MatchedAlignment) else batches.inputs
     groups = {
         name: {
@@ -139,12 +143,13 @@ def run_barrier(task: Task, inputs: Mapping[str, Result], context: Context) -> O
     a, b = (_stripped(inputs[side].tensors, WEIGHTS) for side in ("a", "b"))
     if "alignment" in inputs:
         a = _alignment(inputs).apply(a)
+    model = _model(task, "structure").to(context.device)
     train, test = (_reading(task, dataset, split, context) for split in ("train", "test"))
     curve = barrier(
-        _model(task, "structure").to(context.device),
+        model,
         a,
         b,
-        test,
+        replace(test, batch_size=evaluation_batch(model, dataset.input_shape, test.batch_size)),
         torch.linspace(0, 1, spec["alphas"], dtype=torch.float64).tolist(),
         repair=spec["repair"],
         repair_batches=train if spec["repair"] else None,

@@ -1,6 +1,6 @@
 """Training in memory: SGD on one flat vector, schedules, masks that hold exactly, resumption to the same bits."""
 
-from reticket.training.evaluation import Evaluation, evaluate, score
+from reticket.training.evaluation import Evaluation, evaluate, evaluation_batch, score
 from reticket.training.loop import train
 from reticket.training.recipe import Recipe, learning_rate, parse_position, steps_per_epoch
 from reticket.training.state import EpochRecord, Progress, TrainResult, TrainState
@@ -13,6 +13,7 @@ __all__ = [
     "TrainResult",
     "TrainState",
     "evaluate",
+    "evaluation_batch",
     "learning_rate",
     "parse_position",
     "score",

@@ -13,7 +13,8 @@ from reticket.data import DataSource, Reading
 from reticket.data.source import Split
 from reticket.errors import TrainingError
 
-BATCH = 500
+BATCH = 500  # inputs in one forward pass, at most
+LARGEST = {"cpu": 2**25, "cuda": 2**30}  # bytes of the largest activation; no bound on other devices
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +49,7 @@ def evaluate(
     split: Split = "test",
     *,
     weights: Mapping[str, Tensor] | None = None,
-    batch_size: int = BATCH,
+    batch_size: int | None = None,
     device: str | torch.device = "cpu",
 ) -> Evaluation:
     """Return the evaluation of a model in eval mode; the model is left as it is.
@@ -58,7 +59,7 @@ def evaluate(
         dataset: the data.
         split: "test" or "train" (never augmented).
         weights: a `state_dict` to evaluate instead of the model's own.
-        batch_size: inputs in one forward pass.
+        batch_size: inputs in one forward pass; None for what `evaluation_batch` says.
         device: where to compute.
 
     Raises:
@@ -73,6 +74,8 @@ def evaluate(
     convolutional = any(p.dim() == 4 for p in evaluated.parameters())
     if convolutional:
         evaluated.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    if batch_size is None:
+        batch_size = _fitting(evaluated, dataset.input_shape, BATCH)
     y = dataset.labels(split)
     parts = []
     with torch.inference_mode():
@@ -88,3 +91,37 @@ def evaluate(
             f"build it for {len(dataset.classes)} classes"
         )
     return score(logits.clone(), y)
+
+
+def evaluation_batch(model: nn.Module, input_shape: tuple[int, ...], at_most: int = BATCH) -> int:
+    """Return how many inputs are evaluated at once, so that no module's output takes more than 32 MB (1 GB on CUDA).
+
+    Nothing is lost by it: on a CPU a ResNet20 evaluates 16 inputs at a time as fast as 500.
+
+    Args:
+        model: on the device that it is to be evaluated on; it is left as it is.
+        input_shape: of one input.
+        at_most: inputs in a batch of a small model.
+    """
+    return _fitting(copy.deepcopy(model).eval(), input_shape, at_most)
+
+
+def _fitting(model: nn.Module, input_shape: tuple[int, ...], at_most: int) -> int:
+    """Return what `evaluation_batch` does, for a copy in eval mode."""
+    first = next(model.parameters(), torch.zeros(()))
+    allowed = LARGEST.get(first.device.type)
+    if allowed is None:
+        return at_most
+    largest = 1  # byte of an example
+
+    def look(module: nn.Module, args: object, output: object) -> None:
+        nonlocal largest
+        if isinstance(output, Tensor):
+            largest = max(largest, output.nbytes)
+
+    hooks = [module.register_forward_hook(look) for module in model.modules()]
+    with torch.inference_mode():
+        model(torch.zeros(1, *input_shape, dtype=first.dtype, device=first.device))
+    for hook in hooks:
+        hook.remove()
+    return max(1, min(at_most, allowed // largest))
