@@ -72,7 +72,8 @@ def match(
             batch); `unmatched`, "error" (default) or "identity": what to do with a group that has no site where it can
             be matched on its own; `held_bytes`, how much of A's activations may be held at once (default: all of a
             batch): a larger batch is run in parts, cut along the first axis of its tensors, which must be that of the
-            examples. The cut changes the result by rounding alone.
+            examples. The cut changes the result by rounding alone; A runs on the very first example once more, to see
+            what one takes.
 
     Returns:
         The alignment. `quality` holds, per matched group, the mean correlation of matched units and their margin over
