@@ -140,20 +140,15 @@ def loader_work(folder: str, counts: Mapping[str, int], batch_size: int) -> dict
 
 
 def cifar_configs() -> dict[str, Config]:
-    """Return the experiments on CIFAR, each model and batch size once, by the name of the first preset with it."""
+    """Return the experiments on CIFAR: each model and batch size once, with REPAIR where a preset has it for them."""
     found: dict[str, Config] = {}
     for preset in list_presets():
         for variant in variants(load_config(preset)[1]):
             config = variant.config
-            same = (
-                config.model.name,
-                config.model.params.get("width"),
-                config.dense.batch_size,
-                config.matching.batch_size,
-                "repairing" if config.checks.pairs else "no REPAIR",
-            )
-            if config.data.name.startswith("cifar"):
-                found.setdefault("{} of width {}, batches of {}, matching {}, {}".format(*same), config)
+            same = (config.model.name, config.model.params.get("width", 1), config.dense.batch_size)
+            name = "{} of width {}, batches of {}".format(*same)
+            if config.data.name.startswith("cifar") and (config.checks.pairs or name not in found):
+                found[name] = config
     return found
 
 

@@ -261,7 +261,8 @@ def barriers_by_value(variants: Sequence[Variant], short: str) -> Exhibit | None
     names = [one.value for one in variants]
     pairs = [pair for pair in COLOURS if any(b.pair == pair for one in variants for b in one.results.barriers)]
     panels, told = [], []
-    for metric, unit in (("accuracy_barrier", "accuracy barrier (points)"), ("loss_barrier", "loss barrier (nats)")):
+    for metric, unit in (("accuracy_barrier", "points"), ("loss_barrier", "nats")):
+        title = metric.replace("_", " ")
         lines = []
         for pair in pairs:
             for repair in (False, True):
@@ -270,16 +271,17 @@ def barriers_by_value(variants: Sequence[Variant], short: str) -> Exhibit | None
                 if points:
                     lines.append((PALETTE[COLOURS[pair]][0], repair, points))
         if lines:
-            alt = f"{unit} by {short}, with and without REPAIR."
-            panels.append(Panel(partial(_draw_barriers, lines=lines, names=names, short=short), unit, unit, alt, 190.0))
+            alt = f"{title} in {unit} by {short}, with and without REPAIR."
+            draw = partial(_draw_barriers, lines=lines, names=names, short=short)
+            panels.append(Panel(draw, title, unit, alt, 190.0))
     if not panels:
         return None
     for repair in (False, True):
         stats = [(one, _barrier(one.results, "permuted A to B", repair, "accuracy_barrier")) for one in variants]
-        parts = [f"{number(s.mean)} at {short} {one.value}" for one, s in stats if s is not None]
+        parts = [f"{number(s.mean)} points at {short} {one.value}" for one, s in stats if s is not None]
         if parts:
             with_words = "with" if repair else "without"
-            told.append(f"From {WORDS['permuted A to B']} the barrier is {listed(parts)} points {with_words} REPAIR.")
+            told.append(f"The barrier from {WORDS['permuted A to B']} is {listed(parts)}, {with_words} REPAIR.")
     legend = [Key(WORDS.get(pair, pair), PALETTE[COLOURS[pair]][0]) for pair in pairs]
     legend += [Key("as it is", SOFT), Key("with REPAIR", SOFT, dash=REPAIR_DASH)]
     counts = [b.n for one in variants for b in one.results.barriers]
