@@ -94,15 +94,12 @@ class Batches(TrainingBatches):
         self.crop = self.augment and dataset.augmentation in ("crop", "flip-crop")
         self.flip = self.augment and dataset.augmentation == "flip-crop"
         self.y = dataset.train_y.to(self.device)
-        x = dataset.train_x
-        self.normalised = not self.crop and x.numel() * self.dtype.itemsize <= NORMALISED_BYTES
+        self.x = dataset.train_x.to(self.device)
+        self.normalised = not self.crop and self.x.numel() * self.dtype.itemsize <= NORMALISED_BYTES
         if self.normalised:
-            x = torch.cat([self._ready(part.to(self.device)) for part in x.split(1024)])
-        elif self.crop:
-            x = F.pad(x.to(self.device), (PADDING,) * 4)
-        self.x = x.to(self.device)
-        if self.channels_last:
-            self.x = self.x.permute(0, 2, 3, 1).contiguous()
+            self.x = torch.cat([self._ready(part) for part in self.x.split(1024)])
+            if self.channels_last:
+                self.x = self.x.permute(0, 2, 3, 1).contiguous()
         self.chunk = max(1, CHUNK_VALUES // (batch_size * dataset.train_x[0].numel()))  # batches gathered at a time
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
@@ -119,30 +116,20 @@ class Batches(TrainingBatches):
         for first in range(0, len(batches), self.chunk):
             together = batches[first : first + self.chunk]
             part = _joined(together, self.device)
+            x = self.x.index_select(0, order[part])
             if crops is not None:
-                x = self._augmented(order[part], crops[:, part], None if flips is None else flips[part])
-            else:
-                x = self.x.index_select(0, order[part])
-                x = x.permute(0, 3, 1, 2) if self.channels_last else x
-            x = x if self.normalised else self._ready(x)
+                x = _cropped(x, crops[:, part])
+            if flips is not None:
+                x = torch.where(flips[part].view(-1, 1, 1, 1), x.flip(3), x)
+            if not self.normalised:
+                x = self._ready(x.contiguous(memory_format=torch.channels_last) if self.channels_last else x)
+            elif self.channels_last:
+                x = x.permute(0, 3, 1, 2)
             sizes = [len(places) for places in together]
             yield from zip(x.split(sizes), self.y[order[part]].split(sizes), strict=True)
 
     def _ready(self, x: Tensor) -> Float[Tensor, "n ..."]:
         return self.dataset.normalise(x).to(self.dtype)
-
-    def _augmented(
-        self, index: Int64[Tensor, " n"], crops: Int64[Tensor, "2 n"], flips: Tensor | None
-    ) -> UInt8[Tensor, "n c h w"]:
-        height, width = self.dataset.input_shape[1:]
-        if self.channels_last:
-            windows = self.x.unfold(1, height, 1).unfold(2, width, 1)  # (n, top, left, c, h, w), a view
-        else:
-            windows = self.x.unfold(2, height, 1).unfold(3, width, 1).movedim(1, 3)
-        x = windows[index, crops[0], crops[1]]
-        if flips is not None:
-            x = torch.where(flips.view(-1, 1, 1, 1), x.flip(3), x)
-        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
 
 
 class StreamedBatches(TrainingBatches):
@@ -177,6 +164,12 @@ def training_batches(
     if isinstance(dataset, Dataset):
         return Batches(dataset, batch_size, order, **options)
     raise DataError(f"data set '{dataset.name}' cannot be trained on: it is a {type(dataset).__name__}")
+
+
+def _cropped(x: UInt8[Tensor, "n c h w"], crops: Int64[Tensor, "2 n"]) -> UInt8[Tensor, "n c h w"]:
+    """Return of every image, padded with black, the part that begins at its row and column of `crops`."""
+    windows = F.pad(x, (PADDING,) * 4).unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)  # (n, c, top, left, h, w)
+    return windows.movedim(1, 3)[torch.arange(len(x), device=x.device), crops[0], crops[1]]
 
 
 def _joined(batches: Sequence[range], device: torch.device) -> slice | Int64[Tensor, " n"]:
