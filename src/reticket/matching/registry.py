@@ -1,6 +1,7 @@
 """Matching methods by name, all behind one call."""
 
-from collections.abc import Callable, Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from torch import nn
@@ -91,6 +92,7 @@ def match(
         raise InputError(
             f"unknown matching method '{method}'{nearest(method, MATCHERS)}; known are {', '.join(MATCHERS)}"
         )
+    _check_options(method, options)
     models_a, models_b = _checkpoints(model_a), _checkpoints(model_b)
     if len(models_a) != len(models_b) or not models_a:
         raise InputError(
@@ -98,6 +100,19 @@ def match(
             "give as many of each, at least one"
         )
     return MATCHERS[method](models_a, models_b, sym, batches, **options)
+
+
+def _check_options(method: str, options: Mapping[str, object]) -> None:
+    """Refuse an option that the method does not take."""
+    parameters = inspect.signature(MATCHERS[method]).parameters.values()
+    known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+        return
+    for name in options:
+        if name not in known:
+            raise InputError(
+                f"matching method '{method}' has no option '{name}'{nearest(name, known)}; it has {', '.join(known)}"
+            )
 
 
 def _checkpoints(models: Checkpoints) -> tuple[nn.Module, ...]:
