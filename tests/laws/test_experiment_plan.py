@@ -120,6 +120,20 @@ def test_the_longest_path_comes_first() -> None:
     assert (plan.urgency[start.key], plan.urgency[short.key]) == (6.0, 3.0)
 
 
+def test_an_earlier_stage_comes_first() -> None:
+    base = Task("t", 1, {"n": "base"})
+    hint = Task("t", 1, {"n": "hint"})
+    decisive = Task("t", 1, {"n": "decisive"}, {"base": base}, resumes=(hint,))
+    long = Task("t", 1, {"n": "long"}, cost=9.0)
+    end = Task("t", 1, {"n": "end"}, {"hint": hint, "long": long}, cost=9.0)
+    assert Plan.of([decisive, end]).tasks == (long, hint, end, base, decisive)
+    staged = Plan.of([decisive], [end, decisive])
+    assert staged.tasks == (hint, base, decisive, long, end)
+    assert set(staged.targets) == {decisive, end}
+    assert [staged.stage[task.key] for task in staged.tasks] == [0, 0, 0, 1, 1]
+    assert staged.missing(Kept(base, decisive)).tasks == (hint, long, end)
+
+
 def test_shared_and_missing_work_is_counted() -> None:
     base = Task("base", 1, {}, cost=2.0)
     ends = [Task("end", 1, {"n": n}, {"a": base, "b": base}) for n in range(3)]

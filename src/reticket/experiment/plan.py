@@ -22,8 +22,8 @@ class Keeps(Protocol):
 class Plan:
     """Tasks without duplicates, each after its inputs (and after what it resumes, where that is planned too).
 
-    Among tasks that could come next, the one at the head of the longest remaining path of costs comes first; ties go by
-    the order of the targets, so equal targets give equal plans.
+    Among tasks that could come next, those of an earlier stage come first, then the one at the head of the longest
+    remaining path of costs; ties go by the order of the targets, so equal targets give equal plans.
 
     Args:
         targets: the tasks whose results are wanted, without duplicates.
@@ -31,6 +31,7 @@ class Plan:
         before: by key, the keys of the planned tasks that must end before this one starts.
         urgency: by key, the cost of the longest path from the start of this task to the end of the plan.
         uses: by key, how many tasks of the plan read it, plus one where it is a target.
+        stage: by key, the first stage that needs it or waits for it.
     """
 
     targets: tuple[Task, ...]
@@ -38,10 +39,15 @@ class Plan:
     before: Mapping[str, tuple[str, ...]]
     urgency: Mapping[str, float]
     uses: Mapping[str, int]
+    stage: Mapping[str, int]
 
     @classmethod
-    def of(cls, targets: Iterable[Task]) -> "Plan":
-        """Return the plan that computes `targets` from nothing.
+    def of(cls, *stages: Iterable[Task]) -> "Plan":
+        """Return the plan that computes targets from nothing.
+
+        Args:
+            stages: the targets; where there are several stages, the most important first. A task belongs to the first
+                stage that needs it, and a later stage's tasks only start while no earlier one's can.
 
         >>> base = Task("base", 1, {})
         >>> ends = [Task("end", 1, {"n": n}, {"base": base}) for n in (0, 1, 1)]
@@ -49,8 +55,13 @@ class Plan:
         >>> [task.kind for task in plan.tasks], plan.shared
         (['base', 'end', 'end'], 1)
         """
-        wanted = _unique(targets)
-        return cls._ordered(wanted, closure(wanted))
+        sets = [_unique(targets) for targets in stages]
+        stage: dict[str, int] = {}
+        for number, targets in enumerate(sets):
+            for task in closure(targets):
+                stage.setdefault(task.key, number)
+        wanted = _unique(task for targets in sets for task in targets)
+        return cls._ordered(wanted, closure(wanted), stage)
 
     def missing(self, store: Keeps) -> "Plan":
         """Return the plan of what is still needed: a stored result needs no inputs of its own."""
@@ -71,31 +82,34 @@ class Plan:
         return self._ordered(
             tuple(task for task in self.targets if task.key in needed),
             [task for task in self.tasks if task.key in needed],
+            {key: number for key, number in self.stage.items() if key in needed},
         )
 
     @classmethod
-    def _ordered(cls, targets: tuple[Task, ...], tasks: list[Task]) -> "Plan":
+    def _ordered(cls, targets: tuple[Task, ...], tasks: list[Task], stage: Mapping[str, int]) -> "Plan":
         before = _links(tasks)
         after = followers(before)
         place = {task.key: position for position, task in enumerate(tasks)}
         waiting = {key: len(keys) for key, keys in before.items()}
         urgency: dict[str, float] = {}
+        stage = dict(stage)
         for key in reversed(before):
             longest = max((urgency[other] for other in after[key]), default=0.0)
             urgency[key] = tasks[place[key]].cost + longest
-        ready = [(-urgency[key], place[key]) for key, count in waiting.items() if not count]
+            stage[key] = min((stage[key], *(stage[other] for other in after[key])))  # what is waited for is as needed
+        ready = [(stage[key], -urgency[key], place[key]) for key, count in waiting.items() if not count]
         heapq.heapify(ready)
         ordered = []
         while ready:
-            task = tasks[heapq.heappop(ready)[1]]
+            task = tasks[heapq.heappop(ready)[-1]]
             ordered.append(task)
             for other in after[task.key]:
                 waiting[other] -= 1
                 if not waiting[other]:
-                    heapq.heappush(ready, (-urgency[other], place[other]))
+                    heapq.heappush(ready, (stage[other], -urgency[other], place[other]))
         uses = Counter(other.key for task in tasks for other in _unique(task.inputs.values()))
         uses.update(task.key for task in targets)
-        return cls(targets, tuple(ordered), before, urgency, dict(uses))
+        return cls(targets, tuple(ordered), before, urgency, dict(uses), stage)
 
     def __len__(self) -> int:
         return len(self.tasks)

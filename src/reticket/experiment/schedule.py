@@ -30,7 +30,7 @@ class Schedule:
         self._place = {task.key: position for position, task in enumerate(plan.tasks)}
         self._waiting = {key: len(keys) for key, keys in plan.before.items()}
         self._open = set(self._place)  # neither done nor failed nor skipped
-        self._ready: list[tuple[float, int]] = []
+        self._ready: list[tuple[int, float, int]] = []
         for task in plan.tasks:
             if not self._waiting[task.key]:
                 self._push(task)
@@ -53,7 +53,7 @@ class Schedule:
     def next(self) -> Task | None:
         """Return the most urgent task that may start, or None while there is none; the caller carries it out."""
         while self._ready:
-            task = self._plan.tasks[heapq.heappop(self._ready)[1]]
+            task = self._plan.tasks[heapq.heappop(self._ready)[-1]]
             if not self._exists(task.key):
                 self._event("task-started", task)
                 return task
@@ -105,7 +105,7 @@ class Schedule:
                     self._push(other)
 
     def _push(self, task: Task) -> None:
-        heapq.heappush(self._ready, (-self._plan.urgency[task.key], self._place[task.key]))
+        heapq.heappush(self._ready, (self._plan.stage[task.key], -self._plan.urgency[task.key], self._place[task.key]))
 
     def _event(self, kind: EventKind, task: Task, **details: Any) -> None:
         self._tell(Event(kind, task.key, task.name, task.kind, task.cost, **details))
