@@ -1,8 +1,19 @@
-"""Randomness is an argument: every generator is derived from the names of what it is for."""
+"""Randomness is an argument: every generator is derived from the names of what it is for.
+
+Two things draw from torch's global generators all the same, because torch gives them no other: the constructors of
+layers, and dropout. Who lets them draw holds the global generators meanwhile, and puts them back.
+"""
 
 import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
+from torch import Tensor
+
+_GLOBAL = threading.RLock()
+_threads = 0  # blocks of `shared_by_threads` that are open
 
 
 def seed_for(*labels: str | int) -> int:
@@ -25,3 +36,40 @@ def generator_for(*labels: str | int, device: str | torch.device = "cpu") -> tor
     generator = torch.Generator(device=device)
     generator.manual_seed(seed_for(*labels))
     return generator
+
+
+@contextmanager
+def global_generators(devices: Sequence[torch.device | int] = ()) -> Iterator[None]:
+    """Hold the global generators: no other thread of this package draws meanwhile, and at the end they are put back.
+
+    Args:
+        devices: CUDA devices whose generators are held and put back too, besides the CPU's.
+    """
+    with _GLOBAL, torch.random.fork_rng(devices=list(devices)):
+        yield
+
+
+def global_state(device: torch.device) -> dict[str, Tensor]:
+    """Return the states of the global generators that a model on `device` may draw from, by "cpu" and "cuda"."""
+    found = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        found["cuda"] = torch.cuda.get_rng_state(device)
+    return found
+
+
+@contextmanager
+def shared_by_threads() -> Iterator[None]:
+    """While active, several threads of this process compute side by side: who draws nothing holds no generator."""
+    global _threads
+    with _GLOBAL:
+        _threads += 1
+    try:
+        yield
+    finally:
+        with _GLOBAL:
+            _threads -= 1
+
+
+def are_shared() -> bool:
+    """Return whether several threads compute side by side, see `shared_by_threads`."""
+    return _threads > 0

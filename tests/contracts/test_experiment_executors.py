@@ -189,7 +189,7 @@ def test_no_more_workers_start_than_there_are_tasks_for(
         begun.append(Worker(threads))
         return begun[-1]
 
-    def interrupt(connections: object) -> None:
+    def interrupt(connections: object, timeout: float) -> None:
         raise KeyboardInterrupt
 
     Worker = workers_module.Worker  # noqa: N806

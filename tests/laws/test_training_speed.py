@@ -125,10 +125,11 @@ def test_bfloat16_is_in_the_key_and_float32_leaves_older_keys_alone() -> None:
     assert load_config("digits")[1].dense.model_dump() == old
 
 
-def recorder(work: Callable[[], None]) -> Callable[[], None]:
+def recorder(work: Callable[[], None], undo: Callable[[], None]) -> Callable[[], None]:
     """Warm up as a CUDA graph does, and replay by doing the work again."""
-    work()
-    work()
+    for _ in range(2):
+        work()
+        undo()
     return work
 
 
@@ -148,5 +149,7 @@ def test_a_recorded_step_is_the_step(name: str) -> None:
 
 
 def test_graphs_are_for_a_gpu() -> None:
-    with pytest.raises(ConfigError, match="graphs need one process on a GPU, not 1 on 'cpu'; leave graphs off"):
+    with pytest.raises(
+        ConfigError, match="graphs need one process on a GPU and data in memory, not 1 on 'cpu' with 'noise'; leave"
+    ):
         train(Convolutions(), data(), RECIPE, order=ORDER, graphs=True)

@@ -1,6 +1,6 @@
 """Experiments as content-addressed tasks: keys, plan, store, executors. Knows no science."""
 
-from reticket.experiment.compute import Context, Workplace, collective
+from reticket.experiment.compute import Context, Workplace, collective, isolated
 from reticket.experiment.estimate import Estimate
 from reticket.experiment.events import Event
 from reticket.experiment.execute import EXECUTORS, Executor, Summary, run_plan
@@ -8,6 +8,7 @@ from reticket.experiment.plan import Plan
 from reticket.experiment.result import Result
 from reticket.experiment.store import DamagedResult, MissingResult, Store, StoreFolderError
 from reticket.experiment.task import Output, Task
+from reticket.experiment.until import Until
 from reticket.experiment.workers import WorkerError
 
 __all__ = [
@@ -25,8 +26,10 @@ __all__ = [
     "StoreFolderError",
     "Summary",
     "Task",
+    "Until",
     "WorkerError",
     "Workplace",
     "collective",
+    "isolated",
     "run_plan",
 ]

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 
+from reticket.devices import deterministic
 from reticket.errors import InputError, RanksError, ReticketError, StoreError
 from reticket.experiment.result import Result
 from reticket.experiment.store import MissingResult, Store
@@ -63,6 +64,17 @@ def collective(runner: Runner) -> Runner:
     return runner
 
 
+def isolated(runner: Runner) -> Runner:
+    """Mark a runner that changes what a process shares, such as torch's default dtype: no thread runs beside it."""
+    runner.isolated = True  # type: ignore[attr-defined]
+    return runner
+
+
+def is_isolated(reference: str) -> bool:
+    """Return whether the runner of this name needs a process of its own where tasks are threads."""
+    return getattr(load_runner(reference), "isolated", False)
+
+
 def is_collective(reference: str) -> bool:
     """Return whether the runner of this name is one that all processes call together."""
     return getattr(load_runner(reference), "collective", False)
@@ -75,10 +87,12 @@ class Told:
     Args:
         progress: (fraction, text, seconds so far), at most five times a second.
         notice: sentences that someone should read.
+        check: called whenever the task says how far it is, however often; it ends the task by raising.
     """
 
     progress: Callable[[float, str, float], None]
     notice: Callable[[str], None]
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -165,6 +179,7 @@ def _compute(task: Task, store: Store, place: Workplace, told: Told) -> float:
 
     def throttled(fraction: float, text: str) -> None:
         nonlocal said
+        told.check()
         now = time.perf_counter()
         if now - said >= PROGRESS_EVERY:
             said = now
@@ -182,7 +197,8 @@ def _compute(task: Task, store: Store, place: Workplace, told: Told) -> float:
             ranks=here(),
             tell=told.notice,
         )
-        output = load_runner(place.runners[task.kind])(task, inputs, context)
+        with deterministic(place.device):
+            output = load_runner(place.runners[task.kind])(task, inputs, context)
         if not isinstance(output, Output):
             raise TypeError(f"runner '{place.runners[task.kind]}' returned {type(output).__name__}, expected Output")
         seconds = time.perf_counter() - started

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,7 +16,9 @@ from reticket.experiment.plan import Plan
 from reticket.experiment.schedule import Schedule
 from reticket.experiment.store import DamagedResult, Store
 from reticket.experiment.task import Task
+from reticket.experiment.threads import threads as threads_of_one_process
 from reticket.experiment.together import announce_plan, announce_task
+from reticket.experiment.until import OutOfTime, Until
 from reticket.experiment.workers import processes
 from reticket.ranks import here
 
@@ -29,17 +32,19 @@ class Summary:
         cached: keys of the tasks whose results were in the store.
         failed: by key, label and error of the tasks that failed.
         skipped: by key, label of the tasks that were not tried because something they need failed.
+        unfinished: keys of the tasks that were not done when the time was up.
     """
 
     done: tuple[str, ...]
     cached: tuple[str, ...]
     failed: Mapping[str, tuple[str, str]]
     skipped: Mapping[str, str]
+    unfinished: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether every target's result is in the store."""
-        return not self.failed and not self.skipped
+        return not self.failed and not self.skipped and not self.unfinished
 
 
 @runtime_checkable
@@ -84,7 +89,12 @@ def local(schedule: Schedule, store: Store, place: Workplace) -> None:
     (in_process if place.jobs == 1 else processes)(schedule, store, place)
 
 
-EXECUTORS: dict[str, Executor] = {"local": local, "in-process": in_process, "processes": processes}
+EXECUTORS: dict[str, Executor] = {
+    "local": local,
+    "in-process": in_process,
+    "processes": processes,
+    "threads": threads_of_one_process,
+}
 
 
 def run_plan(
@@ -98,6 +108,7 @@ def run_plan(
     executor: str = "local",
     settings: Mapping[str, str] | None = None,
     on_event: Listener | None = None,
+    until: Until | None = None,
 ) -> Summary:
     """Compute what `store` lacks of a plan.
 
@@ -112,9 +123,10 @@ def run_plan(
         executor: a name in `EXECUTORS`.
         settings: passed to runners in their context.
         on_event: told of everything that happens, in this process.
+        until: when to stop although the plan is not finished; what is done by then is kept.
 
     Returns:
-        What was computed, found, failed and skipped. A task that fails takes with it only what needs its result.
+        What was computed, found, failed, skipped and left. A task that fails takes with it only what needs its result.
 
     Raises:
         InputError: when an argument cannot be used; before anything is computed.
@@ -133,11 +145,15 @@ def run_plan(
     to_do = {task.key for task in rest.tasks}
     cached = [task.key for task in plan.tasks if task.key not in to_do and store.has(task.key)]
     tell(_started(plan, rest, len(cached), jobs))
-    schedule = Schedule(rest, store.has, tell)
+    schedule = Schedule(rest, store.has, tell, until)
     if rest.tasks:
-        carry_out(schedule, store, place)
-    summary = Summary(tuple(schedule.done), (*cached, *schedule.cached), schedule.failed, schedule.skipped)
-    counts = {name: len(getattr(summary, name)) for name in ("done", "cached", "failed", "skipped")}
+        with suppress(OutOfTime):
+            carry_out(schedule, store, place)
+    summary = Summary(
+        tuple(schedule.done), (*cached, *schedule.cached), schedule.failed, schedule.skipped, schedule.unfinished
+    )
+    names = ("done", "cached", "failed", "skipped", *(("unfinished",) if summary.unfinished else ()))
+    counts = {name: len(getattr(summary, name)) for name in names}
     tell(Event("plan-finished", counts=counts, text=", ".join(f"{count} {name}" for name, count in counts.items())))
     return summary
 

@@ -7,6 +7,7 @@ from typing import Any
 from reticket.experiment.events import Event, EventKind, Listener
 from reticket.experiment.plan import Plan, followers
 from reticket.experiment.task import Task
+from reticket.experiment.until import Until
 
 
 class Schedule:
@@ -16,9 +17,13 @@ class Schedule:
         plan: what is to be computed.
         exists: whether the result of a key is there; asked just before a task starts, since others share the store.
         listener: told of every event.
+        until: when to stop before the plan is finished.
     """
 
-    def __init__(self, plan: Plan, exists: Callable[[str], bool], listener: Listener) -> None:
+    def __init__(
+        self, plan: Plan, exists: Callable[[str], bool], listener: Listener, until: Until | None = None
+    ) -> None:
+        self.until = until or Until()
         self.done: list[str] = []
         self.cached: list[str] = []
         self.failed: dict[str, tuple[str, str]] = {}
@@ -41,6 +46,11 @@ class Schedule:
         return self._plan.tasks
 
     @property
+    def unfinished(self) -> tuple[str, ...]:
+        """Return the keys of the tasks that have not come to their end."""
+        return tuple(task.key for task in self._plan.tasks if task.key in self._open)
+
+    @property
     def finished(self) -> bool:
         """Return whether every task has come to its end."""
         return not self._open
@@ -51,7 +61,12 @@ class Schedule:
         return len(self._ready)
 
     def next(self) -> Task | None:
-        """Return the most urgent task that may start, or None while there is none; the caller carries it out."""
+        """Return the most urgent task that may start, or None while there is none; the caller carries it out.
+
+        Raises:
+            OutOfTime: when it is time to stop.
+        """
+        self.until.check()
         while self._ready:
             task = self._plan.tasks[heapq.heappop(self._ready)[-1]]
             if not self._exists(task.key):
@@ -66,7 +81,12 @@ class Schedule:
         self._push(task)
 
     def progress(self, task: Task, fraction: float, text: str, seconds: float) -> None:
-        """Pass on how far a task is."""
+        """Pass on how far a task is.
+
+        Raises:
+            OutOfTime: when it is time to stop.
+        """
+        self.until.check()
         self._event("progress", task, fraction=fraction, text=text, seconds=seconds)
 
     def notice(self, task: Task, text: str) -> None:

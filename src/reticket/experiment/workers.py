@@ -7,15 +7,19 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from reticket.errors import ReticketError, StoreError
-from reticket.experiment.compute import Workplace
+from reticket.experiment.compute import Outcome, Told, Workplace
+from reticket.experiment.events import Event
+from reticket.experiment.plan import Plan
 from reticket.experiment.schedule import Schedule
 from reticket.experiment.store import Store
 from reticket.experiment.task import Task, to_flat
+from reticket.experiment.until import Until
 
 GRACE = 2.0  # seconds a worker has to leave by itself
 # A fresh interpreter, not multiprocessing's spawn: the caller's script is not imported again, and the environment is
@@ -119,8 +123,9 @@ class Pool:
         while not self._schedule.finished:
             self._assign()
             if not self._schedule.finished:
-                for connection in wait(list(self._workers)):
+                for connection in wait(list(self._workers), self._schedule.until.patience):
                     self._listen(self._workers[connection])  # type: ignore[index]
+                self._schedule.until.check()
 
     def stop(self) -> None:
         """End every worker at once; what they had not stored is lost, what they stored is whole."""
@@ -189,6 +194,40 @@ class Pool:
             self._schedule.fail(
                 task, f"its worker process was lost twice ({how}); give it more memory or fewer --jobs and run again"
             )
+
+
+def alone(task: Task, store: Store, place: Workplace, told: Told, until: Until) -> Outcome:
+    """Carry out one task, whose inputs are in the store, in a worker process of its own.
+
+    Args:
+        task: what to compute.
+        store: where results are.
+        place: runners, threads, device.
+        told: who hears of it.
+        until: when to give it up.
+
+    Returns:
+        The time it took, or the error it ended with.
+
+    Raises:
+        OutOfTime: when it was given up.
+        WorkerError, StoreError: as for all tasks.
+    """
+    ends: list[Outcome] = []
+
+    def hear(event: Event) -> None:
+        match event.kind:
+            case "progress":
+                told.progress(event.fraction or 0.0, event.text, event.seconds or 0.0)
+            case "notice":
+                told.notice(event.text)
+            case "task-done":
+                ends.append(Outcome(seconds=event.seconds or 0.0))
+            case "task-failed":
+                ends.append(Outcome(error=event.text, traceback=event.traceback))
+
+    processes(Schedule(Plan.of([task]).missing(store), store.has, hear, until), store, replace(place, jobs=1))
+    return ends[-1] if ends else Outcome()
 
 
 def processes(schedule: Schedule, store: Store, place: Workplace) -> None:

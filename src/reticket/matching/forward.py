@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from reticket.errors import ModelError
+from reticket.rng import global_generators
 
 
 @contextmanager
@@ -41,7 +42,7 @@ def call(model: nn.Module, inputs: object) -> object:
     device = device_of(model)
     inputs = _to(inputs, device)
     devices = [device] if device.type == "cuda" else []
-    with torch.inference_mode(), torch.random.fork_rng(devices=devices):
+    with torch.inference_mode(), global_generators(devices):
         try:
             if isinstance(inputs, Mapping):
                 return model(**inputs)

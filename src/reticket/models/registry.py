@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from reticket.errors import ModelError
 from reticket.lookup import function_named, nearest
 from reticket.models.code import digest_of_code
-from reticket.rng import generator_for
+from reticket.rng import generator_for, global_generators
 
 Builder = Callable[..., nn.Module]
 TIMM = "timm:"
@@ -79,7 +79,7 @@ def build_model(name: str, *, generator: torch.Generator | None = None, **params
     build, arguments = _builder(name, params)
     source = generator or generator_for("model", name, "init")
     drawn = torch.randint(2**62, (1,), generator=source, dtype=torch.int64, device=source.device)
-    with torch.random.fork_rng(devices=[]):
+    with global_generators():
         torch.default_generator.manual_seed(int(drawn))
         try:
             built = build(**arguments)

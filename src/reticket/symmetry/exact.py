@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from reticket.rng import global_generators
 from reticket.symmetry.calls import DROPOUT, SWITCHES
 from reticket.symmetry.graph import named_state, quiet
 from reticket.symmetry.replay import how_read
@@ -71,7 +72,7 @@ def exact(seed: int, wide: torch.dtype, *, gradients: bool = False) -> Iterator[
     """While active, models compute in `wide`; random numbers come from `seed` and leave the global state alone."""
     default = torch.get_default_dtype()
     with ExitStack() as exits:
-        exits.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
+        exits.enter_context(global_generators(range(torch.cuda.device_count())))
         exits.enter_context(quiet())
         exits.enter_context(torch.set_grad_enabled(gradients))
         torch.manual_seed(seed)

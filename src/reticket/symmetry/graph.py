@@ -22,6 +22,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils._pytree import tree_is_leaf
 
 from reticket.errors import ModelError
+from reticket.rng import global_generators
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.functional import functional, has_plain_shape
 from reticket.symmetry.replay import Read, Recorder, replaying
@@ -82,7 +83,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     tensors = [*model.buffers(), *(v for attributes in before for v in attributes.values() if isinstance(v, Tensor))]
     values = [(tensor, tensor.detach().clone(), tensor._version) for tensor in tensors]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with torch.random.fork_rng(devices=devices):
+    with global_generators(devices):
         try:
             yield
         finally:

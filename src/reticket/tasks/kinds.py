@@ -4,6 +4,7 @@ A runner is decided by its task alone; `context` says where to compute, never wh
 """
 
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -19,7 +20,7 @@ from reticket.data import DataSource, Reading, open_dataset
 from reticket.data.source import Split
 from reticket.data.subset import drawn_indices
 from reticket.errors import DataError
-from reticket.experiment import Context, Output, Result, Task, collective
+from reticket.experiment import Context, Output, Result, Task, collective, isolated
 from reticket.matching import HELD_BYTES, MatchedAlignment, match
 from reticket.models import build_model
 from reticket.rng import generator_for
@@ -40,9 +41,11 @@ RUNNERS = {
         "overlap": "run_overlap",
     }.items()
 }
+_loading = threading.Lock()
 WEIGHTS, MASK, ALIGNMENT = "weights/", "mask/", "alignment/"  # TrainState names its weights like this too
 
 
+@isolated
 def run_symmetry(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
     """Discover and prove the model's permutation symmetry, once for the whole experiment."""
     model = _model(task, "example")
@@ -68,6 +71,7 @@ def run_dense(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
         state=state,
         checkpoint=context.scratch / "train.safetensors",
         set_aside=context.tell,
+        notice=context.tell,
         progress=lambda p: context.progress((p.step - before) / max(1, spec["at"] - before)),
         device=context.device,
         ranks=context.ranks,
@@ -80,7 +84,7 @@ def run_dense(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
         "loss": found.loss,
         "true_sparsity": 0.0,
         "epochs": result.epochs - before / max(1, result.steps) * result.epochs,
-        "state": result.state.metadata(),
+        "state": {**result.state.metadata(), "seconds": 0.0},  # a time is provenance; equal tasks give equal bytes
     }
     return Output(values, {**result.state.tensors(), "logits": found.logits})
 
@@ -192,6 +196,7 @@ def _train_sparse(task: Task, context: Context, model: nn.Module, weights: Mappi
         start=start,
         checkpoint=context.scratch / "train.safetensors",
         set_aside=context.tell,
+        notice=context.tell,
         progress=lambda p: context.progress((p.step - start) / max(1, p.stop - start)),
         device=context.device,
         ranks=context.ranks,
@@ -271,8 +276,13 @@ def _reading(task: Task, dataset: DataSource, split: Split, context: Context) ->
     return Reading(dataset, split, task.spec["batch_size"], drawn, context.device)
 
 
+def _loaded(*arguments: Any) -> tuple[DataSource, str]:
+    with _loading:  # else threads that begin together would each read the same files
+        return _read(*arguments)
+
+
 @lru_cache(maxsize=2)
-def _loaded(
+def _read(
     name: str, folder: str | None, params: str, train_size: int | None, test_size: int | None, subset_seed: int
 ) -> tuple[DataSource, str]:
     dataset = open_dataset(

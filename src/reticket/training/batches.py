@@ -1,12 +1,15 @@
 """Batches of training inputs in an order that labels decide: gathered from memory, or streamed from a disk."""
 
 import itertools
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import NotRequired, TypedDict, Unpack
+from dataclasses import dataclass
+from typing import Any, NotRequired, TypedDict, Unpack
+from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -77,12 +80,45 @@ class TrainingBatches(ABC):
         return batches
 
 
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """What an epoch draws, or a part of it.
+
+    Args:
+        order: which input stands at which place.
+        crops: first row and column of each place's window, from 0 to 8; None where nothing is cropped.
+        flips: which are mirrored; None where nothing is.
+    """
+
+    order: Int64[Tensor, " n"]
+    crops: Int64[Tensor, "2 n"] | None = None
+    flips: Bool[Tensor, " n"] | None = None
+
+    def at(self, places: "slice | Int64[Tensor, ' m']") -> "Draws":
+        """Return what was drawn for some places."""
+        crops = None if self.crops is None else self.crops[:, places]
+        return Draws(self.order[places], crops, None if self.flips is None else self.flips[places])
+
+    def to(self, device: torch.device) -> "Draws":
+        """Return the same on a device."""
+        crops = None if self.crops is None else self.crops.to(device)
+        return Draws(self.order.to(device), crops, None if self.flips is None else self.flips.to(device))
+
+    def copy_(self, other: "Draws") -> None:
+        """Take over what stands in another one of the same kind; from the CPU without waiting for the device."""
+        for own, theirs in zip(self._tensors(), other._tensors(), strict=True):
+            own.copy_(theirs.pin_memory() if own.is_cuda else theirs, non_blocking=True)
+
+    def _tensors(self) -> list[Tensor]:
+        return [tensor for tensor in (self.order, self.crops, self.flips) if tensor is not None]
+
+
 class Batches(TrainingBatches):
     """Batches of a data set in memory; see `TrainingBatches` for the arguments.
 
     Epoch e draws its permutation, then (with augmentation) all its flips and crops, from
-    `generator_for(*order, "epoch", e)`; nothing else decides them. The data are moved to the device once: as stored, or
-    normalised where nothing is augmented and they are small.
+    `generator_for(*order, "epoch", e)`; nothing else decides them. The data go to the device once, to a GPU once for
+    all runs of this process: as stored, or normalised where nothing is augmented and they are small.
     """
 
     dataset: Dataset
@@ -93,43 +129,65 @@ class Batches(TrainingBatches):
         super().__init__(dataset, batch_size, order, **options)
         self.crop = self.augment and dataset.augmentation in ("crop", "flip-crop")
         self.flip = self.augment and dataset.augmentation == "flip-crop"
-        self.y = dataset.train_y.to(self.device)
-        self.x = dataset.train_x.to(self.device)
-        self.normalised = not self.crop and self.x.numel() * self.dtype.itemsize <= NORMALISED_BYTES
-        if self.normalised:
-            self.x = torch.cat([self._ready(part) for part in self.x.split(1024)])
-            if self.channels_last:
-                self.x = self.x.permute(0, 2, 3, 1).contiguous()
+        self.normalised = not self.crop and dataset.train_x.numel() * self.dtype.itemsize <= NORMALISED_BYTES
+        self.x, self.y = self._on_device()
         self.chunk = max(1, CHUNK_VALUES // (batch_size * dataset.train_x[0].numel()))  # batches gathered at a time
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
         """Yield the batches of one epoch as (normalised inputs, labels), without the first `skip` of them."""
-        generator = generator_for(*self.order, "epoch", epoch)
-        order = torch.randperm(self.n, generator=generator)
-        crops = flips = None
-        if self.crop:
-            crops = torch.randint(2 * PADDING + 1, (2, self.n), generator=generator).to(self.device)
-        if self.flip:
-            flips = (torch.rand(self.n, generator=generator) < 0.5).to(self.device)
-        order = order.to(self.device)
-        batches = self.places(skip)
+        draws, batches = self.draws(epoch).to(self.device), self.places(skip)
         for first in range(0, len(batches), self.chunk):
             together = batches[first : first + self.chunk]
-            part = _joined(together, self.device)
-            x = self.x.index_select(0, order[part])
-            if crops is not None:
-                x = _cropped(x, crops[:, part])
-            if flips is not None:
-                x = torch.where(flips[part].view(-1, 1, 1, 1), x.flip(3), x)
-            if not self.normalised:
-                x = self._ready(x.contiguous(memory_format=torch.channels_last) if self.channels_last else x)
-            elif self.channels_last:
-                x = x.permute(0, 3, 1, 2)
+            x, y = self.taken(draws.at(_joined(together, self.device)))
             sizes = [len(places) for places in together]
-            yield from zip(x.split(sizes), self.y[order[part]].split(sizes), strict=True)
+            yield from zip(x.split(sizes), y.split(sizes), strict=True)
+
+    def draws(self, epoch: int) -> Draws:
+        """Return what an epoch draws, on the CPU."""
+        generator = generator_for(*self.order, "epoch", epoch)
+        order = torch.randperm(self.n, generator=generator)
+        crops = torch.randint(2 * PADDING + 1, (2, self.n), generator=generator) if self.crop else None
+        flips = torch.rand(self.n, generator=generator) < 0.5 if self.flip else None
+        return Draws(order, crops, flips)
+
+    def taken(self, draws: Draws) -> tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]:
+        """Return the (normalised inputs, labels) that some draws on the device stand for; nothing is read there."""
+        x, y = self.x.index_select(0, draws.order), self.y.index_select(0, draws.order)
+        if draws.crops is not None:
+            x = _cropped(x, draws.crops)
+        if draws.flips is not None:
+            x = torch.where(draws.flips.view(-1, 1, 1, 1), x.flip(3), x)
+        if not self.normalised:
+            x = self._ready(x.contiguous(memory_format=torch.channels_last) if self.channels_last else x)
+        elif self.channels_last:
+            x = x.permute(0, 3, 1, 2)
+        return x, y
+
+    def _on_device(self) -> tuple[Tensor, Int64[Tensor, " n"]]:
+        """Return inputs and labels where they are wanted; on a GPU the same for all runs and threads."""
+        if self.device.type != "cuda":
+            return self._moved()
+        with _moving:
+            held = _held.setdefault(self.dataset, {})
+            key = (self.device, self.normalised and (self.dtype, self.channels_last))
+            if key not in held:
+                held[key] = self._moved()
+                torch.cuda.current_stream(self.device).synchronize()  # other threads read it on their own streams
+            return held[key]
+
+    def _moved(self) -> tuple[Tensor, Int64[Tensor, " n"]]:
+        x, y = self.dataset.train_x.to(self.device), self.dataset.train_y.to(self.device)
+        if self.normalised:
+            x = torch.cat([self._ready(part) for part in x.split(1024)])
+            x = x.permute(0, 2, 3, 1).contiguous() if self.channels_last else x
+        return x, y
 
     def _ready(self, x: Tensor) -> Float[Tensor, "n ..."]:
         return self.dataset.normalise(x).to(self.dtype)
+
+
+_moving = threading.Lock()
+_held: WeakKeyDictionary[Dataset, dict[Any, tuple[Tensor, Tensor]]] = WeakKeyDictionary()  # on GPUs, by what they are
 
 
 class StreamedBatches(TrainingBatches):

@@ -43,7 +43,7 @@ def loss_and_gradient(model: nn.Module, *, autocast: bool = False) -> LossAndGra
         return ChainGradient(model.relu_chain())
 
     def by_autograd(x: Tensor, y: Tensor, n: int) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=autocast):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=autocast, cache_enabled=False):  # threads share it
             logits = model(x)
         logits = logits.float() if autocast else logits
         loss = F.cross_entropy(logits, y) if len(y) == n else F.cross_entropy(logits, y, reduction="sum") / n

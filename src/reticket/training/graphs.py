@@ -1,81 +1,167 @@
-"""A training step as one CUDA graph: recorded once for each size of batch, then started by a single call.
+"""Training steps as CUDA graphs: recorded once for each size of batch, then each started by a single call.
 
 A small network's step is hundreds of kernels of some microseconds, and starting them one by one costs the host more
-than they cost the device. **Not yet measured on a GPU**: for that reason it is off unless asked for.
+than they cost the device. Everything a step needs lies on the device: the data, what the epoch draws, its learning
+rates and the number of the step, which the step itself counts on. So nothing passes between host and device in between.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import gc
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
+from reticket.errors import TrainingError
+from reticket.rng import global_generators
+from reticket.training.batches import Batches, Draws
+
 WARM_UPS = 3  # passes before recording, in which libraries choose their kernels and take their memory
+Work = Callable[[], None]
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
-Recorder = Callable[[Callable[[], None]], Callable[[], None]]
+Recorder = Callable[[Work, Work], Work]
 
 
-@dataclass(frozen=True, eq=False)
-class _Recorded:
-    """One size of batch: where its inputs go, where its loss comes out, and what starts it."""
-
-    x: Tensor
-    y: Tensor
-    loss: Tensor
-    replay: Callable[[], None]
+class RecordingError(TrainingError):
+    """A step cannot be recorded."""
 
 
-class GraphedStep:
-    """A step that is recorded the first time a batch of its size comes, and replayed from then on.
+class RecordedSteps:
+    """The steps of an epoch, each recorded the first time a batch of its size comes and replayed from then on.
 
     Args:
+        batches: of data in memory.
         step: does a whole step for (inputs, labels, learning rate as a tensor) and returns its loss; it may read
             nothing from the device, and every tensor it changes is in `state`.
         state: weights, velocities and buffers, which warming up must leave as they were.
-        record: makes of a function one that does the same work again; `cuda_graph` on a GPU.
+        record: makes of a work, and of what undoes it, a function that does the work again; `cuda_graph` on a GPU.
     """
 
-    def __init__(self, step: Step, state: Iterable[Tensor], record: Recorder) -> None:
-        self._step, self._state, self._record = step, tuple(state), record
-        self._lr = torch.zeros((), dtype=self._state[0].dtype, device=self._state[0].device)
-        self._recorded: dict[tuple[int, ...], _Recorded] = {}
+    def __init__(self, batches: Batches, step: Step, state: Iterable[Tensor], record: Recorder) -> None:
+        self._batches, self._step, self._record = batches, step, record
+        device, dtype = batches.device, batches.dtype
+        self._number = torch.zeros((), dtype=torch.int64, device=device)
+        self._offsets = torch.arange(batches.batch_size, device=device)
+        self._draws: Draws = batches.draws(0).to(device)
+        self._rates, self._losses = (torch.zeros(batches.steps, dtype=dtype, device=device) for _ in range(2))
+        self._loss_of = self._losses.unbind()
+        self._state = (*state, self._number, self._losses)
+        self._replays: dict[int, Work] = {}
 
-    def __call__(self, x: Float[Tensor, "n ..."], y: Int64[Tensor, " n"], lr: float) -> Float[Tensor, ""]:
-        """Do a step and return its loss, which later steps leave alone."""
-        self._lr.fill_(lr)
-        if x.shape not in self._recorded:
-            self._recorded[x.shape] = self._recording(x, y)
-        recorded = self._recorded[x.shape]
-        recorded.x.copy_(x)
-        recorded.y.copy_(y)
-        recorded.replay()
-        return recorded.loss.clone()
+    def begin(self, epoch: int, first: int, rates: Sequence[float]) -> None:
+        """Bring onto the device what an epoch needs; the next step is its `first`.
 
-    def _recording(self, x: Tensor, y: Tensor) -> _Recorded:
-        own_x, own_y = x.clone(memory_format=torch.preserve_format), y.clone()
-        loss = torch.zeros((), dtype=self._lr.dtype, device=x.device)
+        Args:
+            epoch: its number.
+            first: steps of it that are done already.
+            rates: the learning rate of each of its steps.
+        """
+        self._draws.copy_(self._batches.draws(epoch))
+        host = torch.tensor(rates, dtype=self._rates.dtype)
+        self._rates.copy_(host.pin_memory() if self._rates.is_cuda else host, non_blocking=True)
+        self._number.fill_(first)
 
-        def work() -> None:
-            loss.copy_(self._step(own_x, own_y, self._lr))
+    def __call__(self, size: int, number: int) -> Float[Tensor, ""]:
+        """Do the next step and return its loss, which stays until the next epoch begins.
 
+        Args:
+            size: inputs in its batch.
+            number: which step of the epoch it is; the device counts for itself.
+
+        Raises:
+            RecordingError: when it cannot be recorded; everything is then as it was before the call.
+        """
+        if size not in self._replays:
+            self._replays[size] = self._recording(size)
+        self._replays[size]()
+        return self._loss_of[number]
+
+    def close(self) -> None:
+        """Let go of the recordings; one that is collected later might be so while another thread records."""
+        self._replays.clear()
+
+    def _recording(self, size: int) -> Work:
         before = [tensor.clone() for tensor in self._state]
-        replay = self._record(work)
-        for tensor, value in zip(self._state, before, strict=True):
-            tensor.copy_(value)
-        return _Recorded(own_x, own_y, loss, replay)
+
+        @torch.no_grad()
+        def undo() -> None:
+            for tensor, value in zip(self._state, before, strict=True):
+                tensor.copy_(value)
+
+        try:
+            return self._record(lambda: self._work(size), undo)
+        except RuntimeError as error:
+            undo()
+            reason = str(error).strip().splitlines()[0][:200]
+            raise RecordingError(f"a training step cannot be recorded ({reason}); train with graphs=False") from error
+
+    def _work(self, size: int) -> None:
+        place = self._number.view(1)
+        x, y = self._batches.taken(self._draws.at(place * self._batches.batch_size + self._offsets[:size]))
+        loss = self._step(x, y, self._rates.index_select(0, place).view(()))
+        self._losses.index_copy_(0, place, loss.view(1))
+        self._number.add_(1)
 
 
-def cuda_graph(work: Callable[[], None]) -> Callable[[], None]:
-    """Warm up, record the work as a CUDA graph and return what replays it; torch's generators stay where they were."""
-    rng, side = torch.cuda.get_rng_state(), torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UPS):
-            work()
-    torch.cuda.current_stream().wait_stream(side)
-    torch.cuda.set_rng_state(rng)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
+class _Kept(threading.local):
+    """What a thread keeps of its last recordings: while one of them lives, so does the memory that they share."""
+
+    def __init__(self) -> None:
+        self.pool: Any = None
+        self.graphs: list[torch.cuda.CUDAGraph] = []
+        self._side: torch.cuda.Stream | None = None
+
+    def side(self) -> torch.cuda.Stream:
+        """Return this thread's stream for recording; always the same, since memory is handed on within a stream."""
+        self._side = self._side or torch.cuda.Stream()
+        return self._side
+
+
+_kept = _Kept()
+KEPT_GRAPHS = 2  # the two sizes of batch of a run
+
+
+def cuda_graph(work: Work, undo: Work) -> Work:
+    """Warm up, record the work as a CUDA graph and return what replays it.
+
+    Threads may record side by side with others that compute, each on a stream of its own; recording itself is done by
+    one at a time. The recordings of a thread share their memory: they are replayed one after another, never at once.
+    """
+    with global_generators([torch.cuda.current_device()]):
+        outer = torch.cuda.current_stream()
+        stream = _kept.side() if outer == torch.cuda.default_stream() else outer  # the default one cannot be recorded
+        stream.wait_stream(outer)
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                work()
+                undo()
+            graph = _captured(work, stream)
+        outer.wait_stream(stream)
     return graph.replay
+
+
+def _captured(work: Work, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
+    """Return the recording; `torch.cuda.graph` would wait for the whole device, that is for every other thread."""
+    if _kept.pool is None:
+        _kept.pool = torch.cuda.graph_pool_handle()
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    collecting = gc.isenabled()
+    gc.disable()  # what is collected may call CUDA, which this thread must not while it records
+    try:
+        graph.capture_begin(pool=_kept.pool, capture_error_mode="thread_local")
+        try:
+            work()
+        except BaseException:
+            with suppress(RuntimeError):
+                graph.capture_end()
+            raise
+        graph.capture_end()
+    finally:
+        if collecting:
+            gc.enable()
+    _kept.graphs = [*_kept.graphs, graph][-KEPT_GRAPHS:]
+    return graph

@@ -1,19 +1,20 @@
 """The training loop: a copy of the model in, weights and state out; the caller's model is not touched."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from reticket.data import DataSource
+from reticket.data import Dataset, DataSource
+from reticket.devices import deterministic
 from reticket.errors import ConfigError, TrainingError
 from reticket.ranks import ALONE, Ranks
-from reticket.rng import seed_for
 from reticket.training.clock import Clock
 from reticket.training.graphs import cuda_graph
+from reticket.training.randomness import Randomness
 from reticket.training.recipe import Recipe
 from reticket.training.run import Run
 from reticket.training.state import Progress, TrainResult, TrainState, read_checkpoint, write_checkpoint
@@ -37,14 +38,16 @@ def train(
     progress: Callable[[Progress], None] | None = None,
     device: str | torch.device = "cpu",
     ranks: Ranks = ALONE,
-    graphs: bool = False,
+    graphs: bool | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Train a copy of a model by SGD on the cross entropy; the model itself stays as it is.
 
     Everything is decided by the arguments: the order of the data and the augmentation by `order` and the epoch, dropout
     by `order`. So a run that is stopped and continued, by `state` or by `checkpoint`, gives the bits of one that
     never stopped, on the same device with the same number of threads. torch's global generator is left as it was.
-    CUDA devices keep the data and all work on the device; that path is covered by no test here.
+    A GPU holds the data too, once for all runs of this process, and cuDNN takes only kernels that give the same bits
+    each time; the host reads losses at the end of an epoch and for a checkpoint, nothing in between.
 
     Args:
         model: its weights and buffers are the beginning; trained in its own floating-point type.
@@ -65,7 +68,9 @@ def train(
         ranks: processes that train this one model together: each calls this with the same arguments and its own
             rank and device, and has its part of every batch. The batches, the checkpoint and, but for rounding, the
             weights are those of one process. The first one's state and checkpoint count; it alone writes.
-        graphs: do each step as one CUDA graph; for one process on a GPU, and not yet measured there.
+        graphs: do each step as one CUDA graph, which gives the same bits; None for doing so where it can be: one
+            process on a GPU, data in memory, a model that reads nothing from the device.
+        notice: is told a sentence when a step could not be recorded as a graph and is done operation by operation.
 
     Returns:
         The weights and state after step `stop`.
@@ -76,9 +81,15 @@ def train(
         TrainingError: when the loss is not finite, or the checkpoint is damaged or of another run.
         RanksError: when touch is lost with a process that trains along.
     """
-    if graphs and not (ranks.alone and torch.device(device).type == "cuda"):
-        raise ConfigError(f"graphs need one process on a GPU, not {ranks.world} on '{device}'; leave graphs off")
-    run = Run(model, dataset, recipe, order, mask, start, torch.device(device), ranks, cuda_graph if graphs else None)
+    possible = ranks.alone and torch.device(device).type == "cuda" and isinstance(dataset, Dataset)
+    if graphs and not possible:
+        raise ConfigError(
+            f"graphs need one process on a GPU and data in memory, not {ranks.world} on '{device}' with "
+            f"'{dataset.name}'; leave graphs off"
+        )
+    record = cuda_graph if possible and graphs is not False else None
+    give_up = None if graphs else notice or (lambda text: None)
+    run = Run(model, dataset, recipe, order, mask, start, torch.device(device), ranks, record, give_up)
     stop = run.total if stop is None else stop
     _check_steps(run, stop)
     save = None
@@ -88,7 +99,7 @@ def train(
         save = lambda at: write_checkpoint(checkpoint, at, name)  # noqa: E731
     _check_state(state, start, stop)
     labels = (*order, "start", start) if ranks.first else (*order, "start", start, "rank", ranks.rank)
-    with _own_randomness(run.flat.device, labels):
+    with deterministic(device), Randomness(run.flat.device, labels) as run.randomness, closing(run):
         if state is not None and ranks.first:
             run.load(state)
         run.follow_first(state)
@@ -132,14 +143,3 @@ def _check_state(state: TrainState | None, start: int, stop: int) -> None:
             f"a state at step {state.step} of a run from step {state.start} cannot be continued to step {stop} of a "
             f"run from step {start}; give the state of this run, from before step {stop}"
         )
-
-
-@contextmanager
-def _own_randomness(device: torch.device, labels: tuple[str | int, ...]) -> Iterator[None]:
-    """Seed torch's global generators, which dropout draws from, and put them back at the end."""
-    cuda = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda):
-        torch.default_generator.manual_seed(seed_for(*labels))
-        if cuda:
-            torch.cuda.manual_seed(seed_for(*labels, "cuda"))
-        yield

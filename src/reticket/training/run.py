@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 import torch
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from reticket.data import DataSource
 from reticket.errors import ConfigError, TrainingError
 from reticket.ranks import ALONE, Ranks
-from reticket.rng import seed_for
-from reticket.training.batches import training_batches
+from reticket.rng import global_state, seed_for
+from reticket.training.batches import Batches, training_batches
 from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
-from reticket.training.graphs import GraphedStep, Recorder
+from reticket.training.graphs import RecordedSteps, Recorder, RecordingError
+from reticket.training.randomness import Randomness
 from reticket.training.recipe import Recipe, learning_rate
 from reticket.training.state import EpochRecord, TrainResult, TrainState
 from reticket.training.synchronised import synchronise
@@ -30,8 +31,9 @@ class Run:
         model, dataset, recipe, order, mask, start: as `train` takes them.
         device: where the copy, the data and all work are.
         ranks: the processes that train this model together, each of which makes such a run.
-        record: records a step, to be done again by one call (see `GraphedStep`); None for doing it operation by
-            operation. Not for several processes.
+        record: records a step, to be done again by one call (see `RecordedSteps`); None for doing it operation by
+            operation. Not for several processes, nor for data that are streamed.
+        give_up: is told why a step cannot be recorded, and the run goes on without; None for an error.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Run:
         device: torch.device,
         ranks: Ranks = ALONE,
         record: Recorder | None = None,
+        give_up: Callable[[str], None] | None = None,
     ) -> None:
         channels_last = any(p.dim() == 4 for p in model.parameters())
         self.model, self.ranks = copy.deepcopy(model).to(device).train(), ranks
@@ -62,8 +65,11 @@ class Run:
             channels_last=channels_last,
             shard=(ranks.rank, ranks.world),
         )
-        state = (self.flat.weights, self.flat.velocity, *self.model.buffers())
-        self.graphed = GraphedStep(self._whole_step, state, record) if record is not None else None
+        self.recorded, self.give_up = None, give_up
+        if record is not None and isinstance(self.batches, Batches):
+            state = (self.flat.weights, self.flat.velocity, *self.model.buffers())
+            self.recorded = RecordedSteps(self.batches, self._whole_step, state, record)
+        self.randomness: Randomness | None = None  # the global generators as they are, when None
         self.recipe, self.start, self.step = recipe, start, start
         self.total = recipe.epochs * self.batches.steps
         self.losses: list[Tensor] = []
@@ -85,6 +91,8 @@ class Run:
             epoch = self.step // per_epoch
             self.steps_within_epoch(epoch, min(stop, (epoch + 1) * per_epoch), tick)
             mean = self.mean_loss()
+            if self.randomness is not None:
+                self.randomness.check()
             if self.step == (epoch + 1) * per_epoch:
                 self.history.append(EpochRecord(epoch, self.step, mean, self.lr(self.step - 1)))
                 self.losses = []
@@ -96,31 +104,76 @@ class Run:
         Of several processes each adds the gradient of its part of the batch; only the first brings what the step needs
         besides (momentum, weight decay), so that the sum of their velocities is that of one process.
         """
+        if self.recorded is not None:
+            try:
+                self._replay(self.recorded, epoch, last, tick)
+                return
+            except RecordingError as error:
+                if self.give_up is None:
+                    raise
+                self.give_up(f"{error.args[0].partition(';')[0]}; it is done operation by operation instead")
+                self.recorded = None
+        self._do(epoch, last, tick)
+
+    def _do(self, epoch: int, last: int, tick: Callable[[], None]) -> None:
+        """Do steps operation by operation."""
         recipe, flat, ranks, add_gradient = self.recipe, self.flat, self.ranks, self.add_gradient
         batches, first = self.batches, epoch * self.batches.steps
+        rates = self._rates(epoch)
         for x, y in batches.epoch(epoch, skip=self.step - first):
-            if self.graphed is not None:
-                self.losses.append(self.graphed(x, y, self.lr(self.step)))
+            unsettled = self._settling()
+            if ranks.first:
+                flat.before_backward(recipe.momentum, recipe.weight_decay)
             else:
-                if ranks.first:
-                    flat.before_backward(recipe.momentum, recipe.weight_decay)
-                else:
-                    flat.velocity.zero_()
-                n = min(recipe.batch_size, batches.n - (self.step - first) * recipe.batch_size)
-                self.losses.append(add_gradient(x, y, n))
-                ranks.sum_(flat.velocity)
-                flat.after_backward(self.lr(self.step))
+                flat.velocity.zero_()
+            n = min(recipe.batch_size, batches.n - (self.step - first) * recipe.batch_size)
+            self.losses.append(add_gradient(x, y, n))
+            ranks.sum_(flat.velocity)
+            flat.after_backward(rates[self.step - first])
             del x, y  # else they would be there until the next batch is made
+            if unsettled is not None:
+                unsettled.after_step()
             self.step += 1
             if self.step == last:
                 break
             tick()
+
+    def _replay(self, recorded: RecordedSteps, epoch: int, last: int, tick: Callable[[], None]) -> None:
+        """Do steps by replaying them."""
+        first, sizes = epoch * self.batches.steps, [len(places) for places in self.batches.places(0)]
+        recorded.begin(epoch, self.step - first, self._rates_of(epoch))
+        while self.step < last:
+            unsettled = self._settling()
+            self.losses.append(recorded(sizes[self.step - first], self.step - first))
+            if unsettled is not None:
+                unsettled.after_step()
+            self.step += 1
+            if self.step < last:
+                tick()
+
+    def _settling(self) -> Randomness | None:
+        """Return the run's randomness, before its first step alone."""
+        if self.randomness is None or self.randomness.settled:
+            return None
+        self.randomness.before_step()
+        return self.randomness
 
     def _whole_step(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
         self.flat.before_backward(self.recipe.momentum, self.recipe.weight_decay)
         loss = self.add_gradient(x, y, len(y))
         self.flat.after_backward(lr)
         return loss
+
+    def _rates_of(self, epoch: int) -> list[float]:
+        first = epoch * self.batches.steps
+        return [self.lr(max(step, self.start)) for step in range(first, first + self.batches.steps)]
+
+    def _rates(self, epoch: int) -> Sequence[float | Tensor]:
+        """Return the learning rates of an epoch; on a GPU as tensors there, which gives the bits of a recording."""
+        rates = self._rates_of(epoch)
+        if self.flat.device.type != "cuda":
+            return rates
+        return torch.tensor(rates, dtype=self.flat.dtype).to(self.flat.device).unbind()
 
     def lr(self, step: int) -> float:
         """Return the learning rate of a step."""
@@ -156,9 +209,7 @@ class Run:
 
     def state(self) -> TrainState:
         """Return a copy of everything that decides the rest; all processes take part and get the same."""
-        rng = {"cpu": torch.get_rng_state()}
-        if self.flat.device.type == "cuda":
-            rng["cuda"] = torch.cuda.get_rng_state(self.flat.device)
+        rng = global_state(self.flat.device) if self.randomness is None else self.randomness.state()
         return TrainState(
             weights={name: _copy(tensor) for name, tensor in self.model.state_dict().items()},
             momentum={name: _copy(view) for name, view in self.flat.views(self.flat.velocity).items()},
@@ -218,6 +269,12 @@ class Run:
             torch.set_rng_state(rng[cpu])
         if cuda in rng and self.flat.device.type == "cuda":
             torch.cuda.set_rng_state(rng[cuda], self.flat.device)
+
+    def close(self) -> None:
+        """Let go of what was recorded; the run does no more steps."""
+        if self.recorded is not None:
+            self.recorded.close()
+        self.recorded = None
 
     def result(self) -> TrainResult:
         """Return where the run is."""

@@ -1,0 +1,143 @@
+"""Tasks as threads of one process: many small models on one GPU, each thread with a stream of its own.
+
+A GPU that several processes use takes turns between them; within one process, streams run side by side. Data, libraries
+and the device's memory are there once. On a CPU the same works, as far as Python lets threads compute at once.
+"""
+
+import contextlib
+import queue
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import torch
+
+from reticket.experiment.compute import Outcome, Told, Workplace, attempt, is_isolated
+from reticket.experiment.memory import keep_freed_memory
+from reticket.experiment.schedule import Schedule
+from reticket.experiment.store import Store
+from reticket.experiment.task import Task
+from reticket.experiment.until import OutOfTime, Until
+from reticket.experiment.workers import alone
+from reticket.rng import shared_by_threads
+
+TURN = 0.0005  # seconds for which one thread may keep Python's lock while others wait: a step is started in less
+
+
+class Crew:
+    """At most `place.jobs` threads that carry out a schedule.
+
+    Args:
+        schedule: gives tasks and hears how they ended; used by the calling thread alone.
+        store: where results are.
+        place: runners, jobs, threads, device.
+    """
+
+    def __init__(self, schedule: Schedule, store: Store, place: Workplace) -> None:
+        self._schedule, self._store, self._place = schedule, store, place
+        self._orders: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._said: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._until = Until()  # the threads' own; a thread ends at its task's next word on its progress
+        self._members: list[threading.Thread] = []
+        self._idle = 0
+
+    def run(self) -> None:
+        """Carry the schedule out.
+
+        Raises:
+            StoreError: when the store cannot be written.
+        """
+        while not self._schedule.finished:
+            while self._has_hands() and (task := self._schedule.next()) is not None:
+                self._idle -= 1
+                self._orders.put(task)
+            if not self._schedule.finished:
+                with contextlib.suppress(queue.Empty):
+                    self._said.get(timeout=self._schedule.until.patience)()
+            self._schedule.until.check()
+
+    def stop(self) -> None:
+        """End every thread at its task's next word on its progress; what they had not stored is lost."""
+        self._until.now()
+        for _ in self._members:
+            self._orders.put(None)
+        for member in self._members:
+            member.join()
+
+    def _has_hands(self) -> bool:
+        """Return whether a thread is free, after starting one where there may be more."""
+        if not self._idle and len(self._members) < self._place.jobs and self._schedule.ready:
+            member = threading.Thread(target=self._work, name=f"reticket-{len(self._members)}", daemon=True)
+            self._members.append(member)
+            member.start()
+            self._idle += 1
+        return self._idle > 0
+
+    def _work(self) -> None:
+        with contextlib.suppress(OutOfTime), _own_stream(self._place.device):
+            torch.set_num_threads(self._place.threads)
+            while (task := self._orders.get()) is not None:
+                self._carry_out(task)
+
+    def _carry_out(self, task: Task) -> None:
+        try:
+            if is_isolated(self._place.runners[task.kind]):
+                outcome = alone(task, self._store, self._place, self._told(task), self._until)
+            else:
+                outcome = attempt(task, self._store, self._place, self._told(task))
+        except Exception as error:
+            self._said.put(_raising(error))
+        else:
+            self._said.put(lambda: self._end(task, outcome))
+
+    def _end(self, task: Task, outcome: Outcome) -> None:
+        """Note how a task ended; in the calling thread, as everything else that the schedule hears."""
+        self._idle += 1
+        if outcome.error:
+            self._schedule.fail(task, outcome.error, outcome.traceback)
+        else:
+            self._schedule.finish(task, outcome.seconds)
+
+    def _told(self, task: Task) -> Told:
+        def progress(fraction: float, text: str, seconds: float) -> None:
+            self._said.put(lambda: self._schedule.progress(task, fraction, text, seconds))
+
+        def notice(text: str) -> None:
+            self._said.put(lambda: self._schedule.notice(task, text))
+
+        return Told(progress, notice, self._until.check)
+
+
+def threads(schedule: Schedule, store: Store, place: Workplace) -> None:
+    """Carry a schedule out in up to `place.jobs` threads of this process."""
+    keep_freed_memory()
+    before, turn = torch.get_num_threads(), sys.getswitchinterval()
+    crew = Crew(schedule, store, place)
+    sys.setswitchinterval(TURN)
+    try:
+        with shared_by_threads():
+            try:
+                crew.run()
+            finally:
+                crew.stop()
+    finally:
+        sys.setswitchinterval(turn)
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
+def _own_stream(device: str) -> Iterator[None]:
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    with torch.cuda.device(device), torch.cuda.stream(torch.cuda.Stream(device)):
+        yield
+
+
+def _raising(error: Exception) -> Callable[[], None]:
+    """Return what raises in the calling thread what ended another."""
+
+    def again() -> None:
+        raise error
+
+    return again
