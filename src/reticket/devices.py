@@ -1,4 +1,4 @@
-"""What a device does the same way each time."""
+"""Which device is meant, and what it does the same way each time."""
 
 import threading
 from collections.abc import Iterator
@@ -9,6 +9,16 @@ import torch
 _lock = threading.Lock()
 _users = 0
 _before = (False, False)
+
+
+@contextmanager
+def current(device: str | torch.device) -> Iterator[None]:
+    """While active, a GPU is the one that torch means when no number is named; nothing for any other device."""
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    with torch.cuda.device(device):
+        yield
 
 
 @contextmanager

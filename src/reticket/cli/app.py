@@ -50,8 +50,10 @@ def run(
         Path | None, typer.Option("--store", help="Results to share between runs.  [default: OUT/store]")
     ] = None,
     data: DataFolder = None,
-    executor: Annotated[str, typer.Option("--executor", help="What carries tasks out.")] = "local",
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes.")] = 1,
+    executor: Annotated[
+        str, typer.Option("--executor", help="local, in-process, processes or threads: what carries tasks out.")
+    ] = "local",
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Tasks at a time: processes, or threads of one.")] = 1,
     threads: Annotated[
         int, typer.Option("--threads", min=1, help="Threads per task; decides the last bits of results.")
     ] = 1,
@@ -61,6 +63,10 @@ def run(
     ] = None,
     subset: Annotated[
         int | None, typer.Option("--subset", help="Training images to keep, class-balanced, and test images at most.")
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option("--budget", min=0, help="Seconds after which the run stops and reports what is done; resumable."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the tasks and how long they would take, compute nothing.")
@@ -91,7 +97,7 @@ def run(
             print(scale_text(whole, config))
         with Display(debug=debug, resume=f"{folder}") as display:
             report_path, summary = run_and_report(
-                config, name=name, out=folder, store=store, machine=machine, on_event=display.show
+                config, name=name, out=folder, store=store, machine=machine, budget=budget, on_event=display.show
             )
         display.summarise(folder, report_path, summary)
         if summary.failed:

@@ -82,6 +82,10 @@ class Display:
         )
         for label, error in summary.failed.values():
             print(f"failed: {label}: {error}", file=sys.stderr)
+        if summary.unfinished:
+            print(
+                f"{len(summary.unfinished)} tasks were left when the time was up; run the same command again to go on"
+            )
         if summary.skipped:
             print(f"{len(summary.skipped)} tasks were skipped, because what they need failed", file=sys.stderr)
 

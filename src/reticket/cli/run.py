@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from reticket.experiment import Event, Summary
+from reticket.experiment import Event, Summary, Until
 from reticket.report import build_report
 from reticket.tasks.config import Config
 from reticket.tasks.planning import scale_experiment
@@ -22,6 +22,7 @@ def run(
     machine: Machine | None = None,
     epochs: int | None = None,
     subset: int | None = None,
+    budget: float | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> tuple[Path, Summary]:
     """Run an experiment, or what is missing of it, and write its report.
@@ -35,6 +36,7 @@ def run(
         machine: processes, threads, device, data folder.
         epochs: of dense training; everything measured in epochs is scaled with it, and the results say so.
         subset: training images to keep, class-balanced, and test images at most; the results say so.
+        budget: seconds after which the run stops by itself and reports what is done; running again goes on.
         on_event: told of every event.
 
     Returns:
@@ -53,6 +55,7 @@ def run(
         store=Path(store) if store is not None else None,
         machine=machine,
         on_event=on_event,
+        until=None if budget is None else Until(budget),
     )
     return _report(checked, folder), summary
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from reticket.errors import InputError
 from reticket.experiment.compute import Outcome, Told, Workplace, attempt, is_isolated
 from reticket.experiment.memory import keep_freed_memory
 from reticket.experiment.schedule import Schedule
@@ -21,6 +22,7 @@ from reticket.experiment.until import OutOfTime, Until
 from reticket.experiment.workers import alone
 from reticket.rng import shared_by_threads
 
+STREAMS = 32  # that torch hands out in turn on a device; two threads on one would record each other's work
 TURN = 0.0005  # seconds for which one thread may keep Python's lock while others wait: a step is started in less
 
 
@@ -74,7 +76,7 @@ class Crew:
         return self._idle > 0
 
     def _work(self) -> None:
-        with contextlib.suppress(OutOfTime), _own_stream(self._place.device):
+        with contextlib.suppress(OutOfTime), own_stream(self._place.device):
             torch.set_num_threads(self._place.threads)
             while (task := self._orders.get()) is not None:
                 self._carry_out(task)
@@ -109,24 +111,43 @@ class Crew:
 
 
 def threads(schedule: Schedule, store: Store, place: Workplace) -> None:
-    """Carry a schedule out in up to `place.jobs` threads of this process."""
+    """Carry a schedule out in up to `place.jobs` threads of this process.
+
+    Raises:
+        InputError: for more threads on a GPU than torch has streams for.
+        StoreError: when the store cannot be written.
+    """
+    if torch.device(place.device).type == "cuda" and place.jobs > STREAMS:
+        raise InputError(
+            f"jobs is {place.jobs}, but torch has streams for {STREAMS} threads on a GPU; use fewer --jobs"
+        )
     keep_freed_memory()
-    before, turn = torch.get_num_threads(), sys.getswitchinterval()
+    before = torch.get_num_threads()
     crew = Crew(schedule, store, place)
-    sys.setswitchinterval(TURN)
     try:
-        with shared_by_threads():
+        with shared_by_threads(), quick_turns(TURN):
             try:
                 crew.run()
             finally:
                 crew.stop()
     finally:
-        sys.setswitchinterval(turn)
         torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
-def _own_stream(device: str) -> Iterator[None]:
+def quick_turns(seconds: float) -> Iterator[None]:
+    """While active, a thread keeps Python's lock for so long at most while others wait."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(seconds)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+@contextlib.contextmanager
+def own_stream(device: str) -> Iterator[None]:
+    """While active, this thread computes on a stream of its own, where the device has streams."""
     if torch.device(device).type != "cuda":
         yield
         return

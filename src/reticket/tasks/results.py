@@ -44,7 +44,7 @@ class Findings:
             "title": title,
             "preset": preset,
             "scale": {name: list(both) for name, both in self.blueprint.config.scale.items()},
-            "complete": not failures and not summary.skipped,
+            "complete": summary.complete,
             "experiment": self.experiment(),
             "rows": self.rows(),
             "gap_closed": self.gaps(),

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 
 import reticket
 from reticket.errors import ConfigError
-from reticket.experiment import EXECUTORS, Event, Plan, Store, Summary, run_plan
+from reticket.experiment import EXECUTORS, Event, Plan, Store, Summary, Task, Until, run_plan
 from reticket.experiment.task import closure
 from reticket.lookup import nearest
 from reticket.tasks.config import Config
@@ -66,6 +66,8 @@ def run_experiment(
     store: Path | None = None,
     machine: Machine | None = None,
     on_event: Callable[[Event], None] | None = None,
+    until: Until | None = None,
+    stages: Callable[[Sequence[Planned]], Iterable[Iterable[Task]]] | None = None,
 ) -> Summary:
     """Run what is missing of an experiment and write `results.json` into `out`.
 
@@ -79,9 +81,11 @@ def run_experiment(
         store: directory of results that runs may share; `out/store` when None.
         machine: how to carry it out; one process of one thread when None.
         on_event: told of each event, after it was appended to `metrics.jsonl`.
+        until: when to stop although something is missing still; the results then show what there is.
+        stages: sorts the targets of the experiments by how much they matter (see `Plan.of`); all at once when None.
 
     Returns:
-        What was done, taken from the store, failed or skipped.
+        What was done, taken from the store, failed, skipped or left.
 
     Raises:
         ConfigError, DataError: before anything is computed.
@@ -103,7 +107,7 @@ def run_experiment(
                 on_event(event)
 
         summary = run_plan(
-            Plan.of(task for one in planned for task in one.blueprint.targets),
+            Plan.of(*(stages or _all_at_once)(planned)),
             results,
             RUNNERS,
             jobs=machine.jobs,
@@ -112,12 +116,17 @@ def run_experiment(
             executor=machine.executor,
             settings={"data": str(machine.data)} if machine.data else {},
             on_event=record,
+            until=until,
         )
     for one in planned:
         _write_variant(one, out / one.variant.folder, preset, results, summary, environment)
     if config.sweep:
         _write_json(out / "sweep.json", _sweep_of(config, preset, planned))
     return summary
+
+
+def _all_at_once(planned: Sequence[Planned]) -> list[list[Task]]:
+    return [[task for one in planned for task in one.blueprint.targets]]
 
 
 def _write_variant(
@@ -130,6 +139,7 @@ def _write_variant(
         cached=tuple(key for key in summary.cached if key in own),
         failed={key: text for key, text in summary.failed.items() if key in own},
         skipped={key: text for key, text in summary.skipped.items() if key in own},
+        unfinished=tuple(key for key in summary.unfinished if key in own),
     )
     config = one.variant.config
     if one.variant.folder:

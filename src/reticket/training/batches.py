@@ -100,9 +100,9 @@ class Draws:
         return Draws(self.order[places], crops, None if self.flips is None else self.flips[places])
 
     def to(self, device: torch.device) -> "Draws":
-        """Return the same on a device."""
-        crops = None if self.crops is None else self.crops.to(device)
-        return Draws(self.order.to(device), crops, None if self.flips is None else self.flips.to(device))
+        """Return the same on a device, from the CPU; a GPU is not waited for."""
+        crops = None if self.crops is None else sent(self.crops, device)
+        return Draws(sent(self.order, device), crops, None if self.flips is None else sent(self.flips, device))
 
     def copy_(self, other: "Draws") -> None:
         """Take over what stands in another one of the same kind; from the CPU without waiting for the device."""
@@ -131,7 +131,9 @@ class Batches(TrainingBatches):
         self.flip = self.augment and dataset.augmentation == "flip-crop"
         self.normalised = not self.crop and dataset.train_x.numel() * self.dtype.itemsize <= NORMALISED_BYTES
         self.x, self.y = self._on_device()
-        self.chunk = max(1, CHUNK_VALUES // (batch_size * dataset.train_x[0].numel()))  # batches gathered at a time
+        at_once = CHUNK_VALUES // (batch_size * dataset.train_x[0].numel())
+        # batches gathered at a time; on a GPU one, since a kernel is chosen by where in memory its inputs begin
+        self.chunk = 1 if self.device.type == "cuda" else max(1, at_once)
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
         """Yield the batches of one epoch as (normalised inputs, labels), without the first `skip` of them."""
@@ -230,8 +232,13 @@ def _cropped(x: UInt8[Tensor, "n c h w"], crops: Int64[Tensor, "2 n"]) -> UInt8[
     return windows.movedim(1, 3)[torch.arange(len(x), device=x.device), crops[0], crops[1]]
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU on a device; on a GPU without waiting for it."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 def _joined(batches: Sequence[range], device: torch.device) -> slice | Int64[Tensor, " n"]:
     """Return the places of several batches as one index: a slice where they follow on each other."""
     if all(a.stop == b.start for a, b in itertools.pairwise(batches)):
         return slice(batches[0].start, batches[-1].stop)
-    return torch.cat([torch.arange(places.start, places.stop) for places in batches]).to(device)
+    return sent(torch.cat([torch.arange(places.start, places.stop) for places in batches]), device)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from reticket.errors import TrainingError
 from reticket.rng import global_generators
@@ -80,8 +81,9 @@ class RecordedSteps:
         return self._loss_of[number]
 
     def close(self) -> None:
-        """Let go of the recordings; one that is collected later might be so while another thread records."""
-        self._replays.clear()
+        """Let go of the recordings, while no other thread records."""
+        with global_generators():
+            self._replays.clear()
 
     def _recording(self, size: int) -> Work:
         before = [tensor.clone() for tensor in self._state]
@@ -106,12 +108,23 @@ class RecordedSteps:
         self._number.add_(1)
 
 
+class _Recordings:
+    """The last recordings of a thread; they go while no other thread records, since torch keeps a list of them all."""
+
+    def __init__(self) -> None:
+        self.graphs: list[torch.cuda.CUDAGraph] = []
+
+    def __del__(self) -> None:
+        with suppress(Exception), global_generators():
+            self.graphs.clear()
+
+
 class _Kept(threading.local):
     """What a thread keeps of its last recordings: while one of them lives, so does the memory that they share."""
 
     def __init__(self) -> None:
         self.pool: Any = None
-        self.graphs: list[torch.cuda.CUDAGraph] = []
+        self.last = _Recordings()
         self._side: torch.cuda.Stream | None = None
 
     def side(self) -> torch.cuda.Stream:
@@ -122,6 +135,23 @@ class _Kept(threading.local):
 
 _kept = _Kept()
 KEPT_GRAPHS = 2  # the two sizes of batch of a run
+READING = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+aten = torch.ops.aten
+
+
+class _NoReading(TorchDispatchMode):
+    """Refuses what reads from the device: torch up to 2.11 does not recover from a recording that fails by it."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = kwargs or {}
+        reads = any(tag in func.tags for tag in READING)
+        if func is aten.index.Tensor:  # of which only a mask's places must be counted
+            reads = any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1])
+        if func is aten._to_copy.default:
+            reads = args[0].is_cuda and named.get("device") is not None and torch.device(named["device"]).type == "cpu"
+        if reads:
+            raise RuntimeError(f"{func} reads from the device")
+        return func(*args, **named)
 
 
 def cuda_graph(work: Work, undo: Work) -> Work:
@@ -134,12 +164,20 @@ def cuda_graph(work: Work, undo: Work) -> Work:
         outer = torch.cuda.current_stream()
         stream = _kept.side() if outer == torch.cuda.default_stream() else outer  # the default one cannot be recorded
         stream.wait_stream(outer)
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
-                work()
+        try:
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UPS - 1):
+                    work()
+                    undo()
+                with _NoReading():
+                    work()
                 undo()
-            graph = _captured(work, stream)
-        outer.wait_stream(stream)
+                try:
+                    graph = _captured(work, stream)
+                except RuntimeError:  # perhaps what another thread did just then, such as loading a kernel
+                    graph = _captured(work, stream)
+        finally:
+            outer.wait_stream(stream)
     return graph.replay
 
 
@@ -160,8 +198,23 @@ def _captured(work: Work, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
                 graph.capture_end()
             raise
         graph.capture_end()
+    except BaseException:
+        _mend()
+        raise
     finally:
         if collecting:
             gc.enable()
-    _kept.graphs = [*_kept.graphs, graph][-KEPT_GRAPHS:]
+    _kept.last.graphs = [*_kept.last.graphs, graph][-KEPT_GRAPHS:]
     return graph
+
+
+def _mend() -> None:
+    """End what torch up to 2.11 leaves open after a recording that failed: that of the allocator and the generator."""
+    device = torch.cuda.current_device()
+    with suppress(AttributeError, RuntimeError):
+        torch._C._cuda_endAllocateToPool(device, _kept.pool)  # pyright: ignore[reportAttributeAccessIssue]
+    _kept.pool, _kept.last.graphs = None, []
+    whole = torch.cuda.CUDAGraph()
+    whole.capture_begin(pool=torch.cuda.graph_pool_handle(), capture_error_mode="thread_local")
+    torch.zeros((), device=device)
+    whole.capture_end()

@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from reticket.data import Dataset, DataSource
-from reticket.devices import deterministic
+from reticket.devices import current, deterministic
 from reticket.errors import ConfigError, TrainingError
 from reticket.ranks import ALONE, Ranks
 from reticket.training.clock import Clock
@@ -89,7 +89,8 @@ def train(
         )
     record = cuda_graph if possible and graphs is not False else None
     give_up = None if graphs else notice or (lambda text: None)
-    run = Run(model, dataset, recipe, order, mask, start, torch.device(device), ranks, record, give_up)
+    with current(device):
+        run = Run(model, dataset, recipe, order, mask, start, torch.device(device), ranks, record, give_up)
     stop = run.total if stop is None else stop
     _check_steps(run, stop)
     save = None
@@ -99,7 +100,8 @@ def train(
         save = lambda at: write_checkpoint(checkpoint, at, name)  # noqa: E731
     _check_state(state, start, stop)
     labels = (*order, "start", start) if ranks.first else (*order, "start", start, "rank", ranks.rank)
-    with deterministic(device), Randomness(run.flat.device, labels) as run.randomness, closing(run):
+    own = Randomness(run.flat.device, labels)
+    with current(device), deterministic(device), own as run.randomness, closing(run):
         if state is not None and ranks.first:
             run.load(state)
         run.follow_first(state)

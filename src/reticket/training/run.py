@@ -14,7 +14,7 @@ from reticket.data import DataSource
 from reticket.errors import ConfigError, TrainingError
 from reticket.ranks import ALONE, Ranks
 from reticket.rng import global_state, seed_for
-from reticket.training.batches import Batches, training_batches
+from reticket.training.batches import Batches, sent, training_batches
 from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
 from reticket.training.graphs import RecordedSteps, Recorder, RecordingError
@@ -173,7 +173,7 @@ class Run:
         rates = self._rates_of(epoch)
         if self.flat.device.type != "cuda":
             return rates
-        return torch.tensor(rates, dtype=self.flat.dtype).to(self.flat.device).unbind()
+        return sent(torch.tensor(rates, dtype=self.flat.dtype), self.flat.device).unbind()
 
     def lr(self, step: int) -> float:
         """Return the learning rate of a step."""
