@@ -79,7 +79,7 @@ class Lease:
 
     def smoke(self) -> None:
         """Ask whether the device computes what the CPU does."""
-        self.answers.ask("smoke", lambda: smoke(self.device))
+        self.answers.ask("smoke", lambda: smoke(self.device, tiny=self.tiny))
 
     def throughput(self) -> None:
         """Measure the throughput."""
@@ -218,7 +218,7 @@ def _best(rows: list[dict[str, Any]]) -> tuple[dict[int, float], str]:
 
 
 def _tell(event: Event) -> None:
-    if event.kind in ("plan-started", "plan-finished", "task-failed", "notice"):
+    if event.kind not in ("task-started", "progress"):
         print(f"{event.kind}: {event.label} {event.text}", flush=True)
 
 

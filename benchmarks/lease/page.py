@@ -5,24 +5,23 @@ one schedule are pooled, each with pairs of its own.
 """
 
 import argparse
-import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from benchmarks.lease.chart import by_way, drawing, rate_of
+from benchmarks.lease.loans import COMMAND, FIGURES, Cell, Loan, Schedule, cell_of, read_loans, reason_of
 from benchmarks.lease.schedule import DECISIVE, OTHERS, PAPER_EPOCHS
 from reticket.analysis import Stat, gap_closed, paired_difference
-from reticket.errors import InputError, ReticketError
+from reticket.errors import ReticketError
 from reticket.report.published import Accuracy, find_accuracies, source
 from reticket.report.text import number
 
 RESULTS = Path(__file__).parents[1] / "results"
 PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"
-COMMAND = "python -m benchmarks.lease --data DIR --out OUT --budget 540"
+
 INTRODUCTION = f"""# On a GPU
 
 Written by `python -m benchmarks.lease.page` from `benchmarks/results/lease-*.json`, not by hand.
@@ -38,111 +37,6 @@ with several models side by side (CIFAR-10, batches of 128), times `discover` an
 paper's row ResNet20x1 / CIFAR-10 / 90 %, at the longest schedule that the measured throughput allows for three pairs.
 """
 NOT = "not measured"
-FIGURES = ("accuracy", "true_sparsity", "loss")
-COLOURS = ("#4477aa", "#cc3311", "#228833", "#aa3377", "#997700", "#333333", "#0099bb", "#777777")
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 400, 60, 220, 40, 50  # pixels; the names of the ways stand at the right
-LINE = 18  # pixels between two of these names
-
-
-class Schedule(NamedTuple):
-    """What loans must have in common to be pooled: dense epochs, epochs a round, rewind point, precision."""
-
-    epochs: int
-    retraining: int
-    rewind: str
-    precision: str
-
-
-class Cell(NamedTuple):
-    """A cell of the row; `sparsity` is the nominal fraction pruned, 0 for the dense network."""
-
-    method: str
-    sparsity: float
-    match_at: str | None = None
-
-    @property
-    def name(self) -> str:
-        """Return the method in words, with the position of matching where it is not the end."""
-        early = "" if self.match_at in (None, "end") else f", matched at {self.match_at}"
-        return ("LTH" if self.method == "lth" else self.method) + early
-
-
-@dataclass(frozen=True)
-class Loan:
-    """What one loan left.
-
-    Args:
-        name: of its file.
-        found: its JSON.
-    """
-
-    name: str
-    found: Mapping[str, Any]
-
-    def answer(self, question: str) -> Mapping[str, Any]:
-        """Return an answer, {} where it has no figures."""
-        return {} if self.missing(question) else self.found["answers"][question]
-
-    def missing(self, question: str) -> str:
-        """Return why an answer has no figures, "" where it has."""
-        value = self.found["answers"].get(question)
-        if self.found.get("tiny"):
-            return "a rehearsal measures nothing"
-        if not value:
-            return "the loan did not come to it"
-        if question in ("throughput", "row"):
-            return "" if value.get("rows") else _reason(value) or "nothing of it was done"
-        return _reason(value)
-
-    @property
-    def card(self) -> str:
-        """Return the name of the GPU."""
-        return self.found["environment"].get("device", "unknown device")
-
-    @property
-    def schedule(self) -> Schedule:
-        """Return the schedule of its row."""
-        return Schedule(*(self.answer("row")[name] for name in Schedule._fields))
-
-
-def read_loans(paths: Iterable[Path]) -> tuple[Loan, ...]:
-    """Return the loans of these files.
-
-    Raises:
-        InputError: for a file that cannot be read or is not a lease's, and where a pair was measured twice.
-    """
-    loans = tuple(_read(path) for path in paths)
-    _check_seeds(loans)
-    return loans
-
-
-def _read(path: Path) -> Loan:
-    hint = f"give files that {COMMAND.split(' --')[0]} wrote"
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}); {hint}") from None
-    if not isinstance(found, dict) or found.get("schema") != 1:
-        seen = found.get("schema") if isinstance(found, dict) else type(found).__name__
-        raise InputError(f"{path}: schema is {seen!r}, expected 1; {hint}")
-    return Loan(path.name, {"environment": {}, "answers": {}, **found})
-
-
-def _check_seeds(loans: Sequence[Loan]) -> None:
-    seen: dict[tuple[Schedule, int], str] = {}
-    for loan in loans:
-        rows = loan.answer("row").get("rows", [])
-        cells = [(_cell(row), row["seed"]) for row in rows]
-        twice = next((where for n, where in enumerate(cells) if where in cells[:n]), None)
-        if twice:
-            raise InputError(f"{loan.name}: {twice[0].name} of pair {twice[1]} stands there twice; leave one out")
-        for seed in dict.fromkeys(seed for _, seed in cells):
-            other = seen.setdefault((loan.schedule, seed), loan.name)
-            if other != loan.name:
-                raise InputError(
-                    f"{loan.name}: pair {seed} at T = {loan.schedule.epochs} is in {other} too, and one pair counts "
-                    f"once; leave one file out, and give the next loan pairs of its own with --first-seed"
-                )
 
 
 def write_page(paths: Sequence[Path], page: Path) -> None:
@@ -190,7 +84,7 @@ def text(loans: Sequence[Loan]) -> str:
 
 def _drawn(loans: Sequence[Loan]) -> Loan | None:
     """Return the loan whose throughput is drawn: the latest that measured any."""
-    measured = [loan for loan in loans if any(_rate(row) for row in loan.answer("throughput").get("rows", []))]
+    measured = [loan for loan in loans if any(rate_of(row) for row in loan.answer("throughput").get("rows", []))]
     return max(measured, key=lambda loan: loan.found["environment"].get("date", ""), default=None)
 
 
@@ -221,20 +115,20 @@ def _symmetry(loan: Loan) -> list[str]:
 def _listed(head: Sequence[str], answers: Mapping[str, Any], figures: Callable[..., list[str]]) -> list[str]:
     """Return a table of answers, with a reason where one has no figures."""
     gaps = [""] * (len(head) - 2)
-    rows = ((name, _reason(value), value) for name, value in answers.items())
+    rows = ((name, reason_of(value), value) for name, value in answers.items())
     return _table(head, ([name, *([f"{NOT}: {why}", *gaps] if why else figures(value))] for name, why, value in rows))
 
 
 def _throughput(loan: Loan) -> list[str]:
     rows: list[Mapping[str, Any]] = loan.answer("throughput")["rows"]
-    counts, best, table, failed = sorted({row["models"] for row in rows}), max(map(_rate, rows)), [], []
-    for way, measured in _ways(rows).items():
-        rates = {row["models"]: _rate(row) for row in measured}
+    counts, best, table, failed = sorted({row["models"] for row in rows}), max(map(rate_of, rows)), [], []
+    for way, measured in by_way(rows).items():
+        rates = {row["models"]: rate_of(row) for row in measured}
         shown = [f"{rates[n]:,.0f}" if rates.get(n) else NOT if n in rates else "–" for n in counts]
         bold = [f"**{s}**" if best and rates.get(n) == best else s for n, s in zip(counts, shown, strict=True)]
         memory = max(row.get("gpu_memory_gib") or 0.0 for row in measured)
         table.append([way, *bold, f"{memory:.1f}" if memory else "–"])
-        gone = ((row["models"], _reason(row) or "no figure") for row in measured if not _rate(row))
+        gone = ((row["models"], reason_of(row) or "no figure") for row in measured if not rate_of(row))
         failed += [f"- {way}, {models} models: {NOT} ({why})." for models, why in gone]
     head = ("images a second, all models together", *(f"{n} models" if n > 1 else "1 model" for n in counts))
     return [*_table((*head, "GPU memory at most, GiB"), table), *(["", *failed] if failed else [])]
@@ -250,7 +144,7 @@ SECTIONS = {
 def _row(schedule: Schedule, loans: Sequence[Loan]) -> list[str]:
     cells: dict[Cell, dict[int, Mapping[str, Any]]] = defaultdict(dict)
     for row in (row for loan in loans for row in loan.answer("row")["rows"] if row.get("accuracy") is not None):
-        cells[_cell(row)][row["seed"]] = row
+        cells[cell_of(row)][row["seed"]] = row
     return [
         f"### T = {schedule.epochs}, {schedule.retraining} epochs a round, k = {schedule.rewind}, {schedule.precision}",
         "",
@@ -272,7 +166,7 @@ def _row(schedule: Schedule, loans: Sequence[Loan]) -> list[str]:
 
 def _loan_line(loan: Loan) -> str:
     row = loan.answer("row")
-    ended = _reason(row) or ("stopped at the end of the budget" if row.get("stopped") else "all of it done")
+    ended = reason_of(row) or ("stopped at the end of the budget" if row.get("stopped") else "all of it done")
     seconds = f"predicted {number(row.get('predicted_s'), 0)} s, took {number(row.get('seconds'), 0)} s"
     pairs = ", ".join(map(str, row["pairs"]))
     return f"- {loan.name}: {loan.card}, pairs {pairs}, {row['jobs']} tasks at once; {seconds}; {ended}."
@@ -373,91 +267,12 @@ def _matching(loans: Sequence[Loan]) -> list[str]:
     return _table(("B matched at", "correlation of matched units, mean over groups", "lowest group"), table)
 
 
-def _cell(row: Mapping[str, Any]) -> Cell:
-    return Cell(row["method"], row.get("sparsity") or 0.0, row.get("match_at"))
-
-
 def _percent(fraction: float) -> str:
     return f"{100 * fraction:.1f}".removesuffix(".0") + " %"
 
 
-def _reason(value: Mapping[str, Any]) -> str:
-    """Return why there are no figures, as text that may stand in a table, or nothing."""
-    said = value.get("error") or value.get("skipped")
-    words = " ".join(said.split()).rstrip(".") if isinstance(said, str) else ""
-    return (words if len(words) <= 200 else words[:199] + "…").replace("|", "\\|").replace("<", "&lt;")
-
-
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
-
-
-def _rate(row: Mapping[str, Any]) -> float:
-    return 0.0 if _reason(row) else float(row.get("inputs_a_second") or 0.0)
-
-
-def _ways(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Return the measurements by way, threads and processes apart."""
-    ways: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        ways[row["way"] + (", processes" if row["as"] == "processes" else "")].append(row)
-    return ways
-
-
-def drawing(loan: Loan) -> str:
-    """Return the throughput of all models together against their number, a line for each way, as SVG."""
-    rows = [row for row in loan.answer("throughput")["rows"] if _rate(row)]
-    counts, top = sorted({row["models"] for row in rows}), 1.05 * max(map(_rate, rows))
-    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-
-    def x(models: int) -> float:
-        return LEFT + (right - LEFT) * (models / max(counts))
-
-    def y(rate: float) -> float:
-        return bottom - (bottom - TOP) * rate / top
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        'font-family="sans-serif" font-size="15">',
-        f"<title>Images a second by the number of models side by side, {escape(loan.card)}</title>",
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
-        '<text x="8" y="22" font-weight="bold">Images a second, all models together</text>',
-        f'<text x="{(LEFT + right) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">models side by side</text>',
-    ]
-    for tick in _ticks(top):
-        parts.append(f'<path d="M{LEFT} {y(tick):.1f}H{right}" stroke="#dddddd"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y(tick) + 5:.1f}" text-anchor="end">{tick / 1000:g}k</text>')
-    parts += [f'<text x="{x(n):.1f}" y="{bottom + 20}" text-anchor="middle">{n}</text>' for n in counts]
-    named = []
-    for (way, measured), colour in zip(_ways(rows).items(), COLOURS * 9, strict=False):
-        points = [(x(row["models"]), y(_rate(row))) for row in sorted(measured, key=lambda row: row["models"])]
-        dashes = ' stroke-dasharray="6 4"' if measured[0]["as"] == "processes" else ""
-        path = "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
-        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2.5"{dashes}/>')
-        parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="4" fill="{colour}"/>' for a, b in points]
-        named.append((points[-1], way, colour))
-    return "\n".join([*parts, *_labels(named, right, bottom), "</svg>"]) + "\n"
-
-
-def _ticks(top: float) -> list[float]:
-    """Return three to seven round numbers above 0 and below `top`."""
-    power = 10.0 ** (len(str(int(top))) - 1)
-    step = next(power * factor for factor in (0.2, 0.5, 1.0, 2.0) if top / (power * factor) <= 7)
-    return [step * number for number in range(1, int(top / step) + 1)]
-
-
-def _labels(named: Sequence[tuple[tuple[float, float], str, str]], right: float, bottom: float) -> list[str]:
-    """Return the names of the lines at the right, near their ends and never on one another."""
-    parts, free, lowest = [], float(TOP), bottom - LINE * (len(named) - 1)
-    for (a, b), way, colour in sorted(named, key=lambda one: one[0][1]):
-        y = min(max(b, free), lowest)
-        free, lowest = y + LINE, lowest + LINE
-        if a >= right - 1:
-            parts.append(
-                f'<path d="M{a + 6:.1f} {b:.1f}L{right + 16} {y:.1f}" stroke="{colour}" stroke-opacity="0.5"/>'
-            )
-        parts.append(f'<text x="{right + 20}" y="{y + 5:.1f}" fill="{colour}">{escape(way)}</text>')
-    return parts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,13 @@ def run_row(
     chosen: Chosen, folder: Path, machine: Machine, until: Until, on_event: Callable[[Event], None]
 ) -> dict[str, Any]:
     """Run what is missing of the row until it is time, and return its figures, one line a seed."""
+    begun = time.monotonic()
     summary = run_experiment(
         chosen.config, folder, preset=PRESET, machine=machine, on_event=on_event, until=until, stages=_staged
     )
     return {
         **plan_of(chosen, machine),
+        "seconds": time.monotonic() - begun,
         "stopped": bool(summary.unfinished),
         "left": len(summary.unfinished),
         "failures": [{"label": label, "error": error} for label, error in summary.failed.values()],
@@ -49,7 +52,8 @@ def plan_of(chosen: Chosen, machine: Machine) -> dict[str, Any]:
         "pairs": list(config.grid.seeds),
         "sparsities": list(config.grid.sparsities),
         "imp_b": "imp-b" in config.grid.methods,
-        "predicted_s": list(chosen.seconds),
+        "predicted_s": chosen.seconds[-1],
+        "stages_s": list(chosen.seconds),
         "sentence": chosen.sentence,
     }
 
@@ -66,7 +70,7 @@ def chosen_before(plan: Mapping[str, Any], facts: Facts, settings: Sequence[str]
         settings,
     )
     order = stages(Blueprint(config, facts))
-    predicted = tuple(plan["predicted_s"])
+    predicted = tuple(plan["stages_s"])
     return Chosen(plan["epochs"], plan["jobs"], plan["precision"], config, order, predicted, plan["sentence"])
 
 

@@ -18,13 +18,21 @@ from reticket.training import Recipe, train
 
 DATA = images(None, train=160, test=32)
 RECIPE = Recipe(epochs=4, batch_size=32, lr=0.02)  # 20 steps
+REHEARSED = Recipe(epochs=1, batch_size=80, lr=0.02)
 
 
-def smoke(device: str) -> dict[str, Any]:
-    """Return for each check the largest difference, what is allowed, and whether it is kept."""
+def smoke(device: str, *, tiny: bool = False) -> dict[str, Any]:
+    """Return for each check the largest difference, what is allowed, and whether it is kept.
+
+    Args:
+        device: what is compared with the CPU.
+        tiny: a rehearsal, with fewer steps.
+    """
+    recipe = REHEARSED if tiny else RECIPE
+    steps = f"{recipe.epochs * 160 // recipe.batch_size} steps"
     checks: dict[str, tuple[Callable[[str], float], float]] = {
-        "training, 20 steps of ResNet20 (half width) with a mask: weights": (_training, 1e-7),
-        "training as graphs against operation by operation, float32: weights": (_graphs, 0.0),
+        f"training, {steps} of ResNet20 (half width) with a mask: weights": (lambda on: _training(on, recipe), 1e-7),
+        "training as graphs against operation by operation, float32: weights": (lambda on: _graphs(on, recipe), 0.0),
         "matching: units placed otherwise": (_matching, 0.0),
         "REPAIR: loss along the line": (_repair, 1e-9),
     }
@@ -38,18 +46,18 @@ def smoke(device: str) -> dict[str, Any]:
     return found
 
 
-def _training(device: str) -> float:
+def _training(device: str, recipe: Recipe) -> float:
     model = build_model("resnet20", generator=generator_for("smoke"), width=0.5).double()
     mask = _mask(model)
-    here, there = (train(model, DATA, RECIPE, order=("smoke",), mask=mask, device=one) for one in ("cpu", device))
+    here, there = (train(model, DATA, recipe, order=("smoke",), mask=mask, device=one) for one in ("cpu", device))
     return _apart(here.weights, there.weights)
 
 
-def _graphs(device: str) -> float:
+def _graphs(device: str, recipe: Recipe) -> float:
     model = build_model("resnet20", generator=generator_for("smoke"))
     graphs = device != "cpu"
     runs = (
-        train(model, DATA, RECIPE, order=("smoke",), mask=_mask(model), device=device, graphs=one)
+        train(model, DATA, recipe, order=("smoke",), mask=_mask(model), device=device, graphs=one)
         for one in (graphs, False)
     )
     return _apart(*(run.weights for run in runs))
@@ -83,7 +91,7 @@ def _repair(device: str) -> float:
 def _pair() -> tuple[nn.Module, nn.Module]:
     def trained(seed: int) -> nn.Module:
         model = build_model("conv-small", generator=generator_for("smoke", seed), in_channels=3).double()
-        model.load_state_dict(dict(train(model, DATA, RECIPE, order=("smoke", seed)).weights))
+        model.load_state_dict(dict(train(model, DATA, REHEARSED, order=("smoke", seed)).weights))
         return model
 
     return trained(0), trained(1)

@@ -211,8 +211,10 @@ def _captured(work: Work, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
 def _mend() -> None:
     """End what torch up to 2.11 leaves open after a recording that failed: that of the allocator and the generator."""
     device = torch.cuda.current_device()
-    with suppress(AttributeError, RuntimeError):
-        torch._C._cuda_endAllocateToPool(device, _kept.pool)  # pyright: ignore[reportAttributeAccessIssue]
+    names = ("_cuda_endAllocateToPool", "_cuda_endAllocateCurrentStreamToPool")  # the second up to torch 2.7
+    end = next((getattr(torch._C, name) for name in names if hasattr(torch._C, name)), lambda *_: None)
+    with suppress(RuntimeError):
+        end(device, _kept.pool)
     _kept.pool, _kept.last.graphs = None, []
     whole = torch.cuda.CUDAGraph()
     whole.capture_begin(pool=torch.cuda.graph_pool_handle(), capture_error_mode="thread_local")
