@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
-from torch.utils._pytree import tree_is_leaf
+from torch.utils._pytree import tree_structure
 
 from reticket.errors import ModelError
 from reticket.rng import global_generators
@@ -64,7 +64,7 @@ def opened(value: Any) -> Any:
         return kind(opened(one) for one in value)
     if kind is dict:
         return {key: opened(one) for key, one in value.items()}
-    if is_dataclass(kind) and tree_is_leaf(value):
+    if is_dataclass(kind) and tree_structure(value).is_leaf():
         return {one.name: opened(getattr(value, one.name)) for one in fields(kind)}
     return value
 
