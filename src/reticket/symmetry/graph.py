@@ -8,7 +8,7 @@ import logging
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
@@ -17,9 +17,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._decomp import decompositions
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
-from torch.utils._pytree import tree_is_leaf
+from torch.utils._pytree import tree_structure
 
 from reticket.errors import ModelError
 from reticket.rng import global_generators
@@ -64,7 +66,7 @@ def opened(value: Any) -> Any:
         return kind(opened(one) for one in value)
     if kind is dict:
         return {key: opened(one) for key, one in value.items()}
-    if is_dataclass(kind) and tree_is_leaf(value):
+    if is_dataclass(kind) and tree_structure(value).is_leaf():
         return {one.name: opened(getattr(value, one.name)) for one in fields(kind)}
     return value
 
@@ -110,6 +112,27 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             logging.disable(before)
+
+
+@contextmanager
+def lstm_states(model: nn.Module) -> Iterator[None]:
+    """Trace the final states of an LSTM in the shape of its initial ones; torch 2.11 gives them one axis more."""
+    if not any(isinstance(module, nn.LSTM) for module in model.modules()):
+        yield
+        return
+    one_layer = decompositions.one_layer_lstm
+
+    @wraps(one_layer)
+    def shaped(inputs: Tensor, initial: Sequence[Tensor], *args: Any, **kwargs: Any) -> tuple[Tensor, list[Tensor]]:
+        output, final = one_layer(inputs, initial, *args, **kwargs)
+        return output, [last.view_as(first) for last, first in zip(final, initial, strict=True)]
+
+    FakeTensorMode.cache_clear()  # it may hold what another trace in this process was given
+    decompositions.one_layer_lstm = shaped
+    try:
+        yield
+    finally:
+        decompositions.one_layer_lstm = one_layer
 
 
 def named_state(model: nn.Module) -> dict[str, Tensor]:
@@ -160,7 +183,7 @@ def trace(
         ModelError: when `torch.export` cannot trace the model.
     """
     names = frozenset(named_state(model))
-    with untouched(model), quiet(), torch.no_grad():
+    with untouched(model), quiet(), lstm_states(model), torch.no_grad():
         model.train(train)
         try:
             return _read(_export(model, inputs, known), train, names)
