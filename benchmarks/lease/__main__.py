@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from benchmarks.lease.row import chosen_before, plan_of, run_row, take_home
 from benchmarks.lease.schedule import Chosen, Rates, choose
 from benchmarks.lease.smoke import smoke
 from benchmarks.lease.symmetries import Discoveries
-from benchmarks.lease.throughput import Place, Way, by_processes, by_threads, plain_loop, rates
+from benchmarks.lease.throughput import PLAIN, Place, Way, by_processes, by_threads, plain_loop, rates
 from reticket.data import Dataset, open_dataset
 from reticket.errors import ReticketError
 from reticket.experiment import Event, Until
@@ -40,6 +40,7 @@ COUNTS = (8, 12, 16, 4, 1)
 PARTS = ("smoke", "throughput", "row")
 SMOKE, MEASURING, ENDING = 60.0, 90.0, 25.0  # seconds: at most for the first two parts, kept for report and archive
 PROCESSES = 0.4  # share of the throughput's time that is kept for what is measured in processes
+OVERHEAD = 2.0  # seconds of a task beside its epochs: recording, evaluation, store
 GRACE = 20.0  # seconds beside its own that a part has before it is killed
 WORTH = 1.5  # times float32's throughput that bfloat16 must have to be taken: the paper's own arithmetic is float32
 TINY_ROW = ("model.params={width=0.25, classes=10}", "matching.samples=64", "checks.barrier_samples=32")
@@ -105,16 +106,9 @@ class Lease:
         end = time.monotonic() + self.left()
         middle = end - PROCESSES * self.left()
         rows: list[dict[str, Any]] = []
-        for name, way in self._ways():
-            if time.monotonic() > middle:
-                rows.append({"way": name, "models": way.models, "as": way.side_by_side, "error": "no time was left"})
-                continue
-            try:
-                rows.append(by_threads(way, self.place, dataset))
-            except Exception as error:  # the other ways are worth having
-                rows.append({"way": name, "models": way.models, "as": way.side_by_side, "error": str(error)[:500]})
+        for way in self._ways():
+            rows.append(_row(way, middle, lambda way=way: by_threads(way, self.place, dataset)))
             self.answers.put("throughput", {"rows": rows, "stopped": True})
-            print(rows[-1], flush=True)
         self._measure_processes(rows, end, dataset)
         self.answers.put("throughput", {"rows": rows})
         self.answers.ask("symmetry", lambda: discoveries.matched(self.device, max(1.0, end - time.monotonic())))
@@ -123,26 +117,17 @@ class Lease:
         """Measure the plain loop, and the best two ways as processes."""
         measured = sorted((r for r in rows if "error" not in r), key=lambda r: -r["inputs_a_second"])
         best = [Way(row["way"], row["models"], "processes") for row in measured[:2]]
-        plain = [("plain loop", lambda: plain_loop(self.place, dataset, 1 if self.tiny else 8))]
-        for name, ask in [*plain, *((way, lambda way=way: by_processes(way, self.place)) for way in best)]:
-            entry = {"way": name} if isinstance(name, str) else {"way": name.name, "models": name.models}
-            entry |= {"models": entry.get("models", 1), "as": "processes"}
-            if time.monotonic() > end:
-                rows.append({**entry, "error": "no time was left"})
-                continue
-            try:
-                rows.append(ask())
-            except Exception as error:
-                rows.append({**entry, "error": str(error)[:500]})
-            print(rows[-1], flush=True)
+        plain = Way(PLAIN, 1, "processes")
+        rows.append(_row(plain, end, lambda: plain_loop(self.place, dataset, 1 if self.tiny else 8)))
+        rows += [_row(way, end, lambda way=way: by_processes(way, self.place)) for way in best]
 
-    def _ways(self) -> Iterator[tuple[str, Way]]:
+    def _ways(self) -> Iterator[Way]:
+        """Yield what is measured as threads, the most valuable first."""
         counts = (2, 1) if self.tiny else COUNTS
         for name in ("graph float32", "graph bfloat16"):
-            yield from ((name, Way(name, count)) for count in counts)
-        for count in (counts[-1], *counts[:-1]):
-            yield "eager float32", Way("eager float32", count)
-        yield "eager bfloat16", Way("eager bfloat16", 1)
+            yield from (Way(name, count) for count in counts)
+        yield from (Way("eager float32", count) for count in (counts[-1], *counts[:-1]))
+        yield Way("eager bfloat16", 1)
 
     def _chosen(self, dataset: Any) -> tuple[Chosen, Machine]:
         """Return the schedule that what was measured allows, and how it is carried out."""
@@ -159,7 +144,7 @@ class Lease:
             if half and max(half.values()) > WORTH * max(precise.values()):
                 speeds["bfloat16"] = Rates(half)
             first = self.arguments.first_seed
-            chosen = choose(speeds, self.left(), first, None, facts, overhead=1.0, settings=settings)
+            chosen = choose(speeds, self.left(), first, None, facts, overhead=OVERHEAD, settings=settings)
         executor = self.arguments.executor or executor
         return chosen, Machine(jobs=chosen.jobs, device=self.device, executor=executor, data=self.place.folder)
 
@@ -207,6 +192,17 @@ class Parts:
         self._until.now()
         if self._running is not None and self._running.poll() is None:
             self._running.terminate()
+
+
+def _row(way: Way, end: float, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what was measured of one way, or why it was not; the others are worth having all the same."""
+    entry = {"way": way.name, "models": way.models, "as": way.side_by_side}
+    try:
+        row = {**entry, "error": "no time was left"} if time.monotonic() > end else measure()
+    except Exception as error:
+        row = {**entry, "error": str(error)[:500]}
+    print(row, flush=True)
+    return row
 
 
 def _best(rows: list[dict[str, Any]]) -> tuple[dict[int, float], str]:

@@ -13,12 +13,13 @@ FIGURES = ("accuracy", "true_sparsity", "loss")
 
 
 class Schedule(NamedTuple):
-    """What loans must have in common to be pooled: dense epochs, epochs a round, rewind point, precision."""
+    """What loans must have in common to be pooled: dense epochs, epochs a round, rewind point, precision, and so on."""
 
     epochs: int
     retraining: int
     rewind: str
     precision: str
+    matched_on: int | None  # images; None for all
 
 
 class Cell(NamedTuple):
@@ -70,7 +71,9 @@ class Loan:
     @property
     def schedule(self) -> Schedule:
         """Return the schedule of its row."""
-        return Schedule(*(self.answer("row")[name] for name in Schedule._fields))
+        row = self.answer("row")
+        epochs, retraining, rewind, precision = (row[name] for name in ("epochs", "retraining", "rewind", "precision"))
+        return Schedule(epochs, retraining, rewind, precision, row.get("matched_on"))
 
 
 def read_loans(paths: Iterable[Path]) -> tuple[Loan, ...]:

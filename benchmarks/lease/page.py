@@ -146,7 +146,8 @@ def _row(schedule: Schedule, loans: Sequence[Loan]) -> list[str]:
     for row in (row for loan in loans for row in loan.answer("row")["rows"] if row.get("accuracy") is not None):
         cells[cell_of(row)][row["seed"]] = row
     return [
-        f"### T = {schedule.epochs}, {schedule.retraining} epochs a round, k = {schedule.rewind}, {schedule.precision}",
+        f"### T = {schedule.epochs}, {schedule.retraining} epochs a round, k = {schedule.rewind}, "
+        f"{schedule.precision}, matched on {schedule.matched_on or 'all'} images",
         "",
         *map(_loan_line, loans),
         "",

@@ -47,6 +47,7 @@ def plan_of(chosen: Chosen, machine: Machine) -> dict[str, Any]:
         "retraining": config.prune.epochs,
         "rewind": config.grid.rewinds[0],
         "precision": chosen.precision,
+        "matched_on": config.matching.samples,
         "executor": machine.executor,
         "jobs": machine.jobs,
         "pairs": list(config.grid.seeds),

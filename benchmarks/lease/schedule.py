@@ -25,7 +25,12 @@ from reticket.tasks.scale import Sizes, scaled
 DECISIVE = ("dense", "imp", "lth", "naive", "permuted")
 OTHERS = ("random-permutation", "signed", "naive-signed", "imp-b")
 ROW = ('grid.rewinds=["20ep"]', 'grid.match_at=["end", "20ep"]', "checks.barriers=true", "checks.alphas=11")
-LESS = ("checks.barrier_samples=10000", "checks.diversity_members=0", "checks.independent_members=0")
+LESS = (
+    "matching.samples=10000",
+    "checks.barrier_samples=10000",
+    "checks.diversity_members=0",
+    "checks.independent_members=0",
+)
 MAIN, BOTH = (0.9,), (0.9, 0.95)  # fractions pruned
 PAIRS, MOST_PAIRS, SAFETY = 3, 5, 0.85  # the first three pairs may take this share of the budget
 LEAST_EPOCHS, PAPER_EPOCHS = 10, 200  # below the least, only the decisive methods count

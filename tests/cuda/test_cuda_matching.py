@@ -10,36 +10,23 @@ from torch.testing import assert_close
 
 from reticket.connectivity import barrier, repair
 from reticket.matching import match
-from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, discover, load_into, random_alignment
+from tests.generic_models import SHAPES
+from tests.generic_models import generic as in_float32
 
 pytestmark = pytest.mark.cuda
 
-SHAPES = {"mlp": (12,), "conv-small": (3, 12, 12), "vgg11": (3, 32, 32), "resnet20": (3, 16, 16)}
-PARAMS: dict[str, dict[str, object]] = {
-    "mlp": {"in_features": 12, "hidden": (15, 11), "classes": 3},
-    "conv-small": {"in_channels": 3, "widths": (6, 8, 8, 10), "classes": 3},
-    "vgg11": {"width": 0.125, "classes": 3},
-    "resnet20": {"width": 0.5, "classes": 3},
-}
-
 
 def generic(name: str, label: str) -> nn.Module:
-    """Return a model in float64 whose statistics and affine parameters are away from their defaults too."""
-    model, generator = build_model(name, generator=generator_for(label), **PARAMS[name]), generator_for(label, "norm")
-    for key, tensor in model.state_dict().items():
-        if key.endswith(("bias", "running_mean")):
-            tensor.normal_(generator=generator).mul_(0.2)
-        if key.endswith("running_var"):
-            tensor.uniform_(0.5, 1.5, generator=generator)
-    return model.double()
+    return in_float32(name, label).double()
 
 
 @functools.cache
 def symmetry(name: str) -> Symmetry:
-    model = generic(name, "any").float()
-    return discover(model, torch.randn(2, *SHAPES[name], generator=generator_for("example")), verify=False)
+    return discover(
+        in_float32(name, "any"), torch.randn(2, *SHAPES[name], generator=generator_for("example")), verify=False
+    )
 
 
 def pair(name: str) -> tuple[nn.Module, nn.Module, Alignment]:

@@ -10,28 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from reticket.matching import MatchedAlignment, activation, families, match, matching_bytes
-from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, discover, identity_alignment, load_into, random_alignment
-
-SHAPES = {"mlp": (12,), "conv-small": (1, 12, 12), "vgg11": (3, 32, 32), "resnet20": (3, 16, 16)}
-PARAMS: dict[str, dict[str, Any]] = {
-    "mlp": {"in_features": 12, "hidden": (15, 11), "classes": 3},
-    "conv-small": {"widths": (6, 8, 8, 10), "classes": 3},
-    "vgg11": {"width": 0.125, "classes": 3},
-    "resnet20": {"width": 0.5, "classes": 3},
-}
-
-
-def generic(name: str, label: str) -> nn.Module:
-    """Return a model whose statistics and affine parameters are away from their defaults too."""
-    model, generator = build_model(name, generator=generator_for(label), **PARAMS[name]), generator_for(label, "norm")
-    for key, tensor in model.state_dict().items():
-        if key.endswith(("bias", "running_mean")):
-            tensor.normal_(generator=generator).mul_(0.2)
-        if key.endswith("running_var"):
-            tensor.uniform_(0.5, 1.5, generator=generator)
-    return model
+from tests.generic_models import SHAPES, generic
 
 
 def batches(name: str, count: int = 2, size: int = 16) -> list[Tensor]:

@@ -65,6 +65,9 @@ class Crew:
             self._orders.put(None)
         for member in self._members:
             member.join()
+        while not self._said.empty():  # a task may have ended meanwhile
+            with contextlib.suppress(OutOfTime):
+                self._said.get()()
 
     def _has_hands(self) -> bool:
         """Return whether a thread is free, after starting one where there may be more."""
@@ -76,21 +79,22 @@ class Crew:
         return self._idle > 0
 
     def _work(self) -> None:
-        with contextlib.suppress(OutOfTime), own_stream(self._place.device):
-            torch.set_num_threads(self._place.threads)
-            while (task := self._orders.get()) is not None:
-                self._carry_out(task)
-
-    def _carry_out(self, task: Task) -> None:
         try:
-            if is_isolated(self._place.runners[task.kind]):
-                outcome = alone(task, self._store, self._place, self._told(task), self._until)
-            else:
-                outcome = attempt(task, self._store, self._place, self._told(task))
+            with own_stream(self._place.device):
+                torch.set_num_threads(self._place.threads)
+                while (task := self._orders.get()) is not None:
+                    self._carry_out(task)
+        except OutOfTime:
+            return
         except Exception as error:
             self._said.put(_raising(error))
+
+    def _carry_out(self, task: Task) -> None:
+        if is_isolated(self._place.runners[task.kind]):
+            outcome = alone(task, self._store, self._place, self._told(task), self._until)
         else:
-            self._said.put(lambda: self._end(task, outcome))
+            outcome = attempt(task, self._store, self._place, self._told(task))
+        self._said.put(lambda: self._end(task, outcome))
 
     def _end(self, task: Task, outcome: Outcome) -> None:
         """Note how a task ended; in the calling thread, as everything else that the schedule hears."""

@@ -112,7 +112,7 @@ class Run:
                 if self.give_up is None:
                     raise
                 self.give_up(f"{error.args[0].partition(';')[0]}; it is done operation by operation instead")
-                self.recorded = None
+                self.close()
         self._do(epoch, last, tick)
 
     def _do(self, epoch: int, last: int, tick: Callable[[], None]) -> None:
@@ -271,7 +271,7 @@ class Run:
             torch.cuda.set_rng_state(rng[cuda], self.flat.device)
 
     def close(self) -> None:
-        """Let go of what was recorded; the run does no more steps."""
+        """Let go of what was recorded."""
         if self.recorded is not None:
             self.recorded.close()
         self.recorded = None
