@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar, cast
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 
 from reticket.errors import MaskError
 from reticket.tickets import storage
+from reticket.tickets.used import place_of, weight_used
 from reticket.types import StateDict
 
 S = TypeVar("S", bound=StateDict)
@@ -116,8 +117,9 @@ class Mask(Mapping[str, Tensor]):
     def apply_to(self, state_dict: S) -> S:
         """Return a copy of `state_dict`, of the same type, in which the pruned weights are exactly 0.
 
-        It is a fill and not a product, so that a pruned NaN or infinity is 0 as well. Tensors that the mask does not
-        name are shared with `state_dict`, which stays as it was.
+        It is a fill and not a product, so that a pruned NaN or infinity is 0 as well. A tensor that stands in
+        `state_dict` under several names (tied weights) is masked under all of them. Tensors that the mask does not name
+        are shared with `state_dict`, which stays as it was.
 
         Args:
             state_dict: weights by name.
@@ -126,10 +128,13 @@ class Mask(Mapping[str, Tensor]):
             MaskError: when a weight is missing or has another shape: the mask belongs to another model.
         """
         self.check_fits(state_dict)
-        masked: dict[str, Tensor] = {}
+        filled: dict[Hashable, Tensor] = {}
         for name, tensor in self._kept.items():
-            weight = state_dict[name]
-            masked[name] = weight.masked_fill(~tensor.to(weight.device), 0)
+            place = place_of(state_dict[name])
+            weight = filled.get(place, state_dict[name])
+            filled[place] = weight.masked_fill(~tensor.to(weight.device), 0)
+        places = {name: place_of(tensor) for name, tensor in state_dict.items() if isinstance(tensor, Tensor)}
+        masked = {name: filled[place] for name, place in places.items() if place in filled}
         try:
             result = copy.copy(state_dict)
             cast("dict[str, Tensor]", result).update(masked)
@@ -224,7 +229,7 @@ def _masks_of(module: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
             for step in cast("nn.ModuleList", chain):
                 mask = dict(step.named_buffers(recurse=False)).get("mask")
                 if mask is not None:
-                    yield name, mask, getattr(module, name)
+                    yield name, mask, cast(Tensor, weight_used(module, name, name))
 
 
 def _as_flags(name: str, mask: Tensor, weight: Tensor) -> Bool[Tensor, "..."]:
