@@ -182,7 +182,7 @@ def true_density(mask: Mask, model: nn.Module | StateDict, names: Iterable[str] 
         names = [*matrices(model), *(name for name in mask if _source(model, name) is not None)]
     names = dict.fromkeys(names or ())
     weights = _named_weights(model, names or None, None)
-    mask.check_fits(weights)
+    mask.names_among(weights)
     once = {_identity(model, name, weight): weight.numel() for name, weight in weights.items()}
     total = sum(once.values())
     return (total - mask.numel + mask.kept) / total
