@@ -253,7 +253,7 @@ def test_a_second_optimizer_with_older_momenta_may_step_last() -> None:
         backward(model)
         second.step()
         assert revived(model, mask) == 0
-        assert not second.state[model[2].weight]["momentum_buffer"][~mask["2.weight"]].any()
+        assert not second.state[model[2].weight]["momentum_buffer"][~mask["2.weight"]].any()  # pyright: ignore
     elsewhere = net()
     stranger = torch.optim.SGD(elsewhere.parameters(), lr=0.1, momentum=0.9)
     with sparse(model, mask, [first, second]):  # another model's optimizer steps as ever
