@@ -253,13 +253,13 @@ def test_a_second_optimizer_with_older_momenta_may_step_last() -> None:
         backward(model)
         second.step()
         assert revived(model, mask) == 0
-        assert not second.state[model[2].weight]["momentum_buffer"][~mask["2.weight"]].any()  # pyright: ignore
+        assert not second.state[model.get_parameter("2.weight")]["momentum_buffer"][~mask["2.weight"]].any()
     elsewhere = net()
     stranger = torch.optim.SGD(elsewhere.parameters(), lr=0.1, momentum=0.9)
     with sparse(model, mask, [first, second]):  # another model's optimizer steps as ever
         backward(elsewhere)
         stranger.step()
-    assert stranger.state[elsewhere[0].weight]["momentum_buffer"].all()
+    assert stranger.state[elsewhere.get_parameter("0.weight")]["momentum_buffer"].all()
     with pytest.raises(MaskError, match="holds none of the masked weights"), sparse(model, mask, stranger):
         pass
 
@@ -303,7 +303,7 @@ def test_weights_from_elsewhere_are_masked_before_a_forward_sees_them() -> None:
         assert revived(model, mask) == 0
         state = {key: {"momentum_buffer": torch.ones_like(p)} for key, p in enumerate(model.parameters())}
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        assert not optimizer.state[model[0].weight]["momentum_buffer"][~mask["0.weight"]].any()
+        assert not optimizer.state[model.get_parameter("0.weight")]["momentum_buffer"][~mask["0.weight"]].any()
 
 
 def test_two_forwards_before_one_backward_are_not_disturbed() -> None:
