@@ -17,6 +17,7 @@ from reticket.symmetry.gather import gather
 from reticket.symmetry.optimizer_state import moved_optimizer
 from reticket.symmetry.symmetry import Group, Symmetry
 from reticket.types import Permutable, Permutation
+from reticket.wrapped import named_like, same_values
 
 FORMAT = "1"
 Value = TypeVar("Value")
@@ -247,12 +248,14 @@ def load_into(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
 
     Args:
         model: module to write into; its tensors keep their identity, dtype and device.
-        state_dict: a tensor for every entry of `model.state_dict()`.
+        state_dict: a tensor for every entry of `model.state_dict()`; a tied weight is needed under one of its
+            names, and `module.` and `_orig_mod.` are looked through.
 
     Raises:
         AlignmentError: when names or shapes differ; nothing is written then.
     """
     own = model.state_dict(keep_vars=True)
+    state_dict = named_like(own, state_dict)
     missing, odd = [n for n in own if n not in state_dict], [n for n in state_dict if n not in own]
     if missing or odd:
         raise AlignmentError(
@@ -264,6 +267,14 @@ def load_into(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
             raise AlignmentError(
                 f"cannot load '{name}': it has shape {tuple(state_dict[name].shape)}, the model's is "
                 f"{tuple(tensor.shape)}"
+            )
+    first: dict[int, str] = {}
+    for name, tensor in own.items():
+        other = first.setdefault(id(tensor), name)
+        if other != name and not same_values(state_dict[name], state_dict[other]):
+            raise AlignmentError(
+                f"cannot load '{name}': in this {type(model).__name__} it is one tensor with '{other}', but two "
+                f"different ones were given; give one of the two, or untie the model"
             )
     with torch.no_grad():
         for name, tensor in own.items():
