@@ -11,12 +11,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reticket.errors import MaskError
+from reticket.lookup import nearest
 from reticket.tickets.counts import kept_count, refuse_empty, share_out
 from reticket.tickets.mask import Mask
 from reticket.tickets.used import CONVOLUTIONS, matrices, place_of, source_of, weight_used
 from reticket.types import StateDict
 
 KINDS = ("shortcut", "first", "last")
+SCOPES = ("global", "layer")
 LAYERS = (nn.Linear, *CONVOLUTIONS)
 SHORTCUT_NAMES = ("shortcut", "skip", "skip_connection", "projection", "downsample")
 
@@ -50,7 +52,7 @@ def prunable(model: nn.Module, exclude: Iterable[str] = ("shortcut",)) -> tuple[
         raise MaskError(
             f"{type(model).__name__} has no convolution or linear layer, so there is nothing to prune{what}"
         )
-    left = list(names)
+    left, exclude = list(names), as_names(exclude)
     for pattern in exclude:
         matched = _excluded(model, names, pattern)
         if not matched and pattern not in KINDS:
@@ -59,8 +61,17 @@ def prunable(model: nn.Module, exclude: Iterable[str] = ("shortcut",)) -> tuple[
             raise MaskError(f"exclude '{pattern}' matches no weight of {type(model).__name__}; {hint}")
         left = [name for name in left if name not in matched]
     if not left:
-        raise MaskError(f"exclude {tuple(exclude)} leaves nothing to prune in {type(model).__name__}; exclude less")
+        raise MaskError(f"exclude {exclude} leaves nothing to prune in {type(model).__name__}; exclude less")
     return tuple(left)
+
+
+def as_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names; a text is one name, not as many as it has letters.
+
+    >>> as_names("fc.weight"), as_names(["a", "b"])
+    (('fc.weight',), ('a', 'b'))
+    """
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def weights_of(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
@@ -72,7 +83,7 @@ def weights_of(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
         MaskError: when the model has no such weight, or one whose computation is not known.
     """
     weights: dict[str, Tensor] = {}
-    for name in names:
+    for name in as_names(names):
         path, _, attribute = name.rpartition(".")
         try:
             weight = weight_used(model.get_submodule(path), attribute, name)
@@ -101,7 +112,7 @@ def prune_magnitude(
     Args:
         model: a module, or weights by name.
         density: fraction of the named weights to keep, in (0, 1]; also with `within`, it is a fraction of all of them.
-        names: weights to prune; by default those of `within`, else `prunable(model)`.
+        names: weights to prune, or one of them; by default those of `within`, else `prunable(model)`.
         scope: compare magnitudes over all layers or inside each.
         within: an earlier mask; only what it keeps can be kept.
 
@@ -109,12 +120,15 @@ def prune_magnitude(
         A mask of the named weights.
 
     Raises:
-        MaskError: when a density is out of range or keeps nothing (of a layer, with `scope="layer"`), a weight is not
-            finite, or `within` keeps fewer weights than wanted or masks others.
+        MaskError: when the scope is unknown, a density is out of range or keeps nothing (of a layer, with
+            `scope="layer"`), a weight is not finite or named twice, or `within` keeps fewer weights than wanted or
+            masks others.
 
     >>> prune_magnitude({"w": torch.tensor([0.1, -3.0, 2.0, 2.0])}, 0.5, names=["w"])["w"]
     tensor([False,  True,  True, False])
     """
+    if scope not in SCOPES:
+        raise MaskError(f"unknown scope {scope!r}{nearest(str(scope), SCOPES)}; choose from {', '.join(SCOPES)}")
     weights = _named_weights(model, names, within)
     _refuse_twice(model, weights)
     if within is not None:
@@ -180,7 +194,7 @@ def true_density(mask: Mask, model: nn.Module | StateDict, names: Iterable[str] 
     """
     if names is None and isinstance(model, nn.Module):
         names = [*matrices(model), *(name for name in mask if _source(model, name) is not None)]
-    names = dict.fromkeys(names or ())
+    names = dict.fromkeys(as_names(names or ()))
     weights = _named_weights(model, names or None, None)
     mask.names_among(weights)
     once = {_identity(model, name, weight): weight.numel() for name, weight in weights.items()}
@@ -259,7 +273,7 @@ def select(weights: StateDict, names: Iterable[str]) -> dict[str, Tensor]:
     Raises:
         MaskError: when there is no such weight.
     """
-    names = tuple(names)
+    names = as_names(names)
     missing = [name for name in names if name not in weights]
     if missing:
         path, _, attribute = missing[0].rpartition(".")
