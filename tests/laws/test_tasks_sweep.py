@@ -66,3 +66,22 @@ def test_two_keys_are_refused() -> None:
 def test_a_value_that_makes_no_experiment_is_named() -> None:
     with pytest.raises(ConfigError, match=r"sweep.dense.epochs = 0: 'dense.epochs' is 0"):
         variants(digits("sweep.dense.epochs=[5, 0]"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ('sweep."model.params.hidden"=[[8, 16], ["8, 16"]]', r"of \[8, 16\] and of \['8, 16'\] would both be written"),
+        ('sweep."model.params.hidden"=[[-8], [8]]', r"of \[-8\] and of \[8\] would both be written to the folder"),
+        ('sweep."data.name"=["digits", "Digits"]', r"of 'digits' and of 'Digits' would both be written to the folder"),
+        ('sweep."data.name"=["a/b", "a b"]', r"of 'a/b' and of 'a b' would both be written to the folder 'name-a-b'"),
+    ],
+)
+def test_two_values_with_one_folder_are_refused_at_planning(setting: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        variants(digits(setting))
+
+
+def test_values_that_differ_have_folders_of_their_own() -> None:
+    found = variants(digits("sweep.grid.sparsities=[[0.5], [0.5, 0.8], [0.58]]"))
+    assert [variant.folder for variant in found] == ["sparsities-0.5", "sparsities-0.5-0.8", "sparsities-0.58"]

@@ -1,5 +1,6 @@
 """Errors of tickets: one sentence of what, where and what to do."""
 
+import inspect
 import pickle
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from reticket.tickets import (
     Ticket,
     chain,
     erk_mask,
+    iterative_magnitude_pruning,
     prunable,
     prune_magnitude,
     prune_round,
@@ -205,3 +207,25 @@ def test_tickets() -> None:
         Ticket(MASK).write_signs({"fc.weight": torch.ones(2, 2)})
     with pytest.raises(MaskError, match="JSON can hold"):
         Ticket(MASK, None, {"x": torch.ones(1)})
+
+
+@pytest.mark.parametrize("scope", ["LAYER", "layers", "", "Global", None, 0])
+def test_a_scope_that_is_none_is_refused(scope: object) -> None:
+    state = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, 4.0])}
+    as_users_call_it = inspect.unwrap(prune_magnitude)  # without the check of types that tests add
+    with pytest.raises(MaskError, match=r"unknown scope .*; choose from global, layer"):
+        as_users_call_it(state, 0.5, names=state, scope=scope)
+    assert prune_magnitude(state, 0.5, names=state) != prune_magnitude(state, 0.5, names=state, scope="layer")
+
+
+def test_a_text_is_one_name() -> None:
+    model = nn.ModuleDict({"c1": nn.Linear(2, 2), "c2": nn.Linear(2, 2)})
+    for given in (model, model.state_dict()):
+        assert list(prune_magnitude(given, 0.5, names="c1.weight")) == ["c1.weight"]
+        assert true_density(prune_magnitude(given, 0.5, names="c1.weight"), given, "c1.weight") == 0.5
+    assert list(prune_round(model.state_dict(), 0.5, names="c2.weight").mask) == ["c2.weight"]
+    assert prunable(model, exclude="c1") == ("c2.weight",)
+    found = iterative_magnitude_pruning(model.state_dict(), [0.5], lambda w, m, r: w, names="c1.weight")
+    assert [list(start.mask) for start in found.values()] == [["c1.weight"]]
+    with pytest.raises(MaskError, match=r"has no weight 'c3\.weight'; the names belong to another model"):
+        prune_magnitude(model, 0.5, names="c3.weight")

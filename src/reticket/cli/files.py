@@ -1,18 +1,21 @@
 """Reading weights, inputs, tickets and alignments that a user names; nothing is unpickled beyond tensors."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from reticket.cli.models import resolve
 from reticket.data import Reading, list_datasets, open_dataset
 from reticket.data.subset import drawn_indices
 from reticket.errors import ConfigError, DataError, InputError
 from reticket.matching import HELD_BYTES, match
+from reticket.matching.forward import tensors_in
+from reticket.rng import generator_for
 from reticket.symmetry import Alignment, discover, load_into
 from reticket.tasks.presets import list_presets, load_config
 from reticket.tickets import Ticket
@@ -28,14 +31,28 @@ def match_files(
     Raises:
         InputError: for a file that cannot be read or does not fit the model.
     """
-    network_a, example = resolve(model, input_shape)
-    network_b, _ = resolve(model, input_shape)
+    inputs = read_inputs(data, model, samples)
+    network_a, example = _network(model, input_shape, inputs)
+    network_b, _ = _network(model, input_shape, inputs)
     load_into(network_a, read_weights(a))
     load_into(network_b, read_weights(b))
-    inputs = read_inputs(data, model, samples)
+    inputs = inputs.to(next(tensors_in(example)).dtype)
     symmetry = discover(network_a, example)
     held = HELD_BYTES["cpu"]
     return match(network_a, network_b, symmetry, inputs.split(BATCH), method=method, cost=cost, held_bytes=held)
+
+
+def _network(model: str, input_shape: str | None, inputs: Tensor) -> tuple[nn.Module, Any]:
+    """Return the network and its example input, which for a model that has none is the first of `inputs`.
+
+    Integers of a file are ids, except bytes, which are pixels; the model's own example input decides where it has one.
+    """
+    ids = not inputs.is_floating_point() and inputs.dtype != torch.uint8
+    inputs = inputs if ids else inputs.float()
+    network, example = resolve(model, input_shape, inputs=inputs[:2])
+    if input_shape is not None and ids:
+        example = torch.randint(int(inputs.max()) + 1, example.shape, generator=generator_for("example input"))
+    return network, example
 
 
 def transfer_file(ticket: Path, alignment: Path, output: Path) -> Ticket:
@@ -52,8 +69,10 @@ def transfer_file(ticket: Path, alignment: Path, output: Path) -> Ticket:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the state_dict in a `.safetensors` file, or in a torch file that holds tensors only.
 
+    A checkpoint with one state_dict among other entries (`{"state_dict": ..., "epoch": 3}`) is taken as that.
+
     Raises:
-        InputError: when there is none.
+        InputError: when there is none, or when several could be meant.
     """
     try:
         if path.suffix == ".safetensors":
@@ -64,13 +83,43 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # torch raises many types for a file that holds more than tensors
         first = str(error).splitlines()[0]
         raise InputError(f"{path}: holds more than tensors and is not unpickled ({first}); save a state_dict") from None
-    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
+    return _state_dict(loaded, path)
+
+
+def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
+    """Return the state_dict that was loaded, or the one entry of a checkpoint that is one.
+
+    Raises:
+        InputError: when there is none, or when there are several.
+    """
+    if not isinstance(loaded, dict):
         raise InputError(f"{path}: expected a state_dict (names to tensors), got {type(loaded).__name__}")
-    return loaded
+    weights = {name: value for name, value in loaded.items() if isinstance(value, Tensor)}
+    others = {name: value for name, value in loaded.items() if name not in weights}
+    if weights and all(str(name).rpartition(".")[2] == "_extra_state" for name in others):
+        return weights
+    nested = {name: value for name, value in others.items() if _is_state_dict(value)}
+    if len(nested) == 1 and not weights:
+        return _state_dict(next(iter(nested.values())), path)
+    if nested:
+        found = ", ".join(f"'{name}'" for name in nested)
+        raise InputError(
+            f"{path}: a checkpoint with nested weights in {found}, expected one "
+            f"state_dict (names to tensors); save the one that is meant alone"
+        )
+    odd = next(iter(others), None)
+    what = "nothing" if odd is None else f"a dict in which '{odd}' is {type(others[odd]).__name__}"
+    raise InputError(f"{path}: expected a state_dict (names to tensors), got {what}; save model.state_dict()")
+
+
+def _is_state_dict(value: object) -> bool:
+    return isinstance(value, dict) and any(isinstance(item, Tensor) and item.dim() for item in value.values())
 
 
 def read_inputs(data: str, model: str, samples: int) -> Tensor:
     """Return `samples` inputs or fewer, drawn from a data set (by name or folder) or from a file; shape `(n, ...)`.
+
+    Floating-point numbers come as float32, integers as int64, bytes as they are.
 
     Raises:
         DataError, ConfigError: when there are none.
@@ -95,13 +144,23 @@ def read_inputs(data: str, model: str, samples: int) -> Tensor:
 def _inputs_file(path: Path) -> Tensor:
     try:
         if path.suffix == ".npy":
-            return torch.from_numpy(np.load(path, allow_pickle=False)).float()
-        tensors = safetensors.torch.load_file(path)
-    except (OSError, ValueError, SafetensorError) as error:
+            array = np.load(path, allow_pickle=False)
+            tensors = {path.name: torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))}
+        else:
+            tensors = safetensors.torch.load_file(path)
+    except (OSError, ValueError, TypeError, EOFError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be read as inputs ({error})") from None
     if len(tensors) != 1:
         raise DataError(f"{path}: expected one tensor of inputs, found {len(tensors)}: {', '.join(tensors)}")
-    return next(iter(tensors.values())).float()
+    inputs = next(iter(tensors.values()))
+    if inputs.dim() == 0 or inputs.numel() == 0 or inputs.is_complex():
+        raise DataError(
+            f"{path}: expected inputs of shape (n, ...) as numbers, found {inputs.dtype} of shape "
+            f"{tuple(inputs.shape)}; write one array whose first axis is the examples"
+        )
+    if inputs.is_floating_point():
+        return inputs.float()
+    return inputs if inputs.dtype == torch.uint8 else inputs.long()
 
 
 def write_text(path: Path, text: str) -> Path:

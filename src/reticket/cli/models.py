@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from reticket.errors import ConfigError, ModelError
 from reticket.lookup import function_named, nearest
@@ -14,13 +14,16 @@ from reticket.rng import generator_for
 from reticket.tasks.presets import list_presets, load_config
 
 
-def resolve(name: str, input_shape: str | None = None, vocabulary: int | None = None) -> tuple[nn.Module, Any]:
+def resolve(
+    name: str, input_shape: str | None = None, vocabulary: int | None = None, inputs: Tensor | None = None
+) -> tuple[nn.Module, Any]:
     """Return the network `name` stands for, and inputs to run it on.
 
     Args:
         name: a preset's name or file (its model is meant), a built-in model, `timm:NAME` or `package.module:function`.
         input_shape: shape of the example input as text, `2,3,224,224`; the model's own when None.
         vocabulary: number of ids, for a model that takes integers of that shape.
+        inputs: what a model that has no example input is run on.
 
     Returns:
         The network, and a tensor, or what a function of the user's own carries as `example_input`: a tensor, a tuple of
@@ -42,20 +45,22 @@ def resolve(name: str, input_shape: str | None = None, vocabulary: int | None = 
         raise ConfigError("--vocabulary needs the shape of the ids: add --input-shape, for instance 2,16")
     network = build_model(name, generator=generator_for("example"), **params)
     if input_shape is None:
-        return network, _example(name, params)
+        return network, _example(name, params, inputs)
     shape, generator = parse_shape(input_shape), generator_for("example input")
     if vocabulary is not None:
         return network, torch.randint(vocabulary, shape, generator=generator)
     return network, torch.randn(shape, generator=generator)
 
 
-def _example(name: str, params: Mapping[str, object]) -> Any:
+def _example(name: str, params: Mapping[str, object], inputs: Tensor | None) -> Any:
     if ":" in name and not name.startswith("timm:"):
         build = function_named(name, {}, "model", ModelError)
         example = getattr(build, "example_input", None)
         example = example(**params) if callable(example) else example
         if isinstance(example, tuple | dict):
             return example
+        if example is None and inputs is not None:
+            return inputs
         if example is None:
             raise ModelError(
                 f"model '{name}' has no example input; give its shape with --input-shape 2,3,224,224 (ids: with "

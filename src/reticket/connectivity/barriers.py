@@ -1,6 +1,5 @@
 """Loss and accuracy along the line between two networks, and the barrier on it."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from reticket.connectivity.interpolation import check_same_layout, interpolate
 from reticket.connectivity.repairing import Repairer, inputs_of, load
+from reticket.copied import private_copy
 from reticket.errors import InputError
 from reticket.matching.forward import call, described
 from reticket.types import StateDict
@@ -108,7 +108,7 @@ def barrier(
     check_grid(alphas)
     check_same_layout(a, b)
     pairs = list(batches) if isinstance(batches, Iterator) else batches
-    work = copy.deepcopy(model).eval()
+    work = private_copy(model).eval()
     repairer = None
     if repair:
         repairer = Repairer(model, (a, b), pairs if repair_batches is None else repair_batches, to_inputs=to_inputs)

@@ -1,6 +1,7 @@
 """Which layers of a model REPAIR corrects, found by watching one forward pass."""
 
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ class Layers:
     Args:
         corrected: linear and convolution layers whose output channels are renormalised.
         reset: BatchNorm layers whose running statistics are taken anew.
+        several: those of both that run more than once in a forward pass.
     """
 
     corrected: tuple[str, ...]
     reset: tuple[str, ...]
+    several: frozenset[str] = frozenset()
 
 
 def layers_to_repair(model: nn.Module, inputs: object) -> Layers:
@@ -40,12 +43,15 @@ def layers_to_repair(model: nn.Module, inputs: object) -> Layers:
     names = {module: name for name, module in model.named_modules()}
     outputs: dict[str, weakref.ref[Tensor]] = {}
     normalised: list[str] = []
+    runs: Counter[str] = Counter()
 
     def after_layer(module: nn.Module, args: object, output: Tensor) -> None:
+        runs[names[module]] += 1
         outputs.pop(names[module], None)
         outputs[names[module]] = weakref.ref(output)
 
     def before_norm(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        runs[names[module]] += 1
         normalised.extend(name for name, seen in outputs.items() if seen() is args[0])
 
     with _hooked(model, is_layer, after_layer), _hooked(model, is_resettable, before_norm, before=True):
@@ -55,6 +61,7 @@ def layers_to_repair(model: nn.Module, inputs: object) -> Layers:
     layers = Layers(
         tuple(name for name in outputs if name not in skipped),
         tuple(name for module, name in names.items() if is_resettable(module)),
+        frozenset(name for name, times in runs.items() if times > 1),
     )
     _check_weights(model, layers.corrected)
     return layers

@@ -1,33 +1,25 @@
 """REPAIR (Jordan et al. 2022, arXiv 2211.08403): renormalise a mixture's activations to those of its two ends."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import cast
 
 import torch
-from jaxtyping import Float64
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reticket.connectivity.interpolation import check_same_layout, interpolate
-from reticket.connectivity.layers import channel_axis, layers_to_repair, scaled_weight
+from reticket.connectivity.layers import Layers, channel_axis, layers_to_repair, scaled_weight
+from reticket.connectivity.statistics import ChannelStats, Held
+from reticket.copied import private_copy
 from reticket.errors import InputError, ModelError
 from reticket.matching.forward import call
 from reticket.matching.moments import Moments, centre
 from reticket.types import StateDict
 
+ROUNDS = 200  # passes until the corrections of layers that run several times must stand still
+ROUGH = 0.01  # share of a spread that no rounding explains
 CONSTANT = 8 * torch.finfo(torch.float32).eps  # spread below this share of the mean is rounding
-
-
-@dataclass(frozen=True, eq=False)
-class ChannelStats:
-    """Mean and standard deviation of each output channel of a layer over `samples` samples."""
-
-    samples: int
-    mean: Float64[Tensor, " channels"]
-    std: Float64[Tensor, " channels"]
 
 
 Record = list[dict[str, list[ChannelStats]]]  # per batch, per layer, in the order of the layer's calls
@@ -46,15 +38,18 @@ def repair(
     For each output channel of each linear and convolution layer but the final one, weight and bias are rescaled so that
     `mean = (1 - alpha) mean_a + alpha mean_b` and `std = (1 - alpha) std_a + alpha std_b`.
     A layer that feeds a BatchNorm layer is left to that layer, whose running statistics are set to the mixture's own:
-    its interpolated affine parameters are the mean and spread wanted. The final layers (the last to run, and those
-    whose output is the model's) are left alone.
+    its interpolated affine parameters are the mean and spread wanted, except where the two gammas differ in sign: the
+    spread wanted is then `(1 - alpha) |gamma_a| + alpha |gamma_b|`, with the sign of their interpolation. The final
+    layers (the last to run, and those whose output is the model's) are left alone.
 
     Statistics are taken in one pass in which every correction already acts on the layers after it. There a batch is
     corrected by its own statistics, as in the authors' code; what is written into the state are the statistics over all
     batches. With one batch the targets are met exactly, with several up to the spread between batches, so few large
     batches are best. Deviations from the paper: variances are over all samples (between batches included, divided by n)
     and not a mean of batch variances; a channel that is constant in the mixture is shifted and not rescaled; a layer
-    without a bias is rescaled, and its mean follows (there is no parameter to hold a shift). Zero weights stay zero.
+    without a bias is rescaled, and its mean follows (there is no parameter to hold a shift). A layer that runs several
+    times in a forward pass has one correction for all of them, whose targets are those of all its outputs together;
+    it is found by passes until they are met. Zero weights stay zero.
 
     Args:
         model: gives the architecture; neither its weights nor its mode are used or changed.
@@ -66,7 +61,8 @@ def repair(
         to_inputs: what of a batch the model takes, in place of that rule: a tensor, a tuple or a dict of keywords.
 
     Raises:
-        ModelError: endpoints of different models, a layer that cannot be rescaled, a batch the model cannot take.
+        ModelError: endpoints of different models, a layer that cannot be rescaled, a batch the model cannot take, or
+            targets that are not met (layers that run several times, or whose weight is used elsewhere as well).
         InputError: no batches, or alpha outside [0, 1].
     """
     return Repairer(model, endpoints, batches, to_inputs=to_inputs).at(alpha)
@@ -89,7 +85,7 @@ class Repairer:
         first = next(iter(self._batches), None)
         if first is None:
             raise InputError("REPAIR got no batches: give at least one batch of inputs to take the statistics on")
-        self._model = copy.deepcopy(model).eval()
+        self._model = private_copy(model).eval()
         self._endpoints = endpoints
         load(self._model, endpoints[0])
         self._layers = layers_to_repair(self._model, inputs_of(first, to_inputs))
@@ -98,21 +94,79 @@ class Repairer:
     def at(self, alpha: float | int) -> dict[str, Tensor]:
         """Return the renormalised mixture at `alpha`."""
         state = interpolate(*self._endpoints, alpha)
-        load(self._model, state)
-        norms: dict[str, Moments] = {}
-        record: Record = []
-        with _normalising(self._model, self._layers.reset, norms), self._correcting(record, alpha):
-            self._run(record)
         names = _names(self._model)
+        _keep_spread(state, self._endpoints, alpha, [o for m, o in names.items() if isinstance(m, _BatchNorm)])
+        load(self._model, state)
+        record, norms = self._settled(alpha)
         with torch.no_grad():
             for name, moments in norms.items():
                 _write(state, names[self._model.get_submodule(name)], "running_mean", moments.mean)
                 _write(state, names[self._model.get_submodule(name)], "running_var", moments.variance)
             for name in self._layers.corrected:
-                a, b = (_pooled(end, name) for end in self._ends)
                 layer = self._model.get_submodule(name)
-                _rescale(state, layer, names[layer], *_correction(_pooled(record, name), _between(a, b, alpha)))
+                _rescale(state, layer, names[layer], *self._pooled_correction(record, name, alpha))
+        if len(record) == 1 and 0 < alpha < 1:
+            self._check_met(state, alpha)
         return state
+
+    def _settled(self, alpha: float | int) -> tuple[Record, dict[str, Moments]]:
+        """Pass over the batches, again until the corrections of layers that run several times no longer change."""
+        held = Held()
+        for _ in range(ROUNDS if self._layers.several else 1):
+            norms: dict[str, Moments] = {}
+            record: Record = []
+            with (
+                _normalising(self._model, self._layers, norms, held),
+                self._correcting(record, alpha, held),
+            ):
+                self._run(record)
+            if self._revise(held, record, norms, alpha) <= self._tolerance:
+                return record, norms
+        raise ModelError(
+            f"REPAIR cannot meet its targets in {', '.join(sorted(self._layers.several)[:3])}: the layer runs several "
+            f"times, and its corrections still change after {ROUNDS} passes; give each of its uses a layer of its own"
+        )
+
+    @property
+    def _tolerance(self) -> float:
+        floating = [t.dtype for t in self._endpoints[0].values() if t.is_floating_point()]
+        return max(16 * max(torch.finfo(dtype).eps for dtype in floating or [torch.float32]), 1e-10)
+
+    def _revise(self, held: Held, record: Record, norms: dict[str, Moments], alpha: float | int) -> float:
+        """Bring `held` nearer to what the pass calls for; return by how much, relatively, it was off."""
+        off = 0.0
+        for name in self._layers.several:
+            if name in norms:
+                new = (norms[name].mean, norms[name].variance)
+                off = max(off, held.revise_norm(name, new))
+            elif name in self._layers.corrected:
+                new = self._pooled_correction(record, name, alpha)
+                off = max(off, held.revise(name, new, self._wanted(name, alpha), max(len(r[name]) for r in record)))
+        return off
+
+    def _wanted(self, name: str, alpha: float | int) -> ChannelStats:
+        a, b = (_pooled(end, name) for end in self._ends)
+        return _between(a, b, alpha)
+
+    def _pooled_correction(self, record: Record, name: str, alpha: float | int) -> tuple[Tensor, Tensor]:
+        wanted = self._wanted(name, alpha)
+        return _correction(_pooled(record, name), wanted, shifted=self._is_shifted(name))
+
+    def _is_shifted(self, name: str) -> bool:
+        return self._model.get_submodule(name).bias is not None
+
+    def _check_met(self, state: StateDict, alpha: float | int) -> None:
+        """Refuse a state whose activations are not what they are to be, whatever the reason."""
+        seen = self._observe(state) if self._layers.corrected else []
+        for name in self._layers.corrected:
+            own, wanted = _pooled(seen, name), self._wanted(name, alpha)
+            clear = own.std > ROUGH * own.mean.abs()
+            worst = torch.where(clear, (own.std - wanted.std).abs() / wanted.std.clamp_min(1e-30), 0).max()
+            if worst > ROUGH:
+                raise ModelError(
+                    f"REPAIR misses its targets at layer '{name}': a channel's spread is off by {100 * worst:.3g} % "
+                    f"though one batch was given; is its weight used elsewhere than in its own forward? Untie it first"
+                )
 
     def _run(self, record: Record) -> None:
         for batch in self._batches:
@@ -130,12 +184,21 @@ class Repairer:
             self._run(record)
         return record
 
-    def _correcting(self, record: Record, alpha: float | int) -> AbstractContextManager[None]:
+    def _correcting(self, record: Record, alpha: float | int, held: Held) -> AbstractContextManager[None]:
         def correct(name: str, layer: nn.Module, output: Tensor) -> Tensor:
             axis, seen = channel_axis(layer), record[-1][name]
             seen.append(_stats(output, axis))
-            a, b = (end[len(record) - 1][name][len(seen) - 1] for end in self._ends)
-            scale, shift = _correction(seen[-1], _between(a, b, alpha))
+            ends = [end[len(record) - 1][name] for end in self._ends]
+            if len(seen) > min(map(len, ends)):
+                raise ModelError(
+                    f"layer '{name}' runs more often in the mixture than at its ends, so that REPAIR has no targets "
+                    f"for it; its number of runs must not depend on the weights"
+                )
+            if name in self._layers.several:
+                scale, shift = held.layers.get(name) or _identity(seen[-1])
+            else:
+                a, b = (end[len(seen) - 1] for end in ends)
+                scale, shift = _correction(seen[-1], _between(a, b, alpha), shifted=self._is_shifted(name))
             return output * _along(scale, axis, output) + _along(shift, axis, output)
 
         return self._hooked(correct)
@@ -155,24 +218,35 @@ class Repairer:
 
 
 @contextmanager
-def _normalising(model: nn.Module, names: Iterable[str], moments: dict[str, Moments]) -> Iterator[None]:
-    """Let BatchNorm layers normalise by the batch, and collect the moments of what they receive."""
-    layers = {name: cast(_BatchNorm, model.get_submodule(name)) for name in names}
+def _normalising(model: nn.Module, chosen: Layers, moments: dict[str, Moments], held: Held) -> Iterator[None]:
+    """Let BatchNorm layers normalise by the batch, and collect the moments of what they receive.
+
+    One that runs several times normalises every time by what is held for it, as it will in the repaired state.
+    """
+    layers = {name: cast(_BatchNorm, model.get_submodule(name)) for name in chosen.reset}
     momenta = {name: layer.momentum for name, layer in layers.items()}
 
     def hook_of(name: str) -> Callable[..., None]:
         def look(layer: _BatchNorm, args: tuple[Tensor, ...], output: Tensor) -> None:
+            seen = moments.setdefault(name, Moments(layer.num_features, args[0].device))
+            if name in chosen.several:
+                batch = centre(args[0].movedim(1, 0).flatten(1))
+                seen.update(batch.samples, batch.mean, batch.squares)
+                return
             mean, variance = cast(Tensor, layer.running_mean).double(), cast(Tensor, layer.running_var).double()
             samples = args[0].numel() // len(mean)
-            moments.setdefault(name, Moments(len(mean), mean.device)).update(samples, mean, variance * (samples - 1))
+            seen.update(samples, mean, variance * (samples - 1))
 
         return look
 
     handles = [layer.register_forward_hook(hook_of(name)) for name, layer in layers.items()]
     try:
-        for layer in layers.values():
-            layer.train()
+        for name, layer in layers.items():
+            layer.train(name not in chosen.several)
             layer.momentum = 1.0  # the running statistics are then those of the last batch
+            if name in held.norms:
+                cast(Tensor, layer.running_mean).copy_(held.norms[name][0])
+                cast(Tensor, layer.running_var).copy_(held.norms[name][1])
         yield
     finally:
         for handle in handles:
@@ -219,11 +293,32 @@ def _between(a: ChannelStats, b: ChannelStats, alpha: float | int) -> ChannelSta
     return ChannelStats(a.samples, torch.lerp(a.mean, b.mean, alpha), torch.lerp(a.std, b.std, alpha))
 
 
-def _correction(own: ChannelStats, wanted: ChannelStats) -> tuple[Tensor, Tensor]:
-    """Return `scale` and `shift` with which `scale * x + shift` has the wanted mean and standard deviation."""
+def _correction(own: ChannelStats, wanted: ChannelStats, *, shifted: bool) -> tuple[Tensor, Tensor]:
+    """Return `scale` and `shift` with which `scale * x + shift` has the wanted standard deviation, and the mean too.
+
+    Without a bias there is nothing to hold a shift, which is 0 then.
+    """
     alive = own.std > CONSTANT * own.mean.abs()
     scale = torch.where(alive, wanted.std / own.std, 1.0)
-    return scale, wanted.mean - scale * own.mean
+    return scale, wanted.mean - scale * own.mean if shifted else torch.zeros_like(scale)
+
+
+def _identity(like: ChannelStats) -> tuple[Tensor, Tensor]:
+    return torch.ones_like(like.std), torch.zeros_like(like.mean)
+
+
+def _keep_spread(
+    state: dict[str, Tensor], ends: tuple[StateDict, StateDict], alpha: float | int, norms: Iterable[list[str]]
+) -> None:
+    """Give the gammas of BatchNorm layers whose signs differ at the ends the interpolated spread, not their own."""
+    for owners in norms if 0 < alpha < 1 else ():
+        name = f"{owners[0]}.weight" if owners[0] else "weight"
+        if name in state:
+            a, b = (end[name].detach().to(state[name].device) for end in ends)
+            spread = torch.lerp(a.abs(), b.abs(), alpha)
+            nearer = a if alpha < 0.5 else b
+            sign = torch.where(state[name] == 0, nearer, state[name]).sign()
+            _write(state, owners, "weight", torch.where(a * b < 0, sign * spread, state[name]))
 
 
 def _along(values: Tensor, axis: int, like: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +72,7 @@ def described(value: object) -> str:
 
 
 def tensors_in(value: object) -> Iterator[Tensor]:
-    """Yield every tensor in nested tuples, lists and mappings."""
+    """Yield every tensor in nested tuples, lists, mappings and dataclasses."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
@@ -80,6 +81,9 @@ def tensors_in(value: object) -> Iterator[Tensor]:
     elif isinstance(value, tuple | list):
         for item in value:
             yield from tensors_in(item)
+    elif is_dataclass(value) and not isinstance(value, type):
+        for member in fields(value):
+            yield from tensors_in(getattr(value, member.name))
 
 
 def examples_in(inputs: object) -> int:

@@ -9,6 +9,7 @@ from torch import nn
 from reticket.errors import InputError
 from reticket.lookup import nearest
 from reticket.symmetry import Alignment, Symmetry
+from reticket.wrapped import inside
 
 Matcher = Callable[..., Alignment]
 Checkpoints: TypeAlias = nn.Module | Sequence[nn.Module]  # one model, or one network at several points of its training
@@ -61,7 +62,7 @@ def match(
     before the assignment is solved, once. One checkpoint, or the same one twice, gives what plain matching gives.
 
     Args:
-        model_a: model whose units move, or its checkpoints.
+        model_a: model whose units move, or its checkpoints; in `DataParallel`, DDP or `torch.compile` or not.
         model_b: model of the same architecture, whose order is taken, or as many checkpoints.
         sym: their symmetry, from `discover`.
         batches: any iterable, a generator too. Of a batch (a tensor, a tuple or a dict of keyword inputs) the model
@@ -93,7 +94,7 @@ def match(
             f"unknown matching method '{method}'{nearest(method, MATCHERS)}; known are {', '.join(MATCHERS)}"
         )
     _check_options(method, options)
-    models_a, models_b = _checkpoints(model_a), _checkpoints(model_b)
+    models_a, models_b = _checkpoints(model_a, sym), _checkpoints(model_b, sym)
     if len(models_a) != len(models_b) or not models_a:
         raise InputError(
             f"matching got {len(models_a)} checkpoints of A and {len(models_b)} of B; "
@@ -115,5 +116,7 @@ def _check_options(method: str, options: Mapping[str, object]) -> None:
             )
 
 
-def _checkpoints(models: Checkpoints) -> tuple[nn.Module, ...]:
-    return (models,) if isinstance(models, nn.Module) else tuple(models)
+def _checkpoints(models: Checkpoints, sym: Symmetry) -> tuple[nn.Module, ...]:
+    """Return the models; of one in a parallel or compiled wrapper that the symmetry does not have, the one inside."""
+    every = (models,) if isinstance(models, nn.Module) else tuple(models)
+    return tuple(model if model.state_dict().keys() == sym.layouts.keys() else inside(model) for model in every)

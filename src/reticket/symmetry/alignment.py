@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from reticket.errors import AlignmentError, InputError
 from reticket.symmetry.gather import gather
+from reticket.symmetry.optimizer_state import moved_optimizer
 from reticket.symmetry.symmetry import Group, Symmetry
 from reticket.types import Permutable, Permutation
+from reticket.wrapped import named_like, same_values
 
 FORMAT = "1"
 Value = TypeVar("Value")
@@ -81,12 +83,13 @@ class Alignment:
             A new value of the same type.
 
         Raises:
-            AlignmentError: when a tensor is not in the symmetry or has another shape.
+            AlignmentError: when a tensor is not in the symmetry or has another shape, or an optimizer holds what does
+                not go with a parameter entry by entry (factors of one axis, flat vectors, objects).
         """
         if isinstance(value, Permutable):
             return value.with_tensors(self._tensors(value.tensors()))  # pyright: ignore[reportReturnType]
         if isinstance(value, Mapping) and "param_groups" in value and "state" in value:
-            return _like(value, self._optimizer(value, names))
+            return _like(value, moved_optimizer(value, names, self._shape, self.tensor))
         if isinstance(value, Mapping):
             return _like(value, self._tensors(value))
         raise AlignmentError(
@@ -117,28 +120,9 @@ class Alignment:
         moved = gather(tensor.detach(), layout, self.permutations)
         return moved.clone() if moved.data_ptr() == tensor.data_ptr() else moved
 
-    def _optimizer(self, state: Mapping[str, Any], names: Sequence[str] | None) -> dict[str, Any]:
-        owner = _parameter_names(state["param_groups"], names)
-        result = dict(state)
-        result["param_groups"] = [dict(group) for group in state["param_groups"]]
-        result["state"] = {
-            key: {slot: self._slot(owner, key, slot, value) for slot, value in slots.items()}
-            for key, slots in state["state"].items()
-        }
-        return result
-
-    def _slot(self, owner: Mapping[Any, str], key: Any, slot: str, value: Any) -> Any:
-        if key not in owner:
-            raise AlignmentError(f"the optimizer holds state for parameter {key}, which no param_group lists")
-        if not isinstance(value, Tensor) or (value.numel() == 1 and value.dim() == 0):
-            return value.clone() if isinstance(value, Tensor) else value
-        known = resolve_name(self.symmetry, owner[key])
-        if known is not None and tuple(value.shape) != self.symmetry.shape(known):
-            raise AlignmentError(
-                f"optimizer state '{slot}' of '{owner[key]}' has shape {tuple(value.shape)}, expected a scalar or "
-                f"{self.symmetry.shape(known)}; it cannot be permuted, so start that optimizer afresh"
-            )
-        return self.tensor(owner[key], value)
+    def _shape(self, name: str) -> tuple[int, ...] | None:
+        known = resolve_name(self.symmetry, name)
+        return None if known is None else self.symmetry.shape(known)
 
     def inverse(self) -> "Alignment":
         """Return the alignment that undoes this one, exactly: block sigma[p] of it is the inverse of block p."""
@@ -230,21 +214,6 @@ def resolve_name(symmetry: Symmetry, name: str) -> str | None:
     return next((candidate for candidate in candidates if candidate in symmetry.layouts), None)
 
 
-def _parameter_names(groups: Sequence[Mapping[str, Any]], names: Sequence[str] | None) -> dict[Any, str]:
-    keys = [key for group in groups for key in group["params"]]
-    if names is None:
-        named = [name for group in groups for name in group.get("param_names", ())]
-        if len(named) != len(keys):
-            raise AlignmentError(
-                "the optimizer's state does not name its parameters: build the optimizer from model.named_parameters() "
-                "or pass names=[...] in the order of its parameters"
-            )
-        names = named
-    if len(names) != len(keys):
-        raise AlignmentError(f"names= has {len(names)} names for {len(keys)} parameters of the optimizer")
-    return dict(zip(keys, names, strict=True))
-
-
 def _like(value: Any, result: dict[str, Any]) -> Any:
     if type(value) is dict:
         return result
@@ -279,12 +248,14 @@ def load_into(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
 
     Args:
         model: module to write into; its tensors keep their identity, dtype and device.
-        state_dict: a tensor for every entry of `model.state_dict()`.
+        state_dict: a tensor for every entry of `model.state_dict()`; a tied weight is needed under one of its
+            names, and `module.` and `_orig_mod.` are looked through.
 
     Raises:
         AlignmentError: when names or shapes differ; nothing is written then.
     """
     own = model.state_dict(keep_vars=True)
+    state_dict = named_like(own, state_dict)
     missing, odd = [n for n in own if n not in state_dict], [n for n in state_dict if n not in own]
     if missing or odd:
         raise AlignmentError(
@@ -296,6 +267,14 @@ def load_into(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
             raise AlignmentError(
                 f"cannot load '{name}': it has shape {tuple(state_dict[name].shape)}, the model's is "
                 f"{tuple(tensor.shape)}"
+            )
+    first: dict[int, str] = {}
+    for name, tensor in own.items():
+        other = first.setdefault(id(tensor), name)
+        if other != name and not same_values(state_dict[name], state_dict[other]):
+            raise AlignmentError(
+                f"cannot load '{name}': in this {type(model).__name__} it is one tensor with '{other}', but two "
+                f"different ones were given; give one of the two, or untie the model"
             )
     with torch.no_grad():
         for name, tensor in own.items():

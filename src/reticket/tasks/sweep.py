@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from reticket.errors import ConfigError
 from reticket.tasks.config import Config, parse_config
 
 
@@ -26,12 +27,21 @@ def variants(config: Config) -> tuple[Variant, ...]:
     """Return the experiments that `config` stands for: one for each value of its sweep, or itself.
 
     Raises:
-        ConfigError: when a value makes no experiment, naming it.
+        ConfigError: when a value makes no experiment, or two have one folder, naming them.
     """
     if not config.sweep:
         return (Variant(None, "", config),)
     ((key, values),) = config.sweep.items()
-    return tuple(_variant(config, key, value) for value in values)
+    found = tuple(_variant(config, key, value) for value in values)
+    first: dict[str, Variant] = {}
+    for variant in found:
+        other = first.setdefault(variant.folder.casefold(), variant)  # some file systems do not tell case
+        if other is not variant:
+            raise ConfigError(
+                f"sweep.{key}: the results of {other.value!r} and of {variant.value!r} would both be written to the "
+                f"folder '{other.folder}'; sweep values that are spelt differently, or run them apart"
+            )
+    return found
 
 
 def _variant(config: Config, key: str, value: Any) -> Variant:

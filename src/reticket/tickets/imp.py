@@ -11,7 +11,7 @@ from typing import Literal
 
 from reticket.errors import MaskError
 from reticket.tickets.mask import Mask
-from reticket.tickets.prune import prune_magnitude, select
+from reticket.tickets.prune import as_names, prune_magnitude, select
 from reticket.tickets.start import SparseStart
 from reticket.types import StateDict
 
@@ -202,7 +202,7 @@ def iterative_magnitude_pruning(
     Raises:
         MaskError: as `chain` and `prune_round`, or when `retrain` returns pruned weights that are not 0.
     """
-    plan, names = chain(targets, rate), tuple(names)
+    plan, names = chain(targets, rate), as_names(names)
 
     def advance(before: SparseStart, step: Round) -> SparseStart:
         start = prune_round(

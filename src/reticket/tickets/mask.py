@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar, cast
 
 import torch
@@ -12,7 +12,9 @@ from torch.nn.utils import parametrize
 
 from reticket.errors import MaskError
 from reticket.tickets import storage
+from reticket.tickets.used import place_of, weight_used
 from reticket.types import StateDict
+from reticket.wrapped import names_in
 
 S = TypeVar("S", bound=StateDict)
 
@@ -116,8 +118,9 @@ class Mask(Mapping[str, Tensor]):
     def apply_to(self, state_dict: S) -> S:
         """Return a copy of `state_dict`, of the same type, in which the pruned weights are exactly 0.
 
-        It is a fill and not a product, so that a pruned NaN or infinity is 0 as well. Tensors that the mask does not
-        name are shared with `state_dict`, which stays as it was.
+        It is a fill and not a product, so that a pruned NaN or infinity is 0 as well. A tensor that stands in
+        `state_dict` under several names (tied weights) is masked under all of them. Tensors that the mask does not name
+        are shared with `state_dict`, which stays as it was.
 
         Args:
             state_dict: weights by name.
@@ -125,17 +128,42 @@ class Mask(Mapping[str, Tensor]):
         Raises:
             MaskError: when a weight is missing or has another shape: the mask belongs to another model.
         """
-        self.check_fits(state_dict)
-        masked: dict[str, Tensor] = {}
+        names = self.names_among(state_dict)
+        filled: dict[Hashable, Tensor] = {}
         for name, tensor in self._kept.items():
-            weight = state_dict[name]
-            masked[name] = weight.masked_fill(~tensor.to(weight.device), 0)
+            place = place_of(state_dict[names[name]])
+            weight = filled.get(place, state_dict[names[name]])
+            filled[place] = weight.masked_fill(~tensor.to(weight.device), 0)
+        places = {name: place_of(tensor) for name, tensor in state_dict.items() if isinstance(tensor, Tensor)}
+        masked = {name: filled[place] for name, place in places.items() if place in filled}
         try:
             result = copy.copy(state_dict)
             cast("dict[str, Tensor]", result).update(masked)
         except (TypeError, AttributeError):  # a read-only mapping
             return cast("S", {**state_dict, **masked})
         return result
+
+    def names_among(self, weights: Mapping[str, Tensor]) -> dict[str, str]:
+        """Return what each masked weight is called among `weights`, which it must fit.
+
+        Parallel, averaged and compiled models (`module.`, `_orig_mod.`) are looked through, and so is `weight_orig` of
+        `torch.nn.utils.prune` and `spectral_norm`, whose zeros are zeros of the weight.
+
+        Raises:
+            MaskError: when a weight is missing, is computed from several tensors, or has another shape.
+        """
+        names = names_in(self._kept, weights)
+        original = names_in([f"{name}_orig" for name in self._kept if name not in names], weights)
+        for name in self._kept:
+            if f"{name}_orig" in original:
+                names[name] = original[f"{name}_orig"]
+            elif name not in names and (parts := _parts_of(name, weights)):
+                raise MaskError(
+                    f"'{name}' is computed from {' and '.join(parts)}, so no tensor can hold its zeros; make the "
+                    f"parametrization permanent first (torch.nn.utils.parametrize.remove_parametrizations)"
+                )
+        self.check_fits({**weights, **{name: weights[own] for name, own in names.items()}})
+        return names
 
     def check_fits(self, weights: Mapping[str, Tensor]) -> None:
         """Raise unless each masked weight is there in its shape.
@@ -224,7 +252,15 @@ def _masks_of(module: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
             for step in cast("nn.ModuleList", chain):
                 mask = dict(step.named_buffers(recurse=False)).get("mask")
                 if mask is not None:
-                    yield name, mask, getattr(module, name)
+                    yield name, mask, cast(Tensor, weight_used(module, name, name))
+
+
+def _parts_of(name: str, weights: Mapping[str, Tensor]) -> list[str]:
+    """Return the tensors that a weight without one of its own is computed from."""
+    path, _, attribute = name.rpartition(".")
+    stem = f"{path}." if path else ""
+    wanted = [f"{name}_g", f"{name}_v", *(f"{stem}parametrizations.{attribute}.original{i}" for i in ("", 0, 1))]
+    return [f"'{part}'" for part in names_in(wanted, weights).values()]
 
 
 def _as_flags(name: str, mask: Tensor, weight: Tensor) -> Bool[Tensor, "..."]:

@@ -1,7 +1,7 @@
 """Magnitude pruning with exact kept counts, and which weights of a model are pruned at all."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -11,12 +11,15 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reticket.errors import MaskError
+from reticket.lookup import nearest
 from reticket.tickets.counts import kept_count, refuse_empty, share_out
 from reticket.tickets.mask import Mask
+from reticket.tickets.used import CONVOLUTIONS, matrices, place_of, source_of, weight_used
 from reticket.types import StateDict
 
 KINDS = ("shortcut", "first", "last")
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+SCOPES = ("global", "layer")
+LAYERS = (nn.Linear, *CONVOLUTIONS)
 SHORTCUT_NAMES = ("shortcut", "skip", "skip_connection", "projection", "downsample")
 
 
@@ -24,7 +27,9 @@ def prunable(model: nn.Module, exclude: Iterable[str] = ("shortcut",)) -> tuple[
     """Return the names of the weights of all convolution and linear layers, less those excluded.
 
     Names are those of the unpruned, unparametrized model, in the order of `model.named_modules()`. A weight that
-    another module shares (tied embeddings) is left out, since a mask goes by one name.
+    another module shares (tied embeddings) is left out, unless there is no other. So are matrices that belong to no
+    such layer (`in_proj_weight` of an attention layer, layers of other libraries): `true_density` counts them as kept,
+    and `names=` prunes them.
 
     Args:
         model: any module.
@@ -42,8 +47,12 @@ def prunable(model: nn.Module, exclude: Iterable[str] = ("shortcut",)) -> tuple[
     """
     names = _weight_names(model)
     if not names:
-        raise MaskError(f"{type(model).__name__} has no convolution or linear layer, so there is nothing to prune")
-    left = list(names)
+        others = list(matrices(model))
+        what = f"; its matrices are {', '.join(others[:4])}: name what is to be pruned with names=" if others else ""
+        raise MaskError(
+            f"{type(model).__name__} has no convolution or linear layer, so there is nothing to prune{what}"
+        )
+    left, exclude = list(names), as_names(exclude)
     for pattern in exclude:
         matched = _excluded(model, names, pattern)
         if not matched and pattern not in KINDS:
@@ -52,24 +61,35 @@ def prunable(model: nn.Module, exclude: Iterable[str] = ("shortcut",)) -> tuple[
             raise MaskError(f"exclude '{pattern}' matches no weight of {type(model).__name__}; {hint}")
         left = [name for name in left if name not in matched]
     if not left:
-        raise MaskError(f"exclude {tuple(exclude)} leaves nothing to prune in {type(model).__name__}; exclude less")
+        raise MaskError(f"exclude {exclude} leaves nothing to prune in {type(model).__name__}; exclude less")
     return tuple(left)
 
 
+def as_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names; a text is one name, not as many as it has letters.
+
+    >>> as_names("fc.weight"), as_names(["a", "b"])
+    (('fc.weight',), ('a', 'b'))
+    """
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def weights_of(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
-    """Return the weights of these names as the model uses them: pruned and parametrized weights after their masks.
+    """Return the weights of these names as the model uses them: those that its next forward would compute.
+
+    Pruned and parametrized weights are computed anew, after their masks; the model is left as it is.
 
     Raises:
-        MaskError: when the model has no such weight.
+        MaskError: when the model has no such weight, or one whose computation is not known.
     """
     weights: dict[str, Tensor] = {}
-    for name in names:
+    for name in as_names(names):
         path, _, attribute = name.rpartition(".")
         try:
-            weight = getattr(model.get_submodule(path), attribute)
+            weight = weight_used(model.get_submodule(path), attribute, name)
         except AttributeError:
             weight = None
-        if not isinstance(weight, Tensor):
+        if weight is None:
             raise MaskError(f"{type(model).__name__} has no weight '{name}'; the names belong to another model")
         weights[name] = weight.detach()
     return weights
@@ -92,7 +112,7 @@ def prune_magnitude(
     Args:
         model: a module, or weights by name.
         density: fraction of the named weights to keep, in (0, 1]; also with `within`, it is a fraction of all of them.
-        names: weights to prune; by default those of `within`, else `prunable(model)`.
+        names: weights to prune, or one of them; by default those of `within`, else `prunable(model)`.
         scope: compare magnitudes over all layers or inside each.
         within: an earlier mask; only what it keeps can be kept.
 
@@ -100,13 +120,17 @@ def prune_magnitude(
         A mask of the named weights.
 
     Raises:
-        MaskError: when a density is out of range or keeps nothing (of a layer, with `scope="layer"`), a weight is not
-            finite, or `within` keeps fewer weights than wanted or masks others.
+        MaskError: when the scope is unknown, a density is out of range or keeps nothing (of a layer, with
+            `scope="layer"`), a weight is not finite or named twice, or `within` keeps fewer weights than wanted or
+            masks others.
 
     >>> prune_magnitude({"w": torch.tensor([0.1, -3.0, 2.0, 2.0])}, 0.5, names=["w"])["w"]
     tensor([False,  True,  True, False])
     """
+    if scope not in SCOPES:
+        raise MaskError(f"unknown scope {scope!r}{nearest(str(scope), SCOPES)}; choose from {', '.join(SCOPES)}")
     weights = _named_weights(model, names, within)
+    _refuse_twice(model, weights)
     if within is not None:
         if set(within) != set(weights):
             raise MaskError("`within` masks other weights than those named; prune the names of the earlier mask")
@@ -146,15 +170,16 @@ def keep_largest(magnitudes: Float[Tensor, " n"], kept: int) -> Bool[Tensor, " n
 
 
 def true_density(mask: Mask, model: nn.Module | StateDict, names: Iterable[str] | None = None) -> float:
-    """Return the fraction kept of *all* convolution and linear weights, those that are never pruned included.
+    """Return the fraction kept of *all* weight matrices, those that are never pruned included.
 
     A mask's own density is nominal: where projection shortcuts are not pruned, a nominal 10 % is more in truth.
 
     Args:
         mask: the mask.
         model: a module, or weights by name.
-        names: the weights that count; by default every convolution and linear weight of the module (`exclude=()`); with
-            weights by name they must be given.
+        names: the weights that count; by default every matrix of the module that is no embedding: the weights of
+            convolutions and linear layers, of attention and recurrent layers, of layers of other libraries. A tensor
+            under several names counts once. With weights by name they must be given.
 
     Returns:
         Fraction kept, in [0, 1].
@@ -168,22 +193,46 @@ def true_density(mask: Mask, model: nn.Module | StateDict, names: Iterable[str] 
     (0.25, 0.5)
     """
     if names is None and isinstance(model, nn.Module):
-        names = prunable(model, exclude=())
-    weights = _named_weights(model, names, None)
-    mask.check_fits(weights)
-    total = sum(weight.numel() for weight in weights.values())
+        names = [*matrices(model), *(name for name in mask if _source(model, name) is not None)]
+    names = dict.fromkeys(as_names(names or ()))
+    weights = _named_weights(model, names or None, None)
+    mask.names_among(weights)
+    once = {_identity(model, name, weight): weight.numel() for name, weight in weights.items()}
+    total = sum(once.values())
     return (total - mask.numel + mask.kept) / total
 
 
+def _source(model: nn.Module, name: str) -> Tensor | None:
+    path, _, attribute = name.rpartition(".")
+    try:
+        return source_of(model.get_submodule(path), attribute)
+    except AttributeError:
+        return None
+
+
+def _identity(model: nn.Module | StateDict, name: str, weight: Tensor) -> Hashable:
+    """Return what is equal for two names of one weight alone."""
+    source = _source(model, name) if isinstance(model, nn.Module) else weight
+    return name if source is None else place_of(source)
+
+
+def _refuse_twice(model: nn.Module | StateDict, weights: Mapping[str, Tensor]) -> None:
+    first: dict[Hashable, str] = {}
+    for name, weight in weights.items():
+        other = first.setdefault(_identity(model, name, weight), name)
+        if other != name:
+            raise MaskError(f"'{name}' and '{other}' are one tensor, which is pruned once; name one of the two")
+
+
 def _weight_names(model: nn.Module) -> tuple[str, ...]:
-    names: dict[str, nn.Module] = {}
-    for prefix, module in model.named_modules():
-        if isinstance(module, (nn.Linear, *CONVOLUTIONS)):
-            names[f"{prefix}.weight" if prefix else "weight"] = module
+    layers = {prefix: module for prefix, module in model.named_modules() if isinstance(module, LAYERS)}
+    sources = {f"{prefix}.weight".lstrip("."): source_of(module, "weight") for prefix, module in layers.items()}
     owners: dict[int, int] = {}
     for _, parameter in model.named_parameters(remove_duplicate=False):
         owners[id(parameter)] = owners.get(id(parameter), 0) + 1
-    return tuple(name for name, module in names.items() if owners.get(id(module.weight), 1) == 1)
+    alone = tuple(name for name, source in sources.items() if owners.get(id(source), 1) == 1)
+    first = {id(source): name for name, source in reversed(sources.items())}
+    return alone or tuple(reversed(first.values()))
 
 
 def _excluded(model: nn.Module, names: tuple[str, ...], pattern: str) -> tuple[str, ...]:
@@ -224,9 +273,19 @@ def select(weights: StateDict, names: Iterable[str]) -> dict[str, Tensor]:
     Raises:
         MaskError: when there is no such weight.
     """
-    names = tuple(names)
+    names = as_names(names)
     missing = [name for name in names if name not in weights]
     if missing:
+        path, _, attribute = missing[0].rpartition(".")
+        stem = f"{path}." if path else ""
+        parts = [
+            name for name in weights if name.startswith((f"{missing[0]}_", f"{stem}parametrizations.{attribute}."))
+        ]
+        if parts:
+            raise MaskError(
+                f"the weights given hold '{parts[0]}', from which '{missing[0]}' is computed; give the model itself, "
+                f"or make its pruning or parametrization permanent first"
+            )
         raise MaskError(
             f"there is no weight '{missing[0]}' among the {len(weights)} given; the names belong to another model"
         )

@@ -35,9 +35,10 @@ def refuse_revived(weights: Mapping[str, Tensor], mask: Mask) -> None:
     Raises:
         MaskError: naming the first tensor with a pruned weight that is not.
     """
-    mask.check_fits(weights)
+    names = mask.names_among(weights)
     for name, kept in mask.items():
-        alive = (weights[name] != 0) & ~kept.to(weights[name].device)
+        weight = weights[names[name]]
+        alive = (weight != 0) & ~kept.to(weight.device)
         if alive.any():
             raise MaskError(
                 f"{int(alive.sum())} pruned weights of '{name}' are not 0; train with the mask (reticket.sparse), or "

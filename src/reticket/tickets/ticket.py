@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from reticket.errors import MaskError
 from reticket.tickets import storage
 from reticket.tickets.mask import Mask
+from reticket.tickets.used import place_of
 from reticket.types import StateDict
 
 
@@ -30,9 +31,10 @@ def signs_of(weights: StateDict, mask: Mask) -> dict[str, Tensor]:
     Raises:
         MaskError: when the mask belongs to another model.
     """
-    mask.check_fits(weights)
+    names = mask.names_among(weights)
     return {
-        name: torch.where(weights[name].detach().cpu() < 0, -1, 1).to(torch.int8) * kept for name, kept in mask.items()
+        name: torch.where(weights[names[name]].detach().cpu() < 0, -1, 1).to(torch.int8) * kept
+        for name, kept in mask.items()
     }
 
 
@@ -101,12 +103,14 @@ class Ticket:
         """
         if self.signs is None:
             raise MaskError("the ticket has no signs; make it with Ticket.of(weights, mask)")
-        self.mask.check_fits(weights)
-        signed = dict(weights)
+        names = self.mask.names_among(weights)
+        placed = {name: place_of(weight) for name, weight in weights.items()}
+        signed: dict[Hashable, Tensor] = {}
         for name, sign in self.signs.items():
-            weight, sign = weights[name], sign.to(weights[name].device)
-            signed[name] = torch.where(sign != 0, weight.abs() * sign, weight)
-        return signed
+            place = placed[names[name]]
+            weight, sign = signed.get(place, weights[names[name]]), sign.to(weights[names[name]].device)
+            signed[place] = torch.where(sign != 0, weight.abs() * sign, weight)
+        return {name: signed.get(placed[name], weight) for name, weight in weights.items()}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ticket as safetensors: one bit a weight, and one bit a kept weight for its sign.

@@ -12,6 +12,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reticket.errors import TrainingError
+from reticket.training.evaluation import logits_of
+
 LossAndGradient = Callable[[Tensor, Tensor, int], Tensor]
 relu_backward = torch.ops.aten.threshold_backward  # one pass; comparing and multiplying takes several
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -44,7 +47,7 @@ def loss_and_gradient(model: nn.Module, *, autocast: bool = False) -> LossAndGra
 
     def by_autograd(x: Tensor, y: Tensor, n: int) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=autocast, cache_enabled=False):  # threads share it
-            logits = model(x)
+            logits = logits_of(model(x), TrainingError)
         logits = logits.float() if autocast else logits
         loss = F.cross_entropy(logits, y) if len(y) == n else F.cross_entropy(logits, y, reduction="sum") / n
         loss.backward()

@@ -1,7 +1,6 @@
 """Logits, loss and accuracy of a model on a part of a data set."""
 
-import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,9 +8,10 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reticket.copied import private_copy
 from reticket.data import DataSource, Reading
 from reticket.data.source import Split
-from reticket.errors import TrainingError
+from reticket.errors import ReticketError, TrainingError
 
 BATCH = 500  # inputs in one forward pass, at most
 LARGEST = {"cpu": 2**25, "cuda": 2**30}  # bytes of the largest activation; no bound on other devices
@@ -66,7 +66,7 @@ def evaluate(
         TrainingError: when the model's output is not one row of logits for each input.
     """
     target = torch.device(device)
-    evaluated = copy.deepcopy(model).to(target).eval()
+    evaluated = private_copy(model).to(target).eval()
     if weights is not None:
         evaluated.load_state_dict(dict(weights))
     evaluated.requires_grad_(False)
@@ -83,7 +83,7 @@ def evaluate(
             inputs = batch.to(first.dtype)
             if inputs.dim() == 4 and convolutional:
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
-            parts.append(evaluated(inputs).float())
+            parts.append(logits_of(evaluated(inputs), TrainingError).float())
         logits = torch.cat(parts).cpu()
     if logits.shape != (len(y), len(dataset.classes)):
         raise TrainingError(
@@ -91,6 +91,27 @@ def evaluate(
             f"build it for {len(dataset.classes)} classes"
         )
     return score(logits.clone(), y)
+
+
+def logits_of(output: object, error: type[ReticketError]) -> Tensor:
+    """Return a model's output, which must be one tensor.
+
+    Raises:
+        ReticketError: of the class `error`, when it is a tuple, a dict or an object: which of its parts are the logits
+            is not guessed.
+    """
+    if isinstance(output, Tensor):
+        return output
+    inside = output.keys() if isinstance(output, Mapping) else [type(part).__name__ for part in _parts(output)]
+    of = f" of {', '.join(map(str, inside))}" if inside else ""
+    raise error(
+        f"the model returns a {type(output).__name__}{of}, but one tensor of logits was expected; wrap it in a module "
+        f"whose forward returns the logits alone"
+    )
+
+
+def _parts(output: object) -> Sequence[object]:
+    return output if isinstance(output, tuple | list) else ()
 
 
 def evaluation_batch(model: nn.Module, input_shape: tuple[int, ...], at_most: int = BATCH) -> int:
@@ -103,7 +124,7 @@ def evaluation_batch(model: nn.Module, input_shape: tuple[int, ...], at_most: in
         input_shape: of one input.
         at_most: inputs in a batch of a small model.
     """
-    return _fitting(copy.deepcopy(model).eval(), input_shape, at_most)
+    return _fitting(private_copy(model).eval(), input_shape, at_most)
 
 
 def _fitting(model: nn.Module, input_shape: tuple[int, ...], at_most: int) -> int:

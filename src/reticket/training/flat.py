@@ -3,13 +3,14 @@
 A small network's step costs more in calls than in arithmetic: one call on the whole vector replaces one on each tensor.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from reticket.errors import MaskError, TrainingError
+from reticket.wrapped import names_in
 
 ALIGNMENT = 64  # bytes; tensors that begin on a cache line multiply faster
 INTEGER_OF_SIZE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -54,7 +55,7 @@ class FlatParameters:
             view.copy_(parameters[name].detach())
             parameters[name].data = view
             parameters[name].grad = velocities[name]
-        self.keep = None if not mask else self._flat_mask(mask)
+        self.keep = None if not mask else self._flat_mask(_renamed(mask, model, parameters))
         self.velocity_bits = self.velocity.view(INTEGER_OF_SIZE[self.dtype.itemsize])
 
     def views(self, vector: Shaped[Tensor, " n"]) -> dict[str, Tensor]:
@@ -70,10 +71,10 @@ class FlatParameters:
             begin += -(-shape.numel() // self.unit) * self.unit
         return found
 
-    def _flat_mask(self, mask: Mapping[str, Bool[Tensor, "..."]]) -> Tensor:
+    def _flat_mask(self, mask: Iterable[tuple[str, Bool[Tensor, "..."]]]) -> Tensor:
         keep = torch.ones(self.length, dtype=torch.bool, device=self.device)
         views = self.views(keep)
-        for name, kept in mask.items():
+        for name, kept in mask:
             if name not in views:
                 raise MaskError(
                     f"the mask names '{name}', which is no trainable parameter of this model "
@@ -84,7 +85,7 @@ class FlatParameters:
                     f"the mask of '{name}' is {kept.dtype} of shape {tuple(kept.shape)}, but torch.bool of shape "
                     f"{tuple(views[name].shape)} was expected; use the mask of this model"
                 )
-            views[name].copy_(kept)
+            views[name].logical_and_(kept.to(self.device))
         self.weights.masked_fill_(~keep, 0)
         bits = INTEGER_OF_SIZE[self.dtype.itemsize]
         return -keep.to(bits)  # all bits set where kept
@@ -106,3 +107,14 @@ class FlatParameters:
             self.weights.addcmul_(self.velocity, lr, value=-1)
         else:
             self.weights.add_(self.velocity, alpha=-lr)
+
+
+def _renamed(
+    mask: Mapping[str, Tensor], model: nn.Module, parameters: Mapping[str, Tensor]
+) -> list[tuple[str, Tensor]]:
+    """Return the mask by the names of `parameters`: a tied weight has others too, a pruned one is `weight_orig`."""
+    first = {id(parameter): name for name, parameter in parameters.items()}
+    every = {name: first.get(id(p), name) for name, p in model.named_parameters(remove_duplicate=False)}
+    original = names_in([f"{name}_orig" for name in mask], every)
+    known = {name: original.get(f"{name}_orig", name) for name in mask} | names_in(mask, every)
+    return [(every.get(known[name], name), kept) for name, kept in mask.items()]

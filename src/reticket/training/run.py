@@ -1,6 +1,5 @@
 """A training run at a step: a copy of the model on its device, brought forward one epoch after another."""
 
-import copy
 import hashlib
 import json
 import time
@@ -10,6 +9,7 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
+from reticket.copied import private_copy
 from reticket.data import DataSource
 from reticket.errors import ConfigError, TrainingError
 from reticket.ranks import ALONE, Ranks
@@ -50,7 +50,7 @@ class Run:
         give_up: Callable[[str], None] | None = None,
     ) -> None:
         channels_last = any(p.dim() == 4 for p in model.parameters())
-        self.model, self.ranks = copy.deepcopy(model).to(device).train(), ranks
+        self.model, self.ranks = private_copy(model).to(device).train(), ranks
         if not ranks.alone:
             self.model = synchronise(self.model, ranks)
         self.flat = FlatParameters(self.model, mask, channels_last=channels_last)

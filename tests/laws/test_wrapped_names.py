@@ -1,0 +1,184 @@
+"""Wrappers, tied names and checkpoints are looked through, and what could mean two things is refused."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from reticket.cli.files import match_files, read_inputs, read_weights
+from reticket.errors import AlignmentError, DataError, InputError
+from reticket.matching import match
+from reticket.rng import generator_for
+from reticket.symmetry import discover, load_into, random_alignment
+from reticket.tickets import Mask
+from reticket.wrapped import inside, names_in
+
+X = torch.randn(40, 6, generator=generator_for("x"))
+
+
+def net(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+
+
+@pytest.fixture
+def distributed(tmp_path: Path) -> Any:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    yield nn.parallel.DistributedDataParallel
+    torch.distributed.destroy_process_group()
+
+
+class Tied(nn.Module):
+    """Words in and words out by one table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.fc, self.head = nn.Embedding(9, 4), nn.Linear(4, 4), nn.Linear(4, 9, bias=False)
+        self.head.weight = self.words.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(torch.relu(self.fc(self.words(ids)))).mean(1)
+
+
+def ids_model() -> nn.Module:
+    return Tied()
+
+
+def test_names_are_found_exactly_first_and_never_by_guessing() -> None:
+    known = ["module.fc.weight", "module._orig_mod.conv.weight", "weight", "module.weight", "a.w", "module.a.w"]
+    assert names_in(["fc.weight", "_orig_mod.conv.weight", "weight", "a.w", "b"], known) == {
+        "fc.weight": "module.fc.weight",
+        "_orig_mod.conv.weight": "module._orig_mod.conv.weight",
+        "weight": "weight",
+        "a.w": "a.w",
+    }
+    assert names_in(["_orig_mod.a.w"], known) == {}  # two could be meant
+    own = nn.ModuleDict({"module": nn.Linear(2, 2), "other": nn.Linear(2, 2)})
+    assert inside(own) is own
+    assert list(names_in(own.state_dict(), own.state_dict()).values()) == list(own.state_dict())
+
+
+def assert_matched_and_masked_like(model: nn.Module, wrapped: nn.Module) -> None:
+    symmetry = discover(model, X[:2])
+    other = net()
+    shuffle = random_alignment(symmetry, generator_for("shuffle"))
+    load_into(other, shuffle.apply(model.state_dict()))
+    assert match(wrapped, other, symmetry, [X]).permutations == shuffle.permutations
+    assert match([wrapped], [other], symmetry, [X]).permutations == shuffle.permutations
+    mask = Mask({"0.weight": torch.rand(8, 6, generator=generator_for("mask")) > 0.5})
+    state = mask.apply_to(wrapped.state_dict())
+    assert type(state) is type(wrapped.state_dict())
+    load_into(wrapped, state)
+    torch.testing.assert_close(dict(model.state_dict()), mask.apply_to(dict(model.state_dict())), rtol=0, atol=0)
+    load_into(other, wrapped.state_dict())
+    load_into(wrapped, other.state_dict())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        nn.DataParallel,
+        lambda model: torch.compile(model, backend="eager"),
+        lambda model: nn.DataParallel(torch.compile(model, backend="eager")),  # pyright: ignore[reportArgumentType]
+    ],
+)
+def test_wrapped_models_are_matched_masked_and_loaded(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    model = net()
+    assert_matched_and_masked_like(model, wrap(model))
+
+
+def test_distributed_models_are_matched_masked_and_loaded(distributed: Callable[[nn.Module], nn.Module]) -> None:
+    model = net()
+    assert_matched_and_masked_like(model, distributed(model))
+
+
+@pytest.mark.parametrize("left", ["words.weight", "head.weight"])
+def test_a_tied_weight_is_loaded_from_either_name_and_two_values_are_refused(left: str) -> None:
+    torch.manual_seed(0)
+    model, other = Tied(), Tied()
+    state = {name: tensor.clone() for name, tensor in other.state_dict().items() if name != left}
+    load_into(model, state)
+    torch.testing.assert_close(dict(model.state_dict()), dict(other.state_dict()), rtol=0, atol=0)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state[left] = torch.zeros(9, 4)
+    with pytest.raises(AlignmentError, match=r"it is one tensor with 'words\.weight', but two different ones"):
+        load_into(model, state)
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    del state["words.weight"], state["head.weight"]
+    with pytest.raises(AlignmentError, match="tensors missing"):
+        load_into(model, state)
+
+
+def test_files_of_tied_wrapped_and_nested_weights_are_read(tmp_path: Path) -> None:
+    tied, path = Tied(), tmp_path / "w.safetensors"
+    safetensors.torch.save_model(tied, str(path))
+    twin = Tied()
+    load_into(twin, read_weights(path))
+    torch.testing.assert_close(dict(twin.state_dict()), dict(tied.state_dict()), rtol=0, atol=0)
+    model, path = net(), tmp_path / "w.pt"
+    state = dict(model.state_dict())
+    for saved in (
+        {"state_dict": state, "epoch": 3},
+        {"model": {"module." + name: tensor for name, tensor in state.items()}, "optimizer": {"state": {}}},
+        {"trainer": {**state, "_extra_state": None}},
+        {**state, "0._extra_state": b"x"},
+    ):
+        torch.save(saved, path)
+        twin = net(1)
+        load_into(twin, read_weights(path))
+        torch.testing.assert_close(dict(twin.state_dict()), state, rtol=0, atol=0)
+    for saved, said in (
+        ({"model": state, "ema": state}, "nested weights in 'model', 'ema', expected one state_dict"),
+        ({**state, "ema": state}, "nested weights in 'ema', expected one state_dict"),
+        ({"epoch": 3}, "a dict in which 'epoch' is int; save model.state_dict"),
+        ({}, "got nothing"),
+        ([state], "got list"),
+    ):
+        torch.save(saved, path)
+        with pytest.raises(InputError, match=said):
+            read_weights(path)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [
+    ("int64", torch.int64), ("int16", torch.int64), (">i4", torch.int64), ("uint8", torch.uint8),
+    ("float64", torch.float32), (">f4", torch.float32), ("float16", torch.float32),
+])  # fmt: skip
+def test_inputs_keep_their_kind(kind: str, expected: torch.dtype, tmp_path: Path) -> None:
+    values = np.arange(12).reshape(4, 3)
+    np.save(tmp_path / "x.npy", values.astype(kind))
+    found = read_inputs(os.fspath(tmp_path / "x.npy"), "mlp", 10)
+    assert found.dtype == expected
+    assert sorted(found.long().tolist()) == values.tolist()
+
+
+@pytest.mark.parametrize("values", [
+    np.array(3.0), np.zeros((0, 3)), np.zeros(3, complex), np.array(["a"]), np.zeros(2, [("a", int)]),
+    np.array([None, 1], dtype=object),
+])  # fmt: skip
+def test_files_that_hold_no_inputs(values: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", values, allow_pickle=True)
+    with pytest.raises(DataError, match=r"x\.npy: (expected inputs of shape|cannot be read as inputs)"):
+        read_inputs(os.fspath(tmp_path / "x.npy"), "mlp", 10)
+
+
+@pytest.mark.parametrize("shape", [None, "2,7"])
+def test_ids_in_a_file_match_a_language_model_that_has_no_example(shape: str | None, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    b = Tied()
+    ids = np.random.default_rng(0).integers(0, 9, (64, 7))
+    symmetry = discover(b, torch.as_tensor(ids[:2]))
+    shuffle = random_alignment(symmetry, generator_for("ids"))
+    torch.save(shuffle.inverse().apply(b.state_dict()), tmp_path / "a.pt")
+    torch.save(b.state_dict(), tmp_path / "b.pt")
+    np.save(tmp_path / "ids.npy", ids)
+    found = match_files(
+        tmp_path / "a.pt", tmp_path / "b.pt", f"{__name__}:ids_model", os.fspath(tmp_path / "ids.npy"),
+        method="activation", cost="correlation", samples=64, input_shape=shape,
+    )  # fmt: skip
+    assert found.permutations == shuffle.permutations
