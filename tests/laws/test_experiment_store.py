@@ -94,6 +94,20 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "tensors cut short": lambda folder: os.truncate(folder / "tensors.safetensors", 20),
     "empty manifest": lambda folder: os.truncate(folder / "manifest.json", 0),
     "manifest of lists": lambda folder: (folder / "manifest.json").write_text("[]"),
+    "manifest that is a folder": lambda folder: [
+        (folder / "manifest.json").unlink(),
+        (folder / "manifest.json").mkdir(),
+    ],
+    "manifest that is a pipe": lambda folder: [
+        (folder / "manifest.json").unlink(),
+        os.mkfifo(folder / "manifest.json"),
+    ],
+    "tensors that are a pipe": lambda folder: [
+        (folder / "tensors.safetensors").unlink(),
+        os.mkfifo(folder / "tensors.safetensors"),
+    ],
+    "deep manifest": lambda folder: (folder / "manifest.json").write_text("[" * 100_000),
+    "manifest of a number that is none": lambda folder: (folder / "manifest.json").write_text('{"sha256": NaN}'),
     "values gone": lambda folder: (folder / "values.json").unlink(),
     "result of another task": lambda folder: [
         flip(folder / "values.json"),
@@ -120,6 +134,14 @@ def test_damage_is_seen_set_aside_and_repaired(tmp_path: Path, damage: Callable[
     damage_is_seen(store)
     assert store.put(KEY, OUTPUT, {})
     assert store.get(KEY).values["accuracy"] == 97.1
+
+
+def test_values_that_are_damaged_after_they_were_checked(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put(KEY, OUTPUT, {})
+    store.get(KEY)
+    flip(folder_of(store) / "values.json")
+    damage_is_seen(store)
 
 
 def test_the_law_of_damage_can_fail(tmp_path: Path) -> None:

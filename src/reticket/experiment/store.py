@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -99,9 +100,12 @@ class Store:
         manifest = self._check(key, checksums=self.verifies and key not in self._intact)
         folder = self._folder(key)
         try:
-            values = json.loads((folder / VALUES).read_bytes())
+            content = (folder / VALUES).read_bytes()
         except OSError as error:
             raise self._failure("read", error) from None
+        if self.verifies and hashlib.sha256(content).hexdigest() != manifest["files"][VALUES]["sha256"]:
+            raise self._damaged(key, f"{VALUES} does not match its checksum")  # since it was checked
+        values = json.loads(content)
         tensors = folder / TENSORS if TENSORS in manifest["files"] else None
         return Result(key, values, manifest["provenance"], TensorFile(tensors))
 
@@ -206,7 +210,7 @@ class Store:
         """Return the manifest of `key`, or raise MissingResult, or move the result aside and raise DamagedResult."""
         folder = self._folder(key)
         try:
-            manifest = _parsed((folder / MANIFEST).read_bytes())
+            manifest = _parsed(_content(folder / MANIFEST))
             problem = _problem(folder, key, manifest, checksums=checksums)
         except (FileNotFoundError, NotADirectoryError):
             raise MissingResult(
@@ -219,8 +223,11 @@ class Store:
             if checksums:
                 self._intact.add(key)
             return manifest
+        raise self._damaged(key, str(problem))
+
+    def _damaged(self, key: str, problem: str) -> DamagedResult:
         aside = self._move_aside(key)
-        raise DamagedResult(
+        return DamagedResult(
             f"result {key[:16]} in '{self.root}' is damaged ({problem}) and was moved to '{aside}'; "
             "run again to compute it anew"
         )
@@ -282,9 +289,12 @@ def _problem(folder: Path, key: str, manifest: dict[str, Any] | None, *, checksu
     for name, expected in manifest["files"].items():
         path = folder / name
         try:
-            size = path.stat().st_size
+            seen = path.stat()
         except FileNotFoundError:
             return f"{name} is missing"
+        if not stat.S_ISREG(seen.st_mode):
+            return f"{name} is no plain file"
+        size = seen.st_size
         if size != expected["bytes"]:
             return f"{name} has {size} bytes, expected {expected['bytes']}"
         if checksums:
@@ -307,14 +317,19 @@ def _manifest(key: str, files: Mapping[str, bytes], provenance: dict[str, Any]) 
     return _pretty({**manifest, "sha256": hashlib.sha256(canonical(manifest)).hexdigest()})
 
 
+def _content(path: Path) -> bytes:
+    """Return the bytes of a plain file; none of a folder, or of a pipe, which would be waited for."""
+    return path.read_bytes() if stat.S_ISREG(path.stat().st_mode) else b""
+
+
 def _parsed(content: bytes) -> dict[str, Any] | None:
     """Return a manifest that matches its own checksum, else None."""
     try:
         manifest = json.loads(content)
         claimed = manifest.pop("sha256")
-    except (ValueError, KeyError, AttributeError, TypeError):
+        return manifest if hashlib.sha256(canonical(manifest)).hexdigest() == claimed else None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
-    return manifest if hashlib.sha256(canonical(manifest)).hexdigest() == claimed else None
 
 
 def _savable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

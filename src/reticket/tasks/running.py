@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,7 @@ def run_experiment(
     planned = plan_experiment(config, folder=machine.folder, threads=machine.threads)
     _make_folder(out)
     results = Store(store or out / "store")
+    compared = [task for one in planned for task in one.blueprint.compared]
     environment = environment_of(machine)
     _write(out / "config.toml", tomli_w.dumps(_without_none(config.model_dump())))
     _write_json(out / "environment.json", environment)
@@ -107,7 +108,7 @@ def run_experiment(
                 on_event(event)
 
         summary = run_plan(
-            Plan.of(*(stages or _all_at_once)(planned)),
+            Plan.of(*(stages or _all_at_once)(planned), compared),
             results,
             RUNNERS,
             jobs=machine.jobs,
@@ -119,7 +120,8 @@ def run_experiment(
             until=until,
         )
     for one in planned:
-        _write_variant(one, out / one.variant.folder, preset, results, summary, environment)
+        lost = _write_variant(one, out / one.variant.folder, preset, results, summary, environment)
+        summary = replace(summary, failed={**summary.failed, **lost})
     if config.sweep:
         _write_json(out / "sweep.json", _sweep_of(config, preset, planned))
     return summary
@@ -131,8 +133,12 @@ def _all_at_once(planned: Sequence[Planned]) -> list[list[Task]]:
 
 def _write_variant(
     one: Planned, folder: Path, preset: str, store: Store, summary: Summary, environment: Mapping[str, Any]
-) -> None:
-    """Write what stands in the folder of one experiment, with what became of its own tasks alone."""
+) -> dict[str, tuple[str, str]]:
+    """Write what stands in the folder of one experiment, with what became of its own tasks alone.
+
+    Returns:
+        By key, label and error of the results that were in the store after the run and could not be read any more.
+    """
     own = {task.key for task in closure(one.blueprint.targets, resumes=True)}
     part = Summary(
         done=tuple(key for key in summary.done if key in own),
@@ -150,6 +156,7 @@ def _write_variant(
     results = findings.to_json(config.title, preset, part, environment)
     write_pictures(folder, one.dataset, results["contact_sheet"])
     _write_json(folder / "results.json", results)
+    return findings.lost(part)
 
 
 def _sweep_of(config: Config, preset: str, planned: Iterable[Planned]) -> dict[str, Any]:
