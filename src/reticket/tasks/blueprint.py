@@ -228,7 +228,7 @@ class Blueprint:
         where += matched_text(cell.match_at)
         return Task(
             kind="sparse",
-            version=1,
+            version=self.networks.training_version(self.networks.sparse_recipe, start),
             spec=spec,
             inputs=inputs,
             label=f"{cell.method} {where}" + (f", order {order}" if order else ""),
