@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 from reticket.experiment import Event, Summary
 from reticket.tasks.config import Config
-from reticket.tasks.running import run_experiment
+from reticket.tasks.log import Log
+from reticket.tasks.running import OutputError, run_experiment
 
 CONFIG = Config.model_validate(
     {
@@ -147,3 +149,35 @@ def test_what_a_shared_store_holds_besides_decides_nothing(finished: Path, tmp_p
     one, other = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("alone", "beside"))
     assert one["exemplars"] == other["exemplars"]
     assert one["per_class"] == other["per_class"]
+
+
+def test_an_output_folder_that_takes_nothing_does_not_end_a_run(tmp_path: Path) -> None:
+    """What is computed goes to a store elsewhere; it is said what cannot be written, and another run needs no more."""
+    out, events = tmp_path / "out", []
+    for name in ("config.toml", "metrics.jsonl"):
+        (out / name).mkdir(parents=True)
+        (out / name / "in the way").touch()
+    with pytest.raises(
+        OutputError, match=r"out/config.toml' cannot be written \(.*\); free space there or choose another"
+    ):
+        run_experiment(CONFIG, out, store=tmp_path / "store", on_event=events.append)
+    assert events[-1].kind == "plan-finished"
+    notices = [event.text for event in events if event.kind == "notice"]
+    assert len(notices) == 1
+    assert "metrics.jsonl' cannot be written (it is no plain file); the run goes on without it" in notices[0]
+    for name in ("config.toml", "metrics.jsonl"):
+        shutil.rmtree(out / name)
+    summary = run_experiment(CONFIG, out, store=tmp_path / "store")
+    assert (summary.done, summary.complete) == ((), True)
+
+
+def test_a_log_on_a_full_disk_says_so_once(tmp_path: Path) -> None:
+    told: list[Event] = []
+    with open("/dev/full", "w", encoding="utf-8") as file:
+        log = Log(file, told.append, tmp_path / "metrics.jsonl")
+        for kind in ("task-started", "progress", "task-done"):
+            log(Event(kind))
+        with suppress(OSError):
+            file.close()
+    assert [event.kind for event in told] == ["notice", "task-started", "progress", "task-done"]
+    assert "metrics.jsonl' cannot be written (No space left on device); the run goes on without it" in told[0].text

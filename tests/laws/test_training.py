@@ -358,3 +358,23 @@ def test_a_checkpoint_of_the_format_without_a_checksum_is_set_aside(tmp_path: Pa
     save_file(state.tensors(), path, metadata={"run": "run", "state": json.dumps(state.metadata())})
     assert _read(path, "run", told.append) is None
     assert "is damaged (it is of an earlier format, without a checksum); it was set aside" in told[0]
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, told, tried = tmp_path / "run.safetensors", [], []
+
+    def full(handle: int) -> None:
+        tried.append(handle)
+        raise OSError(28, "No space left on device")
+
+    whole = train(WithDropout(), images(), RECIPE, order=ORDER)
+    monkeypatch.setattr("reticket.training.state.os.fsync", full)
+    options: dict[str, Any] = {"checkpoint": path, "checkpoint_seconds": 0.0, "notice": told.append}
+    result = train(WithDropout(), images(), RECIPE, order=ORDER, **options)
+    same_bits(result.weights, whole.weights)
+    assert told == [
+        "a checkpoint cannot be written (No space left on device); the run goes on without, and starts over if it is "
+        "stopped: free space there"
+    ]
+    assert len(tried) == 1
+    assert list(tmp_path.iterdir()) == []

@@ -27,11 +27,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from reticket.errors import InputError, StoreError
-from reticket.experiment.locking import owned
+from reticket.experiment.locking import held, owned
 from reticket.experiment.result import Result, TensorFile
 from reticket.experiment.task import Output, canonical, plain
 
 FORMAT = 1
+TRIES = 100  # at making a folder that others drop
 STALE = 3600.0  # seconds after which something half-written belongs to a process that is gone
 MANIFEST, VALUES, TENSORS = "manifest.json", "values.json", "tensors.safetensors"
 
@@ -162,11 +163,21 @@ class Store:
     def scratch(self, key: str) -> Path:
         """Return a folder for the checkpoints of the task of `key`; it goes when the result is put."""
         path = self.root / "scratch" / key
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._failure("written", error) from None
+        for again in reversed(range(TRIES)):
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:  # pathlib's own look at it fails where another process drops it just then
+                if again and isinstance(error, FileExistsError | FileNotFoundError) and not os.path.lexists(path):
+                    continue
+                if again and path.is_dir():
+                    continue
+                raise self._failure("written", error) from None
+            break
         return path
+
+    def claimed(self, key: str) -> bool:
+        """Return whether another process, or another thread of this one, is at the task of `key` just now."""
+        return held(self.root / "scratch" / key)
 
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator[Path]:
