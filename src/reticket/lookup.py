@@ -3,12 +3,22 @@
 import difflib
 import functools
 import importlib
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 from reticket.errors import InputError
 
 T = TypeVar("T")
+_places: list[str] = []
+
+
+def find_modules_in(folder: str) -> None:
+    """Let modules that a user names be found in a folder too, after all that is installed.
+
+    Nothing is searched there until one is named, so that a `csv.py` or `torch.py` in it stands for nothing else.
+    """
+    _places[:] = [folder]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -44,6 +54,8 @@ def function_named(
             f"or name a function of your own as package.module:function"
         )
     try:
+        if _places and _places[0] not in sys.path:
+            sys.path.append(_places[0])
         found: Any = functools.reduce(getattr, attribute.split("."), importlib.import_module(module_name))
     except (ImportError, AttributeError, ValueError) as reason:
         raise error(f"{kind} '{name}' cannot be imported ({reason}); it must be on Python's search path") from reason

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +232,36 @@ def test_small_tasks_cost_little_beyond_their_work(tmp_path: Path) -> None:
     started_at = time.process_time()
     run_plan(plan, Store(tmp_path), RUNNERS)
     assert (time.process_time() - started_at) / len(plan) < 0.03, "about 1 ms on an idle machine without type checks"
+
+
+def test_a_task_that_another_run_computes_comes_last(tmp_path: Path) -> None:
+    tasks = [Task("draw", 1, {"seed": seed}, label=f"draw {seed}", cost=5.0 - seed) for seed in range(4)]
+    other = Store(tmp_path)
+
+    def order_of(claimed: Sequence[Task]) -> list[int]:
+        started: list[int] = []
+        with ExitStack() as stack:
+            for task in claimed:
+                stack.enter_context(other.claim(task.key))
+            _, events = run(tasks, tmp_path)
+            started += [int(event.label[-1]) for event in events if event.kind == "task-started"]
+        shutil.rmtree(tmp_path / "results")
+        return started
+
+    assert order_of([]) == [0, 1, 2, 3]
+    assert order_of(tasks[:2]) == [2, 3, 0, 1]
+    assert order_of(tasks) == [0, 1, 2, 3], "and twice rather than never"
+
+
+def test_a_task_that_another_run_finishes_meanwhile_is_not_computed_twice(tmp_path: Path) -> None:
+    first, second = Task("draw", 1, {"seed": 0}, cost=2.0), Task("draw", 1, {"seed": 1}, cost=1.0)
+    other = ExitStack()
+    other.enter_context(Store(tmp_path).claim(first.key))
+
+    def meanwhile(event: Event) -> None:
+        if event.kind == "task-started" and event.key == second.key:
+            other.close()
+            run([first], tmp_path)
+
+    summary = run_plan(Plan.of([first, second]), Store(tmp_path), RUNNERS, on_event=meanwhile)
+    assert (summary.done, summary.cached) == ((second.key,), (first.key,))

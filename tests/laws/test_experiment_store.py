@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -94,6 +95,20 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "tensors cut short": lambda folder: os.truncate(folder / "tensors.safetensors", 20),
     "empty manifest": lambda folder: os.truncate(folder / "manifest.json", 0),
     "manifest of lists": lambda folder: (folder / "manifest.json").write_text("[]"),
+    "manifest that is a folder": lambda folder: [
+        (folder / "manifest.json").unlink(),
+        (folder / "manifest.json").mkdir(),
+    ],
+    "manifest that is a pipe": lambda folder: [
+        (folder / "manifest.json").unlink(),
+        os.mkfifo(folder / "manifest.json"),
+    ],
+    "tensors that are a pipe": lambda folder: [
+        (folder / "tensors.safetensors").unlink(),
+        os.mkfifo(folder / "tensors.safetensors"),
+    ],
+    "deep manifest": lambda folder: (folder / "manifest.json").write_text("[" * 100_000),
+    "manifest of a number that is none": lambda folder: (folder / "manifest.json").write_text('{"sha256": NaN}'),
     "values gone": lambda folder: (folder / "values.json").unlink(),
     "result of another task": lambda folder: [
         flip(folder / "values.json"),
@@ -120,6 +135,14 @@ def test_damage_is_seen_set_aside_and_repaired(tmp_path: Path, damage: Callable[
     damage_is_seen(store)
     assert store.put(KEY, OUTPUT, {})
     assert store.get(KEY).values["accuracy"] == 97.1
+
+
+def test_values_that_are_damaged_after_they_were_checked(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put(KEY, OUTPUT, {})
+    store.get(KEY)
+    flip(folder_of(store) / "values.json")
+    damage_is_seen(store)
 
 
 def test_the_law_of_damage_can_fail(tmp_path: Path) -> None:
@@ -278,3 +301,39 @@ def test_a_store_of_a_later_version_is_left_alone(tmp_path: Path, monkeypatch: p
     with pytest.raises(StoreError, match="has format 2, this version reads format 1; update reticket or name another"):
         Store(tmp_path).get(KEY)
     assert folder_of(Store(tmp_path)).exists()
+
+
+def test_a_scratch_folder_that_another_drops_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Path.mkdir` meets the folder, looks at it and finds it gone; that is no reason to end a run."""
+    store, make, left = Store(tmp_path), Path.mkdir, [3]
+
+    def crossed(path: Path, *arguments: Any, **options: Any) -> None:
+        if path.name == KEY and left[0]:
+            left[0] -= 1
+            raise FileExistsError(17, "File exists")
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", crossed)
+    assert store.scratch(KEY).is_dir()
+    left[0] = 1
+    shutil.rmtree(store.scratch(KEY), ignore_errors=True)
+    left[0] = 1
+    monkeypatch.setattr(store_module, "TRIES", 1)
+    with pytest.raises(StoreError, match="File exists"):  # as it was: the assertion above could not hold
+        store.scratch(KEY)
+    monkeypatch.setattr(store_module, "TRIES", 100)
+    left[0] = 0
+    (tmp_path / "scratch" / KEY).write_text("a file")
+    with pytest.raises(StoreError, match="File exists"):
+        store.scratch(KEY)
+
+
+def test_who_is_at_a_task_is_seen(tmp_path: Path) -> None:
+    store, other = Store(tmp_path), Store(tmp_path)
+    assert not other.claimed(KEY)
+    with store.claim(KEY):
+        assert store.claimed(KEY)
+        assert other.claimed(KEY)
+    assert not other.claimed(KEY)
+    store.scratch(KEY)
+    assert not other.claimed(KEY)

@@ -183,3 +183,16 @@ def test_an_unknown_method_is_refused_with_the_nearest_name() -> None:
 def test_densities_and_members() -> None:
     assert [density_of(s) for s in (0.9, 0.95, 0.98)] == [0.1, 0.05, 0.02]
     assert member_seeds((0, 3), 4) == (0, 3, 4, 5)
+
+
+def test_only_a_warm_up_past_a_milestone_has_another_version() -> None:
+    """Of ImageNet's recipe (warm-up 5 epochs, milestones at 30 and 60) runs from 26 epochs on."""
+    settings = ('rewinds=["0ep", "25ep", "26ep", "60ep"]', "seeds=1", "diversity_members=0")
+    facts = Facts("0" * 64, 2560, tuple(map(str, range(1000))), (3, 224, 224))
+    plan = Blueprint(load_config("imagenet-resnet50", settings)[1], facts)
+    versions = {(cell.rewind, task.version) for cell, (task,) in plan.runs.items() if task.kind == "sparse"}
+    assert versions == {("0ep", 1), ("25ep", 1), ("26ep", 2), ("60ep", 2)}
+    others = [task for task in closure(plan.targets) if task.kind in ("dense", "prune-round")]
+    assert {task.version for task in others} == {1}
+    cold = Blueprint(load_config("imagenet-resnet50", (*settings, "dense.warmup_epochs=0"))[1], facts)
+    assert {task.version for (task,) in cold.runs.values() if task.kind == "sparse"} == {1}

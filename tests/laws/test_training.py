@@ -1,23 +1,30 @@
 """Laws of training: exact masks, the same bits however a run is cut, and nothing outside the run changes."""
 
 import copy
+import json
+import random
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 from reticket.data import Dataset, load_dataset
+from reticket.errors import TrainingError
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.training import Progress, Recipe, TrainState, steps_per_epoch, train
 from reticket.training.flat import FlatParameters
+from reticket.training.loop import _read
 from reticket.training.state import read_checkpoint, write_checkpoint
 
 ORDER = ("laws", 0)
@@ -263,3 +270,111 @@ def test_training_learns_the_digits() -> None:
     assert evaluate(model, data, weights=result.weights).accuracy > 95
     assert result.history[-1].loss < result.history[0].loss
     assert result.epochs == 8
+
+
+def small_state() -> TrainState:
+    weights, momentum = {"w": torch.randn(5, 4), "b": torch.randn(5)}, {"w": torch.randn(5, 4), "b": torch.zeros(5)}
+    return TrainState(
+        {**weights, "count": torch.tensor(3)}, momentum, {"cpu": torch.get_rng_state()}, torch.ones(3), 7, 2
+    )
+
+
+def no_flip_is_taken(path: Path, read: Callable[[], object]) -> None:
+    """The law itself: whichever bit of a file is flipped, it is not read as a state."""
+    good = path.read_bytes()
+    header = int.from_bytes(good[:8], "little") + 8
+    draw = random.Random(0)
+    places = [*range(header), *(draw.randrange(header, len(good)) for _ in range(200))]
+    taken = 0
+    for at in places:
+        damaged = bytearray(good)
+        damaged[at] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        with suppress(TrainingError):
+            taken += read() is not None
+    assert taken == 0
+
+
+def test_no_flipped_bit_of_a_checkpoint_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    write_checkpoint(path, small_state(), "run")
+    no_flip_is_taken(path, lambda: read_checkpoint(path, "run"))
+    write_checkpoint(path, small_state(), "run")
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(TrainingError, match="does not match its checksum"):
+        read_checkpoint(path, "run")
+
+
+def test_the_law_of_checkpoints_can_fail(tmp_path: Path) -> None:
+    """safetensors alone, without a checksum, takes most flips."""
+    path = tmp_path / "run.safetensors"
+    write_checkpoint(path, small_state(), "run")
+
+    def without_checksum() -> object:
+        try:
+            return load(path.read_bytes())
+        except Exception as error:
+            raise TrainingError(str(error)) from error
+
+    with pytest.raises(AssertionError):
+        no_flip_is_taken(path, without_checksum)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"weights": {"w": torch.full((5, 4), torch.nan)}}, "'w' holds values that are not finite"),
+        ({"momentum": {"w": torch.full((5, 4), torch.inf)}}, "'w' holds values that are not finite"),
+        (
+            {"momentum": {"w": torch.zeros(4, 5)}},
+            r"velocity of 'w' has shape \(4, 5\), but its weight has shape \(5, 4\)",
+        ),
+        ({"momentum": {"v": torch.zeros(4)}}, r"velocity of 'v' has shape \(4,\), but there is no such weight"),
+        ({"epoch_losses": torch.tensor([0.3, torch.nan])}, "its losses are not finite numbers"),
+        ({"rng": {"cpu": torch.zeros(3)}}, "generators' states are not rows of bytes"),
+        ({"step": 1}, "at step 1 of a run from step 2"),
+        ({"seconds": float("nan")}, "nan seconds were spent"),
+    ],
+)
+def test_a_state_that_no_run_has_is_refused_and_set_aside(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    """A whole file, whose checksum is right, of something that cannot be."""
+    path, told = tmp_path / "run.safetensors", []
+    state = small_state()
+    parts = {
+        name: {**getattr(state, name), **part} if isinstance(part, dict) else part for name, part in change.items()
+    }
+    write_checkpoint(path, replace(state, **parts), "run")
+    with pytest.raises(
+        TrainingError, match=rf"run.safetensors' cannot be used \(.*{words}.*\); delete it to start this"
+    ):
+        read_checkpoint(path, "run")
+    assert _read(path, "run", told.append) is None
+    assert told[0].endswith("it was set aside as 'run.safetensors.damaged' and the run is started over")
+    assert [file.name for file in tmp_path.iterdir()] == ["run.safetensors.damaged"]
+
+
+def test_a_checkpoint_of_the_format_without_a_checksum_is_set_aside(tmp_path: Path) -> None:
+    path, told, state = tmp_path / "run.safetensors", [], small_state()
+    save_file(state.tensors(), path, metadata={"run": "run", "state": json.dumps(state.metadata())})
+    assert _read(path, "run", told.append) is None
+    assert "is damaged (it is of an earlier format, without a checksum); it was set aside" in told[0]
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, told, tried = tmp_path / "run.safetensors", [], []
+
+    def full(handle: int) -> None:
+        tried.append(handle)
+        raise OSError(28, "No space left on device")
+
+    whole = train(WithDropout(), images(), RECIPE, order=ORDER)
+    monkeypatch.setattr("reticket.training.state.os.fsync", full)
+    options: dict[str, Any] = {"checkpoint": path, "checkpoint_seconds": 0.0, "notice": told.append}
+    result = train(WithDropout(), images(), RECIPE, order=ORDER, **options)
+    same_bits(result.weights, whole.weights)
+    assert told == [
+        "a checkpoint cannot be written (No space left on device); the run goes on without, and starts over if it is "
+        "stopped: free space there"
+    ]
+    assert len(tried) == 1
+    assert list(tmp_path.iterdir()) == []

@@ -117,6 +117,25 @@ def test_schedules_equal_torch() -> None:
     assert set(schedule(Recipe(epochs=2, batch_size=1, lr=0.3, schedule="constant"), 0, 5)) == {0.3}
 
 
+def test_a_warm_up_climbs_to_what_the_milestones_have_left() -> None:
+    """Runs of six epochs of five steps, from before, upon and after a milestone; the rates are worked out by hand."""
+    recipe = Recipe(epochs=6, batch_size=1, lr=0.4, schedule="step", milestones=(2, 4), gamma=0.1, warmup_epochs=1)
+    climb = [0.08, 0.16, 0.24, 0.32, 0.4]
+    tenth, hundredth = [rate / 10 for rate in climb], [rate / 100 for rate in climb]
+    assert_close(schedule(recipe, 0, 5), [*climb, *[0.4] * 5, *[0.04] * 10, *[0.004] * 10])
+    assert_close(schedule(recipe, 5, 5), [*climb, *[0.04] * 10, *[0.004] * 10])
+    assert_close(schedule(recipe, 8, 5), [0.08, 0.16, *tenth[2:], *[0.04] * 7, *[0.004] * 10])
+    assert_close(schedule(recipe, 10, 5), [*tenth, *[0.04] * 5, *[0.004] * 10])
+    assert_close(schedule(recipe, 20, 5), [*hundredth, *[0.004] * 5])
+    plain = Recipe(epochs=6, batch_size=1, lr=0.4, schedule="step", milestones=(2, 4), gamma=0.1)
+    for start in range(30):  # never above the schedule itself, and the schedule itself once it is warm
+        warm, cold = schedule(recipe, start, 5), schedule(plain, start, 5)
+        assert all(a <= b for a, b in zip(warm, cold, strict=True))
+        assert warm[5:] == cold[5:]
+    flat = Recipe(epochs=3, batch_size=1, lr=0.4, schedule="constant", warmup_epochs=1)
+    assert_close(schedule(flat, 5, 5), [*climb, *[0.4] * 5])
+
+
 @pytest.mark.parametrize("augmentation", ["crop", "flip-crop"])
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_augmentation_equals_a_loop_over_images(channels_last: bool, augmentation: Augmentation) -> None:

@@ -4,15 +4,18 @@ import os
 import sys
 import time
 import traceback
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from reticket.cli.data import data_app
 from reticket.errors import ReticketError
+from reticket.lookup import find_modules_in
 
 app = typer.Typer(
     name="reticket",
@@ -114,7 +117,7 @@ def list_(
 
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, description in listing(what).items():
-        table.add_row(f"[bold]{name}[/]", description)
+        table.add_row(f"[bold]{escape(name)}[/]", escape(description))
     Console().print(table)
 
 
@@ -210,7 +213,7 @@ def match(
     table = Table("group", "units", "matched correlation", "margin")
     for name, quality in alignment.quality.items():
         size = alignment.symmetry.groups[name].size
-        table.add_row(name, f"{size}", f"{quality.correlation:.3f}", f"{quality.margin:.3f}")
+        table.add_row(escape(name), f"{size}", f"{quality.correlation:.3f}", f"{quality.margin:.3f}")
     Console().print(table)
     print(f"written: {output}")
 
@@ -231,7 +234,10 @@ def transfer(
 
 def entry() -> None:
     """Run the command line and turn every expected error into one sentence and an exit code."""
-    sys.path.insert(0, os.getcwd())  # so that package.module:function finds the user's own files
+    find_modules_in(os.getcwd())  # where package.module:function may be the user's own file
+    for stream in (sys.stdout, sys.stderr):  # a path may hold bytes that are no UTF-8
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
     except typer.Exit as leave:

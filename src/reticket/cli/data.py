@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -28,7 +29,7 @@ def check(
     from reticket.data.checking import check_dataset
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"checking {name}", total=None)
         found = check_dataset(
@@ -41,6 +42,6 @@ def check(
         raise typer.Exit(2)
     table = Table(box=None, pad_edge=False, show_header=False)
     for what, value in found.facts.items():
-        table.add_row(f"[bold]{what}[/]", value)
+        table.add_row(f"[bold]{what}[/]", escape(value))
     Console().print(table)
     print(f"{name}: no problem found")

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from reticket.experiment import Store, Task
@@ -33,15 +34,16 @@ def show(
         config, epochs=epochs, subset=subset, folder=machine.folder, threads=machine.threads
     )
     console = Console()
-    console.print(f"[bold]{name}[/]: {config.title}", highlight=False)
+    console.print(f"[bold]{escape(name)}[/]: {escape(config.title)}", highlight=False)
     if config.reference:
-        console.print(f"reproduces {config.reference}", highlight=False)
+        console.print(f"reproduces {config.reference}", highlight=False, markup=False)
     if config.scale:
-        console.print(scale_text(whole, config), highlight=False)
+        console.print(scale_text(whole, config), highlight=False, markup=False)
     for text in dict.fromkeys(_data_text(one) for one in planned):
-        console.print(text, highlight=False)
+        console.print(text, highlight=False, markup=False)
     if config.sweep:
-        console.print(f"{len(planned)} variants: {', '.join(one.variant.folder for one in planned)}", highlight=False)
+        folders = ", ".join(one.variant.folder for one in planned)
+        console.print(f"{len(planned)} variants: {folders}", highlight=False, markup=False)
     found = _forecast(planned, store)
     speeds = _speeds(planned, found, machine)
     console.print(_table(found, found.seconds(speeds)))
@@ -118,8 +120,8 @@ def _notes(found: Forecast, speeds: Mapping[str, Speed], machine: Machine) -> li
         values = json.loads(model)
         width = f" of width {values['params']['width']}" if "width" in values["params"] else ""
         notes.append(
-            f"Timed just now, {values['name']}{width}: {1000 * speed.training:.3g} ms an image in training (batches of "
-            f"{speed.batch_size}), {1000 * speed.evaluation:.3g} ms in evaluation"
+            f"Timed just now, {escape(values['name'])}{width}: {1000 * speed.training:.3g} ms an image in training "
+            f"(batches of {speed.batch_size}), {1000 * speed.evaluation:.3g} ms in evaluation"
             + (f", {speed.jobs} processes side by side." if speed.jobs > 1 else ".")
         )
     notes.append(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from reticket.cli.models import resolve
 from reticket.data import Reading, list_datasets, open_dataset
+from reticket.data.bounded import check_plain
 from reticket.data.subset import drawn_indices
 from reticket.errors import ConfigError, DataError, InputError
 from reticket.matching import HELD_BYTES, match
@@ -75,14 +76,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         InputError: when there is none, or when several could be meant.
     """
     try:
+        check_plain(path)
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
+        if path.stat().st_size == 0:
+            raise EOFError("it is empty")
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: cannot be read as weights ({error})") from None
+    except DataError as error:
+        raise InputError(str(error)) from None
+    except (OSError, EOFError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read as weights ({first_line(error)})") from None
     except Exception as error:  # torch raises many types for a file that holds more than tensors
-        first = str(error).splitlines()[0]
-        raise InputError(f"{path}: holds more than tensors and is not unpickled ({first}); save a state_dict") from None
+        raise InputError(
+            f"{path}: holds more than tensors and is not unpickled ({first_line(error)}); save a state_dict"
+        ) from None
     return _state_dict(loaded, path)
 
 
@@ -141,19 +148,24 @@ def read_inputs(data: str, model: str, samples: int) -> Tensor:
     return torch.cat([x for x, _ in Reading(dataset, "train", BATCH, drawn)])
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its type's name where it says nothing.
+
+    >>> first_line(ValueError("one\\ntwo")), first_line(EOFError())
+    ('one', 'EOFError')
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _inputs_file(path: Path) -> Tensor:
     try:
-        if path.suffix == ".npy":
-            array = np.load(path, allow_pickle=False)
-            tensors = {path.name: torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))}
-        else:
-            tensors = safetensors.torch.load_file(path)
-    except (OSError, ValueError, TypeError, EOFError, SafetensorError) as error:
-        raise DataError(f"{path}: cannot be read as inputs ({error})") from None
-    if len(tensors) != 1:
-        raise DataError(f"{path}: expected one tensor of inputs, found {len(tensors)}: {', '.join(tensors)}")
-    inputs = next(iter(tensors.values()))
-    if inputs.dim() == 0 or inputs.numel() == 0 or inputs.is_complex():
+        check_plain(path)
+        inputs = _array(path) if path.suffix == ".npy" else _only_tensor(path)
+    except DataError:
+        raise
+    except Exception as error:  # numpy and safetensors raise many types for a damaged head
+        raise DataError(f"{path}: cannot be read as inputs ({first_line(error)})") from None
+    if inputs.dim() == 0 or inputs.numel() == 0:
         raise DataError(
             f"{path}: expected inputs of shape (n, ...) as numbers, found {inputs.dtype} of shape "
             f"{tuple(inputs.shape)}; write one array whose first axis is the examples"
@@ -161,6 +173,24 @@ def _inputs_file(path: Path) -> Tensor:
     if inputs.is_floating_point():
         return inputs.float()
     return inputs if inputs.dtype == torch.uint8 else inputs.long()
+
+
+def _array(path: Path) -> Tensor:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped, so that no more than the file is read
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
+        kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        raise DataError(f"{path}: expected an array of real numbers, found {kind}")
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
+
+
+def _only_tensor(path: Path) -> Tensor:
+    tensors = safetensors.torch.load_file(path)
+    if len(tensors) != 1:
+        raise DataError(f"{path}: expected one tensor of inputs, found {len(tensors)}: {', '.join(tensors)}")
+    found = next(iter(tensors.values()))
+    if found.is_complex():
+        raise DataError(f"{path}: expected a tensor of real numbers, found {found.dtype}")
+    return found
 
 
 def write_text(path: Path, text: str) -> Path:

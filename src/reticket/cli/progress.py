@@ -37,8 +37,8 @@ class Display:
             self._bar = Progress(
                 TextColumn("{task.completed:.0f}/{task.total:.0f} tasks"),
                 BarColumn(),
-                TextColumn("{task.fields[left]}"),
-                TextColumn("[dim]{task.fields[now]}[/]"),
+                TextColumn("{task.fields[left]}", markup=False),
+                TextColumn("{task.fields[now]}", style="dim", markup=False),
                 console=self._console,
                 transient=True,
             )

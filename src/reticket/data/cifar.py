@@ -7,6 +7,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from reticket.data.archives import Published
+from reticket.data.bounded import held
 from reticket.data.dataset import Dataset
 from reticket.data.description import Description
 from reticket.data.folders import base_folders, find_folder
@@ -42,7 +43,7 @@ def parse_records(raw: bytes, source: str) -> tuple[UInt8[Tensor, "n 3 32 32"], 
     expected = RECORDS * (1 + PIXELS)
     if len(raw) != expected:
         raise DataError(
-            f"'{source}' holds {len(raw):,} bytes, but {expected:,} were expected ({RECORDS:,} records of "
+            f"'{source}' holds {held(raw, expected)} bytes, but {expected:,} were expected ({RECORDS:,} records of "
             f"{1 + PIXELS:,}); it is truncated or another file, fetch it again"
         )
     records = torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(RECORDS, 1 + PIXELS)
@@ -84,7 +85,7 @@ def load_cifar10(folder: Path | None = None) -> Dataset:
     """
     subfolders = ("cifar-10-batches-bin", "cifar10", "cifar-10", "cifar10/cifar-10-batches-bin")
     place = find_published("cifar10", PUBLISHED, folder, subfolders)
-    contents = PUBLISHED.read(place, (*TRAIN_FILES, *TEST_FILES))
+    contents = PUBLISHED.read(place, dict.fromkeys((*TRAIN_FILES, *TEST_FILES), RECORDS * (1 + PIXELS)))
     parsed = {name: parse_records(raw, f"{place}/{name}") for name, raw in contents.items()}
     return Dataset(
         name="cifar10",

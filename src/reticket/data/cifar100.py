@@ -7,6 +7,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from reticket.data.archives import Published
+from reticket.data.bounded import held
 from reticket.data.cifar import PIXELS, find_published
 from reticket.data.dataset import Dataset
 from reticket.data.description import Description
@@ -16,6 +17,7 @@ from reticket.errors import DataError
 
 COUNTS = {"train.bin": 50_000, "test.bin": 10_000}
 NAMES = "fine_label_names.txt"
+NAMES_BYTES = 2**16  # more than a hundred names take
 COARSE, FINE = 20, 100
 RECORD = 2 + PIXELS  # one byte of the coarse label, one of the fine label, the pixels
 PUBLISHED = Published(
@@ -35,9 +37,10 @@ def parse_records(raw: bytes, count: int, source: str) -> tuple[UInt8[Tensor, "n
     Raises:
         DataError: when the file has another size, or a label is out of its range.
     """
-    if len(raw) != count * RECORD:
+    expected = count * RECORD
+    if len(raw) != expected:
         raise DataError(
-            f"'{source}' holds {len(raw):,} bytes, but {count * RECORD:,} were expected ({count:,} records of "
+            f"'{source}' holds {held(raw, expected)} bytes, but {expected:,} were expected ({count:,} records of "
             f"{RECORD:,}); it is truncated or another file, fetch it again"
         )
     records = torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(count, RECORD)
@@ -82,7 +85,8 @@ def load_cifar100(folder: Path | None = None) -> Dataset:
         DataError: when files are missing or truncated, or only the pickled Python version is there.
     """
     place = find_published("cifar100", PUBLISHED, folder, ("cifar-100-binary", "cifar100", "cifar-100"))
-    contents = PUBLISHED.read(place, tuple(COUNTS), optional=(NAMES,))
+    sizes = {name: count * RECORD for name, count in COUNTS.items()}
+    contents = PUBLISHED.read(place, sizes, optional={NAMES: NAMES_BYTES})
     (train_x, train_y), (test_x, test_y) = (
         parse_records(contents[name], count, f"{place}/{name}") for name, count in COUNTS.items()
     )

@@ -9,30 +9,58 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image
 
+from reticket.data.bounded import check_plain
 from reticket.errors import DataError
 from reticket.rng import generator_for
 
 AREA = (0.08, 1.0)  # of the image
 ASPECT = (3 / 4, 4 / 3)  # width to height
 TRIES = 10
+FORMATS = ("JPEG", "PNG")  # whatever a file is called: Pillow would start Ghostscript for some
+MOST_PIXELS = 2**26  # four times a camera's
+LONGEST = 200  # times as long as wide
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 def read_image(path: Path) -> Image.Image:
-    """Return a whole image in red, green and blue; grey, CMYK and palettes are converted.
+    """Return a whole JPEG or PNG image in red, green and blue, 8 bits each.
+
+    Grey, CMYK and palettes are converted, and grey of 16 bits is scaled to 8: v / 257, rounded.
 
     Raises:
-        DataError: when the file is missing, truncated or no image.
+        DataError: when the file is missing, truncated, no such image, or too large or too long.
     """
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:  # of metadata, which is not used
+        check_plain(path)
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:  # of metadata
+            _check_size(image)
             image.load()
-            return image if image.mode == "RGB" else image.convert("RGB")
+            return image if image.mode == "RGB" else _eight_bits(image).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as reason:
         raise DataError(
             f"'{path}' cannot be decoded ({reason}); it is truncated or no image, fetch it again (reticket data check "
             f"finds all such files)"
         ) from reason
+
+
+def _check_size(image: Image.Image) -> None:
+    """Refuse what would take gigabytes, whole or scaled; seen before anything is decoded."""
+    width, height = image.size
+    if width * height > MOST_PIXELS or max(width, height) > LONGEST * min(width, height):
+        raise ValueError(
+            f"it is {width:,} x {height:,} pixels, but at most {MOST_PIXELS:,} and {LONGEST} times as long as wide "
+            f"were expected"
+        )
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return an image whose values are 0..255; Pillow's own conversion cuts higher ones off."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"its pixels are '{image.mode}' in Pillow's words, but 8 bits, or 16 of grey, were expected")
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
 def random_part(width: int, height: int, labels: tuple[str | int, ...]) -> tuple[Box, bool]:

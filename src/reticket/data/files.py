@@ -24,7 +24,7 @@ class Files:
 
     Args:
         root: folder that the names are relative to.
-        names: of the files, as UTF-8 bytes of one width.
+        names: of the files, as the disk's bytes in one width (UTF-8, mostly).
         sizes: in bytes.
         labels: class of each file.
     """
@@ -36,7 +36,11 @@ class Files:
 
     def name(self, index: int) -> str:
         """Return the name of a file relative to `root`, with `/` between its parts."""
-        return self.names[index].decode("utf-8")
+        return os.fsdecode(self.names[index])
+
+    def label(self, index: int) -> str:
+        """Return what stands for a file where randomness is drawn: its name, bytes that are no UTF-8 escaped."""
+        return self.names[index].decode("utf-8", "backslashreplace")
 
     def path(self, index: int) -> Path:
         """Return the path of a file."""
@@ -61,14 +65,14 @@ def list_images(root: Path, folders: Sequence[str], split: str) -> Files:
     They are sorted by label and name, so that they do not depend on the disk.
 
     Raises:
-        DataError: when a folder is missing or has no image.
+        DataError: when a folder is missing or has no image, or what is called like one is no plain file.
     """
 
     def scan(folder: str) -> tuple[np.ndarray, np.ndarray]:
         try:
             with os.scandir(root / folder) as entries:
                 found = sorted(
-                    (f"{folder}/{entry.name}".encode(), entry.stat().st_size)
+                    (os.fsencode(f"{folder}/{entry.name}"), _size(entry))
                     for entry in entries
                     if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".")
                 )
@@ -88,3 +92,17 @@ def list_images(root: Path, folders: Sequence[str], split: str) -> Files:
     return Files(
         root, np.concatenate([names for names, _ in scanned]), np.concatenate([sizes for _, sizes in scanned]), labels
     )
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    """Return the bytes of an image file.
+
+    Raises:
+        DataError: when it is no plain file, or a link to one.
+    """
+    if not entry.is_file():
+        raise DataError(
+            f"'{entry.path}' is a folder, a pipe or a link that leads nowhere, but an image file was expected; remove "
+            f"it or unpack the archive again"
+        )
+    return entry.stat().st_size

@@ -1,6 +1,5 @@
 """IDX files, plain or gzipped: the format of MNIST and its successors."""
 
-import gzip
 import math
 import struct
 import zlib
@@ -10,6 +9,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from reticket.data.bounded import held, read_bytes
 from reticket.errors import DataError
 
 
@@ -26,21 +26,20 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> UInt8[Tensor, "..."]:
     Raises:
         DataError: when the file cannot be read, has another magic number or shape, or another number of bytes.
     """
+    header, size = 4 + 4 * len(shape), math.prod(shape)
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        raw = read_bytes(path, header + size, packed=path.suffix == ".gz")
     except (OSError, EOFError, zlib.error) as reason:
         raise DataError(f"'{path}' cannot be read ({reason}); fetch the file again") from reason
-    header = 4 + 4 * len(shape)
     magic = bytes((0, 0, 8, len(shape)))
     if raw[:4] != magic:
         raise DataError(
             f"'{path}' begins with the bytes {raw[:4].hex(' ') or '(none)'}, but an IDX file of unsigned bytes in "
             f"{len(shape)} dimensions begins with {magic.hex(' ')}; fetch the file again"
         )
-    size = math.prod(shape)
     if len(raw) < header or len(raw) - header != size:
         raise DataError(
-            f"'{path}' holds {max(0, len(raw) - header):,} data bytes, but {size:,} were expected "
+            f"'{path}' holds {held(raw[header:], size)} data bytes, but {size:,} were expected "
             f"({' x '.join(map(str, shape))}); it is truncated or another file, fetch it again"
         )
     seen = struct.unpack(f">{len(shape)}I", raw[4:header])

@@ -94,7 +94,7 @@ class ImageFiles(StreamedSource):
         def pixels(index: int) -> UInt8[np.ndarray, "s s 3"]:
             image = read_image(files.path(index))
             if augment:
-                return training_pixels(image, self.side, (*labels, "image", files.name(index)))
+                return training_pixels(image, self.side, (*labels, "image", files.label(index)))
             return middle_pixels(image, self.side, self.shorter)
 
         yield from decoded_batches((part.tolist() for part in batches), pixels, self.side)

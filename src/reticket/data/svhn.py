@@ -11,13 +11,14 @@ from torch import Tensor
 from reticket.data.dataset import Dataset
 from reticket.data.description import Description
 from reticket.data.folders import find_folder
+from reticket.data.mat import read_arrays
 from reticket.data.moments import channel_moments
 from reticket.data.registry import dataset
 from reticket.errors import DataError
 
 COUNTS = {"train_32x32.mat": 73_257, "test_32x32.mat": 26_032}
 SOURCE = "put train_32x32.mat and test_32x32.mat from http://ufldl.stanford.edu/housenumbers there"
-BROKEN = (OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, zlib.error)
+PIXELS, LABEL = 32 * 32 * 3, 16  # bytes of one image, and the most of its label, as stored and as a float64
 
 
 def read_mat(path: Path, count: int) -> tuple[UInt8[Tensor, "n 3 32 32"], Int64[Tensor, " n"]]:
@@ -26,14 +27,10 @@ def read_mat(path: Path, count: int) -> tuple[UInt8[Tensor, "n 3 32 32"], Int64[
     Raises:
         DataError: when the file cannot be read, or `X` or `y` has another shape, type or range.
     """
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
     try:
-        contents = loadmat(path, variable_names=["X", "y"])
-    except (*BROKEN, MatReadError) as reason:
-        first = (str(reason).splitlines() or [type(reason).__name__])[0]
-        raise DataError(f"'{path}' cannot be read as a MATLAB file ({first}); fetch it again") from reason
+        contents = read_arrays(path, count * (PIXELS + LABEL))
+    except (OSError, ValueError, zlib.error) as reason:
+        raise DataError(f"'{path}' cannot be read as a MATLAB file ({reason}); fetch it again") from reason
     for name, shape, kind in (("X", (32, 32, 3, count), "uint8"), ("y", (count, 1), "numbers")):
         seen = contents.get(name)
         if not isinstance(seen, np.ndarray) or seen.shape != shape or (name == "X" and seen.dtype != np.uint8):
@@ -42,14 +39,14 @@ def read_mat(path: Path, count: int) -> tuple[UInt8[Tensor, "n 3 32 32"], Int64[
                 f"'{path}': {name} is {found}, but {kind} of shape {shape} was expected; it is not the file of "
                 f"cropped digits (format 2), fetch it again"
             )
-    labels = torch.from_numpy(contents["y"].astype(np.int64)).flatten()
-    if int(labels.min()) < 1 or int(labels.max()) > 10:
+    y = contents["y"]
+    if not np.array_equal(y, np.round(y)) or y.min() < 1 or y.max() > 10:
         raise DataError(
-            f"'{path}': labels {int(labels.min())}..{int(labels.max())}, but 1..10 were expected (10 is the digit 0); "
+            f"'{path}': labels {y.min():g}..{y.max():g}, but whole numbers 1..10 were expected (10 is the digit 0); "
             f"fetch the file again"
         )
     images = torch.from_numpy(np.ascontiguousarray(contents["X"].transpose(3, 2, 0, 1)))
-    return images, labels % 10
+    return images, torch.from_numpy(y.astype(np.int64)).flatten() % 10
 
 
 @dataset("svhn", lambda: Description(COUNTS["train_32x32.mat"], COUNTS["test_32x32.mat"], 10, (3, 32, 32)))

@@ -1,5 +1,6 @@
 """Tiny-ImageNet in its official layout, streamed: 100,000 training and 10,000 validation images, 200 classes."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -56,7 +57,8 @@ def list_validation(root: Path, wnids: tuple[str, ...]) -> Files:
     odd = next((name for name in names if name not in labels), None) or next(iter(labels.keys() - set(names)), None)
     if odd is not None:
         raise DataError(
-            f"'{root / 'val' / odd.decode()}' is not both an image and a line of val_annotations.txt; unpack it again"
+            f"'{root / 'val' / os.fsdecode(odd)}' is not both an image and a line of val_annotations.txt; unpack it "
+            f"again"
         )
     return Files(root / "val", files.names, files.sizes, torch.tensor([labels[name] for name in names]))
 

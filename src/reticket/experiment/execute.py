@@ -145,7 +145,7 @@ def run_plan(
     to_do = {task.key for task in rest.tasks}
     cached = [task.key for task in plan.tasks if task.key not in to_do and store.has(task.key)]
     tell(_started(plan, rest, len(cached), jobs))
-    schedule = Schedule(rest, store.has, tell, until)
+    schedule = Schedule(rest, store.has, tell, until, store.claimed)
     if rest.tasks:
         with suppress(OutOfTime):
             carry_out(schedule, store, place)

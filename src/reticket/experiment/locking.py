@@ -2,9 +2,12 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+LOOKS = 5  # at a folder before it counts as somebody else's
 
 
 @contextmanager
@@ -33,14 +36,36 @@ def owned(folder: Callable[[], Path]) -> Iterator[bool]:
             os.close(handle)
 
 
-def _try(handle: int) -> bool:
+def held(folder: Path) -> bool:
+    """Return whether somebody owns a folder; a folder that is not there has no owner."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
         return False
-    except OSError:  # a file system without locks: checkpoints are written atomically, so sharing them is safe
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look are not in each other's way
+    except BlockingIOError:
         return True
-    return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
+def _try(handle: int) -> bool:
+    for again in reversed(range(LOOKS)):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not again:
+                return False
+            time.sleep(0.001)  # perhaps somebody only looked, as `held` does
+        except OSError:
+            break
+        else:
+            return True
+    return True  # a file system without locks: checkpoints are written atomically, so sharing them is safe
 
 
 def _same(handle: int, path: Path) -> bool:

@@ -18,10 +18,16 @@ class Schedule:
         exists: whether the result of a key is there; asked just before a task starts, since others share the store.
         listener: told of every event.
         until: when to stop before the plan is finished.
+        claimed: whether somebody else computes a task just now; such a task waits while others may start.
     """
 
     def __init__(
-        self, plan: Plan, exists: Callable[[str], bool], listener: Listener, until: Until | None = None
+        self,
+        plan: Plan,
+        exists: Callable[[str], bool],
+        listener: Listener,
+        until: Until | None = None,
+        claimed: Callable[[str], bool] = lambda key: False,
     ) -> None:
         self.until = until or Until()
         self.done: list[str] = []
@@ -30,6 +36,7 @@ class Schedule:
         self.skipped: dict[str, str] = {}
         self._plan = plan
         self._exists = exists
+        self._claimed = claimed
         self._tell = listener
         self._after = followers(plan.before)
         self._place = {task.key: position for position, task in enumerate(plan.tasks)}
@@ -63,17 +70,29 @@ class Schedule:
     def next(self) -> Task | None:
         """Return the most urgent task that may start, or None while there is none; the caller carries it out.
 
+        A task that somebody else computes comes last: it is computed twice only where there is nothing else to do.
+
         Raises:
             OutOfTime: when it is time to stop.
         """
         self.until.check()
-        while self._ready:
+        waiting: list[Task] = []
+        chosen = None
+        while self._ready and chosen is None:
             task = self._plan.tasks[heapq.heappop(self._ready)[-1]]
-            if not self._exists(task.key):
-                self._event("task-started", task)
-                return task
-            self.finish(task, 0.0, cached=True)
-        return None
+            if self._exists(task.key):
+                self.finish(task, 0.0, cached=True)
+            elif self._claimed(task.key):
+                waiting.append(task)
+            else:
+                chosen = task
+        if chosen is None and waiting:
+            chosen = waiting.pop(0)
+        for task in waiting:
+            self._push(task)
+        if chosen is not None:
+            self._event("task-started", chosen)
+        return chosen
 
     def again(self, task: Task, reason: str) -> None:
         """Put back a task whose worker was lost."""

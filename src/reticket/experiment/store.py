@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -26,11 +27,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from reticket.errors import InputError, StoreError
-from reticket.experiment.locking import owned
+from reticket.experiment.locking import held, owned
 from reticket.experiment.result import Result, TensorFile
 from reticket.experiment.task import Output, canonical, plain
 
 FORMAT = 1
+TRIES = 100  # at making a folder that others drop
 STALE = 3600.0  # seconds after which something half-written belongs to a process that is gone
 MANIFEST, VALUES, TENSORS = "manifest.json", "values.json", "tensors.safetensors"
 
@@ -99,9 +101,12 @@ class Store:
         manifest = self._check(key, checksums=self.verifies and key not in self._intact)
         folder = self._folder(key)
         try:
-            values = json.loads((folder / VALUES).read_bytes())
+            content = (folder / VALUES).read_bytes()
         except OSError as error:
             raise self._failure("read", error) from None
+        if self.verifies and hashlib.sha256(content).hexdigest() != manifest["files"][VALUES]["sha256"]:
+            raise self._damaged(key, f"{VALUES} does not match its checksum")  # since it was checked
+        values = json.loads(content)
         tensors = folder / TENSORS if TENSORS in manifest["files"] else None
         return Result(key, values, manifest["provenance"], TensorFile(tensors))
 
@@ -158,11 +163,21 @@ class Store:
     def scratch(self, key: str) -> Path:
         """Return a folder for the checkpoints of the task of `key`; it goes when the result is put."""
         path = self.root / "scratch" / key
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise self._failure("written", error) from None
+        for again in reversed(range(TRIES)):
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:  # pathlib's own look at it fails where another process drops it just then
+                if again and isinstance(error, FileExistsError | FileNotFoundError) and not os.path.lexists(path):
+                    continue
+                if again and path.is_dir():
+                    continue
+                raise self._failure("written", error) from None
+            break
         return path
+
+    def claimed(self, key: str) -> bool:
+        """Return whether another process, or another thread of this one, is at the task of `key` just now."""
+        return held(self.root / "scratch" / key)
 
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator[Path]:
@@ -206,7 +221,7 @@ class Store:
         """Return the manifest of `key`, or raise MissingResult, or move the result aside and raise DamagedResult."""
         folder = self._folder(key)
         try:
-            manifest = _parsed((folder / MANIFEST).read_bytes())
+            manifest = _parsed(_content(folder / MANIFEST))
             problem = _problem(folder, key, manifest, checksums=checksums)
         except (FileNotFoundError, NotADirectoryError):
             raise MissingResult(
@@ -219,8 +234,11 @@ class Store:
             if checksums:
                 self._intact.add(key)
             return manifest
+        raise self._damaged(key, str(problem))
+
+    def _damaged(self, key: str, problem: str) -> DamagedResult:
         aside = self._move_aside(key)
-        raise DamagedResult(
+        return DamagedResult(
             f"result {key[:16]} in '{self.root}' is damaged ({problem}) and was moved to '{aside}'; "
             "run again to compute it anew"
         )
@@ -282,9 +300,12 @@ def _problem(folder: Path, key: str, manifest: dict[str, Any] | None, *, checksu
     for name, expected in manifest["files"].items():
         path = folder / name
         try:
-            size = path.stat().st_size
+            seen = path.stat()
         except FileNotFoundError:
             return f"{name} is missing"
+        if not stat.S_ISREG(seen.st_mode):
+            return f"{name} is no plain file"
+        size = seen.st_size
         if size != expected["bytes"]:
             return f"{name} has {size} bytes, expected {expected['bytes']}"
         if checksums:
@@ -307,14 +328,19 @@ def _manifest(key: str, files: Mapping[str, bytes], provenance: dict[str, Any]) 
     return _pretty({**manifest, "sha256": hashlib.sha256(canonical(manifest)).hexdigest()})
 
 
+def _content(path: Path) -> bytes:
+    """Return the bytes of a plain file; none of a folder, or of a pipe, which would be waited for."""
+    return path.read_bytes() if stat.S_ISREG(path.stat().st_mode) else b""
+
+
 def _parsed(content: bytes) -> dict[str, Any] | None:
     """Return a manifest that matches its own checksum, else None."""
     try:
         manifest = json.loads(content)
         claimed = manifest.pop("sha256")
-    except (ValueError, KeyError, AttributeError, TypeError):
+        return manifest if hashlib.sha256(canonical(manifest)).hexdigest() == claimed else None
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return None
-    return manifest if hashlib.sha256(canonical(manifest)).hexdigest() == claimed else None
 
 
 def _savable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -125,6 +125,7 @@ def _style() -> Iterator[None]:
         "font.family": [_font(), "DejaVu Sans"] if _font() != "DejaVu Sans" else ["DejaVu Sans"],
         "font.size": SIZE,
         "svg.hashsalt": "reticket",
+        "text.parse_math": False,  # names of classes may hold dollars
         "svg.fonttype": "none",
         "pdf.fonttype": 42,
         "axes.unicode_minus": True,

@@ -360,6 +360,8 @@ def read_json(path: Path) -> dict[str, Any]:
         values = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: is not JSON (line {error.lineno}: {error.msg}); run it again") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: holds a number or a nesting that no run writes; run it again") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected a table at the top, saw {type(values).__name__}; run it again")
     return values
@@ -368,5 +370,5 @@ def read_json(path: Path) -> dict[str, Any]:
 def _parse_toml(text: str, path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not TOML ({error}); restore it or run again") from None

@@ -49,18 +49,35 @@ class Table:
         )
 
     def to_csv(self) -> str:
-        """Return the records; numbers keep every digit, what is missing is empty."""
+        """Return the records; numbers keep every digit, what is missing is empty, and no text is a sheet's formula."""
         text = io.StringIO()
         columns = list(self.records[0]) if self.records else []
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in self.records)
+        writer.writerows({key: _plain(value) for key, value in row.items()} for row in self.records)
         return text.getvalue()
 
     def to_markdown(self) -> str:
         """Return a table that Markdown renders; signs of its grammar are escaped."""
         lines = [self.head, ["---"] * len(self.head), *self.body]
         return "".join(f"| {' | '.join(_markdown(cell) for cell in line)} |\n" for line in lines)
+
+
+def _plain(value: Value) -> Value:
+    """Return a value as a sheet shows it and does not compute it: an apostrophe stands before what begins a formula.
+
+    >>> [_plain(value) for value in (None, -1.5, "cat", "=1+1", "-cat", "-1.5")]
+    ['', -1.5, 'cat', "'=1+1", "'-cat", '-1.5']
+    """
+    if value is None:
+        return ""
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def _markdown(cell: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from reticket.errors import ConfigError
 from reticket.experiment import Task
+from reticket.experiment.task import closure
 from reticket.tasks.config import Config
 from reticket.tasks.networks import Facts, Networks, density_of, matched_text, order_of, sparsity_of
 from reticket.tickets.methods import Method, get_method
@@ -184,6 +185,17 @@ class Blueprint:
         groups += [*self.overlaps.values(), *self.members.values(), *self.independent.values()]
         return tuple(task for group in groups for task in group)
 
+    @property
+    def compared(self) -> tuple[Task, ...]:
+        """Return the dense networks that the results hold others against, as far as a target needs them.
+
+        They are no targets of their own: what does not need them trains none. But where they are there, the results
+        read them, so a run has to see that they are whole.
+        """
+        planned = {task.key for task in closure(self.targets)}
+        both = (self.networks.dense(side, seed) for side in ("A", "B") for seed in self.config.grid.seeds)
+        return tuple(task for task in both if task.key in planned)
+
     # ---------------------------------------------------------------- single tasks
 
     def run(self, cell: Cell, a: int, b: int, order: int = 0) -> Task:
@@ -216,7 +228,7 @@ class Blueprint:
         where += matched_text(cell.match_at)
         return Task(
             kind="sparse",
-            version=1,
+            version=self.networks.training_version(self.networks.sparse_recipe, start),
             spec=spec,
             inputs=inputs,
             label=f"{cell.method} {where}" + (f", order {order}" if order else ""),

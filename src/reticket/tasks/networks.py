@@ -17,6 +17,7 @@ from reticket.models import model_params
 from reticket.tasks.config import Config
 from reticket.tickets.imp import STYLES, chain
 from reticket.training import Recipe, parse_position, steps_per_epoch
+from reticket.training.recipe import warms_up_past_milestone
 
 MATCHING_COST = 2.0  # in model-epochs, for the remaining-time estimate until a first one has been timed
 
@@ -83,6 +84,10 @@ class Networks:
         """Return the recipe of the sparse runs: the dense one with what they change."""
         return {**self.config.dense.model_dump(), **self.config.sparse.model_dump()}
 
+    def training_version(self, recipe: Mapping[str, Any], start: int) -> int:
+        """Return the version of a task that trains: 2 where version 1 warmed up to the full rate past a milestone."""
+        return 2 if warms_up_past_milestone(Recipe(**recipe), start, self.epoch) else 1
+
     @cached_property
     def rounds(self) -> tuple[float, ...]:
         """Return the densities of the pruning rounds that a target needs, without the targets themselves."""
@@ -105,7 +110,7 @@ class Networks:
         }
         return Task(
             kind="dense",
-            version=1,
+            version=self.training_version(spec["recipe"], 0),
             spec=spec,
             inputs={},
             resumes=(self.at(network, before),) if at else (),
@@ -143,7 +148,7 @@ class Networks:
         epochs = (self.end - self._prune_rewind) / self.epoch if replay else prune["epochs"]
         return Task(
             kind="prune-round",
-            version=1,
+            version=self.training_version(spec["recipe"], spec["start"]),
             spec=spec,
             inputs=inputs,
             label=f"IMP {network[0]}{network[1]} round {number}, density {density:.3g}",

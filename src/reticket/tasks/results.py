@@ -1,6 +1,6 @@
 """From stored results to `results.json`: every number with its n, its spread and the keys it came from."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reticket.analysis import Stat, diversity, gap_closed, paired_difference, per_class_accuracy
-from reticket.experiment import Result, Store, Summary, Task
+from reticket.experiment import DamagedResult, MissingResult, Result, Store, Summary, Task
 from reticket.experiment.task import closure
 from reticket.models import model_params
 from reticket.tasks.blueprint import Blueprint, Cell
@@ -32,19 +32,21 @@ class Findings:
         self.blueprint = blueprint
         self.labels = labels
         self._store = store
+        self._planned = {task.key for task in closure(blueprint.targets, resumes=True)}
         self._seen: dict[str, Result | None] = {}
+        self._damaged: dict[str, str] = {}
         self._predictions: dict[str, Tensor] = {}
 
     def to_json(self, title: str, preset: str, summary: Summary, environment: Mapping[str, Any]) -> dict[str, Any]:
         """Return the content of `results.json`, schema 1."""
-        failures = [{"label": label, "error": error} for label, error in summary.failed.values()]
         costs = self.costs()  # reads every result, which `origins` then knows of
+        failed = {**summary.failed, **self.lost(summary)}
         return {
             "schema": SCHEMA,
             "title": title,
             "preset": preset,
             "scale": {name: list(both) for name, both in self.blueprint.config.scale.items()},
-            "complete": summary.complete,
+            "complete": summary.complete and not failed,
             "experiment": self.experiment(),
             "rows": self.rows(),
             "gap_closed": self.gaps(),
@@ -57,9 +59,17 @@ class Findings:
             "exemplars": self.exemplars(),
             "contact_sheet": self.contact_sheet(),
             "cost": costs,
-            "failures": failures,
+            "failures": [{"label": label, "error": error} for label, error in failed.values()],
             "environment": {**environment, "computed_with": self.origins()},
         }
+
+    def lost(self, summary: Summary) -> dict[str, tuple[str, str]]:
+        """Return by key label and error of what a run found in the store, or put there, and is not there any more."""
+        known = {*summary.failed, *summary.skipped, *summary.unfinished}
+        shown = {task.key: task for task in (*self.blueprint.targets, *self.blueprint.compared)}
+        gone = {key: task for key, task in shown.items() if key not in known and self._get(task) is None}
+        text = "its result is not in the store any more; run again to compute it anew"
+        return {key: (task.name, self._damaged.get(key, text)) for key, task in gone.items()}
 
     def experiment(self) -> dict[str, Any]:
         """Return what was trained, as far as it decides what the numbers may be compared with."""
@@ -239,8 +249,9 @@ class Findings:
         return self._predictions[result.key]
 
     def costs(self) -> list[dict[str, Any]]:
-        """Return model-epochs and seconds by kind of task."""
+        """Return model-epochs and seconds by kind of task, and of how many tasks no result is there to be counted."""
         totals: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0.0])
+        missing = Counter(task.kind for task in closure(self.blueprint.targets) if self._get(task) is None)
         for task in closure(self.blueprint.targets, resumes=True):
             result = self._get(task)
             if result is not None:
@@ -250,14 +261,22 @@ class Findings:
                 total[2] += result.provenance["seconds"]
         return [
             {"kind": kind, "tasks": int(count), "model_epochs": round(epochs, 3), "seconds": round(seconds, 3)}
+            | ({"missing": missing[kind]} if missing[kind] else {})
             for kind, (count, epochs, seconds) in sorted(totals.items())
         ]
 
     # ---------------------------------------------------------------- reading
 
     def _get(self, task: Task) -> Result | None:
+        if task.key not in self._planned:  # a store may be shared: what else it holds decides nothing here
+            return None
         if task.key not in self._seen:
-            self._seen[task.key] = self._store.get(task.key) if self._store.has(task.key) else None
+            try:
+                self._seen[task.key] = self._store.get(task.key)
+            except MissingResult as error:
+                self._seen[task.key] = None
+                if isinstance(error, DamagedResult):
+                    self._damaged[task.key] = str(error)
         return self._seen[task.key]
 
     def _present(self, tasks: Iterable[Task]) -> list[Result]:

@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,20 @@ import tomli_w
 import torch
 
 import reticket
-from reticket.errors import ConfigError
+from reticket.errors import ConfigError, InputError
 from reticket.experiment import EXECUTORS, Event, Plan, Store, Summary, Task, Until, run_plan
 from reticket.experiment.task import closure
 from reticket.lookup import nearest
 from reticket.tasks.config import Config
 from reticket.tasks.exemplars import write_pictures
 from reticket.tasks.kinds import RUNNERS
+from reticket.tasks.log import logged
 from reticket.tasks.planning import Planned, plan_experiment
 from reticket.tasks.results import Findings
+
+
+class OutputError(InputError):
+    """The output folder takes no more."""
 
 
 @dataclass(frozen=True)
@@ -89,25 +94,20 @@ def run_experiment(
 
     Raises:
         ConfigError, DataError: before anything is computed.
+        OutputError: when results cannot be written, after they were computed; the store has them.
     """
     machine = machine or Machine()
     planned = plan_experiment(config, folder=machine.folder, threads=machine.threads)
     _make_folder(out)
     results = Store(store or out / "store")
+    compared = [task for one in planned for task in one.blueprint.compared]
     environment = environment_of(machine)
-    _write(out / "config.toml", tomli_w.dumps(_without_none(config.model_dump())))
-    _write_json(out / "environment.json", environment)
-    with (out / "metrics.jsonl").open("a", encoding="utf-8") as log:
-
-        def record(event: Event) -> None:
-            if event.kind != "progress":  # for the display only: five a second would fill a disk
-                log.write(json.dumps(event.to_json()) + "\n")
-                log.flush()
-            if on_event is not None:
-                on_event(event)
-
+    facts = {"config.toml": tomli_w.dumps(_without_none(config.model_dump())), "environment.json": _json(environment)}
+    with suppress(OutputError):  # a full disk: it is said when there are results to write
+        _write_all(out, facts)
+    with logged(out / "metrics.jsonl", on_event or (lambda event: None)) as record:
         summary = run_plan(
-            Plan.of(*(stages or _all_at_once)(planned)),
+            Plan.of(*(stages or _all_at_once)(planned), compared),
             results,
             RUNNERS,
             jobs=machine.jobs,
@@ -118,8 +118,10 @@ def run_experiment(
             on_event=record,
             until=until,
         )
+    _write_all(out, facts)
     for one in planned:
-        _write_variant(one, out / one.variant.folder, preset, results, summary, environment)
+        lost = _write_variant(one, out / one.variant.folder, preset, results, summary, environment)
+        summary = replace(summary, failed={**summary.failed, **lost})
     if config.sweep:
         _write_json(out / "sweep.json", _sweep_of(config, preset, planned))
     return summary
@@ -131,8 +133,12 @@ def _all_at_once(planned: Sequence[Planned]) -> list[list[Task]]:
 
 def _write_variant(
     one: Planned, folder: Path, preset: str, store: Store, summary: Summary, environment: Mapping[str, Any]
-) -> None:
-    """Write what stands in the folder of one experiment, with what became of its own tasks alone."""
+) -> dict[str, tuple[str, str]]:
+    """Write what stands in the folder of one experiment, with what became of its own tasks alone.
+
+    Returns:
+        By key, label and error of the results that were in the store after the run and could not be read any more.
+    """
     own = {task.key for task in closure(one.blueprint.targets, resumes=True)}
     part = Summary(
         done=tuple(key for key in summary.done if key in own),
@@ -150,6 +156,7 @@ def _write_variant(
     results = findings.to_json(config.title, preset, part, environment)
     write_pictures(folder, one.dataset, results["contact_sheet"])
     _write_json(folder / "results.json", results)
+    return findings.lost(part)
 
 
 def _sweep_of(config: Config, preset: str, planned: Iterable[Planned]) -> dict[str, Any]:
@@ -196,15 +203,32 @@ def _make_folder(out: Path) -> None:
         ) from None
 
 
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+
+
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    _write(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    _write(path, _json(value))
+
+
+def _write_all(folder: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        _write(folder / name, text)
 
 
 def _write(path: Path, text: str) -> None:
     """Write `text` beside `path` and rename it, so that a reader never sees half a file."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise OutputError(
+            f"'{path}' cannot be written ({error.strerror}); free space there or choose another folder with --out, and "
+            f"run again: what is computed is kept in the store"
+        ) from None
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:

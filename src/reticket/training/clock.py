@@ -19,6 +19,8 @@ class Clock:
         save: writes a checkpoint; None for none.
         save_seconds: between two checkpoints.
         tell: is told of the progress; None when nobody asks.
+        notice: is told a sentence when a checkpoint cannot be written, and the run goes on without; None for telling
+            whom the run tells that its steps cannot be recorded.
     """
 
     def __init__(
@@ -28,8 +30,10 @@ class Clock:
         save: Callable[[TrainState], None] | None,
         save_seconds: float,
         tell: Callable[[Progress], None] | None,
+        notice: Callable[[str], None] | None = None,
     ) -> None:
         self.run, self.stop, self.save, self.tell = run, stop, save, tell
+        self.notice = notice or run.give_up or (lambda text: None)
         now = time.monotonic()
         self.begun, self.save_seconds, self.saved = now, save_seconds, False
         self.next_save = now + save_seconds if save else float("inf")
@@ -79,5 +83,13 @@ class Clock:
             self.run.mean_loss()  # a diverged state is not worth keeping
         state = self.run.state()
         if self.save is not None:
-            self.save(state)
-        self.saved = True
+            try:
+                self.save(state)
+            except OSError as error:
+                self.save = None
+                self.save_seconds = float("inf")
+                self.notice(
+                    f"a checkpoint cannot be written ({error.strerror}); the run goes on without, and starts over if "
+                    f"it is stopped: free space there"
+                )
+        self.saved = True  # also where it was not: processes that train together stay alike

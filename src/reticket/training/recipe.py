@@ -96,9 +96,11 @@ def parse_position(text: str, steps_in_epoch: int) -> int:
 def learning_rate(recipe: Recipe, step: int, start: int, steps_in_epoch: int) -> float:
     """Return the learning rate of one step.
 
-    With T the recipe's steps, k = `start`, W the warm-up's steps and i = `step` - k: `lr (i + 1) / W` for i < W, then
-    for "cosine" `lr / 2 (1 + cos(pi (i - W) / (T - k - W)))`: a run that starts at k restarts the cosine with length
-    T - k, as the paper does. "step" has its milestones on the clock of the whole run.
+    With T the recipe's steps, k = `start`, W the warm-up's steps and i = `step` - k: `(i + 1) / W` of the schedule's
+    rate for i < W, then the schedule's. "cosine" is `lr / 2 (1 + cos(pi (i - W) / (T - k - W)))`: a run that starts at
+    k restarts the cosine with length T - k, as the paper does, and warms up to its beginning, `lr`. "step" has its
+    milestones on the clock of the whole run, those that a run which starts at k has passed included: it warms up to
+    what is left of `lr` at that step.
 
     Args:
         recipe: the schedule.
@@ -108,11 +110,34 @@ def learning_rate(recipe: Recipe, step: int, start: int, steps_in_epoch: int) ->
     """
     done = step - start
     length = recipe.epochs * steps_in_epoch - start
-    warmup = min(round(recipe.warmup_epochs * steps_in_epoch), length)
+    warmup = _warmup_steps(recipe, start, steps_in_epoch)
+    rate = recipe.lr
+    if recipe.schedule == "step":
+        rate *= recipe.gamma ** sum(step >= round(m * steps_in_epoch) for m in recipe.milestones)
     if done < warmup:
-        return recipe.lr * (done + 1) / warmup
+        return rate * (done + 1) / warmup
     if recipe.schedule == "cosine":
         return recipe.lr * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (length - warmup)))
-    if recipe.schedule == "step":
-        return recipe.lr * recipe.gamma ** sum(step >= round(m * steps_in_epoch) for m in recipe.milestones)
-    return recipe.lr
+    return rate
+
+
+def warms_up_past_milestone(recipe: Recipe, start: int, steps_in_epoch: int) -> bool:
+    """Return whether a milestone has passed before a run has warmed up, whose warm-up then ends below `lr`.
+
+    Args:
+        recipe: the schedule.
+        start: k, the step at which the run begins.
+        steps_in_epoch: steps of one epoch.
+
+    >>> recipe = Recipe(90, 256, 0.1, schedule="step", warmup_epochs=5, milestones=(30, 60))
+    >>> [warms_up_past_milestone(recipe, 100 * epoch, 100) for epoch in (0, 25, 26, 50)]
+    [False, False, True, True]
+    """
+    last = start + _warmup_steps(recipe, start, steps_in_epoch) - 1
+    passed = recipe.schedule == "step" and any(last >= round(m * steps_in_epoch) for m in recipe.milestones)
+    return passed and last >= start
+
+
+def _warmup_steps(recipe: Recipe, start: int, steps_in_epoch: int) -> int:
+    """Return the steps of the warm-up of a run that begins at `start`."""
+    return min(round(recipe.warmup_epochs * steps_in_epoch), recipe.epochs * steps_in_epoch - start)

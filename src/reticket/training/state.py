@@ -1,18 +1,23 @@
 """The values of a training run: where it is, how it went, and a file that holds it all without pickles."""
 
+import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from reticket.errors import TrainingError
 
 FORMAT = "reticket-train-state-1"
+FILE_FORMAT = "reticket-checkpoint-2"  # 1 had no checksum
+BLANK = b'"sha256":"' + b"0" * 64 + b'"'  # as it stands in a file's header; quotes in names and texts are escaped there
 
 
 @dataclass(frozen=True)
@@ -145,46 +150,111 @@ class TrainResult:
         return self.state.history
 
 
+def check_sound(state: TrainState) -> None:
+    """Refuse a state that no run can have had, however whole its file is.
+
+    Raises:
+        TrainingError: when a velocity is of another shape than its weight, a trained weight or a loss is not finite, or
+            a count is none.
+    """
+    for name, velocity in state.momentum.items():
+        weight = state.weights.get(name)
+        if weight is None or weight.shape != velocity.shape:
+            seen = "there is no such weight" if weight is None else f"its weight has shape {tuple(weight.shape)}"
+            raise TrainingError(f"the velocity of '{name}' has shape {tuple(velocity.shape)}, but {seen}")
+        if not bool(torch.isfinite(weight).all() and torch.isfinite(velocity).all()):
+            raise TrainingError(f"'{name}' holds values that are not finite")
+    if state.epoch_losses.dim() != 1 or not bool(torch.isfinite(state.epoch_losses).all()):
+        raise TrainingError("its losses are not finite numbers, one a step")
+    if any(rng.dtype != torch.uint8 or rng.dim() != 1 for rng in state.rng.values()):
+        raise TrainingError("its generators' states are not rows of bytes")
+    counts = (state.start, state.step)
+    if any(type(count) is not int for count in counts) or not 0 <= state.start <= state.step:
+        raise TrainingError(f"it says that it is at step {state.step} of a run from step {state.start}")
+    if not (isinstance(state.seconds, int | float) and math.isfinite(state.seconds)):
+        raise TrainingError(f"it says that {state.seconds} seconds were spent")
+
+
 def write_checkpoint(path: Path, state: TrainState, run: str) -> None:
-    """Write a state to a file that is either the old or the new one at every moment.
+    """Write a state, with a checksum of every byte, to a file that is either the old or the new one at every moment.
 
     Args:
         path: of the file; its folder is made.
         state: what to write.
         run: names the run it belongs to.
+
+    Raises:
+        OSError: when there is no room, or the folder cannot be written; nothing half-written is left.
     """
     from safetensors.torch import save
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = save(state.tensors(), metadata={"run": run, "state": json.dumps(state.metadata())})
+    metadata = {"format": FILE_FORMAT, "run": run, "state": json.dumps(state.metadata()), "sha256": "0" * 64}
+    data = _with_digest(save(state.tensors(), metadata=metadata))
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, run: str) -> TrainState | None:
     """Return the state in a checkpoint file, or None when there is no file.
 
     Raises:
-        TrainingError: when the file is damaged or belongs to another run.
+        TrainingError: when the file is damaged, of an earlier format or of another run.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        if not path.is_file():
+            raise ValueError("it is no plain file")
+        data = path.read_bytes()
+        metadata = _metadata(data)
+        if metadata.get("format") != FILE_FORMAT:
+            raise ValueError("it is of an earlier format, without a checksum")
+        if hashlib.sha256(_blank(data, metadata["sha256"])).hexdigest() != metadata["sha256"]:
+            raise ValueError("it does not match its checksum")
         seen, described = metadata["run"], json.loads(metadata["state"])
-    except (SafetensorError, OSError, KeyError, ValueError) as reason:
+        if seen == run:
+            state = TrainState.from_tensors(load(data), described)
+            check_sound(state)
+            return state
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as reason:
         raise TrainingError(f"checkpoint '{path}' is damaged ({reason}); delete it to start this run over") from reason
-    if seen != run:
-        raise TrainingError(
-            f"checkpoint '{path}' belongs to another run (recipe, data, order, mask or initial weights differ); delete "
-            f"it or name another file"
-        )
-    return TrainState.from_tensors(tensors, described)
+    except TrainingError as reason:
+        said = str(reason).partition(";")[0]
+        raise TrainingError(f"checkpoint '{path}' cannot be used ({said}); delete it to start this run over") from None
+    raise TrainingError(
+        f"checkpoint '{path}' belongs to another run (recipe, data, order, mask or initial weights differ); delete "
+        f"it or name another file"
+    )
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """Return what safetensors keeps besides tensors."""
+    size = int.from_bytes(data[:8], "little")
+    if size > len(data) - 8:
+        raise ValueError("its header is cut short")
+    found = json.loads(data[8 : 8 + size])["__metadata__"]
+    if not isinstance(found, dict):
+        raise ValueError("its header is another")
+    return found
+
+
+def _with_digest(data: bytes) -> bytes:
+    at = data.index(BLANK)
+    digest = hashlib.sha256(data).hexdigest().encode()
+    return data[:at] + BLANK.replace(b"0" * 64, digest) + data[at + len(BLANK) :]
+
+
+def _blank(data: bytes, digest: str) -> bytes:
+    """Return the file as it was when its digest was taken."""
+    return data.replace(BLANK.replace(b"0" * 64, digest.encode()), BLANK, 1)
