@@ -16,6 +16,8 @@ from reticket.connectivity.layers import channel_axis, layers_to_repair, scaled_
 from reticket.errors import InputError, ModelError
 from reticket.matching.forward import call
 from reticket.matching.moments import Moments, centre
+from reticket.symmetry.filled import check_filled
+from reticket.symmetry.untouched import kept
 from reticket.types import StateDict
 
 CONSTANT = 8 * torch.finfo(torch.float32).eps  # spread below this share of the mean is rounding
@@ -66,7 +68,8 @@ def repair(
         to_inputs: what of a batch the model takes, in place of that rule: a tensor, a tuple or a dict of keywords.
 
     Raises:
-        ModelError: endpoints of different models, a layer that cannot be rescaled, a batch the model cannot take.
+        ModelError: endpoints of different models, a layer that cannot be rescaled, a batch the model cannot take, or a
+            model without values (lazy, meta).
         InputError: no batches, or alpha outside [0, 1].
     """
     return Repairer(model, endpoints, batches, to_inputs=to_inputs).at(alpha)
@@ -83,17 +86,19 @@ class Repairer:
         *,
         to_inputs: Callable[[object], object] | None = None,
     ) -> None:
+        check_filled(model)
         check_same_layout(*endpoints)
         self._batches = list(batches) if isinstance(batches, Iterator) else batches
         self._to_inputs = to_inputs
         first = next(iter(self._batches), None)
         if first is None:
             raise InputError("REPAIR got no batches: give at least one batch of inputs to take the statistics on")
-        self._model = copy.deepcopy(model).eval()
-        self._endpoints = endpoints
-        load(self._model, endpoints[0])
-        self._layers = layers_to_repair(self._model, inputs_of(first, to_inputs))
-        self._ends = [self._observe(end) for end in endpoints] if self._layers.corrected else []
+        self._original, self._endpoints = model, endpoints
+        with kept(model):  # a copy shares caches, hooks and what functions hold with its original
+            self._model = copy.deepcopy(model).eval()
+            load(self._model, endpoints[0])
+            self._layers = layers_to_repair(self._model, inputs_of(first, to_inputs))
+            self._ends = [self._observe(end) for end in endpoints] if self._layers.corrected else []
 
     def at(self, alpha: float | int) -> dict[str, Tensor]:
         """Return the renormalised mixture at `alpha`."""
@@ -101,7 +106,8 @@ class Repairer:
         load(self._model, state)
         norms: dict[str, Moments] = {}
         record: Record = []
-        with _normalising(self._model, self._layers.reset, norms), self._correcting(record, alpha):
+        running = _normalising(self._model, self._layers.reset, norms), self._correcting(record, alpha)
+        with kept(self._original), running[0], running[1]:
             self._run(record)
         names = _names(self._model)
         with torch.no_grad():
