@@ -13,6 +13,8 @@ from reticket.connectivity.repairing import Repairer, inputs_of, load
 from reticket.copied import private_copy
 from reticket.errors import InputError
 from reticket.matching.forward import call, described
+from reticket.symmetry.filled import check_filled
+from reticket.symmetry.untouched import kept
 from reticket.types import StateDict
 
 ALPHAS = tuple(step / 10 for step in range(11))
@@ -102,20 +104,22 @@ def barrier(
 
     Raises:
         InputError: no batches, batches that are not pairs with integer labels, or a wrong grid.
-        ModelError: states of different models, or a batch the model cannot take.
+        ModelError: states of different models, a batch the model cannot take, or a model without values (lazy, meta).
     """
     alphas = tuple(float(alpha) for alpha in alphas)
     check_grid(alphas)
     check_same_layout(a, b)
     pairs = list(batches) if isinstance(batches, Iterator) else batches
-    work = private_copy(model).eval()
-    repairer = None
-    if repair:
-        repairer = Repairer(model, (a, b), pairs if repair_batches is None else repair_batches, to_inputs=to_inputs)
-    points = []
-    for alpha in alphas:
-        load(work, interpolate(a, b, alpha) if repairer is None else repairer.at(alpha))
-        points.append(_loss_and_accuracy(work, pairs, to_inputs))
+    check_filled(model)
+    with kept(model):  # a copy shares caches, hooks and what functions hold with its original
+        work = private_copy(model).eval()
+        repairer = None
+        if repair:
+            repairer = Repairer(model, (a, b), pairs if repair_batches is None else repair_batches, to_inputs=to_inputs)
+        points = []
+        for alpha in alphas:
+            load(work, interpolate(a, b, alpha) if repairer is None else repairer.at(alpha))
+            points.append(_loss_and_accuracy(work, pairs, to_inputs))
     losses, accuracies = zip(*points, strict=True)
     return BarrierCurve(alphas, losses, accuracies)
 

@@ -15,6 +15,8 @@ from reticket.copied import private_copy
 from reticket.errors import InputError, ModelError
 from reticket.matching.forward import call
 from reticket.matching.moments import Moments, centre
+from reticket.symmetry.filled import check_filled
+from reticket.symmetry.untouched import kept
 from reticket.types import StateDict
 
 ROUNDS = 200  # passes until the corrections of layers that run several times must stand still
@@ -61,8 +63,9 @@ def repair(
         to_inputs: what of a batch the model takes, in place of that rule: a tensor, a tuple or a dict of keywords.
 
     Raises:
-        ModelError: endpoints of different models, a layer that cannot be rescaled, a batch the model cannot take, or
-            targets that are not met (layers that run several times, or whose weight is used elsewhere as well).
+        ModelError: endpoints of different models, a layer that cannot be rescaled, a batch the model cannot take,
+            targets that are not met (layers that run several times, or whose weight is used elsewhere as well), or a
+            model without values (lazy, meta).
         InputError: no batches, or alpha outside [0, 1].
     """
     return Repairer(model, endpoints, batches, to_inputs=to_inputs).at(alpha)
@@ -79,25 +82,28 @@ class Repairer:
         *,
         to_inputs: Callable[[object], object] | None = None,
     ) -> None:
+        check_filled(model)
         check_same_layout(*endpoints)
         self._batches = list(batches) if isinstance(batches, Iterator) else batches
         self._to_inputs = to_inputs
         first = next(iter(self._batches), None)
         if first is None:
             raise InputError("REPAIR got no batches: give at least one batch of inputs to take the statistics on")
-        self._model = private_copy(model).eval()
-        self._endpoints = endpoints
-        load(self._model, endpoints[0])
-        self._layers = layers_to_repair(self._model, inputs_of(first, to_inputs))
-        self._ends = [self._observe(end) for end in endpoints] if self._layers.corrected else []
+        self._original, self._endpoints = model, endpoints
+        with kept(model):  # a copy shares caches, hooks and what functions hold with its original
+            self._model = private_copy(model).eval()
+            load(self._model, endpoints[0])
+            self._layers = layers_to_repair(self._model, inputs_of(first, to_inputs))
+            self._ends = [self._observe(end) for end in endpoints] if self._layers.corrected else []
 
     def at(self, alpha: float | int) -> dict[str, Tensor]:
         """Return the renormalised mixture at `alpha`."""
         state = interpolate(*self._endpoints, alpha)
         names = _names(self._model)
         _keep_spread(state, self._endpoints, alpha, [o for m, o in names.items() if isinstance(m, _BatchNorm)])
-        load(self._model, state)
-        record, norms = self._settled(alpha)
+        with kept(self._original):
+            load(self._model, state)
+            record, norms = self._settled(alpha)
         with torch.no_grad():
             for name, moments in norms.items():
                 _write(state, names[self._model.get_submodule(name)], "running_mean", moments.mean)

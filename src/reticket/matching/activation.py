@@ -190,7 +190,7 @@ class _Seen:
 
     def _look(self, model: nn.Module, inputs: object, look: Callable[[Site, Tensor], None]) -> None:
         """Run a model once and show every site as it is computed."""
-        with torch.inference_mode(), capture(model, self.sites, look):
+        with torch.no_grad(), capture(model, self.sites, look):
             call(model, inputs)
 
     def permutations(self, score: Score) -> dict[str, Permutation]:

@@ -9,19 +9,19 @@ from torch import Tensor, nn
 
 from reticket.errors import ModelError
 from reticket.rng import global_generators
+from reticket.symmetry.untouched import host_generators, kept
 
 
 @contextmanager
 def evaluating(*models: nn.Module) -> Iterator[None]:
-    """Put `models` in evaluation mode; every module gets back the mode it had, whatever happens inside."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    try:
+    """Put `models` in evaluation mode; they, and all that they reach, are then put back, whatever happens inside.
+
+    What the caller's own hooks collect is the caller's: every batch is run exactly once, and they may watch it.
+    """
+    with kept(*models, watched=True):
         for model in models:
             model.eval()
         yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -32,7 +32,9 @@ def device_of(model: nn.Module) -> torch.device:
 
 
 def call(model: nn.Module, inputs: object) -> object:
-    """Run the model on `inputs` in inference mode, on the model's device, and leave the random state as it was.
+    """Run the model on `inputs` without gradients, on the model's device, and leave the random state as it was.
+
+    Not in inference mode: what a model or a function that it shares keeps of a run must be fit to be trained with.
 
     Args:
         inputs: a tensor, a tuple or list of positional inputs, or a dict of keyword inputs.
@@ -43,7 +45,7 @@ def call(model: nn.Module, inputs: object) -> object:
     device = device_of(model)
     inputs = _to(inputs, device)
     devices = [device] if device.type == "cuda" else []
-    with torch.inference_mode(), global_generators(devices):
+    with torch.no_grad(), global_generators(devices), host_generators():
         try:
             if isinstance(inputs, Mapping):
                 return model(**inputs)

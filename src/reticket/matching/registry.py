@@ -9,6 +9,7 @@ from torch import nn
 from reticket.errors import InputError
 from reticket.lookup import nearest
 from reticket.symmetry import Alignment, Symmetry
+from reticket.symmetry.filled import check_filled
 from reticket.wrapped import inside
 
 Matcher = Callable[..., Alignment]
@@ -87,7 +88,7 @@ def match(
         InputError: unknown method, cost or option, or unequal numbers of checkpoints.
         AlignmentError: no batches, models that are not of this symmetry, activations that are not finite, or a group
             that cannot be matched.
-        ModelError: a batch that a model cannot take.
+        ModelError: a batch that a model cannot take, or a model without values (lazy, meta).
     """
     if method not in MATCHERS:
         raise InputError(
@@ -100,6 +101,9 @@ def match(
             f"matching got {len(models_a)} checkpoints of A and {len(models_b)} of B; "
             "give as many of each, at least one"
         )
+    for which, models in (("model_a", models_a), ("model_b", models_b)):
+        for model in models:
+            check_filled(model, which)
     return MATCHERS[method](models_a, models_b, sym, batches, **options)
 
 

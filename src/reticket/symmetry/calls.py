@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 from torch.utils.weak import WeakIdKeyDictionary
 
-from reticket.symmetry.graph import Inputs, quiet, untouched
+from reticket.symmetry.graph import Inputs, quiet
 from reticket.symmetry.replay import Recorder
+from reticket.symmetry.untouched import untouched
 
 DROPOUT = tuple(
     function

@@ -12,7 +12,8 @@ from reticket.errors import ModelError, SymmetryError
 from reticket.symmetry.calls import Calls, calls_of, differs_in_training
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.dependence import parents_of
-from reticket.symmetry.graph import Inputs, Trace, named_state, quiet, trace, untouched
+from reticket.symmetry.filled import check_shaped
+from reticket.symmetry.graph import Inputs, Trace, named_state, quiet, trace
 from reticket.symmetry.propagate import Propagation, propagate
 from reticket.symmetry.reasons import ALSO
 from reticket.symmetry.replay import ways
@@ -21,6 +22,7 @@ from reticket.symmetry.sites import Site, find_sites
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, key_of, leaves, rewrite, shape_of
 from reticket.symmetry.unify import Solver
+from reticket.symmetry.untouched import kept, untouched
 from reticket.symmetry.verify import guilty_groups
 
 
@@ -62,7 +64,13 @@ def discover(
     >>> [(g.name, g.size, len(g.members)) for g in sym.groups.values()]
     [('0.weight', 8, 3)]
     """
-    start, inputs = time.perf_counter(), Inputs.of(example_inputs, kwargs)
+    check_shaped(model)
+    with kept(model):
+        return _discovered(model, Inputs.of(example_inputs, kwargs), fixed, free, verify)
+
+
+def _discovered(model: nn.Module, inputs: Inputs, fixed: Sequence[str], free: Sequence[str], verify: bool) -> Symmetry:
+    start = time.perf_counter()
     calls = _try(model, inputs)
     search = Search.start(model, fixed)
     traces, notes = _traces(model, inputs, calls)

@@ -65,7 +65,8 @@ def suspects(
         found: pieces of them.
         run: runs the model with gradients and returns its outputs.
     """
-    outputs = [x for x in run() if x.is_floating_point() and x.requires_grad]
+    found_out = [torch.view_as_real(x) if x.is_complex() else x for x in run()]
+    outputs = [x for x in found_out if x.is_floating_point() and x.requires_grad]
     if not outputs:
         return list(found)
     weights = [torch.linspace(1, 2, x.numel(), dtype=x.dtype, device=x.device).view_as(x) for x in outputs]

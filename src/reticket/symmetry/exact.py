@@ -2,24 +2,31 @@
 
 import copy
 import os
+import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from reticket.rng import global_generators
+from reticket.symmetry.caches import caches_apart
 from reticket.symmetry.calls import DROPOUT, SWITCHES
 from reticket.symmetry.graph import named_state, quiet
+from reticket.symmetry.reach import Reach
 from reticket.symmetry.replay import how_read
+from reticket.symmetry.untouched import host_generators
 
 LOW = (torch.float32, torch.float16, torch.bfloat16)
+LOW_COMPLEX = (torch.complex64, torch.complex32)
 NAMES = ("torch.FloatTensor", "torch.HalfTensor", "torch.BFloat16Tensor", "torch.cuda.FloatTensor")
 CASTS = (Tensor.float, Tensor.half, Tensor.bfloat16)
+COMPLEX_CASTS = tuple(getattr(Tensor, name) for name in ("cfloat", "chalf"))
 GROUPED = [f for f in (getattr(F, "grouped_mm", None), getattr(torch, "_grouped_mm", None)) if f is not None]
 
 
@@ -44,6 +51,8 @@ class Exact(TorchFunctionMode):
             return args[0] if args else kwargs["input"]
         if func in CASTS:
             return args[0].to(self.wide)
+        if func in COMPLEX_CASTS:
+            return args[0].to(widened(torch.complex64, self.wide))
         if func in GROUPED:
             return grouped_product(*args, **kwargs)
         if func in SWITCHES and SWITCHES[func].noise:
@@ -51,8 +60,9 @@ class Exact(TorchFunctionMode):
         return func(*map(self._widen, args), **{name: self._widen(value) for name, value in kwargs.items()})
 
     def _widen(self, value: Any) -> Any:
-        low = isinstance(value, torch.dtype) and value in LOW
-        return self.wide if low or (isinstance(value, str) and value in NAMES) else value
+        if isinstance(value, torch.dtype):
+            return widened(value, self.wide) if value in (*LOW, *LOW_COMPLEX) else value
+        return self.wide if isinstance(value, str) and value in NAMES else value
 
 
 def grouped_product(rows: Tensor, experts: Tensor, *, offs: Tensor | None = None, **others: Any) -> Tensor:
@@ -73,25 +83,38 @@ def exact(seed: int, wide: torch.dtype, *, gradients: bool = False) -> Iterator[
     default = torch.get_default_dtype()
     with ExitStack() as exits:
         exits.enter_context(global_generators(range(torch.cuda.device_count())))
+        exits.enter_context(caches_apart(lambda tensor: tensor.detach().to(widened(tensor.dtype, wide))))
         exits.enter_context(quiet())
         exits.enter_context(torch.set_grad_enabled(gradients))
         torch.manual_seed(seed)
+        exits.enter_context(host_generators())
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
         torch.set_default_dtype(wide)
         exits.callback(torch.set_default_dtype, default)
         yield exits.enter_context(Exact(wide))
 
 
 def copy_in(model: nn.Module, wide: torch.dtype) -> nn.Module:
-    """Return a copy of the model with every floating tensor in one dtype, plain attributes included."""
+    """Return a copy of the model with every floating tensor in one dtype: attributes and what stands in dicts too."""
     memo: dict[int, Any] = {}
-    for parameter in model.parameters():
-        if type(parameter) is nn.Parameter and parameter.is_floating_point():
-            memo[id(parameter)] = nn.Parameter(parameter.detach().to(wide, copy=True), parameter.requires_grad)
-    plain = (value for module in model.modules() for value in module.__dict__.values())
-    for value in (*model.buffers(), *plain):
-        if type(value) is Tensor:
-            memo[id(value)] = value.detach().to(wide if value.is_floating_point() else value.dtype, copy=True)
-    return copy.deepcopy(model, memo).to(wide)
+    for tensor in Reach([model]).tensors:
+        if type(tensor) in (Tensor, nn.Parameter):
+            value = tensor.detach().to(widened(tensor.dtype, wide), copy=True)
+            memo[id(tensor)] = value if type(tensor) is Tensor else nn.Parameter(value, tensor.requires_grad)
+            vars(memo[id(tensor)]).update(vars(tensor))
+    return copy.deepcopy(model, memo)._apply(lambda tensor: tensor.to(widened(tensor.dtype, wide)))
+
+
+def widened(dtype: torch.dtype, wide: torch.dtype) -> torch.dtype:
+    """Return what a dtype becomes in a computation in `wide`: complex numbers have parts of that dtype.
+
+    >>> widened(torch.float16, torch.float64), widened(torch.complex64, torch.float64)
+    (torch.float64, torch.complex128)
+    """
+    if dtype.is_floating_point:
+        return wide
+    return wide.to_complex() if dtype.is_complex else dtype
 
 
 def randomise(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
@@ -108,16 +131,18 @@ def randomise(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]
     changed: dict[str, Tensor] = {}
     with torch.no_grad():
         for name, tensor in named_state(model).items():
-            if tensor.is_floating_point() and tensor.numel() and _settle(tensor, id(tensor) in buffers, generator):
+            if is_number(tensor) and tensor.numel() and _settle(tensor, id(tensor) in buffers, generator):
                 changed[name] = tensor.detach().clone()
     return changed
 
 
 def _settle(tensor: Tensor, buffer: bool, generator: torch.Generator) -> bool:
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        return False
     constant = tensor.dim() == 1 or bool((tensor == tensor.flatten()[0]).all())
     if not constant or (buffer and tensor.dim() != 1):
         return False
-    if buffer:
+    if buffer and tensor.is_floating_point():
         noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
         positive = bool((tensor > 0).all())
         tensor.copy_(tensor * (0.5 + noise) if positive else tensor + 0.3 * (noise - 0.5))
@@ -125,6 +150,11 @@ def _settle(tensor: Tensor, buffer: bool, generator: torch.Generator) -> bool:
         noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
         tensor.add_(noise.to(tensor.device, tensor.dtype), alpha=0.3)
     return True
+
+
+def is_number(tensor: Tensor) -> bool:
+    """Whether a tensor holds floating or complex numbers."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def free_memory(device: torch.device) -> int | None:

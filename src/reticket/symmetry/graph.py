@@ -7,7 +7,6 @@ and keeps stack traces. It is traced in eval mode, and in train mode where the m
 import logging
 import re
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, fields, is_dataclass
@@ -24,10 +23,10 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils._pytree import tree_structure
 
 from reticket.errors import ModelError
-from reticket.rng import global_generators
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.functional import functional, has_plain_shape
 from reticket.symmetry.replay import Read, Recorder, replaying
+from reticket.symmetry.untouched import untouched
 
 OPAQUE = re.compile(r"Found <class '([^']+)'> in output, which is not a known type")
 
@@ -69,36 +68,6 @@ def opened(value: Any) -> Any:
     if is_dataclass(kind) and tree_structure(value).is_leaf():
         return {one.name: opened(getattr(value, one.name)) for one in fields(kind)}
     return value
-
-
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Put back, on leaving, the mode, the attributes and the state of every module, and the random number state."""
-    modules = list(model.modules())
-    before = [dict(module.__dict__) for module in modules]
-    held = {
-        id(value): (value, type(value)(value))
-        for attributes in before
-        for value in attributes.values()
-        if type(value) in (dict, list, set, OrderedDict)
-    }
-    tensors = [*model.buffers(), *(v for attributes in before for v in attributes.values() if isinstance(v, Tensor))]
-    values = [(tensor, tensor.detach().clone(), tensor._version) for tensor in tensors]
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.device.type == "cuda"})
-    with global_generators(devices):
-        try:
-            yield
-        finally:
-            for module, attributes in zip(modules, before, strict=True):
-                module.__dict__.clear()
-                module.__dict__.update(attributes)
-            for container, content in held.values():
-                container.clear()
-                (container.extend if isinstance(container, list) else container.update)(content)
-            with torch.no_grad():
-                for tensor, value, version in values:
-                    if tensor._version != version or not (tensor.is_meta or torch.equal(tensor, value)):
-                        tensor.copy_(value)  # BatchNorm updates its statistics without counting a version
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten
 
 from reticket.rng import generator_for
+from reticket.symmetry.exact import is_number, widened
 from reticket.symmetry.graph import Inputs
 from reticket.symmetry.terms import Layout, is_keyed
 
@@ -62,9 +63,9 @@ class Trial:
 
 
 def _widened(value: Any, wide: torch.dtype, generator: torch.Generator) -> Any:
-    if not isinstance(value, Tensor) or not value.is_floating_point():
+    if not isinstance(value, Tensor) or not is_number(value):
         return value
-    value = value.detach().to(wide)
+    value = value.detach().to(widened(value.dtype, wide))
     return value if bool(value.any()) else value + 0.1 * _normal(value, generator)
 
 

@@ -17,12 +17,14 @@ from reticket.errors import VerificationError
 from reticket.rng import generator_for
 from reticket.symmetry.alignment import Alignment, identity_alignment, random_alignment
 from reticket.symmetry.effect import CONFIRMED, Piece, pieces, suspects
-from reticket.symmetry.exact import Exact, copy_in, exact, free_memory, randomise
+from reticket.symmetry.exact import Exact, copy_in, exact, free_memory, is_number, randomise
+from reticket.symmetry.filled import check_shaped
 from reticket.symmetry.gather import gather
 from reticket.symmetry.graph import Inputs, named_state, opened
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Fixed, Layout, atoms, is_keyed
 from reticket.symmetry.trials import Trial, other_batches, other_sizes
+from reticket.symmetry.untouched import Kept, kept
 
 ROUNDING = 100  # times what the last bits of the weights make: so much of a difference may be rounding
 LOOSEST = 1000  # times the tolerance: what is never taken for rounding
@@ -60,7 +62,7 @@ def precision(model: nn.Module) -> tuple[torch.dtype | None, str]:
     state = list(named_state(model).values())
     if any(tensor.is_meta for tensor in state):
         return None, "not proven: the model is on the meta device and holds no values"
-    numbers = sum(tensor.numel() for tensor in state if tensor.is_floating_point())
+    numbers = sum(tensor.numel() * (1 + tensor.is_complex()) for tensor in state if is_number(tensor))
     device = state[0].device if state else torch.device("cpu")
     free = free_memory(device)
     if device.type != "mps" and (free is None or 8 * numbers <= free / 4):
@@ -95,6 +97,7 @@ class Proof:
     def __post_init__(self) -> None:
         self._twin = copy_in(self.model, self.wide)
         self._state = named_state(self._twin)
+        self._kept = Kept([self._twin], but=self._state.values())
         self._given = named_state(self.model)
         self._identity = identity_alignment(self.symmetry)
         self._placed: Alignment | None = self._identity
@@ -173,6 +176,7 @@ class Proof:
 
     def _place(self, alignment: Alignment) -> None:
         """Give the copy the permuted weights; what a run may write is set anew every time."""
+        self._kept.restore()  # what an earlier run left, as a table made of the weights, would hide these
         all_anew, self._placed = self._placed is not alignment, alignment
         done: set[tuple[int, Layout]] = set()
         with torch.no_grad():
@@ -183,6 +187,8 @@ class Proof:
                     tensor.copy_(alignment.tensor(name, base))
                     done.add(tied)
         self._touched.clear()
+        now = named_state(self._twin)
+        assert all(now.get(name) is tensor for name, tensor in self._state.items()), "the proof lost hold of its copy"
 
     def _forward(self, trial: Trial, train: bool, alignment: Alignment, gradients: bool) -> tuple[list[Any], Exact]:
         layouts = iter(self.symmetry.inputs)
@@ -197,10 +203,13 @@ class Proof:
         before = {n: (t, t._version, _unless_parameter(t)) for n, t in self._state.items()}
         found, mode = self._forward(trial, train, alignment, gradients=False)
         outputs = [x.detach().clone() if isinstance(x, Tensor) else x for x in found]
+        now = named_state(self._twin)
         written = {
-            name: tensor.detach().clone()
+            name: now.get(name, tensor).detach().clone()
             for name, (tensor, version, value) in before.items()
-            if tensor._version != version or not (value is None or torch.equal(value, tensor))
+            if now.get(name, tensor) is not tensor
+            or tensor._version != version
+            or not (value is None or torch.equal(value, tensor))
         }
         self._touched.update(written)
         return Run(outputs, written, tuple(mode.way) if mode.reads else ())
@@ -278,7 +287,7 @@ class Proof:
         with torch.no_grad():
             for piece in found:
                 stretch = piece.of(self._state[piece.name])
-                scale = float(stretch.square().mean().sqrt()) or 1.0
+                scale = float(stretch.abs().square().mean().sqrt()) or 1.0
                 disturbance = torch.randn(stretch.shape, generator=generator, dtype=torch.float64)
                 stretch.add_(disturbance.to(stretch.device, stretch.dtype), alpha=noise * scale)
         try:
@@ -323,7 +332,7 @@ def difference(want: Tensor, have: Tensor) -> float:
     """Return max |have - want| / max |want|; infinite where shapes or integers differ or a value is NaN."""
     if want.shape != have.shape:
         return float("inf")
-    if want.numel() == 0 or not want.is_floating_point():
+    if want.numel() == 0 or not is_number(want):
         return 0.0 if torch.equal(want, have) else float("inf")
     scale = float(want.abs().max()) or 1.0
     error = float((have - want).abs().max()) / scale
@@ -339,9 +348,10 @@ def guilty_groups(
     wide, limit = precision(model)
     if wide is None:
         return (), (limit,)
-    proof = Proof(symmetry, model, inputs, wide, TOLERANCES[wide])
-    guilty = tuple(proof.guilty(tuple(symmetry.groups), draws))
-    silent = () if guilty else proof.without_effect()
+    with kept(model):
+        proof = Proof(symmetry, model, inputs, wide, TOLERANCES[wide])
+        guilty = tuple(proof.guilty(tuple(symmetry.groups), draws))
+        silent = () if guilty else proof.without_effect()
     return guilty, tuple(note for note in (limit, *proof.notes, *proof.remarks, *silent) if note)
 
 
@@ -377,16 +387,18 @@ def verify(
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     >>> verify(discover(model, torch.zeros(2, 4)), model, torch.zeros(2, 4))
     """
+    check_shaped(model)
     wide, limit = precision(model)
     if wide is None:
         raise VerificationError(f"the symmetry of {type(model).__name__} is {limit}")
     allowed = TOLERANCES[wide] if tolerance is None else tolerance
-    proof = Proof(sym, model, Inputs.of(example_inputs, kwargs), wide, allowed)
-    for note in filter(None, (limit, *proof.notes)):
-        warnings.warn(note, stacklevel=2)
-    guilty = proof.guilty(tuple(sym.groups), draws)
+    with kept(model):
+        proof = Proof(sym, model, Inputs.of(example_inputs, kwargs), wide, allowed)
+        for note in filter(None, (limit, *proof.notes)):
+            warnings.warn(note, stacklevel=2)
+        guilty = proof.guilty(tuple(sym.groups), draws)
+        worst = max(proof.error(guilty, draw) for draw in range(draws)) if guilty else 0.0
     if guilty:
-        worst = max(proof.error(guilty, draw) for draw in range(draws))
         raise VerificationError(
             f"permuting {', '.join(guilty)} changes the function of {type(model).__name__} by {worst:.2g} of its "
             f"largest output (allowed {allowed:g}): this symmetry is not of this model, or a rule is wrong"

@@ -78,7 +78,7 @@ def evaluate(
         batch_size = _fitting(evaluated, dataset.input_shape, BATCH)
     y = dataset.labels(split)
     parts = []
-    with torch.inference_mode():
+    with torch.no_grad():
         for batch, _ in Reading(dataset, split, batch_size, device=target):
             inputs = batch.to(first.dtype)
             if inputs.dim() == 4 and convolutional:
@@ -141,7 +141,7 @@ def _fitting(model: nn.Module, input_shape: tuple[int, ...], at_most: int) -> in
             largest = max(largest, output.nbytes)
 
     hooks = [module.register_forward_hook(look) for module in model.modules()]
-    with torch.inference_mode():
+    with torch.no_grad():
         model(torch.zeros(1, *input_shape, dtype=first.dtype, device=first.device))
     for hook in hooks:
         hook.remove()

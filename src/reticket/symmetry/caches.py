@@ -1,0 +1,96 @@
+"""Tensors under `functools.lru_cache` and `functools.cache`: shared by everybody, so nobody's run may leave one there.
+
+A cache without bound shows the dict that it is, which is put back entry by entry. One with a bound can only be emptied:
+what it held is computed anew when it is asked for.
+"""
+
+import functools
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from torch import Tensor
+
+from reticket.symmetry.reach import is_foreign
+
+Cache = functools._lru_cache_wrapper
+_known: ContextVar[tuple[Any, ...] | None] = ContextVar("known", default=None)
+
+
+@contextmanager
+def caches_apart(change: Callable[[Tensor], Tensor] | None = None) -> Iterator[None]:
+    """While active, cached functions may be called freely; on leaving, what their caches held of tensors is put back.
+
+    Args:
+        change: what to show in place of each tensor that a cache holds already; None shows it as it is.
+    """
+    caches = _known.get()
+    token = _known.set(caches := _caches()) if caches is None else None
+    before = []
+    for cache in caches:
+        entries = _entries(cache)
+        held = _holds_tensor(cache, entries)
+        before.append((cache, cache.cache_info().misses, None if entries is None else dict(entries)))
+        if change is not None and held:
+            if entries is None:
+                cache.cache_clear()
+            else:
+                entries.update({key: _changed(value, change) for key, value in entries.items()})
+    try:
+        yield
+    finally:
+        if token is not None:
+            _known.reset(token)
+        for cache, misses, entries in before:
+            _put_back(cache, misses, entries, always=change is not None)
+
+
+def _caches() -> tuple[Any, ...]:
+    """Return the cached functions that are neither torch's nor Python's."""
+    found = [item for item in gc.get_objects() if type(item) is Cache]
+    return tuple(cache for cache in found if not is_foreign(getattr(cache, "__module__", None)))
+
+
+def _entries(cache: Any) -> dict[Any, Any] | None:
+    """Return the dict of a cache without bound."""
+    if cache.cache_info().maxsize is not None:
+        return None
+    own = vars(cache)
+    return next(item for item in gc.get_referents(cache) if type(item) is dict and item is not own)
+
+
+def _put_back(cache: Any, misses: int, before: dict[Any, Any] | None, *, always: bool) -> None:
+    entries = _entries(cache)
+    if not (always or cache.cache_info().misses != misses) or not _holds_tensor(cache, entries):
+        return
+    if entries is None or before is None:
+        cache.cache_clear()
+    else:
+        entries.clear()
+        entries.update(before)
+
+
+def _holds_tensor(cache: Any, entries: dict[Any, Any] | None) -> bool:
+    if cache.cache_info().currsize == 0:
+        return False
+    values = gc.get_referents(cache) if entries is None else entries.values()
+    return any(_has_tensor(value, 4) for value in values)
+
+
+def _has_tensor(value: Any, depth: int) -> bool:
+    if isinstance(value, Tensor):
+        return True
+    if depth == 0 or isinstance(value, type) or callable(value):
+        return False
+    inner = value if isinstance(value, tuple | list) else value.values() if isinstance(value, dict) else ()
+    return any(_has_tensor(one, depth - 1) for one in (*inner, *getattr(value, "__dict__", {}).values()))
+
+
+def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return change(value)
+    if type(value) in (tuple, list):
+        return type(value)(_changed(one, change) for one in value)
+    return {key: _changed(one, change) for key, one in value.items()} if type(value) is dict else value
