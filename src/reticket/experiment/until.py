@@ -22,7 +22,7 @@ class Until:
     (1.0, 0.0)
     """
 
-    def __init__(self, seconds: float | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, seconds: float | int | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._end = None if seconds is None else clock() + seconds
 
