@@ -76,6 +76,7 @@ def forgetful(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
     starts = context.scratch / "starts.txt"
     with starts.open("a") as file:
         file.write("started\n")
+    context.tell("started")
     time.sleep(task.spec["seconds"])
     return Output({"starts": len(starts.read_text().splitlines())})
 

@@ -1,12 +1,14 @@
 """Two processes that train together, for tests: `launch(world, ...)` starts this file once for each rank."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -15,9 +17,11 @@ from reticket.models import build_model
 from reticket.ranks import joined
 from reticket.rng import generator_for
 from reticket.training import Recipe, train
+from reticket.training.clock import Clock
 from reticket.training.state import write_checkpoint
 
 ORDER = ("together", 0)
+DIES = "RETICKET_TEST_DIES"  # names the rank that is killed at its first checkpoint
 
 
 class Convolutions(nn.Module):
@@ -75,6 +79,17 @@ def launch(world: int, *arguments: str | Path) -> list[subprocess.Popen[str]]:
     ]
 
 
+def dies_at_its_first_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process be killed as soon as the first one has all it needs for a checkpoint."""
+    save = Clock._save
+
+    def saved(clock: Clock) -> None:
+        save(clock)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(Clock, "_save", saved)
+
+
 def main(orders: list[str], seconds: float) -> None:
     """Train one case after another, each from the checkpoint in its folder, and keep every process's state there.
 
@@ -84,6 +99,8 @@ def main(orders: list[str], seconds: float) -> None:
     """
     torch.set_num_threads(1)
     with joined("cpu") as (ranks, device):
+        if os.environ.get(DIES) == str(ranks.rank):
+            dies_at_its_first_checkpoint(pytest.MonkeyPatch())
         for name, place, *stop in (order.split(":") for order in orders):
             (build, recipe), folder = CASES[name], Path(place)
             model = build()

@@ -4,7 +4,6 @@ Runs are children of one small server process that has imported everything alrea
 """
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -29,6 +28,23 @@ from fake_tasks import RUNNERS
 from reticket.experiment import Plan, Store, run_plan
 from reticket.experiment.task import from_flat
 
+def stopping(kill):
+    left = kill["at"]
+    def hear(event):
+        nonlocal left
+        if event.kind == "progress" or kill["kind"] not in ("any", event.kind):
+            return
+        left -= 1
+        if left:
+            return
+        with open(f"/proc/self/task/{os.getpid()}/children") as children, open(kill["children"], "w") as file:
+            file.write(children.read())
+        if kill["cpu"]:  # after so much more work, in the middle of whatever it is, however long that takes
+            signal.setitimer(signal.ITIMER_PROF, kill["cpu"])
+        else:
+            (os.killpg if kill["group"] else os.kill)(os.getpid(), kill["sign"])
+    return hear
+
 for line in sys.stdin:
     order = json.loads(line)
     child = os.fork()
@@ -41,7 +57,11 @@ for line in sys.stdin:
     code = 9
     try:
         plan = Plan.of(from_flat(order["tasks"]))
-        summary = run_plan(plan, Store(order["store"]), RUNNERS, jobs=order["jobs"], settings={"log": order["log"]})
+        hear = stopping(order["kill"]) if order["kill"] else None
+        settings = {"log": order["log"]}
+        summary = run_plan(
+            plan, Store(order["store"]), RUNNERS, jobs=order["jobs"], settings=settings, on_event=hear
+        )
         code = 0 if summary.complete else 1
     except KeyboardInterrupt:
         code = 130
@@ -62,11 +82,20 @@ class Server:
             [sys.executable, "-c", SERVER, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def run(self, tasks: list[dict[str, Any]], store: Path, log: Path, *, jobs: int = 1, wait: bool = True) -> int:
-        """Start a run, wait for its end if asked to, and return its process id."""
+    def run(
+        self,
+        tasks: list[dict[str, Any]],
+        store: Path,
+        log: Path,
+        *,
+        jobs: int = 1,
+        wait: bool = True,
+        kill: dict[str, Any] | None = None,
+    ) -> int:
+        """Start a run, which may kill itself at an event, wait for its end if asked to, and return its process id."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        order = {"tasks": tasks, "store": str(store), "log": str(log), "jobs": jobs, "wait": wait}
+        order = {"tasks": tasks, "store": str(store), "log": str(log), "jobs": jobs, "wait": wait, "kill": kill}
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
         child = int(self.process.stdout.readline())
@@ -105,6 +134,12 @@ def contents(store: Path, tasks: list[Task]) -> dict[str, list[bytes]]:
     return found
 
 
+def killing(log: Path, at: int, *, kind: str = "any", **options: Any) -> dict[str, Any]:
+    """Return the order to a run to kill itself as it tells the `at`-th event of a kind; its children are noted."""
+    defaults = {"sign": int(signal.SIGKILL), "group": False, "cpu": 0.0, "children": f"{log}.children"}
+    return {"at": at, "kind": kind, **defaults, **options}
+
+
 def stores_agree(store: Path, reference: Path, tasks: list[Task]) -> None:
     """The law itself: all results are there, whole, and those of an undisturbed run."""
     assert contents(store, tasks) == contents(reference, tasks)
@@ -112,7 +147,7 @@ def stores_agree(store: Path, reference: Path, tasks: list[Task]) -> None:
     assert not list((store / "scratch").iterdir())
 
 
-def until(condition: Any, seconds: float = 60.0) -> None:
+def until(condition: Any, seconds: float = 600.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -141,13 +176,9 @@ def undisturbed(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def test_killed_ten_times_and_started_again(server: Server, undisturbed: Path, tmp_path: Path) -> None:
     tasks, store, log = to_flat(experiment()), tmp_path / "store", tmp_path / "log"
     moments = random.Random(0)
-    for _ in range(10):
-        before = len(lines(log))
-        child = server.run(tasks, store, log, wait=False)
-        until(lambda before=before: len(lines(log)) > before)
-        time.sleep(moments.uniform(0.0, 0.15))
-        os.kill(child, signal.SIGKILL)
-        until(lambda child=child: not alive(child))
+    for number in range(10):
+        more = moments.uniform(0.0005, 0.01) if number % 2 else 0.0  # seconds of its own work: about two tasks at most
+        server.run(tasks, store, log, kill=killing(log, moments.randrange(2, 8), cpu=more))
     assert not lines(Path(f"{log}.code")), "a run ended before it was killed"
     server.run(tasks, store, log)
     stores_agree(store, undisturbed, experiment())
@@ -155,13 +186,9 @@ def test_killed_ten_times_and_started_again(server: Server, undisturbed: Path, t
 
 def test_the_law_of_kills_can_fail(server: Server, tmp_path: Path) -> None:
     """A runner whose result depends on how often it was interrupted is caught."""
-    task = Task("forgetful", 1, {"seconds": 0.2})
+    task = Task("forgetful", 1, {"seconds": 0.0})
     server.run(to_flat([task]), tmp_path / "undisturbed", tmp_path / "log")
-    child = server.run(to_flat([task]), tmp_path / "store", tmp_path / "log", wait=False)
-    until(lambda: len(lines(tmp_path / "log")) == 2)
-    time.sleep(0.05)
-    os.kill(child, signal.SIGKILL)
-    until(lambda: not alive(child))
+    server.run(to_flat([task]), tmp_path / "store", tmp_path / "log", kill=killing(tmp_path / "log", 1, kind="notice"))
     server.run(to_flat([task]), tmp_path / "store", tmp_path / "log")
     with pytest.raises(AssertionError):
         stores_agree(tmp_path / "store", tmp_path / "undisturbed", [task])
@@ -178,17 +205,12 @@ def test_two_runs_share_a_store(server: Server, undisturbed: Path, tmp_path: Pat
 @pytest.mark.slow
 def test_workers_die_with_their_parent_and_stop_at_ctrl_c(server: Server, undisturbed: Path, tmp_path: Path) -> None:
     tasks, store, log = to_flat(experiment()), tmp_path / "store", tmp_path / "log"
-    for sign in (signal.SIGKILL, signal.SIGINT):
-        before = len(lines(log))
-        child = server.run(tasks, store, log, jobs=2, wait=False)
-        until(lambda before=before: len(lines(log)) > before)
-        workers = [int(text) for text in Path(f"/proc/{child}/task/{child}/children").read_text().split()]
+    for sign in (signal.SIGKILL, signal.SIGINT):  # a terminal sends Ctrl-C to the whole group
+        kill = killing(log, 1, kind="task-done", sign=int(sign), group=sign == signal.SIGINT)
+        child = server.run(tasks, store, log, jobs=2, kill=kill)
+        workers = [int(text) for text in Path(f"{log}.children").read_text().split()]
         assert workers
         assert not any(line.split()[1] == str(child) for line in lines(log)), "workers compute, their parent does not"
-        if sign == signal.SIGKILL:
-            os.kill(child, sign)
-        else:
-            os.killpg(child, sign)  # as a terminal does
         until(lambda child=child, workers=workers: not any(alive(process) for process in (child, *workers)))
     assert [line.split()[1] for line in lines(Path(f"{log}.code"))] == ["130"], "KeyboardInterrupt reached the caller"
     server.run(tasks, store, log)

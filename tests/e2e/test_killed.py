@@ -1,5 +1,6 @@
-"""Kill -9 at random moments, start again: the final results are those of an undisturbed run.
+"""Kill -9 at any line of the log, start again: the final results are those of an undisturbed run.
 
+A run kills itself as soon as it has told so many events, so that no clock and no other load decides what is tested.
 `make kills` does this ten times on the digits preset; the suite does it on a tiny experiment.
 """
 
@@ -9,23 +10,39 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 TINY = Path(__file__).with_name("tiny.toml")
 EXPERIMENT = os.environ.get("RETICKET_KILL_EXPERIMENT", str(TINY))
 KILLS = int(os.environ.get("RETICKET_KILLS", "2"))
-STARTING = 3.0  # seconds until the first task of a run is under way, on an idle machine
+STOPPING = """
+import os, signal, sys
+from reticket.cli import main
+from reticket.cli.progress import Display
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for jobs in the background
+sign, kind, left = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+sys.argv[1:] = sys.argv[4:]
+show = Display.show
+def heard(display, event):
+    global left
+    show(display, event)
+    if event.kind != "progress" and kind in ("any", event.kind):  # as the log has them
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), sign)
+Display.show = heard
+main()
+"""
 
 
-def start(out: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", "from reticket.cli import main; main()", "run", EXPERIMENT]
-    return subprocess.Popen(
-        [*command, "--out", str(out), "--jobs", "2"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+def start(
+    out: Path, experiment: str = EXPERIMENT, *, sign: int = signal.SIGKILL, kind: str = "any", at: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run an experiment in two processes, to its end or until it has told `at` events of a kind."""
+    command = [sys.executable, "-c", STOPPING, str(int(sign)), kind, str(at), "run", experiment, "--jobs", "2"]
+    return subprocess.run(
+        [*command, "--out", str(out)], capture_output=True, text=True, check=False, start_new_session=True
     )
 
 
@@ -38,49 +55,24 @@ def without_times(out: Path) -> dict[str, Any]:
 
 
 def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
-    began = time.monotonic()
-    assert start(tmp_path / "whole").wait() == 0
-    whole = time.monotonic() - began
+    assert start(tmp_path / "whole").returncode == 0
+    lines = len((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines())
     draw = random.Random(0)
-    landed = 0
-    for _ in range(3 * KILLS):
-        run = start(tmp_path / "killed")
-        time.sleep(STARTING + draw.uniform(0, whole - STARTING) / KILLS)
-        landed += run.poll() is None
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-        if landed == KILLS or (tmp_path / "killed" / "results.json").exists():
-            break
-    assert landed >= min(KILLS, 2), "too few runs were alive when they were killed: the test proves nothing"
-    assert start(tmp_path / "killed").wait() == 0
+    for _ in range(KILLS):
+        at = draw.randrange(2, max(3, lines // (KILLS + 1)))
+        assert start(tmp_path / "killed", at=at).returncode == -signal.SIGKILL, "it ended before it was killed"
+        assert not (tmp_path / "killed" / "results.json").exists()
+    assert start(tmp_path / "killed").returncode == 0
     assert without_times(tmp_path / "killed") == without_times(tmp_path / "whole")
-    print(f"{landed} kills; an undisturbed run took {whole:.0f} s")
-
-
-def heeds_ctrl_c() -> None:
-    """Undo what a shell does to jobs in the background: these tests may run in one."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    print(f"{KILLS} kills; an undisturbed run tells {lines} events")
 
 
 def test_ctrl_c_stops_says_how_to_resume_and_resumes(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from reticket.cli import main; main()", "run", str(TINY), "--jobs", "2"]
-    run = subprocess.Popen(
-        [*command, "--out", str(tmp_path / "stopped")],
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heeds_ctrl_c,
-    )
-    log = tmp_path / "stopped" / "metrics.jsonl"
-    until = time.monotonic() + 120
-    while not (log.exists() and "task-done" in log.read_text()):
-        assert run.poll() is None
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    run.send_signal(signal.SIGINT)
-    said = run.communicate()[1]
-    assert run.returncode == 130
-    assert "run the same command again to resume" in said
-    assert "Traceback" not in said
-    again = subprocess.run([*command, "--out", str(tmp_path / "stopped")], capture_output=True, text=True, check=True)
+    stopped = start(tmp_path / "stopped", str(TINY), sign=signal.SIGINT, kind="task-done", at=3)
+    assert stopped.returncode == 130
+    assert "run the same command again to resume" in stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    again = start(tmp_path / "stopped", str(TINY))
+    assert again.returncode == 0
     taken = int(again.stdout.partition(" taken from the store")[0].rpartition(" ")[2])
     assert taken > 0

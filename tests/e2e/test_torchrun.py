@@ -49,7 +49,7 @@ def test_an_experiment_under_torchrun(tmp_path: Path) -> None:
         [*launcher, "-m", "reticket", "run", str(file), "--out", str(out)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr

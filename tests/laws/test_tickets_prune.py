@@ -186,9 +186,9 @@ def test_pruned_and_parametrized_models_keep_their_plain_names() -> None:
 
 def test_twenty_five_million_weights_are_pruned_in_seconds() -> None:
     state = {f"l{i}": torch.randn(5000, 1000) for i in range(5)}
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert prune_magnitude(state, 0.02, names=state).kept == 500_000
-    assert time.perf_counter() - begin < 20  # about 0.6 s on an idle core
+    assert time.process_time() - begin < 20  # about 0.6 s on an idle core
 
 
 def test_errors_do_not_change_the_input() -> None:

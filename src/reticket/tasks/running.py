@@ -1,5 +1,6 @@
 """One experiment from configuration to `results.json`: load the data, plan, execute, collect."""
 
+import errno
 import json
 import os
 import platform
@@ -154,7 +155,10 @@ def _write_variant(
         _write_json(folder / "environment.json", environment)
     findings = Findings(one.blueprint, store, one.dataset.labels("test"))
     results = findings.to_json(config.title, preset, part, environment)
-    write_pictures(folder, one.dataset, results["contact_sheet"])
+    try:
+        write_pictures(folder, one.dataset, results["contact_sheet"])
+    except OSError as error:
+        raise _cannot_be_written(folder / "exemplars", error) from None
     _write_json(folder / "results.json", results)
     return findings.lost(part)
 
@@ -198,6 +202,8 @@ def _make_folder(out: Path) -> None:
         probe.write_text("")
         probe.unlink()
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and out.is_dir():
+            return  # the store may have room; what cannot be written is said at the end
         raise ConfigError(
             f"output folder '{out}' cannot be written ({error.strerror}); choose another with --out"
         ) from None
@@ -225,10 +231,14 @@ def _write(path: Path, text: str) -> None:
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise OutputError(
-            f"'{path}' cannot be written ({error.strerror}); free space there or choose another folder with --out, and "
-            f"run again: what is computed is kept in the store"
-        ) from None
+        raise _cannot_be_written(path, error) from None
+
+
+def _cannot_be_written(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"'{path}' cannot be written ({error.strerror}); free space there or choose another folder with --out, and run "
+        f"again: what is computed is kept in the store"
+    )
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
