@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reticket.errors import MaskError
+from reticket.symmetry.filled import check_filled
 from reticket.tickets.counts import kept_count, refuse_empty, share_out
 from reticket.tickets.mask import Mask
 from reticket.types import StateDict
@@ -102,10 +103,13 @@ def prune_magnitude(
     Raises:
         MaskError: when a density is out of range or keeps nothing (of a layer, with `scope="layer"`), a weight is not
             finite, or `within` keeps fewer weights than wanted or masks others.
+        ModelError: when the model holds no values (lazy, meta).
 
     >>> prune_magnitude({"w": torch.tensor([0.1, -3.0, 2.0, 2.0])}, 0.5, names=["w"])["w"]
     tensor([False,  True,  True, False])
     """
+    if isinstance(model, nn.Module):
+        check_filled(model)
     weights = _named_weights(model, names, within)
     if within is not None:
         if set(within) != set(weights):
