@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from reticket.errors import AlignmentError, InputError
 from reticket.symmetry import Group, Site, Symmetry
+from reticket.symmetry.state import named_state
 
 
 def check_fits(model: nn.Module, sym: Symmetry, which: str) -> None:
     """Raise AlignmentError unless the model has the tensors, names and shapes, that `sym` was discovered on."""
-    state = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, Tensor)}
+    state = named_state(model)
     if alone := sorted(state.keys() ^ sym.layouts.keys()):
         where = f"in {which} only" if alone[0] in state else f"missing in {which}"
         raise AlignmentError(

@@ -1,5 +1,6 @@
 """Alignments: one permutation for every group of a symmetry, and what they do to anything indexed like the weights."""
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reticket.errors import AlignmentError, InputError
+from reticket.symmetry.filled import check_filled
 from reticket.symmetry.gather import gather
 from reticket.symmetry.optimizer_state import moved_optimizer
+from reticket.symmetry.state import is_extra, named_state
 from reticket.symmetry.symmetry import Group, Symmetry
 from reticket.types import Permutable, Permutation
 from reticket.wrapped import named_like, same_values
@@ -97,8 +100,8 @@ class Alignment:
             f"Mask, a Ticket or optimizer.state_dict()"
         )
 
-    def _tensors(self, tensors: Mapping[str, Any]) -> dict[str, Tensor]:
-        return {name: self.tensor(name, tensor) for name, tensor in tensors.items()}
+    def _tensors(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
+        return {n: copy.deepcopy(t) if is_extra(n) else self.tensor(n, t) for n, t in tensors.items()}
 
     def tensor(self, name: str, tensor: Tensor) -> Tensor:
         """Return one tensor permuted like the parameter of this name; always a new tensor."""
@@ -243,20 +246,25 @@ def random_alignment(symmetry: Symmetry, generator: torch.Generator) -> Alignmen
     return Alignment(symmetry, permutations)
 
 
-def load_into(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+def load_into(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
     """Write weights into a module: the one function of the package that does.
 
     Args:
         model: module to write into; its tensors keep their identity, dtype and device.
-        state_dict: a tensor for every entry of `model.state_dict()`; a tied weight is needed under one of its
-            names, and `module.` and `_orig_mod.` are looked through.
+        state_dict: a tensor for every tensor of `model.state_dict()`; a tied weight is needed under one of its names,
+            and `module.` and `_orig_mod.` are looked through. What it has under `_extra_state` is given to
+            `set_extra_state`.
 
     Raises:
         AlignmentError: when names or shapes differ; nothing is written then.
+        ModelError: when the model holds no values (lazy, meta), or its `state_dict()` hands out other tensors than its
+            own; nothing is written then.
     """
-    own = model.state_dict(keep_vars=True)
+    check_filled(model)
+    own = named_state(model)
     state_dict = named_like(own, state_dict)
-    missing, odd = [n for n in own if n not in state_dict], [n for n in state_dict if n not in own]
+    extra = [name for name in state_dict if is_extra(name)]
+    missing, odd = [n for n in own if n not in state_dict], [n for n in state_dict if n not in own and n not in extra]
     if missing or odd:
         raise AlignmentError(
             f"cannot load into {type(model).__name__}: {len(missing)} tensors missing {missing[:3]}, {len(odd)} "
@@ -279,3 +287,5 @@ def load_into(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(state_dict[name])
+    for name in extra:
+        model.get_submodule(name.rpartition(".")[0]).set_extra_state(state_dict[name])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from reticket.errors import SymmetryError
 from reticket.lookup import nearest
 from reticket.symmetry.sites import Site
+from reticket.symmetry.state import named_state
 from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, describe, rewrite
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def layouts_from_axes(
     Raises:
         SymmetryError: when the specification does not fit the weights.
     """
-    state = weights.state_dict() if isinstance(weights, nn.Module) else weights
+    state = named_state(weights) if isinstance(weights, nn.Module) else weights
     shapes = {name: tuple(value.shape) for name, value in state.items() if isinstance(value, Tensor)}
     if odd := [name for name in spec if name not in shapes]:
         raise SymmetryError(

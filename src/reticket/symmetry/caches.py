@@ -15,6 +15,7 @@ from torch import Tensor
 
 from reticket.symmetry.reach import is_foreign
 
+HOLDERS = (dict, tuple, list)
 Cache = functools._lru_cache_wrapper
 _known: ContextVar[tuple[Any, ...] | None] = ContextVar("known", default=None)
 
@@ -80,11 +81,12 @@ def _holds_tensor(cache: Any, entries: dict[Any, Any] | None) -> bool:
 
 
 def _has_tensor(value: Any, depth: int) -> bool:
-    if isinstance(value, Tensor):
+    kind = type(value)
+    if issubclass(kind, Tensor):
         return True
-    if depth == 0 or isinstance(value, type) or callable(value):
+    if depth == 0 or issubclass(kind, type) or (is_foreign(kind.__module__) and not issubclass(kind, HOLDERS)):
         return False
-    inner = value if isinstance(value, tuple | list) else value.values() if isinstance(value, dict) else ()
+    inner = value if issubclass(kind, tuple | list) else value.values() if issubclass(kind, dict) else ()
     return any(_has_tensor(one, depth - 1) for one in (*inner, *getattr(value, "__dict__", {}).values()))
 
 

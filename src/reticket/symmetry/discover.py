@@ -13,12 +13,13 @@ from reticket.symmetry.calls import Calls, calls_of, differs_in_training
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.dependence import parents_of
 from reticket.symmetry.filled import check_shaped
-from reticket.symmetry.graph import Inputs, Trace, named_state, quiet, trace
+from reticket.symmetry.graph import Inputs, Trace, quiet, trace
 from reticket.symmetry.propagate import Propagation, propagate
 from reticket.symmetry.reasons import ALSO
 from reticket.symmetry.replay import ways
 from reticket.symmetry.rules.operator import find_rule, is_layout
 from reticket.symmetry.sites import Site, find_sites
+from reticket.symmetry.state import named_state
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, key_of, leaves, rewrite, shape_of
 from reticket.symmetry.unify import Solver

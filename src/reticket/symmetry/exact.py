@@ -17,9 +17,10 @@ from torch.overrides import TorchFunctionMode
 from reticket.rng import global_generators
 from reticket.symmetry.caches import caches_apart
 from reticket.symmetry.calls import DROPOUT, SWITCHES
-from reticket.symmetry.graph import named_state, quiet
+from reticket.symmetry.graph import quiet
 from reticket.symmetry.reach import Reach
 from reticket.symmetry.replay import how_read
+from reticket.symmetry.state import named_state
 from reticket.symmetry.untouched import host_generators
 
 LOW = (torch.float32, torch.float16, torch.bfloat16)

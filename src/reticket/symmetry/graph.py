@@ -26,6 +26,7 @@ from reticket.errors import ModelError
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.functional import functional, has_plain_shape
 from reticket.symmetry.replay import Read, Recorder, replaying
+from reticket.symmetry.state import named_state
 from reticket.symmetry.untouched import untouched
 
 OPAQUE = re.compile(r"Found <class '([^']+)'> in output, which is not a known type")
@@ -102,11 +103,6 @@ def lstm_states(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         decompositions.one_layer_lstm = one_layer
-
-
-def named_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors of `state_dict()` themselves, in its order."""
-    return {name: value for name, value in model.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
 
 
 @dataclass(frozen=True, eq=False)

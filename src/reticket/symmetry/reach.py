@@ -57,29 +57,29 @@ class Reach:
         self._open = list(roots)
         while self._open:
             item = self._open.pop()
-            if not isinstance(item, ATOMS) and id(item) not in self._seen:
+            if not issubclass(type(item), ATOMS) and id(item) not in self._seen:
                 self._seen[id(item)] = item  # kept, so that its id stays its own
                 self._open.extend(self._visit(item))
 
     def _visit(self, item: Any) -> Iterator[Any]:
         """Sort one value in and yield what it leads to."""
-        kind = type(item)
-        if isinstance(item, Tensor):
+        kind = type(item)  # not `isinstance`, which asks the value: some warn about being asked
+        if issubclass(kind, Tensor):
             self.tensors.append(item)
-        elif isinstance(item, type):
+        elif issubclass(kind, type):
             yield from self._class(item)
-        elif isinstance(item, FunctionType):
+        elif issubclass(kind, FunctionType):
             yield from self._function(item)
-        elif isinstance(item, CONTAINERS):
+        elif issubclass(kind, CONTAINERS):
             self.containers.append(item)
             yield from item.values() if isinstance(item, dict) else item
-        elif isinstance(item, np.ndarray):
+        elif issubclass(kind, np.ndarray):
             self.arrays.append(item)
-        elif isinstance(item, GENERATORS):
+        elif issubclass(kind, GENERATORS):
             self.generators.append(item)
         else:
             yield from _parts(item)
-        if isinstance(item, OPENED) or not is_foreign(kind.__module__):
+        if issubclass(kind, OPENED) or not is_foreign(kind.__module__):
             yield kind
             yield from self._object(item)
 
@@ -181,18 +181,19 @@ def names_in(code: CodeType) -> frozenset[str]:
 
 def _parts(item: Any) -> Iterator[Any]:
     """Yield what a value holds that can itself not be written to."""
-    if isinstance(item, tuple | frozenset):
+    kind = type(item)
+    if issubclass(kind, tuple | frozenset):
         yield from item
-    elif isinstance(item, MethodType):
+    elif issubclass(kind, MethodType):
         yield item.__self__
         yield item.__func__
-    elif isinstance(item, functools.partial):
+    elif issubclass(kind, functools.partial):
         yield from (item.func, item.args, item.keywords)
-    elif isinstance(item, staticmethod | classmethod):
+    elif issubclass(kind, staticmethod | classmethod):
         yield item.__func__
-    elif isinstance(item, property):
+    elif issubclass(kind, property):
         yield from (item.fget, item.fset)
-    elif isinstance(item, functools.cached_property):
+    elif issubclass(kind, functools.cached_property):
         yield item.func
-    elif isinstance(item, functools._lru_cache_wrapper):
+    elif issubclass(kind, functools._lru_cache_wrapper):
         yield item.__wrapped__

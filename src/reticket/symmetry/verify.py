@@ -20,7 +20,8 @@ from reticket.symmetry.effect import CONFIRMED, Piece, pieces, suspects
 from reticket.symmetry.exact import Exact, copy_in, exact, free_memory, is_number, randomise
 from reticket.symmetry.filled import check_shaped
 from reticket.symmetry.gather import gather
-from reticket.symmetry.graph import Inputs, named_state, opened
+from reticket.symmetry.graph import Inputs, opened
+from reticket.symmetry.state import named_state, same_tensor
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Fixed, Layout, atoms, is_keyed
 from reticket.symmetry.trials import Trial, other_batches, other_sizes
@@ -188,7 +189,7 @@ class Proof:
                     done.add(tied)
         self._touched.clear()
         now = named_state(self._twin)
-        assert all(now.get(name) is tensor for name, tensor in self._state.items()), "the proof lost hold of its copy"
+        assert all(same_tensor(now[name], t) for name, t in self._state.items()), "the proof lost hold of its copy"
 
     def _forward(self, trial: Trial, train: bool, alignment: Alignment, gradients: bool) -> tuple[list[Any], Exact]:
         layouts = iter(self.symmetry.inputs)
@@ -207,7 +208,7 @@ class Proof:
         written = {
             name: now.get(name, tensor).detach().clone()
             for name, (tensor, version, value) in before.items()
-            if now.get(name, tensor) is not tensor
+            if not same_tensor(now.get(name, tensor), tensor)
             or tensor._version != version
             or not (value is None or torch.equal(value, tensor))
         }

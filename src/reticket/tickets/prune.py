@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from reticket.errors import MaskError
 from reticket.lookup import nearest
+from reticket.symmetry.filled import check_filled
 from reticket.tickets.counts import kept_count, refuse_empty, share_out
 from reticket.tickets.mask import Mask
 from reticket.tickets.used import CONVOLUTIONS, matrices, place_of, source_of, weight_used
@@ -123,12 +124,15 @@ def prune_magnitude(
         MaskError: when the scope is unknown, a density is out of range or keeps nothing (of a layer, with
             `scope="layer"`), a weight is not finite or named twice, or `within` keeps fewer weights than wanted or
             masks others.
+        ModelError: when the model holds no values (lazy, meta).
 
     >>> prune_magnitude({"w": torch.tensor([0.1, -3.0, 2.0, 2.0])}, 0.5, names=["w"])["w"]
     tensor([False,  True,  True, False])
     """
     if scope not in SCOPES:
         raise MaskError(f"unknown scope {scope!r}{nearest(str(scope), SCOPES)}; choose from {', '.join(SCOPES)}")
+    if isinstance(model, nn.Module):
+        check_filled(model)
     weights = _named_weights(model, names, within)
     _refuse_twice(model, weights)
     if within is not None:
