@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reticket.errors import VerificationError
 from reticket.symmetry import Symmetry, discover, verify
 from reticket.symmetry.discover import without
-from reticket.symmetry.graph import Inputs
+from reticket.symmetry.graph import Inputs, named_state
 from reticket.symmetry.terms import Atom, Fixed
 from reticket.symmetry.trials import smaller
 from reticket.symmetry.verify import Proof, guilty_groups
@@ -224,6 +224,77 @@ def test_two_names_of_one_tensor_are_both_tried() -> None:
     wrong = replace(right, layouts={"first.weight": (unit, Fixed(6)), "last.weight": (Fixed(8), Atom("columns", 6))})
     with pytest.raises(VerificationError, match="changes the function of Doubled"):
         verify(wrong, model, features())
+
+
+class Twice(nn.Module):
+    """One module under two names, or two of its own with the same shapes."""
+
+    def __init__(self, make: Callable[[], nn.Module], *, tied: bool) -> None:
+        super().__init__()
+        self.first, self.one, self.last = nn.Linear(6, 8), make(), nn.Linear(8, 4)
+        self.two = self.one if tied else make()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.two(self.one(self.first(x)).relu()).relu())
+
+
+class TiedBias(nn.Module):
+    """One vector under two names, as the bias of a language model's head."""
+
+    def __init__(self, *, tied: bool) -> None:
+        super().__init__()
+        self.first, self.one, self.two, self.last = nn.Linear(6, 8), nn.Linear(8, 5), nn.Linear(8, 5), nn.Linear(5, 4)
+        if tied:
+            self.two.bias = self.one.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x).relu()
+        return self.last((self.one(h) * self.two(h)).relu())
+
+
+TWICE: dict[str, tuple[Callable[[bool], nn.Module], float]] = {
+    "bias": (lambda tied: TiedBias(tied=tied), orders(8, 5)),
+    "layer_norm": (lambda tied: Twice(lambda: nn.LayerNorm(8), tied=tied), orders(8)),
+    "batch_norm": (lambda tied: Twice(lambda: nn.BatchNorm1d(8), tied=tied), orders(8)),
+    "prelu": (lambda tied: Twice(lambda: nn.PReLU(8), tied=tied), orders(8)),
+    "constant_matrix": (lambda tied: Twice(ones, tied=tied), orders(8)),
+}
+
+
+def ones() -> nn.Module:
+    linear = nn.Linear(8, 8)
+    nn.init.constant_(linear.weight, 0.25)
+    return linear
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_tensor_of_two_names_has_the_freedom_of_two_tensors(name: str) -> None:
+    torch.manual_seed(0)
+    build, order = TWICE[name]
+    tied = build(True)
+    symmetry = discover(tied, features())
+    assert symmetry.pinned_by_verify == ()
+    assert symmetry.log10_order == pytest.approx(order)
+    verify(discover(tied, features(), verify=False), tied, features())
+    assert discover(build(False), features(), verify=False).log10_order >= symmetry.log10_order - 1e-9
+
+
+def test_noise_for_each_name_of_a_tensor_would_refuse_what_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_name(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
+        found = {}
+        for name, tensor in named_state(model).items():
+            if tensor.dim() == 1:
+                with torch.no_grad():
+                    tensor.add_(torch.randn(tensor.shape, generator=generator, dtype=torch.float64))
+                found[name] = tensor.detach().clone()
+        return found
+
+    torch.manual_seed(0)
+    model = TWICE["bias"][0](True)
+    symmetry = discover(model, features(), verify=False)
+    monkeypatch.setattr(sys.modules["reticket.symmetry.verify"], "randomise", by_name)
+    with pytest.raises(VerificationError, match="changes the function of TiedBias"):
+        verify(symmetry, model, features())
 
 
 def test_what_a_run_disturbs_is_put_back() -> None:
