@@ -183,6 +183,36 @@ def test_rounding_is_not_taken_for_a_mistake() -> None:
     assert symmetry.pinned_by_verify == ()
 
 
+@pytest.mark.parametrize("apart", [1e-8, 1e-11])
+def test_rounding_is_judged_by_the_value_that_it_moves(apart: float) -> None:
+    """The variance of two numbers that hardly differ is a buffer that rounding moves; no output depends on it."""
+    torch.manual_seed(0)
+    layers = nn.Linear(6, 8), nn.Linear(8, 7), nn.BatchNorm1d(7, momentum=1.0), nn.Linear(7, 4)
+    model = nn.Sequential(*layers).double()
+    example = torch.ones(2, 6, dtype=torch.float64)
+    example[1, 0] += apart
+    symmetry = discover(model, example)
+    assert symmetry.log10_order == pytest.approx(orders(8, 7))
+    assert symmetry.pinned_by_verify == ()
+    assert any("rounding" in note for note in symmetry.notes)
+    # a forgotten mean is refused all the same: what rounding hardly moves is held against a claim
+    wrong = replace(symmetry, layouts={**symmetry.layouts, "2.running_mean": (Fixed(7),)})
+    assert guilty_groups(wrong, model, Inputs.of(example))[0] == ("1.weight",)
+
+
+def test_rounding_judged_by_outputs_alone_would_refuse_what_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = Proof._rounding
+
+    def by_outputs(proof: Proof, trial: int, train: bool) -> dict[int | str, float]:
+        found = judged(proof, trial, train)
+        most = max(size for key, size in found.items() if isinstance(key, int))
+        return dict.fromkeys(found, most)
+
+    monkeypatch.setattr(Proof, "_rounding", by_outputs)
+    with pytest.raises(AssertionError):
+        test_rounding_is_judged_by_the_value_that_it_moves(1e-8)
+
+
 def test_pinning_a_parent_leaves_a_valid_symmetry() -> None:
     model, symmetry = solved("grouped")
     parents = {parent for group in symmetry.groups.values() for parent in group.over if parent in symmetry.groups}
@@ -305,6 +335,6 @@ def test_what_a_run_disturbs_is_put_back() -> None:
     first = proof._run(proof._trials[0], False, proof._identity)
     assert proof.guilty(names, 4) == []
     assert proof.without_effect() == ()
-    assert proof._rounding(0, False) < 1e-9
+    assert max(proof._rounding(0, False).values()) < 1e-9
     again = proof._run(proof._trials[0], False, proof._identity)
     torch.testing.assert_close(again.outputs, first.outputs, rtol=0, atol=0)
