@@ -96,7 +96,8 @@ class Solver:
             self._origin[atom.key] = (term, cause)
 
     def unify(self, left: Term, right: Term, cause: Cause) -> None:
-        """Make the two terms equal, giving up as little freedom as this takes."""
+        """Make the two terms equal, giving up as little freedom as this takes; what is uniform chooses an order now."""
+        left, right = self.instantiate((left, right))
         self._equations.append((left, right))
         self._unify(left, right, cause)
 
