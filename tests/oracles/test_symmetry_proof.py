@@ -25,8 +25,8 @@ def trials(model: nn.Module, example: Tensor) -> list[tuple[tuple[int, ...], ...
 
 
 def test_other_batches_and_sizes_are_tried_where_the_model_runs() -> None:
-    assert trials(ConvMeanLinear(), image()) == [((2, 3, 8, 8),), ((2, 3, 6, 6),), ((1, 3, 6, 6),)]
-    assert trials(PreNormAttention(), ids()) == [((2, 4),), ((2, 3),), ((1, 3),)]
+    assert trials(ConvMeanLinear(), image()) == [((2, 3, 8, 8),), ((2, 3, 6, 6),), ((1, 3, 16, 16),)]
+    assert trials(PreNormAttention(), ids()) == [((2, 4),), ((2, 3),), ((1, 8),)]
     assert trials(mlp(6, 8, 4), features()) == [((2, 6),), ((1, 6),)]
     assert [smaller(n) for n in (2, 3, 16, 64, 224)] == [1, 2, 12, 48, 96]
 
@@ -47,21 +47,33 @@ def test_a_model_of_one_size_says_so() -> None:
 
 
 class LongInputs(nn.Module):
-    """Works on the order of its units only for inputs of another length than the example's."""
+    """Works on the order of its units only for inputs of other lengths than the example's."""
 
-    def __init__(self) -> None:
+    def __init__(self, usual: Callable[[int], bool], limit: int = 99) -> None:
         super().__init__()
-        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 4)
+        self.first, self.last, self.usual, self.limit = nn.Linear(6, 8), nn.Linear(8, 4), usual, limit
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] > self.limit:
+            raise ValueError("too long")
         h = self.first(x).relu()
-        return self.last(h if x.shape[1] == 4 else h.cumsum(-1))
+        return self.last(h if self.usual(x.shape[1]) else h.cumsum(-1))
 
 
-def test_what_only_other_sizes_show_is_pinned() -> None:
+LONG = {
+    "other": lambda: LongInputs(lambda n: n == 4),
+    "shorter": lambda: LongInputs(lambda n: n >= 4),
+    "longer": lambda: LongInputs(lambda n: n <= 4),
+    "much_longer": lambda: LongInputs(lambda n: n < 8),
+    "one_more": lambda: LongInputs(lambda n: n <= 4, limit=5),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_what_only_other_sizes_show_is_pinned(name: str) -> None:
     example = torch.linspace(-1, 1, 48).reshape(2, 4, 6).sin()
-    assert discover(LongInputs(), example, verify=False).log10_order == pytest.approx(orders(8))
-    assert discover(LongInputs(), example).pinned_by_verify == ("first.weight",)
+    assert discover(LONG[name](), example, verify=False).log10_order == pytest.approx(orders(8))
+    assert discover(LONG[name](), example).pinned_by_verify == ("first.weight",)
 
 
 DROPOUTS: dict[str, Callable[[Tensor], Tensor]] = {

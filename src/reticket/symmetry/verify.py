@@ -22,7 +22,7 @@ from reticket.symmetry.exact import Exact, copy_in, exact, free_memory, randomis
 from reticket.symmetry.graph import Inputs, named_state, opened
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Layout
-from reticket.symmetry.trials import Trial, other_batches, other_sizes
+from reticket.symmetry.trials import Trial, longer_sizes, other_batches, other_sizes
 
 ROUNDING = 100  # times what the last bits of the weights make: so much of a difference may be rounding
 LOOSEST = 1000  # times the tolerance: a value that rounding moves by more proves little
@@ -99,10 +99,15 @@ class Proof:
             self.notes.append("proven for the weights as they are: others take another way through the model")
 
     def _add_trials(self) -> None:
-        """Add new inputs of another size and of another batch size, as far as the model runs on them."""
+        """Add new inputs of a smaller size and of a larger one and another batch size, as far as the model runs."""
         example, ends = self._trials[0], self.symmetry.inputs
         size = next((r for r in other_sizes(example, ends) if self._add(example.redrawn(1, {}, r))), {})
-        if any(self._add(example.redrawn(2, batch, size)) for batch in other_batches(example, ends)) or size:
+        batches = list(other_batches(example, ends))
+        longer = list(longer_sizes(example, ends, size))
+        if any(self._add(example.redrawn(2, batch, r)) for r in longer for batch in batches[:1]):
+            return
+        batch = any(self._add(example.redrawn(2, batch, size)) for batch in batches)
+        if batch or any(self._add(example.redrawn(3, {}, r)) for r in longer) or size:
             return
         self.remarks.append(
             "proven at the sizes of the example inputs only: at others the model fails or acts otherwise"
@@ -219,7 +224,8 @@ class Proof:
 
     def without_effect(self) -> tuple[str, ...]:
         """Say which parameters, or parts of them, that the groups move have no effect on what the model returns."""
-        last, moved = len(self._trials) - 1, self._pieces()
+        last = min(range(len(self._trials)), key=lambda i: (self._trials[i].numbers, -i))
+        moved = self._pieces()
         parameters = {piece.name: self._state[piece.name] for piece in moved}
         self._place(self._identity)
 
