@@ -5,6 +5,7 @@ The oracle is the function itself: a symmetry found on sequences of one length m
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from reticket.symmetry.terms import Fixed
 from tests.models_for_symmetry import orders
 from tests.together import Together
 
+SOURCE = Path(__file__).read_text().splitlines()
 ROWS, LENGTH, OTHERS = 16, 5, (3, 4, 12, 16)
 ORDER = orders(6)  # only the hidden units: the steps of the input do not move, nor do the rows that they meet
 Cut = Callable[["Table", int], Tensor]
@@ -156,3 +158,49 @@ def test_what_is_summed_over_is_read_though_it_is_cut_off(model: type[nn.Module]
     symmetry = discover(built, example())
     assert symmetry.log10_order == pytest.approx(order)
     assert symmetry.pinned_by_verify == ()
+
+
+class Branching(nn.Module):
+    """Decides by a size which way to go; past the limit the order of the units counts."""
+
+    def __init__(self, way: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.inward, self.outward, self.way = nn.Linear(4, 6), nn.Linear(6, 2), way
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outward(self.way(x, self.inward(x)))
+
+
+def by_statement(x: Tensor, h: Tensor) -> Tensor:
+    if x.shape[1] > 512:
+        h = h.cumsum(-1)
+    return h
+
+
+def by_expression(x: Tensor, h: Tensor) -> Tensor:
+    batch, steps, _ = x.size()
+    return h if batch * steps < 1000 else h.cumsum(-1)
+
+
+def by_remainder(x: Tensor, h: Tensor) -> Tensor:
+    if x.size(1) // 100 % 2 == 1:
+        return h.cumsum(-1)
+    return h
+
+
+def refused(x: Tensor, h: Tensor) -> Tensor:
+    if x.shape[1] > 512:
+        raise ValueError("too long")
+    assert x.shape[-1] == 4
+    return h
+
+
+@pytest.mark.parametrize("way", [by_statement, by_expression, by_remainder])
+def test_a_branch_on_a_size_is_noted(way: Callable[[Tensor, Tensor], Tensor]) -> None:
+    (note,) = discover(Branching(way).double(), example()).notes
+    line = next(n for n, text in enumerate(SOURCE, 1) if f"def {way.__name__}" in text)
+    assert note in {f"holds for inputs whose sizes decide alike at test_symmetry_reading.py:{line + k}" for k in (1, 2)}
+
+
+def test_a_size_that_is_only_refused_is_not_noted() -> None:
+    assert discover(Branching(refused).double(), example()).notes == ()

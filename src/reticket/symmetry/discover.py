@@ -13,6 +13,7 @@ from reticket.symmetry.calls import Calls, calls_of, differs_in_training
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.dependence import parents_of
 from reticket.symmetry.graph import Inputs, Trace, named_state, quiet, trace, untouched
+from reticket.symmetry.lengths import branches, size_note
 from reticket.symmetry.propagate import Propagation, propagate
 from reticket.symmetry.reasons import ALSO
 from reticket.symmetry.replay import ways
@@ -112,6 +113,7 @@ def _traces(model: nn.Module, inputs: Inputs, calls: Calls) -> tuple[list[Trace]
         except ModelError as error:
             notes.append(f"holds in eval mode only: {error}")
     notes.extend(dict.fromkeys(f"holds for inputs that take the way of {ways(t.reads)}" for t in traces if t.reads))
+    notes.extend(filter(None, [size_note(branches(model, inputs))]))
     return traces, notes
 
 
