@@ -90,7 +90,8 @@ class Reading:
         if node.target is getitem:
             return dict.fromkeys(sources, asked)
         step = self.steps.get(node, Step(opaque=True))
-        if step.opaque:
+        unlinked = bool(asked) and not any(keys & self._all(node) for keys in sources.values())
+        if step.opaque or unlinked:  # a rule that shows nothing of its arguments may read anything of them
             return sources
         full = frozenset() if step.passes else self._summed(node, step, sources)
         return {source: keys & (asked | full) for source, keys in sources.items()}
