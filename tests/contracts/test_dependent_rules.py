@@ -116,13 +116,14 @@ TABLES: dict[str, tuple[Function, list[int]]] = {
     ),
     "scattered_places": (lambda p, q, r: deep(p).scatter(-1, (deep(p) > 0).long(), 0.5), BY_ROW),
     "sampled_table": (lambda p, q, r: F.grid_sample(p[None, None], torch.linspace(-1, 1, 8).view(1, 2, 2, 2)), []),
-    # columns are common; in each, 2 rows of p that are overwritten, its last 2 and the 2 of q that are written may move
-    "written_run": (lambda p, q, r: torch.slice_scatter(p, q[:2], 0, 1, 3).relu(), [4, *[2] * 12]),
+    # columns are common; in each, the last 2 rows of p and the 2 of q that are written may move; the 2 rows of p that
+    # are overwritten are not read
+    "written_run": (lambda p, q, r: torch.slice_scatter(p, q[:2], 0, 1, 3).relu(), [4, *[2] * 8]),
     "folded": (lambda p, q, r: F.fold(p.T[None], (2, 6), 2), []),
     # the bins of a histogram, which q weighs, are counted in order
     "histogram": (lambda p, q, r: torch.histc(p, 4, -2, 2) @ q.T, [*BY_ROW, 7]),
-    # q's other 2 rows, which make no difference, and its columns
-    "place_of_largest": (lambda p, q, r: p.argmax(1).float() * q.sum(1)[:5], [5, 2, 4]),
+    # q's columns; its other 2 rows are not read
+    "place_of_largest": (lambda p, q, r: p.argmax(1).float() * q.sum(1)[:5], [5, 4]),
     # the columns of two tables side by side are one: within a column each table has its own order of rows
     "joined": (lambda p, q, r: torch.cat([p, q]).relu(), [*BY_COLUMN, *[7] * 4]),
     "heads_of_rows": (lambda p, q, r: F.scaled_dot_product_attention(heads(p), heads(p), heads(p)), BY_ROW),

@@ -14,6 +14,7 @@ from reticket.symmetry.cause import Cause
 from reticket.symmetry.dependence import parents_of
 from reticket.symmetry.filled import check_shaped
 from reticket.symmetry.graph import Inputs, Trace, quiet, trace
+from reticket.symmetry.lengths import branches, size_note
 from reticket.symmetry.propagate import Propagation, propagate
 from reticket.symmetry.reasons import ALSO
 from reticket.symmetry.replay import ways
@@ -121,6 +122,7 @@ def _traces(model: nn.Module, inputs: Inputs, calls: Calls) -> tuple[list[Trace]
         except ModelError as error:
             notes.append(f"holds in eval mode only: {error}")
     notes.extend(dict.fromkeys(f"holds for inputs that take the way of {ways(t.reads)}" for t in traces if t.reads))
+    notes.extend(filter(None, [size_note(branches(model, inputs))]))
     return traces, notes
 
 

@@ -121,6 +121,8 @@ def widened(dtype: torch.dtype, wide: torch.dtype) -> torch.dtype:
 def randomise(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
     """Make vectors, statistics and constant tensors differ from unit to unit, so that a forgotten one shows.
 
+    A tensor of several names is changed once.
+
     Args:
         model: model to change.
         generator: source of randomness.
@@ -129,12 +131,13 @@ def randomise(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]
         What was changed, by name.
     """
     buffers = {id(buffer) for buffer in model.buffers()}
-    changed: dict[str, Tensor] = {}
+    changed: dict[int, Tensor] = {}
+    state = named_state(model)
     with torch.no_grad():
-        for name, tensor in named_state(model).items():
+        for tensor in {id(tensor): tensor for tensor in state.values()}.values():
             if is_number(tensor) and tensor.numel() and _settle(tensor, id(tensor) in buffers, generator):
-                changed[name] = tensor.detach().clone()
-    return changed
+                changed[id(tensor)] = tensor.detach().clone()
+    return {name: changed[id(tensor)] for name, tensor in state.items() if id(tensor) in changed}
 
 
 def _settle(tensor: Tensor, buffer: bool, generator: torch.Generator) -> bool:

@@ -113,7 +113,8 @@ class Trace:
         mode: "eval" or "train".
         graph: functional graph of aten operators.
         state: placeholder name to state_dict name.
-        constants: placeholder name to value, None where the value is not known.
+        constants: placeholder name to value, None where the value is not known or may be another one tomorrow: what a
+            module holds outside its state_dict can be set, and no permutation moves it.
         inputs: placeholder names of the user's inputs in order.
         mutated: index of a graph output to the state_dict name it is written to, None for a constant or an input.
         results: indices of the graph outputs that the model returns.
@@ -204,6 +205,7 @@ def _read(
     program: ExportedProgram, train: bool, names: frozenset[str], reads: tuple[Read, ...] = (), seen: int = 0
 ) -> Trace:
     state: dict[str, str] = {}
+    literals = _literals(program.graph)
     constants: dict[str, Tensor | None] = {}
     inputs: list[str] = []
     for spec in program.graph_signature.input_specs:
@@ -213,8 +215,8 @@ def _read(
         elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and target in names:
             state[name] = str(target)
         else:
-            value = program.constants.get(str(target), program.state_dict.get(str(target)))
-            constants[name] = value if isinstance(value, Tensor) else None
+            value = program.constants.get(str(target))
+            constants[name] = value if isinstance(value, Tensor) and name in literals else None
     mutated: dict[int, str | None] = {}
     results: list[int] = []
     for index, out in enumerate(program.graph_signature.output_specs):
@@ -227,6 +229,13 @@ def _read(
     mode = "train" if train else "eval"
     kept = tuple(results[: len(results) - seen])
     return Trace(mode, program.graph, state, constants, tuple(inputs), mutated, kept, reads)
+
+
+def _literals(graph: fx.Graph) -> frozenset[str]:
+    """Return the constants that are written in the source, as `torch.tensor([1.0, 2.0])`, which are copied at once."""
+    placeholders = [node for node in graph.nodes if node.op == "placeholder" and "lifted_tensor" in node.name]
+    copies = ("aten.clone.default", "aten.lift_fresh_copy.default")
+    return frozenset(node.name for node in placeholders if all(str(user.target) in copies for user in node.users))
 
 
 def module_of(node: fx.Node) -> tuple[str, int, str]:

@@ -7,6 +7,8 @@ from reticket.symmetry.provisional import Split
 from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, concat, rewrite
 from reticket.symmetry.unify import Solver
 
+SLICED = "a slice cuts this axis"
+
 
 def stacked(solver: Solver, layouts: Sequence[Layout], axis: int, cause: Cause) -> Layout:
     """Return the layout of tensors stacked along a new axis, each with its own terms until an operator mixes them."""

@@ -11,8 +11,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.graph import Trace, cause_of
+from reticket.symmetry.reading import Reading, Step, layouts_of
 from reticket.symmetry.rules.operator import Operator, Refusal, find_rule, fixed, is_layout
-from reticket.symmetry.terms import Fixed, Key, Layout, Uniform, atoms, shape_of
+from reticket.symmetry.terms import Fixed, Key, Layout, Uniform, shape_of
 from reticket.symmetry.unify import Solver
 
 
@@ -22,27 +23,27 @@ class Propagation:
 
     Args:
         values: layout of every tensor in the graph, by node.
-        read: layouts that an operator computed with (rather than only rearranged).
+        graph: the graph.
+        steps: how every operator reads its arguments, by node.
         spaces: iteration spaces of the operators that have one.
         alone: layouts of the tensors of operators without one.
         unknown: operators without a rule.
     """
 
+    graph: fx.Graph
     values: dict[fx.Node, Any] = field(default_factory=dict)
-    read: list[Layout] = field(default_factory=list)
+    steps: dict[fx.Node, Step] = field(default_factory=dict)
     spaces: list[Layout] = field(default_factory=list)
     alone: list[Layout] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
     def keys_read(self, solver: Solver) -> frozenset[Key]:
-        """Return the keys of all atoms that some operator computed with."""
-        read = dict.fromkeys(atom for layout in self.read for term in solver.layout(layout) for atom in atoms(term))
-        return frozenset(above.key for atom in read for above in solver.origin(atom))
+        """Return the keys of all atoms that something returned or kept depends on."""
+        return Reading(solver, self.values, self.steps).keys(self.graph)
 
     def tensors(self) -> list[Layout]:
         """Return the layouts of all tensors of the graph and of all iteration spaces."""
-        values = [value if isinstance(value, list) else [value] for value in self.values.values()]
-        return [layout for several in values for layout in several if is_layout(layout)] + self.spaces
+        return [layout for value in self.values.values() for layout in layouts_of(value)] + self.spaces
 
 
 def propagate(
@@ -61,7 +62,7 @@ def propagate(
         inputs: layout of the user's input number i, of the given shape.
         output: called with the layout of the model's output number i.
     """
-    found = Propagation()
+    found = Propagation(trace.graph)
     for node in trace.graph.nodes:
         if node.op == "placeholder":
             found.values[node] = _placeholder(node, trace, state, inputs)
@@ -119,12 +120,10 @@ def _call(node: fx.Node, found: Propagation, solver: Solver) -> Any:
         result = entry.function(call)
     except Refusal as refusal:
         return _unknown(node, found, solver, f"the rule does not cover this call: {refusal}")
-    results = [result] if is_layout(result) else [x for x in result or () if is_layout(x)]
     found.spaces.extend(call.spaces)
-    if not entry.structural:
-        found.read.extend([*operands, *results])
-        if not call.spaces:
-            found.alone.extend([*operands, *results])
+    found.steps[node] = Step(entry.structural, next(iter(call.spaces), None), tuple(call.read_whole))
+    if not entry.structural and not call.spaces:
+        found.alone.extend([*operands, *layouts_of(result)])
     _check(node, call, result)
     return result
 
@@ -138,11 +137,7 @@ def _check(node: fx.Node, call: Operator, result: Any) -> None:
 
 
 def _layouts(node: fx.Node, found: Propagation) -> list[Layout]:
-    layouts: list[Layout] = []
-    for source in node.all_input_nodes:
-        value = found.values.get(source)
-        layouts.extend([value] if is_layout(value) else [x for x in value or () if is_layout(x)])
-    return layouts
+    return [layout for source in node.all_input_nodes for layout in layouts_of(found.values.get(source))]
 
 
 def _unknown(node: fx.Node, found: Propagation, solver: Solver, reason: str) -> Any:
@@ -150,7 +145,7 @@ def _unknown(node: fx.Node, found: Propagation, solver: Solver, reason: str) -> 
     layouts = _layouts(node, found)
     for term in (term for layout in layouts for term in layout):
         solver.pin(term, cause)
-    found.read.extend(layouts)
+    found.steps[node] = Step(opaque=True)
     value = node.meta.get("val")
     if layouts or isinstance(value, Tensor | tuple | list):  # a calculation with plain numbers has no axes
         found.unknown.append(str(node.target))
@@ -182,4 +177,3 @@ def _outputs(
         else:
             for term in layout:
                 solver.pin(term, Cause("the value is written to an input or to a tensor that no state_dict holds"))
-        found.read.append(layout)

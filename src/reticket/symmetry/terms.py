@@ -10,7 +10,8 @@
 | `Sum(e1, ..., ek)` | sum | concatenation, each part by its own |
 
 `Uniform(n)` exists only while a graph is being solved: the tensor does not vary along this axis, so any permutation of
-it will do, and each reader of the tensor may choose another one.
+it will do, and each reader of the tensor may choose another one. Uniform parts side by side stay two, for each may have
+another value.
 
 Terms are built with `product` and `concat`, which keep them in normal form: no nesting of a kind in itself, no factor
 of size 1, no part of size 0, neighbouring `Fixed` merged, and a sum always the last factor of its product, because
@@ -129,8 +130,6 @@ def concat(*terms: Term) -> Term:
                 continue
             if isinstance(part, Fixed) and isinstance(last, Fixed) and part.key is last.key is None:
                 parts[-1] = Fixed(last.size + part.size)
-            elif isinstance(part, Uniform) and isinstance(last, Uniform):
-                parts[-1] = Uniform(last.size + part.size)
             else:
                 parts.append(part)
     if not parts:

@@ -57,6 +57,11 @@ class Trial:
         return Trial(tuple(values), self.spec, seed)
 
     @property
+    def numbers(self) -> int:
+        """How many numbers the tensors hold."""
+        return sum(value.numel() for value in self.values if isinstance(value, Tensor))
+
+    @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of the tensors."""
         return tuple(tuple(value.shape) for value in self.values if isinstance(value, Tensor))
@@ -84,17 +89,46 @@ def _fresh(value: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def other_sizes(trial: Trial, layouts: Sequence[Layout], tries: int = 3) -> Iterator[Resize]:
-    """Yield other sizes for the axes behind the first, largest axes first; axes of one size change together.
+    """Yield smaller sizes for the axes behind the first, largest axes first; axes of one size change together.
 
     Args:
         trial: the example.
         layouts: layouts of the tensors, or nothing; a size that an axis with atoms or places has is kept.
         tries: how many to yield.
     """
-    moving = {term.size for layout in layouts for term in layout if is_keyed(term)}
-    sizes = sorted({size for shape in trial.shapes for size in shape[1:] if size > 1} - moving, reverse=True)
-    for size in sizes[:tries]:
+    for size in _sizes(trial, layouts)[:tries]:
         yield {size: smaller(size)}
+
+
+def longer_sizes(trial: Trial, layouts: Sequence[Layout], known: Resize, tries: int = 3) -> Iterator[Resize]:
+    """Yield larger sizes for the axes behind the first, as `other_sizes` yields smaller ones.
+
+    Args:
+        trial: the example.
+        layouts: layouts of the tensors, or nothing; a size that an axis with atoms or places has is kept.
+        known: the other size on which the model runs; its axes are then the only ones to change.
+        tries: for how many sizes.
+    """
+    for size in known or _sizes(trial, layouts)[:tries]:
+        yield from ({size: new} for new in larger(size))
+
+
+def _sizes(trial: Trial, layouts: Sequence[Layout]) -> list[int]:
+    moving = {term.size for layout in layouts for term in layout if is_keyed(term)}
+    return sorted({size for shape in trial.shapes for size in shape[1:] if size > 1} - moving, reverse=True)
+
+
+def larger(size: int) -> tuple[int, ...]:
+    """Return larger sizes of the same kind, the best to try first; a table may end soon behind the example's size.
+
+    >>> larger(224), larger(32), larger(5)
+    ((256,), (48, 33), (10, 7, 6))
+    """
+    if size >= 128:
+        return (size + 32,)
+    more = size * 3 // 2
+    found = (more - more % 8, size + 1) if size >= 16 else (2 * size, more, size + 1)
+    return tuple(dict.fromkeys(new for new in found if new > size))
 
 
 def smaller(size: int) -> int:

@@ -9,7 +9,7 @@ with them. A factor whose positions are then taken out one by one (the q, k and 
 into a sum of independent parts instead, and a view that is undone by another one costs nothing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.provisional import Split, Splits
@@ -96,7 +96,8 @@ class Solver:
             self._origin[atom.key] = (term, cause)
 
     def unify(self, left: Term, right: Term, cause: Cause) -> None:
-        """Make the two terms equal, giving up as little freedom as this takes."""
+        """Make the two terms equal, giving up as little freedom as this takes; what is uniform chooses an order now."""
+        left, right = self.instantiate((left, right))
         self._equations.append((left, right))
         self._unify(left, right, cause)
 
@@ -285,6 +286,11 @@ class Solver:
                 self.unify(split.whole, product(split.lead, split.inner), split.cause)
         return found
 
+    def parts_cut(self, reason: str) -> list[Term]:
+        """Return the parts of every atom that was cut along its length for this reason."""
+        cuts = [term for term, cause in self._origin.values() if isinstance(term, Sum) and cause.reason == reason]
+        return [part for term in cuts for part in term.parts]
+
     def rejoin(self, term: Term) -> Term:
         """Return the term with provisional factors that stand side by side again put together."""
         factors: list[Term] = []
@@ -293,13 +299,6 @@ class Solver:
             while len(factors) > 1 and (split := self.splits.between(factors[-2], factors[-1])) is not None:
                 factors[-2:] = [self.resolve(split.whole)]
         return product(*factors)
-
-    def origin(self, atom: Atom) -> Iterator[Atom]:
-        """Yield the atom and, where it is a provisional factor, the atoms that it is a factor of."""
-        yield atom
-        for split in self.splits.of(atom):
-            for above in atoms(self.resolve(split.whole)):
-                yield from self.origin(above)
 
 
 def _parts(term: Term) -> list[Term]:

@@ -125,4 +125,5 @@ def attention(op: Operator) -> Layout:
         broadcast(op, [(*batch, query[-2], key[-2]), op.raw("attn_mask")], "the mask moves with queries and keys")
     result = (*batch, query[-2], value[-1])
     op.iterates((*batch, query[-2], key[-2], query[-1]), (*result, key[-2]), (*batch, query[-2]))
+    op.reads(query[-1])
     return result

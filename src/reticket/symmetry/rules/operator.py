@@ -81,6 +81,7 @@ class Operator:
     def __init__(self, node: fx.Node, arguments: dict[str, Any], solver: Solver) -> None:
         self.node, self.arguments, self.solver = node, arguments, solver
         self.spaces: list[Layout] = []
+        self.read_whole: list[Term] = []
 
     @classmethod
     def read(cls, node: fx.Node, values: dict[fx.Node, Any], solver: Solver) -> "Operator":
@@ -135,6 +136,13 @@ class Operator:
         Atoms of an operator without one depend on no other axis.
         """
         self.spaces.extend(layouts)
+
+    def reads(self, *terms: Term) -> None:
+        """Name axes that the operator reads in full although its result shows them too.
+
+        Without this, an axis of the result is read as far as the result is: what is cut off later was not read.
+        """
+        self.read_whole.extend(terms)
 
     def pin(self, term: Term, reason: str) -> Term:
         """Ask that an axis does not move; return its term."""

@@ -76,6 +76,7 @@ def _cell(op: Operator, features: Term, params: Sequence[Layout]) -> Cell:
         op.equal(hidden, projection[1], "the hidden units that the projection reads")
         output = projection[0]
     op.equal(output, back[1], "the recurrent weights read the output of the step before")
+    op.reads(features, hidden, output)
     return Cell(op.solver.resolve(output), op.solver.resolve(hidden))
 
 

@@ -4,12 +4,11 @@ from itertools import accumulate, pairwise
 
 from reticket.symmetry import positions
 from reticket.symmetry.graph import cause_of
-from reticket.symmetry.positions import stacked
+from reticket.symmetry.positions import SLICED, stacked
 from reticket.symmetry.rules.operator import Operator, Refusal, rule, wrap
 from reticket.symmetry.terms import Fixed, Layout, Product, Sum, Term, Uniform, concat, product
 
 MERGED = "a view splits this axis"
-SLICED = "a slice cuts this axis"
 
 
 @rule(
