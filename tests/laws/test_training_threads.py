@@ -1,5 +1,6 @@
 """Threads that train side by side share torch's global generators, and must not notice."""
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from reticket.errors import TrainingError
+from reticket.matching.forward import call
 from reticket.models import build_model
 from reticket.rng import generator_for, shared_by_threads
 from reticket.training import Recipe, TrainResult, train
@@ -64,3 +66,29 @@ def test_who_draws_late_is_found_out() -> None:
     with pytest.raises(TrainingError, match=r"drew none in its first step; .* use --executor processes"):
         side_by_side(lambda seed: trained(Late(), seed), 1)
     assert trained(Late(), 0).history, "alone it may draw when it likes"
+
+
+class Meeting(nn.Module):
+    """From its second run on, waits in each until another model is in one too."""
+
+    def __init__(self, meet: threading.Barrier) -> None:
+        super().__init__()
+        self.scale, self.runs, self.meet = nn.Parameter(torch.ones(())), 0, [meet]
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        if self.runs > 1:
+            self.meet[0].wait(60)
+        return x * self.scale
+
+
+def test_models_that_draw_nothing_run_at_once() -> None:
+    meet = threading.Barrier(2)
+    models = [Meeting(meet), Meeting(meet)]
+
+    def run_thrice(number: int) -> int:
+        for _ in range(3):
+            call(models[number], torch.ones(2))
+        return models[number].runs
+
+    assert side_by_side(run_thrice, 2) == [3, 3]

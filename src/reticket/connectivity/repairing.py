@@ -112,7 +112,8 @@ class Repairer:
                 layer = self._model.get_submodule(name)
                 _rescale(state, layer, names[layer], *self._pooled_correction(record, name, alpha))
         if len(record) == 1 and 0 < alpha < 1:
-            self._check_met(state, alpha)
+            with kept(self._original):
+                self._check_met(state, alpha)
         return state
 
     def _settled(self, alpha: float | int) -> tuple[Record, dict[str, Moments]]:

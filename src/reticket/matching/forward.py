@@ -3,13 +3,16 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from reticket.errors import ModelError
-from reticket.rng import global_generators
+from reticket.rng import are_shared, global_generators, global_state
 from reticket.symmetry.untouched import host_generators, kept
+
+_still: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # models that drew nothing, by their mode
 
 
 @contextmanager
@@ -44,8 +47,7 @@ def call(model: nn.Module, inputs: object) -> object:
     """
     device = device_of(model)
     inputs = _to(inputs, device)
-    devices = [device] if device.type == "cuda" else []
-    with torch.no_grad(), global_generators(devices), host_generators():
+    with torch.no_grad(), _generators_kept(model, device):
         try:
             if isinstance(inputs, Mapping):
                 return model(**inputs)
@@ -56,6 +58,24 @@ def call(model: nn.Module, inputs: object) -> object:
                 f"{type(model).__name__} cannot run on a batch of {described(inputs)} ({reason}): "
                 "give batches like the model's example inputs, or say with to_inputs= what of a batch the model takes"
             ) from error
+
+
+@contextmanager
+def _generators_kept(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Leave the random state as it was.
+
+    Where several threads compute side by side, that means to hold the generators; once a model has run without drawing,
+    it runs without holding them. One that draws later all the same is found out by a training run beside it.
+    """
+    if are_shared() and _still.get(model) is model.training:
+        yield
+        return
+    with global_generators([device] if device.type == "cuda" else []), host_generators():
+        before = global_state(device) if are_shared() else {}
+        yield
+        now = global_state(device) if before else {}
+        if before and all(torch.equal(state, now[name]) for name, state in before.items()):
+            _still[model] = model.training
 
 
 def described(value: object) -> str:

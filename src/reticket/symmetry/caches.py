@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from reticket.symmetry.reach import is_foreign
 
 HOLDERS = (dict, tuple, list)
 Cache = functools._lru_cache_wrapper
+_looked: WeakKeyDictionary[Any, tuple[tuple[int, ...], bool]] = WeakKeyDictionary()
 _known: ContextVar[tuple[Any, ...] | None] = ContextVar("known", default=None)
 
 
@@ -32,9 +34,8 @@ def caches_apart(change: Callable[[Tensor], Tensor] | None = None) -> Iterator[N
     before = []
     for cache in caches:
         entries = _entries(cache)
-        held = _holds_tensor(cache, entries)
         before.append((cache, cache.cache_info().misses, None if entries is None else dict(entries)))
-        if change is not None and held:
+        if change is not None and _holds_tensor(cache, entries):
             if entries is None:
                 cache.cache_clear()
             else:
@@ -74,10 +75,14 @@ def _put_back(cache: Any, misses: int, before: dict[Any, Any] | None, *, always:
 
 
 def _holds_tensor(cache: Any, entries: dict[Any, Any] | None) -> bool:
-    if cache.cache_info().currsize == 0:
-        return False
-    values = gc.get_referents(cache) if entries is None else entries.values()
-    return any(_has_tensor(value, 4) for value in values)
+    """Return whether a cache holds a tensor; looked for anew only after it has taken something in."""
+    info = cache.cache_info()
+    state, (known, held) = (info.misses, info.currsize), _looked.get(cache, ((), False))
+    if known != state:
+        values = gc.get_referents(cache) if entries is None else entries.values()
+        held = info.currsize > 0 and any(_has_tensor(value, 4) for value in values)
+        _looked[cache] = (state, held)
+    return held
 
 
 def _has_tensor(value: Any, depth: int) -> bool:

@@ -105,7 +105,7 @@ def train(
         if state is not None and ranks.first:
             run.load(state)
         run.follow_first(state)
-        clock = Clock(run, stop, save, checkpoint_seconds, progress)
+        clock = Clock(run, stop, save, checkpoint_seconds, progress, notice)
         run.go(stop, clock.tick)
         clock.finish()
         return run.result()
