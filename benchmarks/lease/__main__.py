@@ -109,6 +109,7 @@ class Lease:
         for way in self._ways():
             rows.append(_row(way, middle, lambda way=way: by_threads(way, self.place, dataset)))
             self.answers.put("throughput", {"rows": rows, "stopped": True})
+            print(rows[-1], flush=True)
         self._measure_processes(rows, end, dataset)
         self.answers.put("throughput", {"rows": rows})
         self.answers.ask("symmetry", lambda: discoveries.matched(self.device, max(1.0, end - time.monotonic())))
@@ -120,6 +121,7 @@ class Lease:
         plain = Way(PLAIN, 1, "processes")
         rows.append(_row(plain, end, lambda: plain_loop(self.place, dataset, 1 if self.tiny else 8)))
         rows += [_row(way, end, lambda way=way: by_processes(way, self.place)) for way in best]
+        print(*rows[-1 - len(best) :], sep="\n", flush=True)
 
     def _ways(self) -> Iterator[Way]:
         """Yield what is measured as threads, the most valuable first."""
@@ -201,7 +203,6 @@ def _row(way: Way, end: float, measure: Callable[[], dict[str, Any]]) -> dict[st
         row = {**entry, "error": "no time was left"} if time.monotonic() > end else measure()
     except Exception as error:
         row = {**entry, "error": str(error)[:500]}
-    print(row, flush=True)
     return row
 
 

@@ -1,6 +1,7 @@
 """Names and modules inside wrappers: parallel, averaged and compiled models call `w` `module.w` or `_orig_mod.w`."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -37,7 +38,7 @@ def names_in(wanted: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def named_like(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def named_like(own: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return `given` by the names of `own`.
 
     Wrappers are looked through, and a tensor that `own` has under several names may be given under one of them. What
@@ -45,7 +46,7 @@ def named_like(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict[s
 
     Args:
         own: the tensors of a model, each the tensor itself.
-        given: tensors from elsewhere.
+        given: tensors from elsewhere, and what else a state_dict holds.
     """
     names = names_in(own, given)
     found = {name: given[there] for name, there in names.items()}

@@ -45,8 +45,8 @@ def test_what_is_done_is_kept_and_the_rest_is_named(tmp_path: Path, executor: st
 
 @pytest.mark.parametrize("executor", ["in-process", "processes", "threads"])
 def test_a_task_under_way_is_given_up(tmp_path: Path, executor: str) -> None:
-    """It would take half an hour."""
-    endless = Plan.of([Task("slow", 1, {"seconds": 1800.0})])
+    """It would go on for a minute."""
+    endless = Plan.of([Task("slow", 1, {"seconds": 60.0})])
     summary = carry_out(executor, Store(tmp_path), endless, Until(), "progress")
     assert summary.unfinished == (endless.tasks[0].key,)
 

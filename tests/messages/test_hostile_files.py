@@ -37,8 +37,10 @@ ODD_ARRAYS: dict[str, tuple[bytes, str]] = {
     "negative": (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (-1, 2)}", bytes(16)), "cannot be read"),
     "many axes": (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (" + "1," * 65 + ")}", bytes(8)), "cannot"),
     "no Python": (npy("((((((((((((((("), "cannot be read"),
-    "one number": (npy("{'descr': '<f8', 'fortran_order': False, 'shape': ()}", bytes(8)), r"found shape \(\)"),
-    "one row": (npy("{'descr': '<f8', 'fortran_order': False, 'shape': (2,)}", bytes(16)), r"found shape \(2,\)"),
+    "one number": (
+        npy("{'descr': '<f8', 'fortran_order': False, 'shape': ()}", bytes(8)),
+        r"found torch.float64 of shape \(\)",
+    ),
     "text": (npy("{'descr': '<U1', 'fortran_order': False, 'shape': (1, 1)}", bytes(4)), "real numbers, found <U1"),
     "complex": (
         npy("{'descr': '<c8', 'fortran_order': False, 'shape': (1, 1)}", bytes(8)),
