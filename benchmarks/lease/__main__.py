@@ -200,10 +200,9 @@ def _row(way: Way, end: float, measure: Callable[[], dict[str, Any]]) -> dict[st
     """Return what was measured of one way, or why it was not; the others are worth having all the same."""
     entry = {"way": way.name, "models": way.models, "as": way.side_by_side}
     try:
-        row = {**entry, "error": "no time was left"} if time.monotonic() > end else measure()
+        return {**entry, "error": "no time was left"} if time.monotonic() > end else measure()
     except Exception as error:
-        row = {**entry, "error": str(error)[:500]}
-    return row
+        return {**entry, "error": str(error)[:500]}
 
 
 def _best(rows: list[dict[str, Any]]) -> tuple[dict[int, float], str]:
