@@ -37,6 +37,6 @@ PINNED: dict[str, str] = {
     "naive": "6ab6e9a4d5f2",
     "random-permutation": "8a5fe334c679",
     "match": "642d10a6326b",
-    "barrier": "107f535aa633",
+    "barrier": "e0cfbaa8112f",
     "overlap": "8d07a4c708be",
 }

@@ -286,7 +286,8 @@ class Blueprint:
         }
         label = f"barrier {cell.pair}{f' {cell.sparsity:.0%}' if cell.sparsity else ''}{matched_text(cell.match_at)}"
         label += f"{' with REPAIR' if cell.repair else ''}, seed {seed}"
-        return Task(kind="barrier", version=2, spec=spec, inputs=inputs, label=label, cost=checks.alphas * 0.3)
+        version = 3 if cell.repair else 2  # REPAIR meets its targets since 3
+        return Task(kind="barrier", version=version, spec=spec, inputs=inputs, label=label, cost=checks.alphas * 0.3)
 
 
 def member_seeds(seeds: tuple[int, ...], count: int) -> tuple[int, ...]:
