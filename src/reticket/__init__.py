@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from reticket.cli.run import run
     from reticket.connectivity import BarrierCurve, barrier, interpolate, repair
     from reticket.data import Dataset, load_dataset
-    from reticket.errors import ReticketError
+    from reticket.errors import ReticketError, VerificationError
     from reticket.matching import match
     from reticket.models import build_model
     from reticket.rng import generator_for
@@ -50,7 +50,7 @@ _HOMES = {
     "reticket.cli.run": ("run",),
     "reticket.connectivity": ("BarrierCurve", "barrier", "interpolate", "repair"),
     "reticket.data": ("Dataset", "load_dataset"),
-    "reticket.errors": ("ReticketError",),
+    "reticket.errors": ("ReticketError", "VerificationError"),
     "reticket.matching": ("match",),
     "reticket.models": ("build_model",),
     "reticket.rng": ("generator_for",),
@@ -99,6 +99,7 @@ __all__ = [
     "Stat",
     "Symmetry",
     "Ticket",
+    "VerificationError",
     "barrier",
     "build_model",
     "discover",
