@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
+from reticket.rng import are_shared
 from reticket.symmetry.reach import is_foreign
 
 HOLDERS = (dict, tuple, list)
@@ -28,7 +29,13 @@ def caches_apart(change: Callable[[Tensor], Tensor] | None = None) -> Iterator[N
 
     Args:
         change: what to show in place of each tensor that a cache holds already; None shows it as it is.
+
+    Where several threads compute side by side the caches are theirs too and are left alone; listing every object that
+    there is would then also show tuples that another thread is just making.
     """
+    if are_shared():
+        yield
+        return
     caches = _known.get()
     token = _known.set(caches := _caches()) if caches is None else None
     before = []
