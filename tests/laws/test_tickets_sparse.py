@@ -310,6 +310,7 @@ def test_two_forwards_before_one_backward_are_not_disturbed() -> None:
     model = net()
     with sparse(model, prune_magnitude(model, 0.3), OPTIMIZERS["sgd"](model)):
         (model(data()[0]) - model(data()[0] + 1)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
 def test_factors_of_a_square_weight_are_left_alone_and_momenta_are_not() -> None:
