@@ -31,7 +31,7 @@ from benchmarks.lease.smoke import smoke
 from benchmarks.lease.symmetries import Discoveries
 from benchmarks.lease.throughput import PLAIN, Place, Way, by_processes, by_threads, plain_loop, rates
 from reticket.data import Dataset, open_dataset
-from reticket.errors import ReticketError
+from reticket.errors import InputError, ReticketError
 from reticket.experiment import Event, Until
 from reticket.tasks.planning import facts_of
 from reticket.tasks.running import Machine, environment_of
@@ -170,9 +170,12 @@ class Parts:
             signal.signal(number, self._cut)
         begun = time.monotonic()
         for name, most in (("smoke", min(SMOKE, self._left() / 4)), ("throughput", min(MEASURING, self._left() / 3))):
-            if self._left():
-                self._part(name, most)
-        if self._left() and self._part("row", self._left() - self._ending) != 0:  # it broke down: go on, or report
+            if self._left() and self._part(name, most) == InputError.exit_code:
+                return InputError.exit_code  # it said what to change, and the other parts would say the same
+        if self._left() and (code := self._part("row", self._left() - self._ending)):
+            if code == InputError.exit_code:
+                return code
+            # it broke down: go on, or report
             self._part("row", max(0.0, self._left() - self._ending), "--executor", "processes")
         print(f"done after {time.monotonic() - begun:.0f} s")
         return 0
