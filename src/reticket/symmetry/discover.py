@@ -67,7 +67,7 @@ def discover(
     [('0.weight', 8, 3)]
     """
     check_shaped(model)
-    with kept(model):
+    with kept(model, still=True):
         return _discovered(model, Inputs.of(example_inputs, kwargs), fixed, free, verify)
 
 

@@ -28,7 +28,18 @@ FRESH = frozenset(
 
 
 # operators made of others that decomposing would take apart, with rules of their own for what they are
-WHOLE = frozenset(f"aten.{name}" for name in ["reshape", "flatten", "chunk", "dropout", "batch_norm"])
+WHOLE = frozenset(
+    f"aten.{name}"
+    for name in [
+        *("reshape", "reshape_as", "view_as", "expand_as", "flatten", "chunk", "contiguous", "to", "pad"),
+        *("dropout", "batch_norm", "upsample_nearest2d"),
+    ]
+)
+# operators whose result may lie in the memory of their first argument
+VIEWS = frozenset(
+    f"aten.{name}"
+    for name in ["alias", "slice", "view", "reshape", "flatten", "unsqueeze", "squeeze", "transpose", "permute"]
+)
 
 
 def functional(graph: fx.Graph, known: Callable[[Any], bool]) -> bool:
@@ -69,13 +80,22 @@ def _settle(node: fx.Node, order: Mapping[fx.Node, int]) -> bool:
         return True
     twin = _twin(target)
     base = node.args[0] if node.args else None
-    if twin is None or not isinstance(base, fx.Node) or _name(base) not in FRESH:
+    if twin is None or not isinstance(base, fx.Node) or not _is_its_own(base):
         return False
     if _shape(base) != _shape(node) or any(_name(u) not in FRESH for u in base.users if order[u] < order[node]):
         return False
     base.replace_all_uses_with(node, delete_user_cb=lambda user: order[user] > order[node])
     node.target = twin
     return True
+
+
+def _is_its_own(node: fx.Node) -> bool:
+    """Whether nobody else sees what is written into a tensor: it is fresh, or the only view of one that is."""
+    while _name(node) in VIEWS:
+        node = node.args[0]  # type: ignore[assignment]
+        if len(node.users) > 1:
+            return False
+    return _name(node) in FRESH
 
 
 def _twin(target: OpOverload) -> OpOverload | None:

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor, nn
 
 ABSENT = object()
-FOREIGN = frozenset([*sys.stdlib_module_names, "torch", "numpy", "reticket", "jaxtyping", "beartype", "sympy"])
+FOREIGN = frozenset([*sys.stdlib_module_names, "torch", "numpy", "reticket", "jaxtyping", "beartype", "sympy"]) - {
+    "__main__"
+}
 ATOMS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 METHODS = (FunctionType, staticmethod, classmethod, property, functools.cached_property, functools._lru_cache_wrapper)
 UNUSED = ("__init__", "__new__", "__repr__", "__str__", "__init_subclass__", "__del__")  # by a run
@@ -31,7 +33,12 @@ Container: TypeAlias = dict[Any, Any] | list[Any] | set[Any] | deque[Any]
 
 def is_foreign(name: object) -> bool:
     """Whether a module of this name belongs to torch, numpy or Python."""
-    return isinstance(name, str) and name.partition(".")[0] in FOREIGN - {"__main__"}
+    return isinstance(name, str) and _is_foreign(name)
+
+
+@functools.cache
+def _is_foreign(name: str) -> bool:
+    return name.partition(".")[0] in FOREIGN
 
 
 class Reach:

@@ -89,7 +89,7 @@ class Proof:
                 f"inputs; pass example inputs of a usual scale"
             )
         self._add_trials()
-        self._modes = self._choose_modes()
+        self._training = self._choose_training()
 
     def _keep_the_way(self) -> None:
         """Prove with the weights as they are where other weights take another way through the model."""
@@ -133,13 +133,10 @@ class Proof:
             self._expected.pop((last, False), None)
         return fits
 
-    def _choose_modes(self) -> dict[int, tuple[bool, ...]]:
-        """Return the modes to try on every trial: train only where it differs from eval, and rather on small inputs."""
-        modes: dict[int, tuple[bool, ...]] = dict.fromkeys(range(len(self._trials)), (False,))
-        failure = "its output is not finite"
-        for trial in reversed(range(len(self._trials))):
-            if trial == 0 and any(len(tried) > 1 and self._steady(other, True) for other, tried in modes.items()):
-                break
+    def _choose_training(self) -> int | None:
+        """Return the trial to try train mode on, the smallest where rounding is small; None where it acts as eval."""
+        failure, found = "its output is not finite", dict[int, float]()
+        for trial in sorted(range(len(self._trials)), key=lambda i: (self._trials[i].numbers, -i)):
             try:
                 run = self._reference(trial, True)
                 on_the_way = not run.way or run.way == self._reference(0, True).way
@@ -147,12 +144,18 @@ class Proof:
                 failure = f"{type(error).__name__}: {error}"
                 continue
             if run.same(self._reference(trial, False)):
-                return dict.fromkeys(modes, (False,))
+                return None
             if run.finite and on_the_way:
-                modes[trial] = (False, True)
-        if all(len(tried) == 1 for tried in modes.values()):
+                found[trial] = max(self._rounding(trial, True).values(), default=0.0)
+                if found[trial] <= LOOSEST * self.tolerance:
+                    return trial
+        if not found:
             self.notes.append(f"train mode is not proven, it does not run on these inputs: {failure}")
-        return modes
+        return min(found, key=found.__getitem__, default=None)
+
+    def _modes(self, trial: int) -> tuple[tuple[int, bool], ...]:
+        """Return what a draw is tried on: one trial in eval mode, and the one for train mode."""
+        return ((trial, False),) if self._training is None else ((trial, False), (self._training, True))
 
     def _place(self, alignment: Alignment) -> None:
         """Give the copy the permuted weights; what a run may write is set anew every time."""
@@ -207,7 +210,7 @@ class Proof:
         alignment = Alignment(self.symmetry, permutations)
         others = len(self._trials) - 1
         trial = 1 + (draw - 1) % others if draw and others else 0
-        return max(self._settled(trial, train, alignment) for train in self._modes[trial])
+        return max(self._settled(tried, train, alignment) for tried, train in self._modes(trial))
 
     def _settled(self, trial: int, train: bool, alignment: Alignment) -> float:
         """Return the largest difference that a permutation makes, leaving out values that rounding moves as much."""
@@ -254,7 +257,7 @@ class Proof:
 
     def _matter(self, found: Sequence[Piece], trial: int) -> bool:
         """Whether noise on pieces of parameters changes anything."""
-        shifts = [self._shift(trial, train, found, 0.1) for train in self._modes[trial]]
+        shifts = [self._shift(tried, train, found, 0.1) for tried, train in self._modes(trial)]
         return any(isinstance(key, int) and size > self.tolerance for shift in shifts for key, size in shift.items())
 
     def _shift(self, trial: int, train: bool, found: Sequence[Piece], noise: float) -> Differences:
@@ -284,10 +287,6 @@ class Proof:
         """Whether the same weights give the same again, so that rounding alone is to blame for what differs."""
         again = self._run(self._trials[trial], train, self._identity)
         return max(self._reference(trial, train).differences(again).values(), default=0.0) <= self.tolerance
-
-    def _steady(self, trial: int, train: bool) -> bool:
-        """Whether rounding leaves every value compared as good as untouched."""
-        return max(self._rounding(trial, train).values(), default=0.0) <= LOOSEST * self.tolerance
 
     def guilty(self, names: Sequence[str], draws: int) -> list[str]:
         """Return the groups among `names` that change the function, found by bisection; empty when none does."""

@@ -168,6 +168,12 @@ def elementwise(op: Operator) -> Layout | list[Layout]:
     return layout if len(shapes) == 1 else [layout for _ in shapes]
 
 
+@rule("aten.to", structural=True)
+def converted(op: Operator) -> Layout:
+    """Another dtype or device; what a second tensor says about them is not in its values."""
+    return op.raw("self")
+
+
 @rule("aten.prelu")
 def prelu(op: Operator) -> Layout:
     """One slope for all channels, or one for each channel (axis 1)."""

@@ -14,7 +14,17 @@ MERGED = "a view splits this axis"
 @rule(
     *(
         f"aten.{name}"
-        for name in ["view", "reshape", "_unsafe_view", "view_copy", "_reshape_copy", "flatten", "unflatten"]
+        for name in [
+            "view",
+            "view_as",
+            "reshape",
+            "reshape_as",
+            "_unsafe_view",
+            "view_copy",
+            "_reshape_copy",
+            "flatten",
+            "unflatten",
+        ]
     ),
     *(f"aten.{name}" for name in ["squeeze", "unsqueeze", "squeeze_copy", "unsqueeze_copy"]),
     structural=True,
@@ -98,7 +108,7 @@ def movedim(op: Operator) -> Layout:
     return tuple(data[axis] for axis in order)
 
 
-@rule("aten.expand", "aten.expand_copy", "aten.broadcast_to", structural=True)
+@rule("aten.expand", "aten.expand_as", "aten.expand_copy", "aten.broadcast_to", structural=True)
 def expand(op: Operator) -> Layout:
     """A new or widened axis is uniform."""
     data, shape = op.raw("self"), op.shape
