@@ -73,6 +73,8 @@ SWITCHES: dict[Callable[..., Any], Switch] = {
     **{f: Switch("train", 6, False, packed=True) for f in (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)},
     F.batch_norm: Switch("training", 5, False, noise=False),
 }
+# functions whose result stands for their argument: whether `contiguous` copies depends on which kernel was chosen
+PASSING = (*DROPOUT, Tensor.contiguous)
 PLAIN = (
     *(bool, int, float, complex, str, bytes, type(None), type(...)),
     *(torch.dtype, torch.device, torch.Size, torch.layout, torch.memory_format),
@@ -95,7 +97,7 @@ class Calls(Recorder):
         result = func(*args, **kwargs)
         self.record(func, args, kwargs, result)
         for value in tree_flatten(result)[0] if noted else ():
-            if isinstance(value, Tensor) and func in DROPOUT:
+            if isinstance(value, Tensor) and func in PASSING:
                 self._numbers[value] = self._known(args[0] if args else kwargs["input"])
             elif isinstance(value, Tensor) and value not in self._numbers:
                 self._count += 1
@@ -142,9 +144,10 @@ def differs_in_training(model: nn.Module, inputs: Inputs, evaluated: Calls) -> b
         inputs: example inputs.
         evaluated: the calls of a run in eval mode on the same inputs.
     """
-    if evaluated.reads or any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         return True
     try:
-        return calls_of(model, inputs, train=True).made != evaluated.made
-    except Exception:
+        trained = calls_of(model, inputs, train=True)
+        return trained.made != evaluated.made or trained.reads != evaluated.reads
+    except Exception:  # a comparison of positions that were read, too: they are tensors
         return True

@@ -30,10 +30,7 @@ FRESH = frozenset(
 # operators made of others that decomposing would take apart, with rules of their own for what they are
 WHOLE = frozenset(
     f"aten.{name}"
-    for name in [
-        *("reshape", "reshape_as", "view_as", "expand_as", "flatten", "chunk", "contiguous", "to", "pad"),
-        *("dropout", "batch_norm", "upsample_nearest2d"),
-    ]
+    for name in ["reshape", "reshape_as", "view_as", "expand_as", "flatten", "chunk", "contiguous", "to", "batch_norm"]
 )
 # operators whose result may lie in the memory of their first argument
 VIEWS = frozenset(
@@ -109,10 +106,15 @@ def _twin(target: OpOverload) -> OpOverload | None:
 
 
 def _is_left_whole(node: fx.Node) -> bool:
-    """Whether decomposing would give this operator back under its own name, or its rule is one for the whole."""
+    """Whether decomposing would give this operator back under its own name, or its rule is one for the whole.
+
+    `run_decompositions({})` takes apart what is made of other operators only where it may share memory or write.
+    """
     assert isinstance(node.target, OpOverload)
     made_of_others = torch._C._dispatch_has_kernel_for_dispatch_key(node.target.name(), "CompositeImplicitAutograd")
-    return not made_of_others or _name(node) in FRESH or _name(node) in WHOLE
+    schema = node.target._schema
+    shares = any(value.alias_info is not None for value in (*schema.arguments, *schema.returns))
+    return not (made_of_others and shares) or _name(node) in FRESH or _name(node) in WHOLE
 
 
 def _argument(node: fx.Node, name: str) -> Any:

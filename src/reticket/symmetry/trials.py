@@ -113,6 +113,20 @@ def longer_sizes(trial: Trial, layouts: Sequence[Layout], known: Resize, tries: 
         yield from ({size: new} for new in larger(size))
 
 
+def roomier_sizes(trial: Trial, layouts: Sequence[Layout], tries: int = 3, most: int = 64) -> Iterator[Resize]:
+    """Yield twice the size for the axes behind the first, where this is not much.
+
+    Args:
+        trial: the example.
+        layouts: layouts of the tensors, or nothing; a size that an axis with atoms or places has is kept.
+        tries: how many to yield.
+        most: the largest size to double.
+    """
+    for size in _sizes(trial, layouts)[:tries]:
+        if size <= most:
+            yield {size: 2 * size}
+
+
 def _sizes(trial: Trial, layouts: Sequence[Layout]) -> list[int]:
     moving = {term.size for layout in layouts for term in layout if is_keyed(term)}
     return sorted({size for shape in trial.shapes for size in shape[1:] if size > 1} - moving, reverse=True)
