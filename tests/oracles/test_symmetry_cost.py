@@ -1,0 +1,162 @@
+"""What discovery spares: taking graphs apart, a second trace, large inputs; and that nothing is lost by it."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.nn import functional as F
+
+from reticket.rng import generator_for
+from reticket.symmetry import discover, random_alignment
+from reticket.symmetry.calls import calls_of, differs_in_training
+from reticket.symmetry.graph import Inputs
+from reticket.symmetry.verify import Proof
+
+
+class Parts(nn.Module):
+    """A part of a fresh tensor is written to, as GhostNet's blocks do; nobody else sees that memory."""
+
+    def __init__(self, *, read_before: bool = False) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 6), nn.Linear(4, 5), nn.Linear(5, 2)
+        self.read_before = read_before
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = self.a(x)
+        part = whole[:, :5]
+        if self.read_before:
+            part += self.b(x)
+            return self.c(part) + whole.sum(1, keepdim=True)
+        part += self.b(x)
+        return self.c(part.relu())
+
+
+class Converted(nn.Module):
+    """Operators that say what they need by another tensor, and copies that may be none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.scale, self.c = nn.Linear(4, 6), nn.Parameter(torch.randn(6)), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.a(x).contiguous().to(torch.float64).to(x)
+        hidden = hidden * self.scale.expand_as(hidden)
+        return self.c(torch.min(hidden, hidden.reshape_as(hidden).view_as(hidden).relu()))
+
+
+def test_graphs_whose_operators_are_known_are_not_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("decomposed")
+
+    monkeypatch.setattr(ExportedProgram, "run_decompositions", refuse)
+    assert discover(Converted(), torch.randn(3, 4)).log10_order == pytest.approx(math.log10(720))
+    assert discover(Parts(), torch.randn(3, 4)).log10_order == pytest.approx(math.log10(120))
+
+
+def test_a_write_that_another_view_shows_is_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[object] = []
+    original = ExportedProgram.run_decompositions
+    monkeypatch.setattr(ExportedProgram, "run_decompositions", lambda self, t: taken.append(t) or original(self, t))
+    symmetry = discover(Parts(read_before=True), torch.randn(3, 4))
+    assert taken
+    assert symmetry.log10_order == pytest.approx(math.log10(120))
+    assert symmetry.pinned_by_verify == ()
+
+
+class Attention(nn.Module):
+    """Which kernel attention takes, and with it whether `contiguous` copies, depends on its dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v, self.o = (nn.Linear(12, 12) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (f(x).view(*x.shape[:2], 3, 4).transpose(1, 2) for f in (self.q, self.k, self.v))
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=0.1 if self.training else 0.0)
+        return self.o(mixed.transpose(1, 2).contiguous().view(*x.shape))
+
+
+def test_a_second_trace_is_spared_whichever_kernel_dropout_takes() -> None:
+    model, inputs = Attention(), Inputs.of(torch.randn(2, 5, 12))
+    assert not differs_in_training(model, inputs, calls_of(model, inputs, train=False))
+
+
+class Reading(nn.Module):
+    """Reads a value of the input; in train mode, when asked to, another one."""
+
+    def __init__(self, *, differs: bool) -> None:
+        super().__init__()
+        self.a, self.c, self.differs = nn.Linear(4, 6), nn.Linear(6, 2), differs
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.a(x)
+        limit = 1e9 if self.differs and self.training else -1e9
+        return self.c(hidden.relu() if bool((x > limit).all()) else hidden.cumsum(1))
+
+
+@pytest.mark.parametrize("differs", [False, True])
+def test_a_second_trace_is_spared_where_the_same_values_are_read(differs: bool) -> None:
+    model, inputs = Reading(differs=differs), Inputs.of(torch.randn(3, 4))
+    assert differs_in_training(model, inputs, calls_of(model, inputs, train=False)) is differs
+    assert discover(model, torch.randn(3, 4)).log10_order == pytest.approx(0.0 if differs else math.log10(720))
+
+
+class Pooled(nn.Module):
+    """BatchNorm over the two values of a channel that a batch of two leaves at 16 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        blocks = [[nn.Conv2d(3 if i == 0 else 6, 6, 2, 2), nn.BatchNorm2d(6), nn.ReLU()] for i in range(4)]
+        self.body = nn.Sequential(*[layer for block in blocks for layer in block])
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(x).mean((2, 3)))
+
+
+def proof_of(model: nn.Module, inputs: Tensor) -> Proof:
+    return Proof(discover(model, inputs, verify=False), model, Inputs.of(inputs))
+
+
+def test_train_mode_is_tried_on_the_smallest_inputs_where_rounding_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    proof = proof_of(Pooled(), torch.randn(2, 3, 16, 16))
+    assert proof._training is not None
+    assert proof._trials[proof._training].shapes == ((2, 3, 16, 16),)  # at 12 pixels nothing is left to normalise
+
+    def rounding(self: Proof, trial: int, train: bool) -> dict[int, float]:
+        return {0: 1e-12 if self._trials[trial].shapes[0][2] >= 32 else 1e-3}
+
+    monkeypatch.setattr(Proof, "_rounding", rounding)
+    proof = proof_of(Pooled(), torch.randn(2, 3, 16, 16))
+    assert proof._training is not None
+    assert proof._trials[proof._training].shapes == ((2, 3, 32, 32),)
+    tried = [proof._modes(trial) for trial in range(proof._drawn_on)]
+    assert all(modes == ((trial, False), (proof._training, True)) for trial, modes in enumerate(tried))
+
+
+def test_every_draw_is_tried_in_train_mode() -> None:
+    class Forgetful(nn.Module):
+        """Train mode, and it alone, tells the units apart."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.norm, self.c = nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.c(self.norm(self.a(x)))
+
+    model = Forgetful()
+    proof = proof_of(model, torch.randn(8, 4))
+    model.a.register_forward_hook(lambda module, args, out: out * torch.arange(1, 4) if module.training else out)
+    broken = Proof(proof.symmetry, model, Inputs.of(torch.randn(8, 4)))
+    errors = [[p.error(tuple(p.symmetry.groups), draw) for draw in range(4)] for p in (proof, broken)]
+    moving = [not torch.equal(draw_of(proof, draw), torch.arange(3)) for draw in range(4)]
+    assert max(errors[0]) <= 1e-9
+    assert [error > 1e-9 for error in errors[1]] == moving
+
+
+def draw_of(proof: Proof, draw: int) -> Tensor:
+    names = tuple(proof.symmetry.groups)
+    return random_alignment(proof.symmetry, generator_for("verify", "draw", draw, *names)).permutations[names[0]].index
