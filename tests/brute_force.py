@@ -63,22 +63,16 @@ def moved(x: Tensor, move: Sequence[Sequence[int]]) -> Tensor:
     return x
 
 
-def kept(model: Made) -> int:
-    """Return how many pairs (g, h) keep the function, for inputs of two sizes in float64."""
-    model = model.double()
-    alike = None
-    for batch in (2, 3):
-        operands = model.operands(example(batch).double())
-        shapes = [x.shape[1:] for x in operands]
-        y = model.function(*operands).double()
-        results = torch.stack([moved(y, h) for h in moves(y.shape[1:])])
-        same = []
-        for g in product(*map(list, map(moves, shapes))):
-            z = model.function(*map(moved, operands, g)).double()
-            same.append((results - z).abs().flatten(1).amax(1) <= 1e-9 * y.abs().max())
-        alike = torch.stack(same) if alike is None else alike & torch.stack(same)
-    assert alike is not None
-    return int(alike.sum())
+def kept(model: Made, batch: int = 3) -> int:
+    """Return how many pairs (g, h) keep the function, in float64."""
+    operands = model.double().operands(example(batch).double())
+    y = model.function(*operands).double()
+    results = torch.stack([moved(y, h) for h in moves(y.shape[1:])])
+    found = 0
+    for g in product(*(list(moves(x.shape[1:])) for x in operands)):
+        z = model.function(*map(moved, operands, g)).double()
+        found += int(((results - z).abs().flatten(1).amax(1) <= 1e-9 * y.abs().max()).sum())
+    return found
 
 
 @dataclass(frozen=True)
@@ -105,3 +99,21 @@ class Tried:
     def order(self) -> int:
         """The number of permutations that keep the function."""
         return math.prod(map(math.factorial, self.sizes)) * self.share
+
+
+class Table(nn.Module):
+    """`z sum(read * function(table))`: nothing ties the positions of one axis of the table to those of another."""
+
+    def __init__(self, function: Function, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.function = function
+        self.table = nn.Parameter(torch.randn(*shape))
+        self.read = nn.Parameter(torch.randn(function(self.table).shape))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z * (self.read * self.function(self.table)).sum()
+
+
+def tabled(function: Function, shape: Sequence[int], sizes: Sequence[int]) -> Case:
+    """The case of a table, with the sizes of its groups, each as often as it has copies."""
+    return Case(lambda: Table(function, shape), example, orders(*sizes))

@@ -203,7 +203,6 @@ def _spread(op: Operator, data: Layout, offset: int, first: int, second: int) ->
 @rule("aten.eye")
 def identity(op: Operator) -> Layout:
     """The identity, which P I P' is too: its rows and columns move together, by whatever permutation."""
-    op.iterates(())
     if op.shape[0] != op.shape[1]:
         return fixed(op.shape)
     return (op.fresh(op.shape[0]),) * 2
