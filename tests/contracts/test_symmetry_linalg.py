@@ -59,7 +59,10 @@ TRIED = {
     "solve_vector": square(lambda a: torch.linalg.solve(regular(a), a[0].sum(1)), 3, 3),
     "solve_vectors": square(lambda a: torch.linalg.solve(regular(a), a.sum(2)), 3, 3),
     "solve_ex": pair(lambda a, b: torch.linalg.solve_ex(regular(a), b).result, 3, 3, 2),
-    "solve_many": Tried(lambda a, b: torch.linalg.solve(regular(a), b), [(2, 3, 3), (1, 3, 2)], (2, 3, 3, 2)),
+    "solve_many": Tried(lambda a, b: torch.linalg.solve(regular(a), b), [(2, 2, 2), (2, 2, 2)], (2, 2, 2, 2)),
+    "triangular_many": Tried(
+        lambda a, b: torch.linalg.solve_triangular(a, b, upper=True), [(2, 2, 2), (2, 2, 2)], [2, 2]
+    ),
     "triangular": pair(lambda a, b: torch.linalg.solve_triangular(a, b, upper=True), 2),
     "triangular_right": pair(lambda a, b: torch.linalg.solve_triangular(a, b.mT, upper=False, left=False), 2),
     "cholesky": wide(lambda x: torch.linalg.cholesky(positive(x)), 2),
@@ -89,6 +92,7 @@ TRIED = {
     "diag_embed_above": wide(lambda x: torch.diag_embed(x.sum(1), offset=1).exp(), 2, share=6),
     "diag": square(lambda x: torch.diag(torch.diag(x[0])).exp().expand_as(x), 3),
     "diag_below": square(lambda x: torch.diag(x[0], -1).exp().expand_as(x[:, 0, :2]), share=2),
+    "diagonal_scatter_pair": Tried(lambda a, b: a.diagonal_scatter(b, dim1=1, dim2=2), [(3, 3), (3,)], [3]),
     "diagonal_scatter": square(lambda x: x.diagonal_scatter(x.exp().sum(2), dim1=1, dim2=2), 3),
     "diagonal_scatter_above": square(lambda x: x.diagonal_scatter(x[:, 0, :2].exp(), 1, 1, 2)),
     "eye": square(lambda x: x + eye(x), 3),
@@ -97,16 +101,19 @@ TRIED = {
     "eye_wide": wide(lambda x: x + torch.eye(2, 3, dtype=x.dtype), share=2),
     "whitened": wide(lambda x: x @ torch.linalg.inv(x.mT @ x + eye(x)), 2, 3),
     "cross": wide(lambda x: torch.linalg.cross(x, x.exp()), 2, share=3),
+    "cross_pair": Tried(lambda a, b: torch.linalg.cross(a, b, dim=1), [(3, 2), (3, 2)], [2], 3),
 }
 BATCH, EACH, BOTH = (2, 3, 3), [2, 3, 3], [2, 3, 3, 3, 3]
 # tables of matrices: every matrix has orders of its own, but rows have none for each column
 TABLES = {
     "inv": tabled(lambda x: torch.linalg.inv(x), BATCH, BOTH),
     "inv_ex": tabled(lambda x: torch.linalg.inv_ex(x).inverse.exp(), (3, 3), [3, 3]),
+    "pinv_hermitian": tabled(lambda x: torch.linalg.pinv(x, hermitian=True) + x.sum((1, 2), keepdim=True), BATCH, [2]),
     "det": tabled(lambda x: torch.linalg.det(x), BATCH, EACH),
     "slogdet": tabled(lambda x: torch.linalg.slogdet(x).logabsdet, BATCH, BOTH),
     "matrix_exp": tabled(lambda x: torch.linalg.matrix_exp(x), BATCH, EACH),
     "solve": tabled(lambda x: torch.linalg.solve(x[..., :3], x[..., 3:]), (2, 3, 5), [*BOTH, 2, 2]),
+    "solve_ones": tabled(lambda x: torch.linalg.solve(x, torch.ones(3, dtype=x.dtype)), (3, 3), [3, 3]),
     "solve_triangular": tabled(
         lambda x: torch.linalg.solve_triangular(x[..., :3], x[..., 3:] + x.sum(1, keepdim=True)[..., 3:], upper=True),
         (2, 3, 5),
@@ -115,15 +122,18 @@ TABLES = {
     "svdvals": tabled(lambda x: torch.linalg.svdvals(x), BATCH, BOTH),
     "svd": tabled(lambda x: torch.linalg.svd(x).S, BATCH, BOTH),
     "matrix_norm": tabled(lambda x: torch.linalg.matrix_norm(x, 2), BATCH, BOTH),
-    "qr": tabled(lambda x: torch.linalg.qr(x).Q + x.sum((1, 2), keepdim=True), BATCH, [2]),
+    "qr": tabled(lambda x: torch.linalg.qr(x).Q + x.sum((2, 3), keepdim=True), (2, 2, 3, 3), [2, 2, 2]),
+    "eigvalsh": tabled(lambda x: torch.linalg.eigvalsh(x) + x.sum((2, 3))[..., None], (2, 2, 3, 3), [2, 2, 2]),
     "diagonal": tabled(lambda x: x.diagonal(dim1=-2, dim2=-1), BATCH, EACH),
     "diagonal_above": tabled(lambda x: x.diagonal(1, 1, 2) + x.sum((1, 2))[:, None], BATCH, [2]),
     "diag_embed": tabled(lambda x: torch.diag_embed(x), (2, 3), EACH),
     "diag": tabled(lambda x: torch.diag(x), (3, 3), [3]),
+    "diag_of_all": tabled(lambda x: torch.diag(x.flatten()).exp(), (2, 3), EACH),
     "diag_above": tabled(lambda x: torch.diag(x, 1) + x.sum(), (3, 3), []),
     "trace": tabled(lambda x: x.trace() * x, (3, 3), [3]),
+    "trace_of_all": tabled(lambda x: (x.flatten()[:, None].exp() * x.flatten()).trace() * x, (2, 3), EACH),
     "diagonal_scatter": tabled(lambda x: x.diagonal_scatter(x.exp().sum(2), dim1=1, dim2=2), BATCH, EACH),
-    "cross": tabled(lambda x: torch.linalg.cross(x, x.exp(), dim=1), (2, 3, 4), [2, 4, 4]),
+    "cross": tabled(lambda x: torch.linalg.cross(x, x.exp(), dim=1) + x.sum(1, keepdim=True), (2, 3, 4), [2, 4, 4]),
 }
 CASES = {
     **{name: tried.case() for name, tried in TRIED.items()},

@@ -59,10 +59,11 @@ SORTING = {
     "aminmax": wide(lambda x: torch.add(*torch.aminmax(x, dim=-1)), 3, 4),
     "aminmax_of_all": wide(lambda x: x * torch.aminmax(x)[0], 3, 4),
     "cummax": wide(lambda x: x.cummax(-1).values, 3),
-    # counts are coarse: more of them stay as they are than those of whom it is certain
     "bucketize": wide(lambda x: torch.bucketize(x, levels(x)), 3, 4),
-    "bucketize_by_units": wide(lambda x: torch.bucketize(9 * x, (20 * x.mean((0, 1))).exp().cumsum(0)), 3, share=16),
-    "bucketize_by_table": Tried(lambda x, y: torch.bucketize(x, 0.3 * y.mean(0)), [(3, 4), (4,)], [3, 4], share=4),
+    # counts are coarse: more of them stay as they are than those of whom it is certain
+    "bucketize_by_table": Tried(
+        lambda x, y: torch.bucketize(x, 0.3 * y.mean(0)) * y.sum(1)[:, None, None], [(3, 4), (4,)], [3, 4], share=4
+    ),
     "searchsorted_rows": Tried(
         lambda x, y: torch.searchsorted(x.exp().cumsum(-1), 5 * y), [(3, 3), (3, 2)], [3, 2], share=2
     ),
@@ -98,7 +99,31 @@ FOURIER = {
     "stft": wide(lambda x: spectrogram(x.flatten(0, 1)).abs().unflatten(0, (-1, 3)), 3, share=2),
     "istft": deep(lambda x: signals(waves(x).flatten(0, 1)).unflatten(0, (-1, 2)) * x.sum((2, 3))[..., None], 2),
 }
-TRIED = {**SORTING, **COMPLEX, **FOURIER}
+
+
+def above_mean(x: Tensor) -> Tensor:
+    return x.sum(2, keepdim=True) > x.sum((1, 2), keepdim=True) / x.shape[1]
+
+
+def masked_units(x: Tensor) -> Tensor:
+    y = x.clone()
+    y[:, :, x.mean((0, 1)) > 0.3] = x.exp().sum(2, keepdim=True)
+    return y
+
+
+# few rows are picked at a time, so that some of their exchanges are not seen
+MASKED = {
+    "masked_scatter": Tried(lambda x, y: x.masked_scatter(above_mean(x), y), [(3, 2), (3, 2)], [2], 3),
+    "masked_scatter_wide": Tried(
+        lambda x, y: x.masked_scatter((above_mean(x)).expand_as(x), y.flatten(1)), [(3, 2), (3, 2)], [2], 3
+    ),
+    "masked_scatter_of_units": Tried(lambda x, y: x.masked_scatter(x > 0, y), [(2, 3), (2, 3)], []),
+    "masked_row": wide(lambda x: x.index_put((x.sum(2) > 0,), x.exp().mean((0, 1))), 3, 4),
+    "masked_entries": wide(lambda x: x.index_put((x > 0,), x.exp().mean()), 3, 4),
+    "masked_rows": wide(lambda x: x.index_put((x.sum((1, 2)) > -9,), x.exp()), 3, 4),
+    "masked_units": wide(masked_units, 3, 4),
+}
+TRIED = {**MASKED, **SORTING, **COMPLEX, **FOURIER}
 DEEP, LAST, INNER = (2, 3, 4), [2, 3, 3, *[4] * 6], [2, 4, 4, *[3] * 8]
 # tables whose rows may have orders of their own, position by position of the axes before
 TABLES = {
@@ -113,7 +138,7 @@ TABLES = {
     "polar": tabled(lambda x: torch.polar(x.abs(), x).real, DEEP, LAST),
     "rfft": tabled(lambda x: torch.fft.rfft(x, dim=1).imag, DEEP, [2, 4, 4]),
     "stft": tabled(lambda x: spectrogram(x).real, (3, 4), [3]),
-    "istft": tabled(lambda x: signals(waves(x)), (3, 2, 4), [3]),
+    "istft": tabled(lambda x: signals(waves(x).flatten(0, 1)), (2, 3, 2, 4), [2, 3, 3]),
 }
 CASES = {
     **{name: tried.case() for name, tried in TRIED.items()},
