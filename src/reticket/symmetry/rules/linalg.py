@@ -80,13 +80,10 @@ def solve(op: Operator) -> Layout | list[Layout]:
     """A x = b: b has the rows of A, x its columns; the equations of one A may be several, side by side."""
     refuse_factors(op)
     left, right = op.layout("A"), op.layout("B")
-    is_vector = len(right) == 1 or (len(right) == len(left) - 1 and _sizes(right) == _sizes(left[:-1]))
-    rows, columns = left[-2:] if op["left"] else left[:-3:-1]
-    if is_vector:
-        given, side = right[-1], ()
-    else:
-        given, side = right[-2:] if op["left"] else right[:-3:-1]
-        side = (side,)
+    is_vector = len(right) == 1 or _sizes(right) == _sizes(left[:-1])
+    row, column = (-2, -1) if op["left"] else (-1, -2)
+    rows, columns, given = left[row], left[column], right[-1 if is_vector else row]
+    side = () if is_vector else (right[column],)
     op.equal(rows, given, SOLVED)
     batch = broadcast(op, [left[:-2], right[: len(right) - 1 - len(side)]], "matrices of a batch move together")
     op.iterates((*batch, rows, columns, *side), (*batch, rows), (*batch, columns))
