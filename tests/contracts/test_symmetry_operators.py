@@ -65,7 +65,10 @@ SORTING = {
         lambda x, y: torch.bucketize(x, 0.3 * y.mean(0)) * y.sum(1)[:, None, None], [(3, 4), (4,)], [3, 4], share=4
     ),
     "searchsorted_rows": Tried(
-        lambda x, y: torch.searchsorted(x.exp().cumsum(-1), 5 * y), [(3, 3), (3, 2)], [3, 2], share=2
+        lambda x, y: torch.searchsorted(x.exp().cumsum(-1), 5 * y) * x.sum((1, 2), keepdim=True),
+        [(3, 3), (3, 2)],
+        [3, 2],
+        share=2,
     ),
 }
 COMPLEX = {
@@ -127,6 +130,11 @@ TRIED = {**MASKED, **SORTING, **COMPLEX, **FOURIER}
 DEEP, LAST, INNER = (2, 3, 4), [2, 3, 3, *[4] * 6], [2, 4, 4, *[3] * 8]
 # tables whose rows may have orders of their own, position by position of the axes before
 TABLES = {
+    "masked_scatter": tabled(
+        lambda x: x.masked_scatter((x > 0).any(2).any(1)[:, None, None], x.sin()), (2, 2, 3), [2, 3, 3]
+    ),
+    "masked_rows": tabled(lambda x: x.index_put((x.sum(1) > -99,), x.exp()) + x.sum(), (3, 4), [4]),
+    "masked_row": tabled(lambda x: x.index_put((x.sum((1, 2)) > 0,), x.exp().sum(0)), (2, 2, 3), [2, 2, 3, 3]),
     "sort": tabled(lambda x: x.sort(-1).values, DEEP, LAST),
     "sort_inner": tabled(lambda x: x.sort(1).values, DEEP, INNER),
     "argsort": tabled(lambda x: x.argsort(1) * x.sum(1, keepdim=True), DEEP, [2, 4, 4]),
@@ -137,7 +145,9 @@ TABLES = {
     "bucketize": tabled(lambda x: torch.bucketize(x, levels(x)) * x, DEEP, LAST),
     "polar": tabled(lambda x: torch.polar(x.abs(), x).real, DEEP, LAST),
     "rfft": tabled(lambda x: torch.fft.rfft(x, dim=1).imag, DEEP, [2, 4, 4]),
-    "stft": tabled(lambda x: spectrogram(x).real, (3, 4), [3]),
+    "stft": tabled(
+        lambda x: spectrogram(x.flatten(0, 1)).real * x.flatten(0, 1).sum(1)[:, None, None], (2, 3, 4), [2, 3, 3]
+    ),
     "istft": tabled(lambda x: signals(waves(x).flatten(0, 1)), (2, 3, 2, 4), [2, 3, 3]),
 }
 CASES = {
