@@ -62,7 +62,7 @@ def write_masked_units(x: Tensor) -> Tensor:
 
 
 def write_masked_rows(x: Tensor) -> Tensor:
-    """Several values at once: the rule refuses."""
+    """The values that are written stand in an order."""
     y = x.clone()
     y[x[..., 0].detach() < 5] = torch.arange(12.0)
     return y
@@ -117,6 +117,7 @@ PINNED: dict[str, Function] = {
     "index_add_by_place": lambda x: x.index_add(1, torch.tensor([1]), torch.arange(12.0).expand(2, 1, 12)),
     "write_masked_units": write_masked_units,
     "write_masked_rows": write_masked_rows,
+    "write_masked_place": lambda x: x.index_put((torch.arange(2) > 0, torch.tensor([1])), torch.tensor(0.5)),
     "write_units": write_units,
     "write_unit_rows": write_unit_rows,
     "write_last_wins": lambda x: torch.zeros(2).index_put((sign(x[0, 0]),), x[0, 0]).sum() * ones(x),

@@ -9,6 +9,8 @@ from torch import nn
 
 from tests.contracts import test_dependent_rules as dependent
 from tests.contracts import test_symmetry_indexing as indexing
+from tests.contracts import test_symmetry_linalg as linalg
+from tests.contracts import test_symmetry_operators as operators
 from tests.contracts import test_symmetry_positions as positions
 from tests.contracts import test_symmetry_rules as rules
 from tests.models_for_symmetry import CASES, Case, orders
@@ -53,6 +55,8 @@ def suites() -> list[Suite]:
     return [
         of_cases("tables", dependent.CASES),
         of_cases("rules", rules.CASES),
+        of_cases("operators", operators.CASES),
+        of_cases("linalg", linalg.CASES),
         of_cases("recurrent", RECURRENT),
         of_cases("models", {name: case for name, case in CASES.items() if name != "no-rule"}),
         Suite("indexing", indexing.Branches(functions), (indexing.example(),), demands),

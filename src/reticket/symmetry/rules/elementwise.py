@@ -199,7 +199,7 @@ def constant(op: Operator) -> Layout:
 @rule(
     *(
         f"aten.{name}"
-        for name in ["arange", "linspace", "eye", "empty", "new_empty", "empty_like", "tril_indices", "triu_indices"]
+        for name in ["arange", "linspace", "empty", "new_empty", "empty_like", "tril_indices", "triu_indices"]
     )
 )
 def varying(op: Operator) -> Layout:

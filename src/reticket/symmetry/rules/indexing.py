@@ -4,6 +4,7 @@ An entry may come from any position of an addressed axis, so the iteration space
 alone: no atom can depend on an addressed position.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +12,8 @@ from torch import fx
 
 from reticket.symmetry.rules.elementwise import broadcast, join
 from reticket.symmetry.rules.operator import Operator, Refusal, is_layout, rule, wrap
-from reticket.symmetry.terms import Fixed, Layout, Term
+from reticket.symmetry.rules.shape import regroup
+from reticket.symmetry.terms import Fixed, Layout, Term, Uniform
 
 ADDRESSED = "positions of this axis are addressed by indices"
 WRITTEN = "which of these entries is written where depends on their order"
@@ -70,16 +72,50 @@ def _masks(op: Operator) -> list[int]:
 
 
 def _masked_write(op: Operator, data: Layout) -> Layout:
-    """x[mask] = a single value: a mask moves with the axes that it covers."""
+    """x[mask] = v: a mask moves with the axes that it covers, unless each entry is given a value of its own."""
     given = [(i, layout) for i, layout in enumerate(op["indices"]) if layout is not None]
-    if len(given) > 1 or any(term.size > 1 for term in op.raw("values")):
-        raise Refusal("writing several values where a mask says has no rule; write torch.where")
+    if len(given) > 1:
+        raise Refusal("writing where several indices say of which one is a mask has no rule; write torch.where")
     first, mask = given[0]
-    covered = data[first : first + len(mask)]
-    joined = broadcast(op, [covered, op.solver.layout(mask)], "a mask moves with what it covers")
-    result = (*data[:first], *joined, *data[first + len(mask) :])
+    behind = first + len(mask)
+    values = op.raw("values")
+    values = (*(Fixed(1) for _ in range(len(data) - len(mask) + 1 - len(values))), *values)
+    covered = broadcast(op, [data[first:behind], op.solver.layout(mask)], "a mask moves with what it covers")
+    if values[first].size > 1:
+        for term in (*covered, values[first]):
+            op.pin(term, WRITTEN)
+        covered = tuple(Fixed(term.size) for term in covered)
+    before = broadcast(op, [data[:first], values[:first]], TOGETHER)
+    after = broadcast(op, [data[behind:], values[first + 1 :]], TOGETHER)
+    result = op.solver.layout((*before, *covered, *after))
     op.iterates(result)
     return result
+
+
+@rule("aten.masked_scatter")
+def masked_scatter(op: Operator) -> Layout:
+    """y = x but where the mask is true the next entry of v: last axes that a mask does not tell apart move with v's."""
+    shape, source = op.shape, op.raw("source")
+    data, mask = (_widened(op.raw(name), shape) for name in ("self", "mask"))
+    inner, size = len(shape), 1
+    while inner and isinstance(mask[inner - 1], Uniform) and _numel(source) % (size * shape[inner - 1]) == 0:
+        inner, size = inner - 1, size * shape[inner - 1]
+    entries = regroup(op, source, (_numel(source) // size, *shape[inner:]))
+    for term in (*data[:inner], *mask[:inner], entries[0]):
+        op.pin(term, WRITTEN)
+    after = broadcast(op, [data[inner:], entries[1:]], TOGETHER)
+    op.spaces[:] = [after]
+    return (*(Fixed(n) for n in shape[:inner]), *after)
+
+
+def _widened(layout: Layout, shape: Sequence[int]) -> Layout:
+    """Return the layout of a tensor broadcast to a shape."""
+    padded = (*(Fixed(1) for _ in range(len(shape) - len(layout))), *layout)
+    return tuple(term if term.size == n else Uniform(n) for term, n in zip(padded, shape, strict=True))
+
+
+def _numel(layout: Layout) -> int:
+    return math.prod(term.size for term in layout)
 
 
 @rule("aten.index_select")

@@ -21,11 +21,13 @@ SYMMETRIC = [
     "max",
     "min",
     "median",
+    "nanmedian",
     "nanmean",
     "nansum",
     "count_nonzero",
 ]
 INDEXED = "an index into this axis is returned"
+ORDERED = "the result depends on the order along this axis"
 
 
 @rule(*(f"aten.{name}" for name in SYMMETRIC))
@@ -38,10 +40,10 @@ def reduction(op: Operator) -> Layout | list[Layout]:
         return elementwise(op)
     data = op.layout(tensors[0])
     axes = _reduced(op, len(data))
-    if _index_is_read(op):
+    if index_is_read(op):
         for axis in axes:
             op.pin(data[axis], INDEXED)
-    result = _drop(data, axes, keep=bool(op.arguments.get("keepdim", False)))
+    result = drop(data, axes, keep=bool(op.arguments.get("keepdim", False)))
     op.iterates(data, result)
     return result if len(op.shapes()) == 1 else [result for _ in op.shapes()]
 
@@ -53,12 +55,12 @@ def index_of_extreme(op: Operator) -> Layout:
     axes = _reduced(op, len(data))
     for axis in axes:
         op.pin(data[axis], INDEXED)
-    result = _drop(data, axes, keep=bool(op["keepdim"]))
+    result = drop(data, axes, keep=bool(op["keepdim"]))
     op.iterates(data, result)
     return result
 
 
-@rule("aten.cumsum", "aten.cumprod", "aten.logcumsumexp", "aten.flip", "aten.roll", "aten.sort", "aten.topk")
+@rule(*(f"aten.{name}" for name in ["cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "flip", "roll"]))
 def ordered(op: Operator) -> Layout | list[Layout]:
     """Operators that depend on the order along an axis."""
     data = op.layout("self")
@@ -66,7 +68,7 @@ def ordered(op: Operator) -> Layout | list[Layout]:
     axes = range(len(data)) if named in (None, []) else [named] if isinstance(named, int) else named
     pinned = [wrap(axis, len(data)) for axis in axes]
     for axis in pinned:
-        op.pin(data[axis], "the result depends on the order along this axis")
+        op.pin(data[axis], ORDERED)
     op.iterates(tuple(term for axis, term in enumerate(data) if axis not in pinned))
     results: list[Layout] = [
         tuple(Fixed(shape[i]) if i in pinned else op.solver.resolve(term) for i, term in enumerate(data))
@@ -76,7 +78,7 @@ def ordered(op: Operator) -> Layout | list[Layout]:
     return results if len(results) > 1 else results[0]
 
 
-def _index_is_read(op: Operator) -> bool:
+def index_is_read(op: Operator) -> bool:
     """Whether the second result says where the extreme stands, and something uses it."""
     names = [result.name for result in op.node.target._schema.returns]  # pyright: ignore
     return names[1:] == ["indices"] and any(user.args[1] == 1 and user.users for user in op.node.users)
@@ -91,7 +93,8 @@ def _reduced(op: Operator, dims: int) -> list[int]:
     return sorted({wrap(axis, dims) for axis in ([named] if isinstance(named, int) else named)})
 
 
-def _drop(data: Layout, axes: list[int], *, keep: bool) -> Layout:
+def drop(data: Layout, axes: list[int], *, keep: bool) -> Layout:
+    """Return a layout without some of its axes, or with a single position there."""
     if keep:
         return tuple(Fixed(1) if axis in axes else term for axis, term in enumerate(data))
     return tuple(term for axis, term in enumerate(data) if axis not in axes)
