@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_structure
 
 from reticket.errors import ModelError
 from reticket.symmetry.cause import Cause
+from reticket.symmetry.clashes import leave_out, to_trace, traced_names
 from reticket.symmetry.functional import functional, has_plain_shape
 from reticket.symmetry.replay import Read, Recorder, replaying
 from reticket.symmetry.state import named_state
@@ -148,7 +149,7 @@ def trace(
     Raises:
         ModelError: when `torch.export` cannot trace the model.
     """
-    names = frozenset(named_state(model))
+    names = traced_names(model, named_state(model))
     with untouched(model), quiet(), lstm_states(model), torch.no_grad():
         model.train(train)
         try:
@@ -191,7 +192,8 @@ def _export(model: nn.Module, inputs: Inputs, known: Callable[[Any], bool]) -> E
     forward = model.forward
     model.forward = wraps(forward)(lambda *args, **kwargs: opened(forward(*args, **kwargs)))
     with redirect_stderr(StringIO()):  # a failing export prints its graph
-        program = torch.export.export(model, inputs.args, dict(inputs.kwargs), strict=False)
+        program = torch.export.export(outer := to_trace(model), inputs.args, dict(inputs.kwargs), strict=False)
+    leave_out(outer, program)
     odd = next((node for node in program.graph.nodes if not has_plain_shape(node)), None)
     if odd is not None:
         raise ModelError(f"the shape of {odd.target} at {source_of(odd) or 'an unknown line'} depends on values")
@@ -202,7 +204,7 @@ def _export(model: nn.Module, inputs: Inputs, known: Callable[[Any], bool]) -> E
 
 
 def _read(
-    program: ExportedProgram, train: bool, names: frozenset[str], reads: tuple[Read, ...] = (), seen: int = 0
+    program: ExportedProgram, train: bool, names: Mapping[str, str], reads: tuple[Read, ...] = (), seen: int = 0
 ) -> Trace:
     state: dict[str, str] = {}
     literals = _literals(program.graph)
@@ -213,7 +215,7 @@ def _read(
         if spec.kind is InputKind.USER_INPUT:
             inputs.append(name)
         elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and target in names:
-            state[name] = str(target)
+            state[name] = names[str(target)]
         else:
             value = program.constants.get(str(target))
             constants[name] = value if isinstance(value, Tensor) and name in literals else None
@@ -221,7 +223,7 @@ def _read(
     results: list[int] = []
     for index, out in enumerate(program.graph_signature.output_specs):
         if out.kind is OutputKind.BUFFER_MUTATION or out.kind.name == "PARAMETER_MUTATION":
-            mutated[index] = out.target if out.target in names else None
+            mutated[index] = names.get(str(out.target))
         elif out.kind is OutputKind.USER_INPUT_MUTATION:
             mutated[index] = None
         else:
