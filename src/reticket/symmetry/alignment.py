@@ -185,7 +185,7 @@ def old_parents(symmetry: Symmetry, group: Group, permutations: Mapping[str, Per
     """Return, for the grid of new parent positions, the old position of each parent; a place does not move."""
     if not group.over:
         return ()
-    grid = torch.meshgrid(*(torch.arange(n) for n in symmetry.parent_sizes(group)), indexing="ij")
+    grid = torch.meshgrid(*(torch.arange(n, device="cpu") for n in symmetry.parent_sizes(group)), indexing="ij")
     place = dict(zip(group.over, grid, strict=True))
     return tuple(
         place[parent]
@@ -241,7 +241,9 @@ def random_alignment(symmetry: Symmetry, generator: torch.Generator) -> Alignmen
     """
     permutations = {}
     for group in symmetry.groups.values():
-        noise = torch.rand(*symmetry.parent_sizes(group), group.size, generator=generator, dtype=torch.float64)
+        noise = torch.rand(
+            *symmetry.parent_sizes(group), group.size, generator=generator, dtype=torch.float64, device="cpu"
+        )
         permutations[group.name] = Permutation(torch.argsort(noise, dim=-1))
     return Alignment(symmetry, permutations)
 

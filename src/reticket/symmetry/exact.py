@@ -147,11 +147,11 @@ def _settle(tensor: Tensor, buffer: bool, generator: torch.Generator) -> bool:
     if not constant or (buffer and tensor.dim() != 1):
         return False
     if buffer and tensor.is_floating_point():
-        noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
+        noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64, device="cpu").to(tensor.device)
         positive = bool((tensor > 0).all())
         tensor.copy_(tensor * (0.5 + noise) if positive else tensor + 0.3 * (noise - 0.5))
     else:
-        noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64, device="cpu")
         tensor.add_(noise.to(tensor.device, tensor.dtype), alpha=0.3)
     return True
 

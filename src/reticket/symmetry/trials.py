@@ -51,7 +51,11 @@ class Trial:
             if isinstance(value, Tensor):
                 for axis, size in enumerate(value.shape):
                     new = (others if axis else batch).get(size, size)
-                    value = value.index_select(axis, (torch.arange(new) % size).to(value.device)) if size else value
+                    value = (
+                        value.index_select(axis, (torch.arange(new, device="cpu") % size).to(value.device))
+                        if size
+                        else value
+                    )
                 value = _fresh(value, generator)
             values.append(value)
         return Trial(tuple(values), self.spec, seed)
@@ -75,7 +79,9 @@ def _widened(value: Any, wide: torch.dtype, generator: torch.Generator) -> Any:
 
 
 def _normal(value: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device, value.dtype)
+    return torch.randn(value.shape, generator=generator, dtype=torch.float64, device="cpu").to(
+        value.device, value.dtype
+    )
 
 
 def _fresh(value: Tensor, generator: torch.Generator) -> Tensor:
@@ -84,7 +90,7 @@ def _fresh(value: Tensor, generator: torch.Generator) -> Tensor:
         return _normal(value, generator) * (scale or 1.0)
     if value.dtype == torch.bool or value.is_complex() or value.numel() < 2:
         return value
-    order = torch.randperm(value.numel(), generator=generator).to(value.device)
+    order = torch.randperm(value.numel(), generator=generator, device="cpu").to(value.device)
     return value.flatten()[order].reshape(value.shape)
 
 

@@ -62,7 +62,7 @@ def kept(*models: nn.Module, watched: bool = False) -> Iterator[None]:
     with ExitStack() as exits:
         exits.enter_context(caches_apart())
         exits.callback(torch.set_default_dtype, torch.get_default_dtype())
-        exits.callback(_set_device, torch.get_default_device())
+        exits.callback(_set_device, _device_set())
         state = Kept(models, known=outer or {}, left=watchers(models) if watched else ())
         exits.callback(state.restore)
         token = _values.set({**(outer or {}), **state.values})
@@ -70,8 +70,14 @@ def kept(*models: nn.Module, watched: bool = False) -> Iterator[None]:
         yield
 
 
-def _set_device(device: torch.device) -> None:
-    if torch.get_default_device() != device:
+def _device_set() -> torch.device | None:
+    """Return the default device that was set by `torch.set_default_device`, not by a block, or None."""
+    context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+    return None if context is None else context.device
+
+
+def _set_device(device: torch.device | None) -> None:
+    if _device_set() != device:
         torch.set_default_device(device)
 
 

@@ -266,7 +266,7 @@ class Proof:
             for piece in found:
                 stretch = piece.of(self._state[piece.name])
                 scale = float(stretch.abs().square().mean().sqrt()) or 1.0
-                disturbance = torch.randn(stretch.shape, generator=generator, dtype=torch.float64)
+                disturbance = torch.randn(stretch.shape, generator=generator, dtype=torch.float64, device="cpu")
                 stretch.add_(disturbance.to(stretch.device, stretch.dtype), alpha=noise * scale)
         try:
             got = self._run(self._trials[trial], train, self._identity)

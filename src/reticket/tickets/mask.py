@@ -51,7 +51,7 @@ class Mask(Mapping[str, Tensor]):
     @classmethod
     def full(cls, like: Mapping[str, Tensor]) -> "Mask":
         """Return the mask that keeps every weight of `like`."""
-        return cls({name: torch.ones(tensor.shape, dtype=torch.bool) for name, tensor in like.items()})
+        return cls({name: torch.ones(tensor.shape, dtype=torch.bool, device="cpu") for name, tensor in like.items()})
 
     @classmethod
     def from_module(cls, pruned: nn.Module) -> "Mask":
