@@ -1,13 +1,18 @@
 """The straight line between two networks in weight space."""
 
+import copy
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from reticket.dense import is_dense, mixed, same_stored
 from reticket.errors import InputError, ModelError
-from reticket.types import StateDict
+from reticket.symmetry.state import is_extra
 
 
-def interpolate(a: StateDict, b: StateDict, alpha: float | int) -> dict[str, Tensor]:
+def interpolate(a: Mapping[str, Any], b: Mapping[str, Any], alpha: float | int) -> dict[str, Any]:
     """Return `(1 - alpha) * a + alpha * b`, tensor by tensor.
 
     Args:
@@ -16,8 +21,9 @@ def interpolate(a: StateDict, b: StateDict, alpha: float | int) -> dict[str, Ten
         alpha: position on the line, in [0, 1].
 
     Returns:
-        New tensors. The ends are `a` and `b` bit for bit, and so is every entry where the two are equal. Integer and
-        boolean tensors (step counters, index tables) are those of the nearer end, of `b` at 0.5.
+        New tensors. The ends are `a` and `b` bit for bit, and so is every entry where the two are equal. Integer,
+        boolean and quantised tensors (step counters, index tables) are those of the nearer end, of `b` at 0.5; so is
+        what is no weight at all: `_extra_state`, tensor or not, and every other value that is no tensor.
 
     Raises:
         InputError: alpha outside [0, 1].
@@ -29,25 +35,51 @@ def interpolate(a: StateDict, b: StateDict, alpha: float | int) -> dict[str, Ten
     if not 0 <= alpha <= 1:
         raise InputError(f"alpha is a position on the line from a to b and must be in [0, 1], got {alpha}")
     check_same_layout(a, b)
-    return {name: _between(tensor.detach(), b[name].detach(), alpha) for name, tensor in a.items()}
+    nearer = a if alpha < 0.5 else b
+    return {
+        name: _between(value.detach(), b[name].detach(), alpha) if _is_weight(name, value) else _copied(nearer[name])
+        for name, value in a.items()
+    }
 
 
-def check_same_layout(a: StateDict, b: StateDict) -> None:
+def check_same_layout(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
     """Raise ModelError unless both states have the same names and shapes."""
     if alone := sorted(a.keys() ^ b.keys()):
         where = "a" if alone[0] in a else "b"
         raise ModelError(f"the two states are of different models: '{alone[0]}' is in {where} only")
-    for name, tensor in a.items():
-        if tensor.shape != b[name].shape:
-            raise ModelError(
-                f"the two states are of different models: '{name}' has shape {tuple(tensor.shape)} in a and "
-                f"{tuple(b[name].shape)} in b"
-            )
+    for name in a:
+        if _is_weight(name, a[name]) or _is_weight(name, b[name]):
+            first, second = _described(a[name]), _described(b[name])
+            if first != second:
+                raise ModelError(
+                    f"the two states are of different models: '{name}' {first} in a and {second.removeprefix('has ')} "
+                    f"in b"
+                )
+
+
+def _is_weight(name: str, value: object) -> bool:
+    return isinstance(value, Tensor) and not is_extra(name)
+
+
+def _described(value: object) -> str:
+    """Return what two states must have in common in one entry."""
+    if not isinstance(value, Tensor):
+        return f"has a {type(value).__name__}"
+    if value.is_nested:
+        raise ModelError("a state with nested tensors has no line to another: pad them, or leave them out")
+    kind = "" if is_dense(value) else f" and layout {value.layout}{' (quantised)' * value.is_quantized}"
+    return f"has shape {tuple(value.shape)}{kind}"
+
+
+def _copied(value: object) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
 
 
 def _between(a: Tensor, b: Tensor, alpha: float | int) -> Tensor:
     b = b.to(a.device)
     if alpha in (0, 1) or not (a.is_floating_point() or a.is_complex()):
         return (a if alpha < 0.5 else b).clone()
+    if not is_dense(a):
+        return a.clone() if same_stored(a, b) else mixed(a, b, alpha)
     # Equal entries are kept as they are: between two infinities of an attention mask lerp gives NaN.
     return torch.where(a == b, a, torch.lerp(a, b.to(a.dtype), alpha))

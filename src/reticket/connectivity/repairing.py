@@ -1,8 +1,8 @@
 """REPAIR (Jordan et al. 2022, arXiv 2211.08403): renormalise a mixture's activations to those of its two ends."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,24 +17,23 @@ from reticket.matching.forward import call
 from reticket.matching.moments import Moments, centre
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
-from reticket.types import StateDict
 
 ROUNDS = 200  # passes until the corrections of layers that run several times must stand still
 ROUGH = 0.01  # share of a spread that no rounding explains
 CONSTANT = 8 * torch.finfo(torch.float32).eps  # spread below this share of the mean is rounding
 
-
+State: TypeAlias = Mapping[str, Any]  # tensors, and what else a state_dict holds
 Record = list[dict[str, list[ChannelStats]]]  # per batch, per layer, in the order of the layer's calls
 
 
 def repair(
     model: nn.Module,
-    endpoints: tuple[StateDict, StateDict],
+    endpoints: tuple[State, State],
     alpha: float | int,
     batches: Iterable[object],
     *,
     to_inputs: Callable[[object], object] | None = None,
-) -> dict[str, Tensor]:
+) -> dict[str, Any]:
     """Return the mixture `(1 - alpha) a + alpha b` with its activations renormalised.
 
     For each output channel of each linear and convolution layer but the final one, weight and bias are rescaled so that
@@ -55,7 +54,7 @@ def repair(
 
     Args:
         model: gives the architecture; neither its weights nor its mode are used or changed.
-        endpoints: the states `a` and `b`.
+        endpoints: the states `a` and `b`; what is no weight in them (`_extra_state`) goes along as `interpolate` says.
         alpha: position on the line, in [0, 1]. At 0 and 1 a model without BatchNorm is returned bit for bit; one with
             BatchNorm is the end with its running statistics taken anew on `batches`.
         batches: inputs, or tuples whose first element is the inputs, read once for each end and each mixture, in the
@@ -77,7 +76,7 @@ class Repairer:
     def __init__(
         self,
         model: nn.Module,
-        endpoints: tuple[StateDict, StateDict],
+        endpoints: tuple[State, State],
         batches: Iterable[object],
         *,
         to_inputs: Callable[[object], object] | None = None,
@@ -96,7 +95,7 @@ class Repairer:
             self._layers = layers_to_repair(self._model, inputs_of(first, to_inputs))
             self._ends = [self._observe(end) for end in endpoints] if self._layers.corrected else []
 
-    def at(self, alpha: float | int) -> dict[str, Tensor]:
+    def at(self, alpha: float | int) -> dict[str, Any]:
         """Return the renormalised mixture at `alpha`."""
         state = interpolate(*self._endpoints, alpha)
         names = _names(self._model)
@@ -162,7 +161,7 @@ class Repairer:
     def _is_shifted(self, name: str) -> bool:
         return self._model.get_submodule(name).bias is not None
 
-    def _check_met(self, state: StateDict, alpha: float | int) -> None:
+    def _check_met(self, state: State, alpha: float | int) -> None:
         """Refuse a state whose activations are not what they are to be, whatever the reason."""
         seen = self._observe(state) if self._layers.corrected else []
         for name in self._layers.corrected:
@@ -180,7 +179,7 @@ class Repairer:
             record.append({name: [] for name in self._layers.corrected})
             call(self._model, inputs_of(batch, self._to_inputs))
 
-    def _observe(self, state: StateDict) -> Record:
+    def _observe(self, state: State) -> Record:
         load(self._model, state)
         record: Record = []
 
@@ -263,7 +262,7 @@ def _normalising(model: nn.Module, chosen: Layers, moments: dict[str, Moments], 
             layer.momentum = momenta[name]
 
 
-def load(model: nn.Module, state: StateDict) -> None:
+def load(model: nn.Module, state: State) -> None:
     """Copy `state` into a private copy of the user's model.
 
     Raises:
@@ -315,7 +314,7 @@ def _identity(like: ChannelStats) -> tuple[Tensor, Tensor]:
 
 
 def _keep_spread(
-    state: dict[str, Tensor], ends: tuple[StateDict, StateDict], alpha: float | int, norms: Iterable[list[str]]
+    state: dict[str, Any], ends: tuple[State, State], alpha: float | int, norms: Iterable[list[str]]
 ) -> None:
     """Give the gammas of BatchNorm layers whose signs differ at the ends the interpolated spread, not their own."""
     for owners in norms if 0 < alpha < 1 else ():
@@ -339,13 +338,13 @@ def _names(model: nn.Module) -> dict[nn.Module, list[str]]:
     return names
 
 
-def _write(state: dict[str, Tensor], owners: list[str], key: str, value: Tensor) -> None:
+def _write(state: dict[str, Any], owners: list[str], key: str, value: Tensor) -> None:
     for owner in owners:
         name = f"{owner}.{key}" if owner else key
         state[name] = torch.empty_like(state[name]).copy_(value)
 
 
-def _rescale(state: dict[str, Tensor], layer: nn.Module, owners: list[str], scale: Tensor, shift: Tensor) -> None:
+def _rescale(state: dict[str, Any], layer: nn.Module, owners: list[str], scale: Tensor, shift: Tensor) -> None:
     prefix = f"{owners[0]}." if owners[0] else ""
     weight = state[f"{prefix}weight"]
     _write(state, owners, "weight", scaled_weight(layer, weight, scale.to(weight)))

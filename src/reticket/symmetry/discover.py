@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from reticket.dense import described, is_dense
 from reticket.errors import ModelError, SymmetryError
 from reticket.symmetry.calls import Calls, calls_of, differs_in_training
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.dependence import parents_of
-from reticket.symmetry.filled import check_shaped
+from reticket.symmetry.filled import check_inputs, check_shaped
 from reticket.symmetry.graph import Inputs, Trace, quiet, trace
 from reticket.symmetry.lengths import branches, size_note
 from reticket.symmetry.propagate import Propagation, propagate
@@ -67,8 +68,10 @@ def discover(
     [('0.weight', 8, 3)]
     """
     check_shaped(model)
+    inputs = Inputs.of(example_inputs, kwargs)
+    check_inputs(inputs.leaves())
     with kept(model):
-        return _discovered(model, Inputs.of(example_inputs, kwargs), fixed, free, verify)
+        return _discovered(model, inputs, fixed, free, verify)
 
 
 def _discovered(model: nn.Module, inputs: Inputs, fixed: Sequence[str], free: Sequence[str], verify: bool) -> Symmetry:
@@ -145,6 +148,10 @@ class Search:
             twin = first.setdefault(_identity(tensor, name), name)
             layouts[name] = layouts[twin] if twin in layouts else tuple(solver.fresh(n) for n in tensor.shape)
         search = cls(solver, layouts)
+        for name, tensor in state.items():
+            if not is_dense(tensor):
+                for term in layouts[name]:
+                    solver.pin(term, Cause(f"{described(tensor)} is left as it is"))
         for name, other in _overlaps(state):
             cause = Cause(f"shares memory with '{other}' in another shape")
             for term in layouts[name]:
@@ -215,6 +222,8 @@ class Search:
 
 
 def _identity(tensor: Tensor, name: str) -> tuple[Any, ...]:
+    if not is_dense(tensor):
+        return (id(tensor),)
     if tensor.numel() == 0:
         return (name,)
     return (tensor.untyped_storage()._cdata, tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
@@ -224,7 +233,7 @@ def _overlaps(state: Mapping[str, Tensor]) -> list[tuple[str, str]]:
     """Return pairs of names whose tensors share memory without being the same tensor."""
     by_storage: dict[int, list[tuple[str, Tensor]]] = {}
     for name, tensor in state.items():
-        if tensor.numel():
+        if is_dense(tensor) and tensor.numel():
             by_storage.setdefault(tensor.untyped_storage()._cdata, []).append((name, tensor))
     pairs = []
     for entries in by_storage.values():

@@ -20,16 +20,18 @@ from torch._decomp import decompositions
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
-from torch.utils._pytree import tree_structure
+from torch.utils._pytree import tree_flatten, tree_structure
 
 from reticket.errors import ModelError
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.clashes import leave_out, to_trace, traced_names
+from reticket.symmetry.eager import eager
 from reticket.symmetry.functional import functional, has_plain_shape
 from reticket.symmetry.replay import Read, Recorder, replaying
 from reticket.symmetry.state import named_state
 from reticket.symmetry.untouched import untouched
 
+SPARSE = re.compile(r"storage of Sparse\w*TensorImpl|Sparse \w+ tensors do not have strides")
 OPAQUE = re.compile(r"Found <class '([^']+)'> in output, which is not a known type")
 
 
@@ -54,6 +56,10 @@ class Inputs:
         if isinstance(example_inputs, tuple | list):
             return cls(tuple(example_inputs), extra)
         return cls((example_inputs,), extra)
+
+    def leaves(self) -> list[Any]:
+        """Return the inputs with all containers taken apart."""
+        return tree_flatten((self.args, dict(self.kwargs)))[0]
 
     def call(self, model: nn.Module) -> Any:
         """Run the model on these inputs."""
@@ -174,6 +180,11 @@ def _untraceable(model: nn.Module, error: Exception, *, train: bool) -> str:
             f"{where}: its output holds a {opaque[1].rpartition('.')[2]}, which torch.export cannot take apart; have "
             f"it return tensors, tuples and dicts alone (models of transformers: config.use_cache = False), or wrap it"
         )
+    if SPARSE.search(str(error)):
+        return (
+            f"{where}: it holds a sparse tensor that is neither a parameter nor a buffer, which torch.export cannot "
+            f"take in; register it, register_buffer('name', tensor, persistent=False) keeps it out of the state_dict"
+        )
     summary = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         f"{where}: {summary}; remove control flow and shapes that depend on tensor values, or discover the traceable "
@@ -182,7 +193,7 @@ def _untraceable(model: nn.Module, error: Exception, *, train: bool) -> str:
 
 
 def _recorded(model: nn.Module, inputs: Inputs) -> tuple[Read, ...]:
-    with untouched(model), Recorder() as recorder:
+    with untouched(model), eager(), Recorder() as recorder:
         inputs.call(model)
     return tuple(recorder.reads)
 
