@@ -60,7 +60,7 @@ def _stored(tensor: Tensor) -> list[Tensor]:
 def mixed(a: Tensor, b: Tensor, alpha: float) -> Tensor:
     """Return `(1 - alpha) a + alpha b` of two sparse tensors, in the layout of `a`.
 
-    >>> mixed(torch.eye(2).to_sparse_csr(), torch.zeros(2, 2).to_sparse_csr(), 0.25).to_dense()
+    >>> mixed(torch.eye(2).to_sparse(), torch.zeros(2, 2).to_sparse(), 0.25).to_dense()
     tensor([[0.7500, 0.0000],
             [0.0000, 0.7500]])
     """

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reticket.dense import is_dense, mixed, same_stored
+from reticket.dense import described, is_dense, mixed, same_stored
 from reticket.errors import InputError, ModelError
 from reticket.symmetry.state import is_extra
 
@@ -49,11 +49,11 @@ def check_same_layout(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
         raise ModelError(f"the two states are of different models: '{alone[0]}' is in {where} only")
     for name in a:
         if _is_weight(name, a[name]) or _is_weight(name, b[name]):
-            first, second = _described(a[name]), _described(b[name])
+            first, second = _described(name, a[name]), _described(name, b[name])
             if first != second:
                 raise ModelError(
-                    f"the two states are of different models: '{name}' {first} in a and {second.removeprefix('has ')} "
-                    f"in b"
+                    f"the two states are of different models: '{name}' has {first} in a and "
+                    f"{second.removeprefix('shape ')} in b"
                 )
 
 
@@ -61,14 +61,13 @@ def _is_weight(name: str, value: object) -> bool:
     return isinstance(value, Tensor) and not is_extra(name)
 
 
-def _described(value: object) -> str:
+def _described(name: str, value: object) -> str:
     """Return what two states must have in common in one entry."""
     if not isinstance(value, Tensor):
-        return f"has a {type(value).__name__}"
+        return f"a {type(value).__name__}"
     if value.is_nested:
-        raise ModelError("a state with nested tensors has no line to another: pad them, or leave them out")
-    kind = "" if is_dense(value) else f" and layout {value.layout}{' (quantised)' * value.is_quantized}"
-    return f"has shape {tuple(value.shape)}{kind}"
+        raise ModelError(f"'{name}' is a nested tensor, which has no line to another: pad it, or leave it out")
+    return f"shape {tuple(value.shape)}{'' if is_dense(value) else f' as {described(value)}'}"
 
 
 def _copied(value: object) -> Any:

@@ -14,7 +14,7 @@ from reticket.symmetry.calls import Calls, calls_of, differs_in_training
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.dependence import parents_of
 from reticket.symmetry.filled import check_inputs, check_shaped
-from reticket.symmetry.graph import Inputs, Trace, quiet, trace
+from reticket.symmetry.graph import DERIVES, Inputs, Trace, quiet, trace
 from reticket.symmetry.lengths import branches, size_note
 from reticket.symmetry.propagate import Propagation, propagate
 from reticket.symmetry.reasons import ALSO
@@ -106,10 +106,26 @@ def _try(model: nn.Module, inputs: Inputs) -> Calls:
         return calls_of(model, inputs, train=False)
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), "")
+        if _runs_unwatched(model, inputs):
+            reason = DERIVES if "require grad" in first else f"{type(error).__name__}: {first}"
+            raise ModelError(
+                f"{type(model).__name__} runs, but not without gradients and with its calls watched: {reason}"
+            ) from error
         raise ModelError(
             f"{type(model).__name__} does not run on the example inputs: {type(error).__name__}: {first}; pass what "
             f"model(...) takes, a tensor, a tuple of positional inputs or a dict of keyword inputs"
         ) from error
+
+
+def _runs_unwatched(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether the model runs on the inputs as the user runs it."""
+    with untouched(model), quiet():
+        model.eval()
+        try:
+            inputs.call(model)
+        except Exception:
+            return False
+    return True
 
 
 def _traces(model: nn.Module, inputs: Inputs, calls: Calls) -> tuple[list[Trace], list[str]]:
@@ -124,7 +140,10 @@ def _traces(model: nn.Module, inputs: Inputs, calls: Calls) -> tuple[list[Trace]
             traces.append(trace(model, inputs, train=True, known=known))
         except ModelError as error:
             notes.append(f"holds in eval mode only: {error}")
-    notes.extend(dict.fromkeys(f"holds for inputs that take the way of {ways(t.reads)}" for t in traces if t.reads))
+    seen = frozenset().union(*(t.lines() for t in traces)) if calls.reads else frozenset()
+    unseen = tuple(read for read in calls.reads if read.forward not in seen)
+    told = (ways(reads) for reads in (*(t.reads for t in traces), unseen) if reads)
+    notes.extend(dict.fromkeys(f"holds for inputs that take the way of {way}" for way in told))
     notes.extend(filter(None, [size_note(branches(model, inputs))]))
     return traces, notes
 

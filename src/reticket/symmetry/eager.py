@@ -12,8 +12,14 @@ import torch
 from torch._ops import HigherOrderOperator
 
 
+def _holds(pred: Any) -> bool:
+    """Whether a condition holds; no mode sees that it is read, for a graph holds both ways."""
+    with torch._C.DisableTorchFunction():
+        return bool(pred)
+
+
 def _cond(pred: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], operands: Sequence[Any] = ()) -> Any:
-    return (true_fn if bool(pred) else false_fn)(*operands)
+    return (true_fn if _holds(pred) else false_fn)(*operands)
 
 
 def _while_loop(
@@ -24,7 +30,7 @@ def _while_loop(
     *_: Any,
     **__: Any,
 ) -> Any:
-    while bool(cond_fn(*carried, *additional)):
+    while _holds(cond_fn(*carried, *additional)):
         carried = body_fn(*carried, *additional)
     return tuple(carried)
 
