@@ -6,7 +6,7 @@ units to B's order, so `al.apply(a.state_dict())` is close to `b.state_dict()`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reticket.errors import PermutationError
 
-StateDict = Mapping[str, Tensor]
+StateDict = Mapping[str, Any]  # tensors by name, and what else a state_dict holds, as `_extra_state`
 
 
 @runtime_checkable

@@ -40,7 +40,8 @@ def values(state: dict[str, Any]) -> dict[str, Tensor]:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_network_with_a_sparse_buffer_is_like_any_other(layout: str) -> None:
     torch.manual_seed(0)
-    model, other = Graph(layout), Graph(layout)
+    model: Any = Graph(layout)
+    other = Graph(layout)
     wanted = model(X).detach()
     torch.testing.assert_close(wanted, RING @ model.b(torch.relu(RING @ model.a(X))))
     sym = rt.discover(model, X)
@@ -73,7 +74,7 @@ def test_a_sparse_buffer_whose_values_differ_is_mixed_like_the_dense_one() -> No
 
 
 def test_other_values_are_seen_and_a_wrong_claim_is_refused() -> None:
-    model = Graph("coo")
+    model: Any = Graph("coo")
     assert not torch.equal(model.ring.to_dense(), private_copy(model).ring.to_dense() * 2)
     claim = {
         "a.weight": ("P", None),
@@ -93,7 +94,7 @@ def test_other_values_are_seen_and_a_wrong_claim_is_refused() -> None:
 
 
 def test_loading_into_a_compressed_buffer_of_other_places_changes_nothing() -> None:
-    model = Graph("csr")
+    model: Any = Graph("csr")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     other = {name: tensor + 1 if name != "ring" else torch.eye(5).to_sparse_csr() for name, tensor in before.items()}
     with pytest.raises(rt.ReticketError, match=r"cannot load 'ring', of layout torch\.sparse_csr"):

@@ -1,8 +1,7 @@
 """Loss and accuracy along the line between two networks, and the barrier on it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from reticket.errors import InputError
 from reticket.matching.forward import call, described
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
+from reticket.types import StateDict
 
 ALPHAS = tuple(step / 10 for step in range(11))
 
@@ -75,8 +75,8 @@ def check_grid(alphas: Sequence[float | int]) -> None:
 
 def barrier(
     model: nn.Module,
-    a: Mapping[str, Any],
-    b: Mapping[str, Any],
+    a: StateDict,
+    b: StateDict,
     batches: Iterable[object],
     alphas: Sequence[float | int] = ALPHAS,
     *,

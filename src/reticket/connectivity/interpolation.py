@@ -1,7 +1,6 @@
 """The straight line between two networks in weight space."""
 
 import copy
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,9 +9,10 @@ from torch import Tensor
 from reticket.dense import described, is_dense, mixed, same_stored
 from reticket.errors import InputError, ModelError
 from reticket.symmetry.state import is_extra
+from reticket.types import StateDict
 
 
-def interpolate(a: Mapping[str, Any], b: Mapping[str, Any], alpha: float | int) -> dict[str, Any]:
+def interpolate(a: StateDict, b: StateDict, alpha: float | int) -> dict[str, Any]:
     """Return `(1 - alpha) * a + alpha * b`, tensor by tensor.
 
     Args:
@@ -42,7 +42,7 @@ def interpolate(a: Mapping[str, Any], b: Mapping[str, Any], alpha: float | int) 
     }
 
 
-def check_same_layout(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+def check_same_layout(a: StateDict, b: StateDict) -> None:
     """Raise ModelError unless both states have the same names and shapes."""
     if alone := sorted(a.keys() ^ b.keys()):
         where = "a" if alone[0] in a else "b"

@@ -1,8 +1,8 @@
 """REPAIR (Jordan et al. 2022, arXiv 2211.08403): renormalise a mixture's activations to those of its two ends."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,18 +17,18 @@ from reticket.matching.forward import call
 from reticket.matching.moments import Moments, centre
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
+from reticket.types import StateDict
 
 ROUNDS = 200  # passes until the corrections of layers that run several times must stand still
 ROUGH = 0.01  # share of a spread that no rounding explains
 CONSTANT = 8 * torch.finfo(torch.float32).eps  # spread below this share of the mean is rounding
 
-State: TypeAlias = Mapping[str, Any]  # tensors, and what else a state_dict holds
 Record = list[dict[str, list[ChannelStats]]]  # per batch, per layer, in the order of the layer's calls
 
 
 def repair(
     model: nn.Module,
-    endpoints: tuple[State, State],
+    endpoints: tuple[StateDict, StateDict],
     alpha: float | int,
     batches: Iterable[object],
     *,
@@ -76,7 +76,7 @@ class Repairer:
     def __init__(
         self,
         model: nn.Module,
-        endpoints: tuple[State, State],
+        endpoints: tuple[StateDict, StateDict],
         batches: Iterable[object],
         *,
         to_inputs: Callable[[object], object] | None = None,
@@ -135,7 +135,8 @@ class Repairer:
 
     @property
     def _tolerance(self) -> float:
-        floating = [t.dtype for t in self._endpoints[0].values() if t.is_floating_point()]
+        values = self._endpoints[0].values()
+        floating = [t.dtype for t in values if isinstance(t, Tensor) and t.is_floating_point()]
         return max(16 * max(torch.finfo(dtype).eps for dtype in floating or [torch.float32]), 1e-10)
 
     def _revise(self, held: Held, record: Record, norms: dict[str, Moments], alpha: float | int) -> float:
@@ -161,7 +162,7 @@ class Repairer:
     def _is_shifted(self, name: str) -> bool:
         return self._model.get_submodule(name).bias is not None
 
-    def _check_met(self, state: State, alpha: float | int) -> None:
+    def _check_met(self, state: StateDict, alpha: float | int) -> None:
         """Refuse a state whose activations are not what they are to be, whatever the reason."""
         seen = self._observe(state) if self._layers.corrected else []
         for name in self._layers.corrected:
@@ -179,7 +180,7 @@ class Repairer:
             record.append({name: [] for name in self._layers.corrected})
             call(self._model, inputs_of(batch, self._to_inputs))
 
-    def _observe(self, state: State) -> Record:
+    def _observe(self, state: StateDict) -> Record:
         load(self._model, state)
         record: Record = []
 
@@ -262,7 +263,7 @@ def _normalising(model: nn.Module, chosen: Layers, moments: dict[str, Moments], 
             layer.momentum = momenta[name]
 
 
-def load(model: nn.Module, state: State) -> None:
+def load(model: nn.Module, state: StateDict) -> None:
     """Copy `state` into a private copy of the user's model.
 
     Raises:
@@ -283,6 +284,10 @@ def inputs_of(batch: object, to_inputs: Callable[[object], object] | None = None
 
 
 def _stats(output: Tensor, axis: int) -> ChannelStats:
+    if output.is_complex():
+        raise ModelError(
+            "REPAIR rescales real activations, but a layer of this model gives complex ones: it has no targets for them"
+        )
     batch = centre(output.movedim(axis, 0).flatten(1))
     return ChannelStats(batch.samples, batch.mean, (batch.squares / batch.samples).sqrt())
 
@@ -314,7 +319,7 @@ def _identity(like: ChannelStats) -> tuple[Tensor, Tensor]:
 
 
 def _keep_spread(
-    state: dict[str, Any], ends: tuple[State, State], alpha: float | int, norms: Iterable[list[str]]
+    state: dict[str, Any], ends: tuple[StateDict, StateDict], alpha: float | int, norms: Iterable[list[str]]
 ) -> None:
     """Give the gammas of BatchNorm layers whose signs differ at the ends the interpolated spread, not their own."""
     for owners in norms if 0 < alpha < 1 else ():
