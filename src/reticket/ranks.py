@@ -61,12 +61,12 @@ class Ranks:
         if self.alone:
             return message
         content = json.dumps(message).encode() if self.first else b""
-        length = torch.tensor([len(content)])
+        length = torch.tensor([len(content)], device="cpu")
         self._do(lambda: dist.broadcast(length, 0, group=self.group))
         data = (
             torch.frombuffer(bytearray(content), dtype=torch.uint8)
             if self.first
-            else torch.empty(int(length), dtype=torch.uint8)
+            else torch.empty(int(length), dtype=torch.uint8, device="cpu")
         )
         self._do(lambda: dist.broadcast(data, 0, group=self.group))
         return message if self.first else json.loads(bytes(data.tolist()))

@@ -6,7 +6,7 @@ units to B's order, so `al.apply(a.state_dict())` is close to `b.state_dict()`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reticket.errors import PermutationError
 
-StateDict = Mapping[str, Tensor]
+StateDict = Mapping[str, Any]  # tensors by name, and what else a state_dict holds, as `_extra_state`
 
 
 @runtime_checkable
@@ -55,14 +55,14 @@ class Permutation:
     index: Int64[Tensor, "*parents n"]
 
     def __post_init__(self) -> None:
-        index = torch.as_tensor(self.index)
+        index = torch.as_tensor(self.index, device="cpu")
         if index.dim() == 0 or index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
             raise PermutationError(
                 f"a permutation needs an integer index of shape (..., n), got {index.dtype} of shape "
                 f"{tuple(index.shape)}"
             )
         index = index.detach().to("cpu", torch.int64).clone()
-        if not torch.equal(index.sort(dim=-1).values, torch.arange(index.shape[-1]).expand_as(index)):
+        if not torch.equal(index.sort(dim=-1).values, torch.arange(index.shape[-1], device="cpu").expand_as(index)):
             raise PermutationError(
                 f"index of shape {tuple(index.shape)} is not a permutation: each row must hold every one of "
                 f"0..{index.shape[-1] - 1} once, got {index.flatten()[:8].tolist()}..."
@@ -72,7 +72,7 @@ class Permutation:
     @classmethod
     def identity(cls, n: int, parents: tuple[int, ...] = ()) -> "Permutation":
         """Return the permutation that moves nothing."""
-        return cls(torch.arange(n).expand(*parents, n))
+        return cls(torch.arange(n, device="cpu").expand(*parents, n))
 
     @property
     def size(self) -> int:
@@ -82,7 +82,7 @@ class Permutation:
     @property
     def is_identity(self) -> bool:
         """Whether nothing moves."""
-        return torch.equal(self.index, torch.arange(self.size).expand_as(self.index))
+        return torch.equal(self.index, torch.arange(self.size, device="cpu").expand_as(self.index))
 
     def inverse(self) -> "Permutation":
         """Return q with `x[p.index][q.index] == x` (a permutation without parents)."""

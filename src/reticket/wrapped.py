@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from reticket.dense import is_dense, same_stored
+
 WRAPPERS = ("module", "_orig_mod")
 
 
@@ -66,6 +68,8 @@ def same_values(a: Tensor, b: Tensor) -> bool:
     if a is b:
         return True
     b = b.to(a.device)
+    if not is_dense(a):
+        return same_stored(a, b)
     return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
 
 

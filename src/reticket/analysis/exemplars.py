@@ -49,7 +49,7 @@ def modal_prediction(predictions: Int64[Tensor, "networks n"], classes: int) -> 
     low, high = int(predictions.min()), int(predictions.max())
     if low < 0 or high >= classes:
         raise InputError(f"predictions reach from {low} to {high}, but there are {classes} classes")
-    counts = torch.zeros(classes, predictions.shape[1], dtype=torch.int64)
+    counts = torch.zeros(classes, predictions.shape[1], dtype=torch.int64, device="cpu")
     counts.scatter_add_(0, predictions, torch.ones_like(predictions))
     votes, mode = counts.max(0)
     counts.scatter_(0, mode[None], -1)

@@ -52,7 +52,9 @@ def _network(model: str, input_shape: str | None, inputs: Tensor) -> tuple[nn.Mo
     inputs = inputs if ids else inputs.float()
     network, example = resolve(model, input_shape, inputs=inputs[:2])
     if input_shape is not None and ids:
-        example = torch.randint(int(inputs.max()) + 1, example.shape, generator=generator_for("example input"))
+        example = torch.randint(
+            int(inputs.max()) + 1, example.shape, generator=generator_for("example input"), device="cpu"
+        )
     return network, example
 
 

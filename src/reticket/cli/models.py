@@ -48,8 +48,8 @@ def resolve(
         return network, _example(name, params, inputs)
     shape, generator = parse_shape(input_shape), generator_for("example input")
     if vocabulary is not None:
-        return network, torch.randint(vocabulary, shape, generator=generator)
-    return network, torch.randn(shape, generator=generator)
+        return network, torch.randint(vocabulary, shape, generator=generator, device="cpu")
+    return network, torch.randn(shape, generator=generator, device="cpu")
 
 
 def _example(name: str, params: Mapping[str, object], inputs: Tensor | None) -> Any:

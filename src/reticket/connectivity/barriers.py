@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from reticket.connectivity.interpolation import check_same_layout, interpolate
 from reticket.connectivity.repairing import Repairer, inputs_of, load
 from reticket.copied import private_copy
+from reticket.dense import dense
 from reticket.errors import InputError
 from reticket.matching.forward import call, described
 from reticket.symmetry.filled import check_filled
@@ -89,7 +90,7 @@ def barrier(
 
     Args:
         model: gives the architecture; it is copied, and neither its weights nor its mode are used or changed.
-        a: state at alpha = 0.
+        a: state at alpha = 0; what is no weight in it (`_extra_state`) goes along as `interpolate` says.
         b: state at alpha = 1.
         batches: pairs of inputs and class labels, read once per alpha; an iterator (which can be read only once) is
             kept in memory.
@@ -138,7 +139,7 @@ def _loss_and_accuracy(
                 f"barrier needs a model that gives (examples, classes) and one label per example, got "
                 f"{described(logits)} for labels of shape {tuple(labels.shape)}"
             )
-        labels = labels.to(logits.device, torch.int64)
+        logits, labels = dense(logits), labels.to(logits.device, torch.int64)
         loss += F.cross_entropy(logits.double(), labels, reduction="sum").item()
         correct += int((logits.argmax(dim=1) == labels).sum())
         count += len(labels)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,6 @@ ROUNDS = 200  # passes until the corrections of layers that run several times mu
 ROUGH = 0.01  # share of a spread that no rounding explains
 CONSTANT = 8 * torch.finfo(torch.float32).eps  # spread below this share of the mean is rounding
 
-
 Record = list[dict[str, list[ChannelStats]]]  # per batch, per layer, in the order of the layer's calls
 
 
@@ -34,7 +33,7 @@ def repair(
     batches: Iterable[object],
     *,
     to_inputs: Callable[[object], object] | None = None,
-) -> dict[str, Tensor]:
+) -> dict[str, Any]:
     """Return the mixture `(1 - alpha) a + alpha b` with its activations renormalised.
 
     For each output channel of each linear and convolution layer but the final one, weight and bias are rescaled so that
@@ -55,7 +54,7 @@ def repair(
 
     Args:
         model: gives the architecture; neither its weights nor its mode are used or changed.
-        endpoints: the states `a` and `b`.
+        endpoints: the states `a` and `b`; what is no weight in them (`_extra_state`) goes along as `interpolate` says.
         alpha: position on the line, in [0, 1]. At 0 and 1 a model without BatchNorm is returned bit for bit; one with
             BatchNorm is the end with its running statistics taken anew on `batches`.
         batches: inputs, or tuples whose first element is the inputs, read once for each end and each mixture, in the
@@ -96,7 +95,7 @@ class Repairer:
             self._layers = layers_to_repair(self._model, inputs_of(first, to_inputs))
             self._ends = [self._observe(end) for end in endpoints] if self._layers.corrected else []
 
-    def at(self, alpha: float | int) -> dict[str, Tensor]:
+    def at(self, alpha: float | int) -> dict[str, Any]:
         """Return the renormalised mixture at `alpha`."""
         state = interpolate(*self._endpoints, alpha)
         names = _names(self._model)
@@ -136,7 +135,8 @@ class Repairer:
 
     @property
     def _tolerance(self) -> float:
-        floating = [t.dtype for t in self._endpoints[0].values() if t.is_floating_point()]
+        values = self._endpoints[0].values()
+        floating = [t.dtype for t in values if isinstance(t, Tensor) and t.is_floating_point()]
         return max(16 * max(torch.finfo(dtype).eps for dtype in floating or [torch.float32]), 1e-10)
 
     def _revise(self, held: Held, record: Record, norms: dict[str, Moments], alpha: float | int) -> float:
@@ -284,6 +284,10 @@ def inputs_of(batch: object, to_inputs: Callable[[object], object] | None = None
 
 
 def _stats(output: Tensor, axis: int) -> ChannelStats:
+    if output.is_complex():
+        raise ModelError(
+            "REPAIR rescales real activations, but a layer of this model gives complex ones: it has no targets for them"
+        )
     batch = centre(output.movedim(axis, 0).flatten(1))
     return ChannelStats(batch.samples, batch.mean, (batch.squares / batch.samples).sqrt())
 
@@ -315,7 +319,7 @@ def _identity(like: ChannelStats) -> tuple[Tensor, Tensor]:
 
 
 def _keep_spread(
-    state: dict[str, Tensor], ends: tuple[StateDict, StateDict], alpha: float | int, norms: Iterable[list[str]]
+    state: dict[str, Any], ends: tuple[StateDict, StateDict], alpha: float | int, norms: Iterable[list[str]]
 ) -> None:
     """Give the gammas of BatchNorm layers whose signs differ at the ends the interpolated spread, not their own."""
     for owners in norms if 0 < alpha < 1 else ():
@@ -339,13 +343,13 @@ def _names(model: nn.Module) -> dict[nn.Module, list[str]]:
     return names
 
 
-def _write(state: dict[str, Tensor], owners: list[str], key: str, value: Tensor) -> None:
+def _write(state: dict[str, Any], owners: list[str], key: str, value: Tensor) -> None:
     for owner in owners:
         name = f"{owner}.{key}" if owner else key
         state[name] = torch.empty_like(state[name]).copy_(value)
 
 
-def _rescale(state: dict[str, Tensor], layer: nn.Module, owners: list[str], scale: Tensor, shift: Tensor) -> None:
+def _rescale(state: dict[str, Any], layer: nn.Module, owners: list[str], scale: Tensor, shift: Tensor) -> None:
     prefix = f"{owners[0]}." if owners[0] else ""
     weight = state[f"{prefix}weight"]
     _write(state, owners, "weight", scaled_weight(layer, weight, scale.to(weight)))

@@ -77,7 +77,9 @@ def random_part(width: int, height: int, labels: tuple[str | int, ...]) -> tuple
     >>> random_part(100, 100, ("order", 3)) == random_part(100, 100, ("order", 3))
     True
     """
-    first, *numbers = torch.rand(1 + 4 * TRIES, generator=generator_for(*labels), dtype=torch.float64).tolist()
+    first, *numbers = torch.rand(
+        1 + 4 * TRIES, generator=generator_for(*labels), dtype=torch.float64, device="cpu"
+    ).tolist()
     for area, aspect, across, down in zip(*[iter(numbers)] * 4, strict=True):
         size = (AREA[0] + (AREA[1] - AREA[0]) * area) * width * height
         ratio = math.exp(math.log(ASPECT[0]) + (math.log(ASPECT[1]) - math.log(ASPECT[0])) * aspect)

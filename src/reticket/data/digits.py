@@ -26,10 +26,10 @@ def load_digits(folder: Path | None = None) -> Dataset:
     from sklearn import datasets
 
     features, labels = datasets.load_digits(return_X_y=True)
-    x = torch.tensor(features / 16, dtype=torch.float32)
-    y = torch.tensor(labels, dtype=torch.int64)
+    x = torch.tensor(features / 16, dtype=torch.float32, device="cpu")
+    y = torch.tensor(labels, dtype=torch.int64, device="cpu")
     test = balanced_indices(y, TEST_SIZE, "digits", "test split")
-    is_train = torch.ones(len(y), dtype=torch.bool)
+    is_train = torch.ones(len(y), dtype=torch.bool, device="cpu")
     is_train[test] = False
     train_x = x[is_train]
     return Dataset(

@@ -88,7 +88,9 @@ def list_images(root: Path, folders: Sequence[str], split: str) -> Files:
 
     with ThreadPoolExecutor(SCANNERS) as pool:
         scanned = list(pool.map(scan, folders))
-    labels = torch.repeat_interleave(torch.arange(len(folders)), torch.tensor([len(names) for names, _ in scanned]))
+    labels = torch.repeat_interleave(
+        torch.arange(len(folders), device="cpu"), torch.tensor([len(names) for names, _ in scanned], device="cpu")
+    )
     return Files(
         root, np.concatenate([names for names, _ in scanned]), np.concatenate([sizes for _, sizes in scanned]), labels
     )

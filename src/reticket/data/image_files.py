@@ -76,7 +76,7 @@ class ImageFiles(StreamedSource):
     ) -> Iterator[tuple[UInt8[Tensor, "n 3 s s"], Int64[Tensor, " n"]]]:
         """Yield (the middle of each image, labels) in order, `batch_size` at a time; see `DataSource.stored`."""
         files = self.files(split)
-        parts = (torch.arange(len(files.labels)) if indices is None else indices).split(batch_size)
+        parts = (torch.arange(len(files.labels), device="cpu") if indices is None else indices).split(batch_size)
 
         def pixels(index: int) -> UInt8[np.ndarray, "s s 3"]:
             return middle_pixels(read_image(files.path(index)), self.side, self.shorter)

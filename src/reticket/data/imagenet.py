@@ -69,7 +69,7 @@ def check_count(files: Files, count: int) -> None:
 
 def shuffled(files: Files, *labels: str | int) -> Files:
     """Return the same files in an order that `labels` decide, so that any part from the beginning mixes all classes."""
-    return files.take(torch.randperm(len(files.labels), generator=generator_for(*labels)))
+    return files.take(torch.randperm(len(files.labels), generator=generator_for(*labels), device="cpu"))
 
 
 def class_names(wnids: tuple[str, ...], path: Path) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ def channel_moments(
     ((0.5,), (0.5,))
     """
     count = images.numel() // images.shape[1]
-    total = torch.zeros(images.shape[1], dtype=torch.int64)
+    total = torch.zeros(images.shape[1], dtype=torch.int64, device="cpu")
     squares = torch.zeros_like(total)
     for part in images.split(CHUNK):
         wide = part.to(torch.int32)

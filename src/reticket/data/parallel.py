@@ -56,7 +56,7 @@ def decoded_batches(
         batch = next(queue, None)
         if batch is None:
             return False
-        rows = torch.empty(len(batch), side, side, 3, dtype=torch.uint8)
+        rows = torch.empty(len(batch), side, side, 3, dtype=torch.uint8, device="cpu")
         view = rows.numpy()
 
         def fill(begin: int) -> None:

@@ -27,8 +27,8 @@ def balanced_indices(labels: Int64[Tensor, " n"], size: int, *labels_of_seed: st
     generator = generator_for(*labels_of_seed)
     counts = torch.bincount(labels)
     classes = torch.nonzero(counts).flatten()
-    wanted = torch.full((len(classes),), size // len(classes))
-    wanted[torch.randperm(len(classes), generator=generator)[: size % len(classes)]] += 1
+    wanted = torch.full((len(classes),), size // len(classes), device="cpu")
+    wanted[torch.randperm(len(classes), generator=generator, device="cpu")[: size % len(classes)]] += 1
     if size < 1 or bool((wanted > counts[classes]).any()):
         rarest = int(counts[classes].min())
         raise DataError(
@@ -38,7 +38,7 @@ def balanced_indices(labels: Int64[Tensor, " n"], size: int, *labels_of_seed: st
     chosen = []
     for label, count in zip(classes.tolist(), wanted.tolist(), strict=True):
         members = torch.nonzero(labels == label).flatten()
-        chosen.append(members[torch.randperm(len(members), generator=generator)[:count]])
+        chosen.append(members[torch.randperm(len(members), generator=generator, device="cpu")[:count]])
     return torch.cat(chosen).sort().values
 
 
@@ -55,4 +55,4 @@ def drawn_indices(n: int, count: int | None, *labels_of_seed: str | int) -> Int6
     >>> drawn_indices(1000, 3, "example").tolist()
     [558, 612, 262]
     """
-    return None if count is None else torch.randperm(n, generator=generator_for(*labels_of_seed))[:count]
+    return None if count is None else torch.randperm(n, generator=generator_for(*labels_of_seed), device="cpu")[:count]

@@ -60,7 +60,7 @@ def list_validation(root: Path, wnids: tuple[str, ...]) -> Files:
             f"'{root / 'val' / os.fsdecode(odd)}' is not both an image and a line of val_annotations.txt; unpack it "
             f"again"
         )
-    return Files(root / "val", files.names, files.sizes, torch.tensor([labels[name] for name in names]))
+    return Files(root / "val", files.names, files.sizes, torch.tensor([labels[name] for name in names], device="cpu"))
 
 
 @dataset("tiny-imagenet", lambda side=SIDE: Description(COUNTS["train"], COUNTS["val"], CLASSES, (3, side, side)))

@@ -186,6 +186,8 @@ class _Seen:
 
     def _units(self, site: Site, tensor: Tensor, group: str) -> CentredBatch:
         rows = site.units(tensor, group, self.views[group].along)
+        if rows.is_complex():  # real and imaginary parts are samples like any other
+            rows = torch.view_as_real(rows).flatten(-2)
         return centre(rows.reshape(-1, rows.shape[-1]))
 
     def _look(self, model: nn.Module, inputs: object, look: Callable[[Site, Tensor], None]) -> None:

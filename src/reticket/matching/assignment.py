@@ -63,7 +63,7 @@ def assign(scores: Float64[Tensor, "n n"]) -> Permutation:
     tensor([1, 0])
     """
     _, of_a = linear_sum_assignment(scores.T.cpu().numpy(), maximize=True)
-    return Permutation(torch.as_tensor(of_a))
+    return Permutation(torch.as_tensor(of_a, device="cpu"))
 
 
 def matched_and_margin(correlations: Float64[Tensor, "n n"], permutation: Permutation) -> tuple[float, float]:

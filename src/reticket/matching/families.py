@@ -93,7 +93,9 @@ class Families:
         found: dict[str, Tensor] = {}
         for group in self.sym.groups.values():
             if group.name in self.reached or group.name in self.later:
-                found[group.name] = torch.zeros(*self.sym.parent_sizes(group), group.size, dtype=torch.int64)
+                found[group.name] = torch.zeros(
+                    *self.sym.parent_sizes(group), group.size, dtype=torch.int64, device="cpu"
+                )
         for group in self.sym.groups.values():
             if group.name in self.reached and not _above(self.sym, group):
                 self._descend(group, {}, {}, found)
@@ -112,7 +114,7 @@ class Families:
 
     def _pairs(self, group: Group, in_a: Positions, in_b: Positions) -> tuple[Tensor, int]:
         """Return the scores of every pair of units with all that depends on them, and how many units these are."""
-        total, weight = torch.zeros(group.size, group.size, dtype=torch.float64), 0
+        total, weight = torch.zeros(group.size, group.size, dtype=torch.float64, device="cpu"), 0
         if group.name in self.own:
             total, weight = total + self.own[group.name].block(in_a, in_b), 1
         for child in self.children[group.name]:

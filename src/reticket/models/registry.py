@@ -62,7 +62,9 @@ def list_models() -> tuple[str, ...]:
 
 
 def build_model(name: str, *, generator: torch.Generator | None = None, **params: Any) -> nn.Module:
-    """Return a freshly initialised model.
+    """Return a freshly initialised model, on torch's default device.
+
+    Its weights are drawn on the CPU, so that they are the same for every default device.
 
     Args:
         name: a registered name, `timm:NAME`, or `package.module:function`.
@@ -82,7 +84,7 @@ def build_model(name: str, *, generator: torch.Generator | None = None, **params
     with global_generators():
         torch.default_generator.manual_seed(int(drawn))
         try:
-            built = build(**arguments)
+            built = _on_the_default_device(build, arguments)
         except ModelError:
             raise
         except Exception as reason:
@@ -92,6 +94,15 @@ def build_model(name: str, *, generator: torch.Generator | None = None, **params
     if not isinstance(built, nn.Module):
         raise ModelError(f"model '{name}' returned a {type(built).__name__}, but a torch.nn.Module was expected")
     return built
+
+
+def _on_the_default_device(build: Builder, arguments: dict[str, Any]) -> Any:
+    default = torch.get_default_device()
+    if default.type in ("cpu", "meta"):  # on the meta device nothing is drawn
+        return build(**arguments)
+    with torch.device("cpu"):
+        built = build(**arguments)
+    return built.to(default) if isinstance(built, nn.Module) else built
 
 
 def example_input(name: str, **params: Any) -> Tensor:
@@ -200,4 +211,4 @@ def _timm_input_shape(name: str, params: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _standard_normal(shape: tuple[int, ...]) -> Float[Tensor, "..."]:
-    return torch.randn(shape, generator=generator_for("model", "example input", *shape))
+    return torch.randn(shape, generator=generator_for("model", "example input", *shape), device="cpu")

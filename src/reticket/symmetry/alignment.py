@@ -13,12 +13,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from reticket.dense import described, is_dense
 from reticket.errors import AlignmentError, InputError
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.gather import gather
 from reticket.symmetry.optimizer_state import moved_optimizer
 from reticket.symmetry.state import is_extra, named_state
 from reticket.symmetry.symmetry import Group, Symmetry
+from reticket.symmetry.terms import atoms
 from reticket.types import Permutable, Permutation
 from reticket.wrapped import named_like, same_values
 
@@ -120,6 +122,12 @@ class Alignment:
         layout, shape = self.symmetry.layouts[owner], self.symmetry.shape(owner)
         if tuple(tensor.shape) != shape:
             raise AlignmentError(f"'{name}' has shape {tuple(tensor.shape)}, expected {shape} as in the symmetry")
+        if not is_dense(tensor):
+            if any(True for term in layout for _ in atoms(term)):
+                raise AlignmentError(
+                    f"'{name}' is {described(tensor)} and cannot be permuted; make it dense, or pin it with fixed="
+                )
+            return tensor.detach().clone()
         moved = gather(tensor.detach(), layout, self.permutations)
         return moved.clone() if moved.data_ptr() == tensor.data_ptr() else moved
 
@@ -185,7 +193,7 @@ def old_parents(symmetry: Symmetry, group: Group, permutations: Mapping[str, Per
     """Return, for the grid of new parent positions, the old position of each parent; a place does not move."""
     if not group.over:
         return ()
-    grid = torch.meshgrid(*(torch.arange(n) for n in symmetry.parent_sizes(group)), indexing="ij")
+    grid = torch.meshgrid(*(torch.arange(n, device="cpu") for n in symmetry.parent_sizes(group)), indexing="ij")
     place = dict(zip(group.over, grid, strict=True))
     return tuple(
         place[parent]
@@ -241,9 +249,27 @@ def random_alignment(symmetry: Symmetry, generator: torch.Generator) -> Alignmen
     """
     permutations = {}
     for group in symmetry.groups.values():
-        noise = torch.rand(*symmetry.parent_sizes(group), group.size, generator=generator, dtype=torch.float64)
+        noise = torch.rand(
+            *symmetry.parent_sizes(group), group.size, generator=generator, dtype=torch.float64, device="cpu"
+        )
         permutations[group.name] = Permutation(torch.argsort(noise, dim=-1))
     return Alignment(symmetry, permutations)
+
+
+def _check_loads(name: str, tensor: Tensor, given: Tensor) -> None:
+    """Raise AlignmentError unless a tensor can be written into one of the model's."""
+    if tuple(given.shape) != tuple(tensor.shape):
+        raise AlignmentError(
+            f"cannot load '{name}': it has shape {tuple(given.shape)}, the model's is {tuple(tensor.shape)}"
+        )
+    if not is_dense(tensor) or not is_dense(given):
+        try:
+            tensor.detach().clone().copy_(given)
+        except Exception as error:
+            raise AlignmentError(
+                f"cannot load '{name}', of layout {given.layout}, into one of layout {tensor.layout}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
 
 
 def load_into(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
@@ -271,11 +297,7 @@ def load_into(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
             f"unknown {odd[:3]}"
         )
     for name, tensor in own.items():
-        if tuple(state_dict[name].shape) != tuple(tensor.shape):
-            raise AlignmentError(
-                f"cannot load '{name}': it has shape {tuple(state_dict[name].shape)}, the model's is "
-                f"{tuple(tensor.shape)}"
-            )
+        _check_loads(name, tensor, state_dict[name])
     first: dict[int, str] = {}
     for name, tensor in own.items():
         other = first.setdefault(id(tensor), name)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 from torch.utils.weak import WeakIdKeyDictionary
 
+from reticket.symmetry.eager import eager, steps_of
 from reticket.symmetry.graph import Inputs, quiet
 from reticket.symmetry.replay import Recorder
 from reticket.symmetry.untouched import untouched
@@ -93,6 +94,9 @@ class Calls(Recorder):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if (steps := steps_of(func)) is not None:
+            with self:
+                return steps(*args, **kwargs)
         noted = self._note(func, args, kwargs)
         result = func(*args, **kwargs)
         self.record(func, args, kwargs, result)
@@ -128,7 +132,7 @@ class Calls(Recorder):
 
 def calls_of(model: nn.Module, inputs: Inputs, *, train: bool) -> Calls:
     """Run the model once and return what it called, its result as the last entry; the model is left as it was."""
-    with untouched(model), quiet(), torch.no_grad():
+    with untouched(model), quiet(), eager(), torch.no_grad():
         model.train(train)
         with Calls() as calls:
             result = inputs.call(model)

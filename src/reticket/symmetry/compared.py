@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from reticket.dense import dense
 from reticket.symmetry.alignment import Alignment
 from reticket.symmetry.exact import is_number
 from reticket.symmetry.gather import gather
@@ -32,12 +33,15 @@ class Run:
     @property
     def finite(self) -> bool:
         """Whether every number returned is finite."""
-        return all(bool(x.isfinite().all()) for x in self.outputs if isinstance(x, Tensor))
+        return all(bool(dense(x).isfinite().all()) for x in self.outputs if isinstance(x, Tensor))
 
     def same(self, other: "Run") -> bool:
         """Whether another run gave the same bits and wrote nothing either."""
         pairs = zip(self.outputs, other.outputs, strict=False)
-        equal = all(torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a is b for a, b in pairs)
+        equal = all(
+            torch.equal(dense(a), dense(b)) if isinstance(a, Tensor) and isinstance(b, Tensor) else a is b
+            for a, b in pairs
+        )
         return equal and len(self.outputs) == len(other.outputs) and not self.written and not other.written
 
     def differences(self, other: "Run") -> Differences:
@@ -69,6 +73,7 @@ def moved_by(value: Tensor, layout: Layout, alignment: Alignment) -> Tensor:
 
 def difference(want: Tensor, have: Tensor) -> float:
     """Return max |have - want| / max |want|; infinite where shapes or integers differ or a value is NaN."""
+    want, have = dense(want), dense(have)
     if want.shape != have.shape:
         return float("inf")
     if want.numel() == 0 or not is_number(want):

@@ -8,12 +8,13 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
+from reticket.dense import described, is_dense
 from reticket.errors import ModelError, SymmetryError
 from reticket.symmetry.calls import Calls, calls_of, differs_in_training
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.dependence import parents_of
-from reticket.symmetry.filled import check_shaped
-from reticket.symmetry.graph import Inputs, Trace, quiet, trace
+from reticket.symmetry.filled import check_inputs, check_shaped
+from reticket.symmetry.graph import DERIVES, Inputs, Trace, quiet, trace
 from reticket.symmetry.lengths import branches, size_note
 from reticket.symmetry.propagate import Propagation, propagate
 from reticket.symmetry.reasons import ALSO
@@ -67,8 +68,10 @@ def discover(
     [('0.weight', 8, 3)]
     """
     check_shaped(model)
+    inputs = Inputs.of(example_inputs, kwargs)
+    check_inputs(inputs.leaves())
     with kept(model, still=True):
-        return _discovered(model, Inputs.of(example_inputs, kwargs), fixed, free, verify)
+        return _discovered(model, inputs, fixed, free, verify)
 
 
 def _discovered(model: nn.Module, inputs: Inputs, fixed: Sequence[str], free: Sequence[str], verify: bool) -> Symmetry:
@@ -103,10 +106,26 @@ def _try(model: nn.Module, inputs: Inputs) -> Calls:
         return calls_of(model, inputs, train=False)
     except Exception as error:
         first = next(iter(str(error).strip().splitlines()), "")
+        if _runs_unwatched(model, inputs):
+            reason = DERIVES if "require grad" in first else f"{type(error).__name__}: {first}"
+            raise ModelError(
+                f"{type(model).__name__} runs, but not without gradients and with its calls watched: {reason}"
+            ) from error
         raise ModelError(
             f"{type(model).__name__} does not run on the example inputs: {type(error).__name__}: {first}; pass what "
             f"model(...) takes, a tensor, a tuple of positional inputs or a dict of keyword inputs"
         ) from error
+
+
+def _runs_unwatched(model: nn.Module, inputs: Inputs) -> bool:
+    """Whether the model runs on the inputs as the user runs it."""
+    with untouched(model), quiet():
+        model.eval()
+        try:
+            inputs.call(model)
+        except Exception:
+            return False
+    return True
 
 
 def _traces(model: nn.Module, inputs: Inputs, calls: Calls) -> tuple[list[Trace], list[str]]:
@@ -121,7 +140,10 @@ def _traces(model: nn.Module, inputs: Inputs, calls: Calls) -> tuple[list[Trace]
             traces.append(trace(model, inputs, train=True, known=known))
         except ModelError as error:
             notes.append(f"holds in eval mode only: {error}")
-    notes.extend(dict.fromkeys(f"holds for inputs that take the way of {ways(t.reads)}" for t in traces if t.reads))
+    seen = frozenset().union(*(t.lines() for t in traces)) if calls.reads else frozenset()
+    unseen = tuple(read for read in calls.reads if read.forward not in seen)
+    told = (ways(reads) for reads in (*(t.reads for t in traces), unseen) if reads)
+    notes.extend(dict.fromkeys(f"holds for inputs that take the way of {way}" for way in told))
     notes.extend(filter(None, [size_note(branches(model, inputs))]))
     return traces, notes
 
@@ -145,6 +167,10 @@ class Search:
             twin = first.setdefault(_identity(tensor, name), name)
             layouts[name] = layouts[twin] if twin in layouts else tuple(solver.fresh(n) for n in tensor.shape)
         search = cls(solver, layouts)
+        for name, tensor in state.items():
+            if not is_dense(tensor):
+                for term in layouts[name]:
+                    solver.pin(term, Cause(f"{described(tensor)} is left as it is"))
         for name, other in _overlaps(state):
             cause = Cause(f"shares memory with '{other}' in another shape")
             for term in layouts[name]:
@@ -215,6 +241,8 @@ class Search:
 
 
 def _identity(tensor: Tensor, name: str) -> tuple[Any, ...]:
+    if not is_dense(tensor):
+        return (id(tensor),)
     if tensor.numel() == 0:
         return (name,)
     return (tensor.untyped_storage()._cdata, tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
@@ -224,7 +252,7 @@ def _overlaps(state: Mapping[str, Tensor]) -> list[tuple[str, str]]:
     """Return pairs of names whose tensors share memory without being the same tensor."""
     by_storage: dict[int, list[tuple[str, Tensor]]] = {}
     for name, tensor in state.items():
-        if tensor.numel():
+        if is_dense(tensor) and tensor.numel():
             by_storage.setdefault(tensor.untyped_storage()._cdata, []).append((name, tensor))
     pairs = []
     for entries in by_storage.values():

@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from reticket.dense import is_dense
 from reticket.rng import global_generators
 from reticket.symmetry.caches import caches_apart
 from reticket.symmetry.calls import DROPOUT, SWITCHES
+from reticket.symmetry.eager import eager, steps_of
 from reticket.symmetry.graph import quiet
 from reticket.symmetry.reach import Reach
 from reticket.symmetry.replay import how_read
@@ -46,6 +48,9 @@ class Exact(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if (steps := steps_of(func)) is not None:
+            with self:
+                return steps(*args, **kwargs)
         self.way.append(func)
         self.reads |= bool(how_read(func, args, kwargs))
         if func in DROPOUT:
@@ -86,6 +91,7 @@ def exact(seed: int, wide: torch.dtype, *, gradients: bool = False) -> Iterator[
         exits.enter_context(global_generators(range(torch.cuda.device_count())))
         exits.enter_context(caches_apart(lambda tensor: tensor.detach().to(widened(tensor.dtype, wide))))
         exits.enter_context(quiet())
+        exits.enter_context(eager())
         exits.enter_context(torch.set_grad_enabled(gradients))
         torch.manual_seed(seed)
         exits.enter_context(host_generators())
@@ -141,17 +147,17 @@ def randomise(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]
 
 
 def _settle(tensor: Tensor, buffer: bool, generator: torch.Generator) -> bool:
-    if tensor.layout is not torch.strided or tensor.is_nested:
+    if not is_dense(tensor):
         return False
     constant = tensor.dim() == 1 or bool((tensor == tensor.flatten()[0]).all())
     if not constant or (buffer and tensor.dim() != 1):
         return False
     if buffer and tensor.is_floating_point():
-        noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
+        noise = torch.rand(tensor.shape, generator=generator, dtype=torch.float64, device="cpu").to(tensor.device)
         positive = bool((tensor > 0).all())
         tensor.copy_(tensor * (0.5 + noise) if positive else tensor + 0.3 * (noise - 0.5))
     else:
-        noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64, device="cpu")
         tensor.add_(noise.to(tensor.device, tensor.dtype), alpha=0.3)
     return True
 

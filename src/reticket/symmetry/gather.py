@@ -34,7 +34,7 @@ def gather(
 
 def axis_index(term: Term, permutations: Mapping[str, Permutation]) -> Int64[Tensor, " n"]:
     """Return the index vector of an axis without dependent atoms; `index[new] == old`."""
-    return _encode(term, torch.arange(term.size), {}, permutations)
+    return _encode(term, torch.arange(term.size, device="cpu"), {}, permutations)
 
 
 def _encode(term: Term, new: Tensor, places: Places, permutations: Mapping[str, Permutation]) -> Tensor:
@@ -80,7 +80,7 @@ def _gather_dependent(tensor: Tensor, layout: Layout, permutations: Mapping[str,
     """Gather where a parent may stand on another axis: `x'[i, j] = x[a(i), b(i, j)]`, plain axes first."""
     factors = [term.factors if isinstance(term, Product) else (term,) for term in layout]
     positions = [
-        torch.arange(term.size).reshape([-1 if i == axis else 1 for i in range(len(layout))])
+        torch.arange(term.size, device="cpu").reshape([-1 if i == axis else 1 for i in range(len(layout))])
         for axis, term in enumerate(layout)
     ]
     places = [_shown(own, _digits(own, new)) for own, new in zip(factors, positions, strict=True)]

@@ -12,6 +12,7 @@ from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
 from io import StringIO
+from traceback import extract_tb
 from typing import Any
 
 import torch
@@ -20,15 +21,24 @@ from torch._decomp import decompositions
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
-from torch.utils._pytree import tree_structure
+from torch.utils._pytree import tree_flatten, tree_structure
 
 from reticket.errors import ModelError
 from reticket.symmetry.cause import Cause
+from reticket.symmetry.clashes import leave_out, to_trace, traced_names
+from reticket.symmetry.eager import eager
 from reticket.symmetry.functional import functional, has_plain_shape
-from reticket.symmetry.replay import Read, Recorder, replaying
+from reticket.symmetry.replay import NOT_THE_USERS, Read, Recorder, replaying
 from reticket.symmetry.state import named_state
 from reticket.symmetry.untouched import untouched
 
+DERIVES = (
+    "its forward takes derivatives (torch.autograd.grad, torch.func.grad), which torch.export cannot trace; discover "
+    "the part that it differentiates on its own: what keeps a function keeps its derivatives by the inputs"
+)
+VALUES = [["item"], ["_local_scalar_dense"], ["nonzero"], ["is_nonzero"], ["equal"], ["allclose"]]
+DATA_DEPENDENT = "GuardOnDataDependentSymNode"
+SPARSE = re.compile(r"storage of Sparse\w*TensorImpl|Sparse \w+ tensors do not have strides")
 OPAQUE = re.compile(r"Found <class '([^']+)'> in output, which is not a known type")
 
 
@@ -53,6 +63,10 @@ class Inputs:
         if isinstance(example_inputs, tuple | list):
             return cls(tuple(example_inputs), extra)
         return cls((example_inputs,), extra)
+
+    def leaves(self) -> list[Any]:
+        """Return the inputs with all containers taken apart."""
+        return tree_flatten((self.args, dict(self.kwargs)))[0]
 
     def call(self, model: nn.Module) -> Any:
         """Run the model on these inputs."""
@@ -131,6 +145,11 @@ class Trace:
     results: tuple[int, ...]
     reads: tuple[Read, ...] = ()
 
+    def lines(self) -> frozenset[str]:
+        """Return `file:line` of every line at which the traced run read a value, whether answered or as a symbol."""
+        own = [source_of(node) for node in self.graph.nodes if str(node.target).split(".")[1:2] in VALUES]
+        return frozenset([*own, *(read.forward for read in self.reads)])
+
 
 def trace(
     model: nn.Module, inputs: Inputs, *, train: bool, known: Callable[[Any], bool] = lambda target: False
@@ -148,42 +167,66 @@ def trace(
     Raises:
         ModelError: when `torch.export` cannot trace the model.
     """
-    names = frozenset(named_state(model))
+    names = traced_names(model, named_state(model))
     with untouched(model), quiet(), lstm_states(model), torch.no_grad():
         model.train(train)
+        recorder: Recorder | None = None
         try:
             return _read(_export(model, inputs, known), train, names)
         except Exception as error:
             refused = error
         try:
-            reads = _recorded(model, inputs)
-            if reads:
+            recorder = _recorded(model, inputs)
+            if recorder.reads:
+                reads = tuple(recorder.reads)
                 with replaying(model, reads) as seen:
                     return _read(_export(model, inputs, known), train, names, reads, len(seen))
         except Exception as error:
-            refused = error
-    raise ModelError(_untraceable(model, refused, train=train)) from refused
-
-
-def _untraceable(model: nn.Module, error: Exception, *, train: bool) -> str:
-    """Return the sentence that says what tracing stumbled over and what to do about it."""
+            refused = error if _is_understood(error) or not _is_understood(refused) else refused
     where = f"torch.export cannot trace {type(model).__name__} in {'train' if train else 'eval'} mode"
+    reason = DERIVES if recorder is not None and recorder.derives else _reason(refused)
+    raise ModelError(f"{where}: {reason}") from refused
+
+
+def _is_understood(error: Exception) -> bool:
+    """Whether an error says what the tracer stumbles over; others may come of the values that it was given again."""
+    known = isinstance(error, ModelError) or type(error).__name__ == DATA_DEPENDENT
+    return known or any(pattern.search(str(error)) for pattern in (OPAQUE, SPARSE))
+
+
+def _reason(error: Exception) -> str:
+    """Return what tracing stumbled over and what to do about it."""
     if opaque := OPAQUE.search(str(error)):
         return (
-            f"{where}: its output holds a {opaque[1].rpartition('.')[2]}, which torch.export cannot take apart; have "
+            f"its output holds a {opaque[1].rpartition('.')[2]}, which torch.export cannot take apart; have "
             f"it return tensors, tuples and dicts alone (models of transformers: config.use_cache = False), or wrap it"
         )
+    if SPARSE.search(str(error)):
+        return (
+            "it holds a sparse tensor that is neither a parameter nor a buffer, which torch.export cannot take in; "
+            "register it, register_buffer('name', tensor, persistent=False) keeps it out of the state_dict"
+        )
+    line = _line_of(error)
     summary = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if type(error).__name__ == DATA_DEPENDENT:
+        summary = f"a size or a decision at {line or 'an unknown line'} depends on values"
+    at = f" at {line}" if line and line not in summary else ""
     return (
-        f"{where}: {summary}; remove control flow and shapes that depend on tensor values, or discover the traceable "
-        f"part on its own"
+        f"{summary.rstrip('.')}{at}; remove control flow and shapes that depend on tensor values, or discover the "
+        f"traceable part on its own"
     )
 
 
-def _recorded(model: nn.Module, inputs: Inputs) -> tuple[Read, ...]:
-    with untouched(model), Recorder() as recorder:
+def _line_of(error: Exception) -> str:
+    """Return `file:line` of the innermost line of the user's that an error came through."""
+    frames = [f for f in extract_tb(error.__traceback__) if not any(text in f.filename for text in NOT_THE_USERS)]
+    return f"{frames[-1].filename.split('/')[-1]}:{frames[-1].lineno}" if frames else ""
+
+
+def _recorded(model: nn.Module, inputs: Inputs) -> Recorder:
+    with untouched(model), eager(), Recorder() as recorder:
         inputs.call(model)
-    return tuple(recorder.reads)
+    return recorder
 
 
 def _export(model: nn.Module, inputs: Inputs, known: Callable[[Any], bool]) -> ExportedProgram:
@@ -191,7 +234,8 @@ def _export(model: nn.Module, inputs: Inputs, known: Callable[[Any], bool]) -> E
     forward = model.forward
     model.forward = wraps(forward)(lambda *args, **kwargs: opened(forward(*args, **kwargs)))
     with redirect_stderr(StringIO()):  # a failing export prints its graph
-        program = torch.export.export(model, inputs.args, dict(inputs.kwargs), strict=False)
+        program = torch.export.export(outer := to_trace(model), inputs.args, dict(inputs.kwargs), strict=False)
+    leave_out(outer, program)
     odd = next((node for node in program.graph.nodes if not has_plain_shape(node)), None)
     if odd is not None:
         raise ModelError(f"the shape of {odd.target} at {source_of(odd) or 'an unknown line'} depends on values")
@@ -202,7 +246,7 @@ def _export(model: nn.Module, inputs: Inputs, known: Callable[[Any], bool]) -> E
 
 
 def _read(
-    program: ExportedProgram, train: bool, names: frozenset[str], reads: tuple[Read, ...] = (), seen: int = 0
+    program: ExportedProgram, train: bool, names: Mapping[str, str], reads: tuple[Read, ...] = (), seen: int = 0
 ) -> Trace:
     state: dict[str, str] = {}
     literals = _literals(program.graph)
@@ -213,7 +257,7 @@ def _read(
         if spec.kind is InputKind.USER_INPUT:
             inputs.append(name)
         elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and target in names:
-            state[name] = str(target)
+            state[name] = names[str(target)]
         else:
             value = program.constants.get(str(target))
             constants[name] = value if isinstance(value, Tensor) and name in literals else None
@@ -221,7 +265,7 @@ def _read(
     results: list[int] = []
     for index, out in enumerate(program.graph_signature.output_specs):
         if out.kind is OutputKind.BUFFER_MUTATION or out.kind.name == "PARAMETER_MUTATION":
-            mutated[index] = out.target if out.target in names else None
+            mutated[index] = names.get(str(out.target))
         elif out.kind is OutputKind.USER_INPUT_MUTATION:
             mutated[index] = None
         else:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from reticket.symmetry.eager import eager
 from reticket.symmetry.graph import Inputs, quiet, untouched
 from reticket.symmetry.replay import NOT_THE_USERS
 
@@ -102,7 +103,7 @@ def branches(model: nn.Module, inputs: Inputs) -> tuple[str, ...]:
         model: the model; a run in which noted sizes get in its way shows nothing.
         inputs: example inputs.
     """
-    with untouched(model), quiet(), torch.no_grad(), _Sizes() as sizes:
+    with untouched(model), quiet(), eager(), torch.no_grad(), _Sizes() as sizes:
         model.eval()
         try:
             inputs.call(model)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensor
 
+from reticket.dense import is_dense
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.graph import Trace, cause_of
 from reticket.symmetry.reading import Reading, Step, layouts_of
@@ -94,7 +95,8 @@ def constant_layout(value: Tensor | None, shape: tuple[int, ...] | None, *, know
     """Return the layout of a constant: uniform along an axis where its values do not vary, otherwise fixed."""
     if shape is None:
         return None
-    if value is None or isinstance(value, FakeTensor) or value.is_meta or not known or 0 in shape:
+    unknown = value is None or isinstance(value, FakeTensor) or value.is_meta or not is_dense(value)
+    if value is None or unknown or not known or 0 in shape:
         return fixed(shape)
     same = [n > 1 and bool((value == value.narrow(axis, 0, 1)).all()) for axis, n in enumerate(shape)]
     return tuple(Uniform(n) if uniform else Fixed(n) for n, uniform in zip(shape, same, strict=True))

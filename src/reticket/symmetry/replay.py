@@ -6,6 +6,7 @@ operators of the first. The tensors that were read become results of the graph: 
 subject to the rules, so that a permuted model reads the same values and goes the same way.
 """
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ READS: dict[Callable[..., Any], str] = {
     Tensor.allclose: "allclose()",
     torch.allclose: "allclose()",
 }
+DERIVATIVES = (torch.autograd.grad, torch.autograd.backward, Tensor.backward)
 PLACES: dict[Callable[..., Any], str] = {
     Tensor.nonzero: "nonzero()",
     torch.nonzero: "nonzero()",
@@ -50,11 +52,13 @@ class Read:
         how: the call, for instance `bool()`.
         value: what it returned, tensors of positions included.
         line: `file:line` of the call.
+        forward: `file:line` of the call in the innermost `forward`, by which a graph knows where a node comes from.
     """
 
     how: str
     value: Any
     line: str
+    forward: str = ""
 
     def __str__(self) -> str:
         shown = repr(self.value) if isinstance(self.value, bool | int | float) else "its values"
@@ -68,20 +72,28 @@ def how_read(func: Any, args: Sequence[Any], kwargs: Any) -> str:
     return READS.get(func, "") or PLACES.get(func, "")
 
 
-def line_of_caller() -> str:
-    """Return `file:line` of the innermost frame outside torch and this package's modes."""
+def line_of_caller(function: str = "") -> str:
+    """Return `file:line` of the innermost frame outside torch and this package's modes.
+
+    Args:
+        function: the name of the function whose frame it is; empty for any.
+    """
     frame = sys._getframe(1)
-    while frame is not None and any(text in frame.f_code.co_filename for text in NOT_THE_USERS):
+    while frame is not None and (
+        any(text in frame.f_code.co_filename for text in NOT_THE_USERS)
+        or (function and frame.f_code.co_name != function)
+    ):
         frame = frame.f_back
     return f"{frame.f_code.co_filename.split('/')[-1]}:{frame.f_lineno}" if frame is not None else ""
 
 
 class Recorder(TorchFunctionMode):
-    """Notes what Python reads from tensors."""
+    """Notes what Python reads from tensors, and whether derivatives are taken."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reads: list[Read] = []
+        self.derives = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -90,19 +102,20 @@ class Recorder(TorchFunctionMode):
 
     def record(self, func: Any, args: Any, kwargs: Any, result: Any) -> None:
         """Note what a call read; `tolist()` counts as one `item()` for each value, as a tracer takes it apart."""
+        self.derives |= func in DERIVATIVES
         how = how_read(func, args, kwargs)
-        if how == LIST:
-            self.reads.extend(Read(ITEM, value, line_of_caller()) for value in tree_flatten(result)[0])
-        elif how:
-            self.reads.append(Read(how, result, line_of_caller()))
-
-
-class DivergedError(RuntimeError):
-    """The traced run reads other values than the recorded one."""
+        if how:
+            values = tree_flatten(result)[0] if how == LIST else [result]
+            where = line_of_caller(), line_of_caller("forward")
+            self.reads.extend(Read(ITEM if how == LIST else how, value, *where) for value in values)
 
 
 class _Replay(TorchFunctionMode):
-    """Answers reads with what was recorded, and keeps the tensors that were read."""
+    """Answers reads with what was recorded at the same line, and keeps the tensors that were read.
+
+    Some lines run in one of the two runs only (`if not torch.compiler.is_exporting()`): what only the recorded run read
+    is passed over, and what only this one reads is left to the tracer.
+    """
 
     def __init__(self, reads: Sequence[Read]) -> None:
         super().__init__()
@@ -111,20 +124,33 @@ class _Replay(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         how = how_read(func, args, kwargs)
-        if not how:
+        answer = self._answer(how, args) if how else None
+        if answer is None:
             return func(*args, **(kwargs or {}))
         self.seen.extend(x.clone() for x in tree_flatten((args, kwargs))[0] if isinstance(x, Tensor))
-        return self._list(tuple(args[0].shape)) if how == LIST else self._next(how)
+        return answer[0]
 
-    def _list(self, shape: tuple[int, ...]) -> Any:
-        return [self._list(shape[1:]) for _ in range(shape[0])] if shape else self._next(ITEM)
+    def _answer(self, how: str, args: Sequence[Any]) -> tuple[Any] | None:
+        """Return what was recorded, in a tuple, or None where nothing was."""
+        line = line_of_caller()
+        if how != LIST:
+            found = self._next(how, line, 1)
+            return None if found is None else (found[0],)
+        shape = tuple(args[0].shape)
+        found = self._next(ITEM, line, math.prod(shape))
+        return None if found is None else (_nested(iter(found), shape),)
 
-    def _next(self, how: str) -> Any:
-        read = self.reads[self.position] if self.position < len(self.reads) else None
-        if read is None or read.how != how:
-            raise DivergedError(f"{how} at {line_of_caller()} was not called here when the model ran concretely")
-        self.position += 1
-        return read.value
+    def _next(self, how: str, line: str, count: int) -> list[Any] | None:
+        alike = [i for i, read in enumerate(self.reads) if i >= self.position and (read.how, read.line) == (how, line)]
+        if len(alike) < count:
+            return None
+        if count:
+            self.position = alike[count - 1] + 1
+        return [self.reads[i].value for i in alike[:count]]
+
+
+def _nested(values: Iterator[Any], shape: tuple[int, ...]) -> Any:
+    return [_nested(values, shape[1:]) for _ in range(shape[0])] if shape else next(values)
 
 
 @contextmanager
@@ -139,8 +165,6 @@ def replaying(model: nn.Module, reads: Sequence[Read]) -> Iterator[list[Tensor]]
     def replayed(*args: Any, **kwargs: Any) -> tuple[Any, list[Tensor]]:
         with _Replay(reads) as replay:
             result = forward(*args, **kwargs)
-        if replay.position != len(reads):
-            raise DivergedError(f"only {replay.position} of {len(reads)} values were read again")
         last[:] = replay.seen
         return result, replay.seen
 

@@ -15,9 +15,11 @@ from typing import Any, TypeAlias
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, fx, nn
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reticket.errors import SymmetryError
+from reticket.symmetry.eager import eager
 from reticket.symmetry.format import Groups, layout_from_json, layout_to_json
 from reticket.symmetry.graph import module_of
 from reticket.symmetry.terms import (
@@ -174,7 +176,9 @@ class Site:
 
 
 class _Calls(TorchDispatchMode):
-    """Reports the result of every counted operator."""
+    """Reports the result of every counted operator; what runs inside one that takes functions is not seen."""
+
+    supports_higher_order_operators = True
 
     def __init__(self, report: Callable[[str, Tensor], None]) -> None:
         super().__init__()
@@ -182,7 +186,7 @@ class _Calls(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        name = canonical(func)
+        name = canonical(func) if isinstance(func, OpOverload) else ""
         if name in COUNTED:
             first = result[0] if isinstance(result, tuple | list) else result
             if isinstance(first, Tensor):
@@ -264,6 +268,7 @@ def watch(
                 exits.callback(module.register_forward_pre_hook(enter(path, leaf), prepend=True).remove)
                 exits.callback(module.register_forward_hook(leave(path, shown)).remove)
         if functional:
+            exits.enter_context(eager())
             exits.enter_context(_Calls(report))
         yield
 

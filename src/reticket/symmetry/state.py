@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from reticket.dense import is_dense
 from reticket.errors import ModelError
 from reticket.symmetry.untouched import same_bits
 
@@ -71,6 +72,6 @@ def _share_memory(a: Tensor, b: Tensor) -> bool:
 
 def _agree(own: Tensor, handed: Tensor) -> bool:
     """Whether one tensor is a copy of the other, in its own or in another dtype."""
-    if own.is_meta or handed.is_meta or own.layout is not torch.strided or handed.layout is not torch.strided:
+    if own.is_meta or handed.is_meta or not is_dense(own) or not is_dense(handed):
         return own.layout == handed.layout
     return same_bits(own.to(handed.device, handed.dtype), handed)

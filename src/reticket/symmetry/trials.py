@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten
 
+from reticket.dense import dense, is_dense
 from reticket.rng import generator_for
 from reticket.symmetry.exact import is_number, widened
 from reticket.symmetry.graph import Inputs
@@ -49,9 +50,13 @@ class Trial:
         values = []
         for value in self.values:
             if isinstance(value, Tensor):
-                for axis, size in enumerate(value.shape):
+                for axis, size in enumerate(value.shape) if is_dense(value) else ():
                     new = (others if axis else batch).get(size, size)
-                    value = value.index_select(axis, (torch.arange(new) % size).to(value.device)) if size else value
+                    value = (
+                        value.index_select(axis, (torch.arange(new, device="cpu") % size).to(value.device))
+                        if size
+                        else value
+                    )
                 value = _fresh(value, generator)
             values.append(value)
         return Trial(tuple(values), self.spec, seed)
@@ -71,20 +76,24 @@ def _widened(value: Any, wide: torch.dtype, generator: torch.Generator) -> Any:
     if not isinstance(value, Tensor) or not is_number(value):
         return value
     value = value.detach().to(widened(value.dtype, wide))
-    return value if bool(value.any()) else value + 0.1 * _normal(value, generator)
+    return value if bool(dense(value).any()) else value + 0.1 * _normal(value, generator)
 
 
 def _normal(value: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(value.shape, generator=generator, dtype=torch.float64).to(value.device, value.dtype)
+    return torch.randn(value.shape, generator=generator, dtype=torch.float64, device="cpu").to(
+        value.device, value.dtype
+    )
 
 
 def _fresh(value: Tensor, generator: torch.Generator) -> Tensor:
+    if not is_dense(value):
+        return value
     if value.is_floating_point():
         scale = float(value.std(correction=0)) if value.numel() else 0.0
         return _normal(value, generator) * (scale or 1.0)
     if value.dtype == torch.bool or value.is_complex() or value.numel() < 2:
         return value
-    order = torch.randperm(value.numel(), generator=generator).to(value.device)
+    order = torch.randperm(value.numel(), generator=generator, device="cpu").to(value.device)
     return value.flatten()[order].reshape(value.shape)
 
 

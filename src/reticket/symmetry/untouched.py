@@ -65,7 +65,7 @@ def kept(*models: nn.Module, watched: bool = False, still: bool = False) -> Iter
     with ExitStack() as exits:
         exits.enter_context(caches_apart())
         exits.callback(torch.set_default_dtype, torch.get_default_dtype())
-        exits.callback(_set_device, torch.get_default_device())
+        exits.callback(_set_device, _device_set())
         if state is None or watched or state.models != models:
             state = Kept(models, known=outer or {}, left=watchers(models) if watched else ())
         exits.callback(state.restore)
@@ -75,8 +75,14 @@ def kept(*models: nn.Module, watched: bool = False, still: bool = False) -> Iter
         yield
 
 
-def _set_device(device: torch.device) -> None:
-    if torch.get_default_device() != device:
+def _device_set() -> torch.device | None:
+    """Return the default device that was set by `torch.set_default_device`, not by a block, or None."""
+    context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
+    return None if context is None else context.device
+
+
+def _set_device(device: torch.device | None) -> None:
+    if _device_set() != device:
         torch.set_default_device(device)
 
 

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from reticket.dense import dense, is_dense
 from reticket.errors import VerificationError
 from reticket.rng import generator_for
 from reticket.symmetry.alignment import Alignment, identity_alignment, random_alignment
 from reticket.symmetry.compared import Differences, Run, moved_by
 from reticket.symmetry.effect import CONFIRMED, Piece, pieces, suspects
 from reticket.symmetry.exact import Exact, copy_in, exact, free_memory, is_number, randomise
-from reticket.symmetry.filled import check_shaped
+from reticket.symmetry.filled import check_inputs, check_shaped
 from reticket.symmetry.graph import Inputs, opened
 from reticket.symmetry.state import named_state, same_tensor
 from reticket.symmetry.symmetry import Symmetry
@@ -254,7 +255,7 @@ class Proof:
 
         def run() -> list[Tensor]:
             values, _ = self._forward(self._trials[last], False, self._identity, gradients=True)
-            return [value for value in values if isinstance(value, Tensor)]
+            return [dense(value) for value in values if isinstance(value, Tensor)]
 
         try:
             doubtful = suspects(parameters, moved, run)
@@ -279,7 +280,7 @@ class Proof:
             for piece in found:
                 stretch = piece.of(self._state[piece.name])
                 scale = float(stretch.abs().square().mean().sqrt()) or 1.0
-                disturbance = torch.rand(stretch.shape, generator=generator, dtype=torch.float64) - 0.5
+                disturbance = torch.rand(stretch.shape, generator=generator, dtype=torch.float64, device="cpu") - 0.5
                 stretch.add_(disturbance.to(stretch.device, stretch.dtype), alpha=noise * scale)
         try:
             got = self._run(self._trials[trial], train, self._identity)
@@ -311,7 +312,7 @@ class Proof:
 
 def _unless_parameter(tensor: Tensor) -> Tensor | None:
     """Return a copy of a buffer: BatchNorm updates its statistics without counting a version."""
-    return None if isinstance(tensor, nn.Parameter) else tensor.detach().clone()
+    return None if isinstance(tensor, nn.Parameter) or not is_dense(tensor) else tensor.detach().clone()
 
 
 def guilty_groups(
@@ -366,9 +367,11 @@ def verify(
     wide, limit = precision(model)
     if wide is None:
         raise VerificationError(f"the symmetry of {type(model).__name__} is {limit}")
+    inputs = Inputs.of(example_inputs, kwargs)
+    check_inputs(inputs.leaves())
     allowed = TOLERANCES[wide] if tolerance is None else tolerance
     with kept(model):
-        proof = Proof(sym, model, Inputs.of(example_inputs, kwargs), wide, allowed)
+        proof = Proof(sym, model, inputs, wide, allowed)
         for note in filter(None, (limit, *proof.notes)):
             warnings.warn(note, stacklevel=2)
         guilty = proof.guilty(tuple(sym.groups), draws)

@@ -126,7 +126,7 @@ def write_pictures(folder: Path, dataset: DataSource, sheet: Mapping[str, Any]) 
             old.unlink()
         if not files:
             return
-        inputs = torch.cat([x for x, _ in dataset.stored("test", 64, torch.tensor(list(files)))])
+        inputs = torch.cat([x for x, _ in dataset.stored("test", 64, torch.tensor(list(files), device="cpu"))])
         pixels = as_pixels(inputs)
         if pixels is None:
             return

@@ -49,7 +49,7 @@ WEIGHTS, MASK, ALIGNMENT = "weights/", "mask/", "alignment/"  # TrainState names
 def run_symmetry(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
     """Discover and prove the model's permutation symmetry, once for the whole experiment."""
     model = _model(task, "example")
-    example = torch.randn(2, *task.spec["input_shape"], generator=generator_for("example input"))
+    example = torch.randn(2, *task.spec["input_shape"], generator=generator_for("example input"), device="cpu")
     found = discover(model, example)
     return Output({"symmetry": found.to_json(), "log10_order": found.log10_order})
 
@@ -154,7 +154,7 @@ def run_barrier(task: Task, inputs: Mapping[str, Result], context: Context) -> O
         a,
         b,
         replace(test, batch_size=evaluation_batch(model, dataset.input_shape, test.batch_size)),
-        torch.linspace(0, 1, spec["alphas"], dtype=torch.float64).tolist(),
+        torch.linspace(0, 1, spec["alphas"], dtype=torch.float64, device="cpu").tolist(),
         repair=spec["repair"],
         repair_batches=train if spec["repair"] else None,
     )

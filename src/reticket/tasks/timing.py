@@ -119,11 +119,11 @@ def _made_up(work: Workload, size: int) -> Dataset:
     images = len(work.input_shape) == 3
     shape = (size, *work.input_shape)
     x: Tensor = (
-        torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+        torch.randint(256, shape, dtype=torch.uint8, generator=generator, device="cpu")
         if images
-        else torch.rand(shape, generator=generator)
+        else torch.rand(shape, generator=generator, device="cpu")
     )
-    y = torch.randint(work.classes, (size,), generator=generator)
+    y = torch.randint(work.classes, (size,), generator=generator, device="cpu")
     per_channel = work.input_shape[0] if images else 1
     return Dataset(
         name="timing",

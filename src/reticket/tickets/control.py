@@ -99,6 +99,6 @@ def _draw(like: Mapping[str, Tensor], counts: Mapping[str, int], generator: torc
 
 
 def _choose(like: Tensor, kept: int, generator: torch.Generator) -> Bool[Tensor, "..."]:
-    flags = torch.zeros(like.numel(), dtype=torch.bool)
-    flags[torch.randperm(like.numel(), generator=generator)[:kept]] = True
+    flags = torch.zeros(like.numel(), dtype=torch.bool, device="cpu")
+    flags[torch.randperm(like.numel(), generator=generator, device="cpu")[:kept]] = True
     return flags.reshape(like.shape)

@@ -115,7 +115,12 @@ def _may_be_factor(tensor: Tensor) -> bool:
         return False
     matrix = tensor.detach().double()
     product = matrix @ matrix.T
-    forms = ((matrix, matrix.T), (matrix, matrix.triu()), (matrix, matrix.tril()), (product, torch.eye(len(matrix))))
+    forms = (
+        (matrix, matrix.T),
+        (matrix, matrix.triu()),
+        (matrix, matrix.tril()),
+        (product, torch.eye(len(matrix), device=matrix.device)),
+    )
     return any(
         torch.allclose(seen, form.to(seen), rtol=1e-3, atol=1e-5 * float(seen.abs().max())) for seen, form in forms
     )

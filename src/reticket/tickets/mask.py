@@ -51,7 +51,7 @@ class Mask(Mapping[str, Tensor]):
     @classmethod
     def full(cls, like: Mapping[str, Tensor]) -> "Mask":
         """Return the mask that keeps every weight of `like`."""
-        return cls({name: torch.ones(tensor.shape, dtype=torch.bool) for name, tensor in like.items()})
+        return cls({name: torch.ones(tensor.shape, dtype=torch.bool, device="cpu") for name, tensor in like.items()})
 
     @classmethod
     def from_module(cls, pruned: nn.Module) -> "Mask":
@@ -143,7 +143,7 @@ class Mask(Mapping[str, Tensor]):
             return cast("S", {**state_dict, **masked})
         return result
 
-    def names_among(self, weights: Mapping[str, Tensor]) -> dict[str, str]:
+    def names_among(self, weights: StateDict) -> dict[str, str]:
         """Return what each masked weight is called among `weights`, which it must fit.
 
         Parallel, averaged and compiled models (`module.`, `_orig_mod.`) are looked through, and so is `weight_orig` of
@@ -165,7 +165,7 @@ class Mask(Mapping[str, Tensor]):
         self.check_fits({**weights, **{name: weights[own] for name, own in names.items()}})
         return names
 
-    def check_fits(self, weights: Mapping[str, Tensor]) -> None:
+    def check_fits(self, weights: StateDict) -> None:
         """Raise unless each masked weight is there in its shape.
 
         Raises:
@@ -255,7 +255,7 @@ def _masks_of(module: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
                     yield name, mask, cast(Tensor, weight_used(module, name, name))
 
 
-def _parts_of(name: str, weights: Mapping[str, Tensor]) -> list[str]:
+def _parts_of(name: str, weights: StateDict) -> list[str]:
     """Return the tensors that a weight without one of its own is computed from."""
     path, _, attribute = name.rpartition(".")
     stem = f"{path}." if path else ""

@@ -164,7 +164,7 @@ def keep_largest(magnitudes: Float[Tensor, " n"], kept: int) -> Bool[Tensor, " n
     """
     n = magnitudes.numel()
     if kept in (0, n):
-        return torch.full((n,), kept == n)
+        return torch.full((n,), kept == n, device="cpu")
     values = magnitudes.numpy()
     threshold = np.partition(values, n - kept)[n - kept]  # five times as fast as torch.kthvalue on 25 million
     keep = values > threshold

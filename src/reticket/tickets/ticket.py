@@ -92,7 +92,7 @@ class Ticket:
             return type(self)(Mask(tensors), None, self.provenance)
         return type(self)(Mask({name: tensor != 0 for name, tensor in tensors.items()}), tensors, self.provenance)
 
-    def write_signs(self, weights: StateDict) -> dict[str, Tensor]:
+    def write_signs(self, weights: StateDict) -> dict[str, Any]:
         """Return `weights` with the ticket's signs on the kept weights, whose magnitudes stay; all else is shared.
 
         Args:
@@ -104,13 +104,13 @@ class Ticket:
         if self.signs is None:
             raise MaskError("the ticket has no signs; make it with Ticket.of(weights, mask)")
         names = self.mask.names_among(weights)
-        placed = {name: place_of(weight) for name, weight in weights.items()}
+        placed = {name: place_of(weight) for name, weight in weights.items() if isinstance(weight, Tensor)}
         signed: dict[Hashable, Tensor] = {}
         for name, sign in self.signs.items():
             place = placed[names[name]]
             weight, sign = signed.get(place, weights[names[name]]), sign.to(weights[names[name]].device)
             signed[place] = torch.where(sign != 0, weight.abs() * sign, weight)
-        return {name: signed.get(placed[name], weight) for name, weight in weights.items()}
+        return {**weights, **{name: signed[place] for name, place in placed.items() if place in signed}}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the ticket as safetensors: one bit a weight, and one bit a kept weight for its sign.

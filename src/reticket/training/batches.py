@@ -147,9 +147,9 @@ class Batches(TrainingBatches):
     def draws(self, epoch: int) -> Draws:
         """Return what an epoch draws, on the CPU."""
         generator = generator_for(*self.order, "epoch", epoch)
-        order = torch.randperm(self.n, generator=generator)
-        crops = torch.randint(2 * PADDING + 1, (2, self.n), generator=generator) if self.crop else None
-        flips = torch.rand(self.n, generator=generator) < 0.5 if self.flip else None
+        order = torch.randperm(self.n, generator=generator, device="cpu")
+        crops = torch.randint(2 * PADDING + 1, (2, self.n), generator=generator, device="cpu") if self.crop else None
+        flips = torch.rand(self.n, generator=generator, device="cpu") < 0.5 if self.flip else None
         return Draws(order, crops, flips)
 
     def taken(self, draws: Draws) -> tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]:
@@ -204,7 +204,7 @@ class StreamedBatches(TrainingBatches):
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
         """Yield the batches of one epoch as (normalised inputs, labels), without the first `skip` of them."""
         labels, y = (*self.order, "epoch", epoch), self.dataset.labels("train")
-        order = torch.randperm(self.n, generator=generator_for(*labels))
+        order = torch.randperm(self.n, generator=generator_for(*labels), device="cpu")
         batches = [order[places.start : places.stop] for places in self.places(skip)]
         drawn = self.dataset.drawn(batches, labels, augment=self.augment)
         for indices in batches:  # nothing here keeps a batch that was handed over
@@ -241,4 +241,4 @@ def _joined(batches: Sequence[range], device: torch.device) -> slice | Int64[Ten
     """Return the places of several batches as one index: a slice where they follow on each other."""
     if all(a.stop == b.start for a, b in itertools.pairwise(batches)):
         return slice(batches[0].start, batches[-1].stop)
-    return sent(torch.cat([torch.arange(places.start, places.stop) for places in batches]), device)
+    return sent(torch.cat([torch.arange(places.start, places.stop, device="cpu") for places in batches]), device)

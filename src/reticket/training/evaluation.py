@@ -70,7 +70,7 @@ def evaluate(
     if weights is not None:
         evaluated.load_state_dict(dict(weights))
     evaluated.requires_grad_(False)
-    first = next(evaluated.parameters(), torch.zeros(()))
+    first = next(evaluated.parameters(), torch.zeros((), device="cpu"))
     convolutional = any(p.dim() == 4 for p in evaluated.parameters())
     if convolutional:
         evaluated.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -129,7 +129,7 @@ def evaluation_batch(model: nn.Module, input_shape: tuple[int, ...], at_most: in
 
 def _fitting(model: nn.Module, input_shape: tuple[int, ...], at_most: int) -> int:
     """Return what `evaluation_batch` does, for a copy in eval mode."""
-    first = next(model.parameters(), torch.zeros(()))
+    first = next(model.parameters(), torch.zeros((), device="cpu"))
     allowed = LARGEST.get(first.device.type)
     if allowed is None:
         return at_most

@@ -61,7 +61,7 @@ class RecordedSteps:
             rates: the learning rate of each of its steps.
         """
         self._draws.copy_(self._batches.draws(epoch))
-        host = torch.tensor(rates, dtype=self._rates.dtype)
+        host = torch.tensor(rates, dtype=self._rates.dtype, device="cpu")
         self._rates.copy_(host.pin_memory() if self._rates.is_cuda else host, non_blocking=True)
         self._number.fill_(first)
 

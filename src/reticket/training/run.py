@@ -173,7 +173,7 @@ class Run:
         rates = self._rates_of(epoch)
         if self.flat.device.type != "cuda":
             return rates
-        return sent(torch.tensor(rates, dtype=self.flat.dtype), self.flat.device).unbind()
+        return sent(torch.tensor(rates, dtype=self.flat.dtype, device="cpu"), self.flat.device).unbind()
 
     def lr(self, step: int) -> float:
         """Return the learning rate of a step."""
@@ -253,7 +253,10 @@ class Run:
             self.ranks.share_(tensor)
         if said is None or self.ranks.first:
             return
-        rng = {name: torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8) for name, text in said["rng"].items()}
+        rng = {
+            name: torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8, device="cpu")
+            for name, text in said["rng"].items()
+        }
         self._set_randomness(rng)
         self.history = [EpochRecord(**record) for record in said["history"]]
         self.step, self.earlier = said["step"], said["seconds"]

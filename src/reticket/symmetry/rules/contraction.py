@@ -20,7 +20,7 @@ def linear(op: Operator) -> Layout:
     return (*data[:-1], *weight[:-1])
 
 
-@rule("aten.addmm", "aten.baddbmm", "aten.addmv")
+@rule("aten.addmm", "aten._sparse_addmm", "aten.baddbmm", "aten.addmv")
 def addmm(op: Operator) -> Layout:
     """y = beta c + alpha a b."""
     first, second = [name for name in op.arguments if name in ("mat1", "mat2", "batch1", "batch2", "mat", "vec")]
@@ -28,7 +28,7 @@ def addmm(op: Operator) -> Layout:
     return broadcast(op, [op.raw("self"), result], "the added term moves with the product")
 
 
-@rule("aten.mm", "aten.bmm", "aten.matmul", "aten.mv", "aten.dot", "aten.vdot")
+@rule("aten.mm", "aten._sparse_mm", "aten.bmm", "aten.matmul", "aten.mv", "aten.dot", "aten.vdot")
 def matmul(op: Operator) -> Layout:
     """The product of matrices, batched by broadcasting."""
     first, second = [name for name, value in op.arguments.items() if is_layout(value)]
