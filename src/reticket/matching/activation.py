@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from reticket.errors import AlignmentError, InputError
 from reticket.lookup import nearest
 from reticket.matching.assignment import COSTS, correlation, pooled
-from reticket.matching.families import Families, Seen, reached_by
-from reticket.matching.fit import check_fits, check_unmatched, inputs_for, later_views, own_views
+from reticket.matching.families import Families, Seen
+from reticket.matching.fit import check_fits, check_unmatched, inputs_for
 from reticket.matching.forward import call, described, evaluating, examples_in, parts
 from reticket.matching.moments import CentredBatch, PairMoments, centre, moments_bytes
 from reticket.matching.registry import matcher
 from reticket.symmetry import Alignment, Site, Symmetry, capture, identity_alignment
+from reticket.symmetry.views import later_views, own_views, reached_by
 from reticket.types import Permutation
 
 CHECK_FROM = 512  # examples at the first check for stability; every further check is at twice as many
