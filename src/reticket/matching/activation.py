@@ -18,10 +18,10 @@ from reticket.lookup import nearest
 from reticket.matching.assignment import COSTS, correlation, pooled
 from reticket.matching.families import Families, Seen
 from reticket.matching.fit import check_fits, check_unmatched, inputs_for
-from reticket.matching.forward import call, described, evaluating, examples_in, parts
-from reticket.matching.moments import CentredBatch, PairMoments, centre, moments_bytes
+from reticket.matching.forward import call, described, evaluating, examples_in, look_inside, parts
+from reticket.matching.moments import CentredBatch, PairMoments, centre, centre_unmasked, moments_bytes
 from reticket.matching.registry import matcher
-from reticket.symmetry import Alignment, Site, Symmetry, capture, identity_alignment
+from reticket.symmetry import Alignment, Inside, Site, Symmetry, capture, identity_alignment
 from reticket.symmetry.views import later_views, own_views, reached_by
 from reticket.types import Permutation
 
@@ -122,6 +122,8 @@ class _Seen:
             for site in views.sites:
                 self.shown.setdefault(site.name, []).append(group)
         self.sites = [site for site in sym.sites if site.name in self.shown]
+        self.inside = Inside(self.sites)
+        self.masked = False  # whether a mask was met
         self.bytes_an_example: int | None = None  # of A's activations at all sites
         self.examples = self.batches = 0
         self.moments: dict[tuple[str, str], list[PairMoments]] = {}  # one for each pair of checkpoints
@@ -162,6 +164,11 @@ class _Seen:
                         f"site '{site.name}' shows {seen} in model_a and {of_b.samples} samples in model_b on "
                         f"{described(inputs)}: both must compute the same steps on a batch"
                     )
+                if not _equally_masked(of_a, of_b):
+                    raise AlignmentError(
+                        f"site '{site.name}' has other masked samples in model_a than in model_b on "
+                        f"{described(inputs)}: masks must be made of the inputs alone"
+                    )
                 moments = self.moments.setdefault((site.name, group), [])
                 if len(moments) == number:
                     moments.append(PairMoments(len(of_a.mean), len(of_b.mean), of_a.mean.device))
@@ -186,11 +193,21 @@ class _Seen:
         return held
 
     def _units(self, site: Site, tensor: Tensor, group: str) -> CentredBatch:
+        """Return what the units do at a site, without samples that a mask takes out.
+
+        Masks come in by functional calls, and may then be met anywhere. Whether there is one costs a GPU a wait.
+        """
         rows = site.units(tensor, group, self.views[group].along)
-        return centre(rows.reshape(-1, rows.shape[-1]))
+        rows = rows.reshape(-1, rows.shape[-1])
+        if not (site.operator or self.masked):
+            return centre(rows)
+        units = centre_unmasked(rows)
+        self.masked |= units.unmasked is not None
+        return units
 
     def _look(self, model: nn.Module, inputs: object, look: Callable[[Site, Tensor], None]) -> None:
         """Run a model once and show every site as it is computed."""
+        look_inside(self.inside, model, inputs, look)
         with torch.no_grad(), capture(model, self.sites, look):
             call(model, inputs)
 
@@ -216,6 +233,12 @@ class _Seen:
                 "as they were trained on"
             )
         return scores.cpu().reshape(2 * self.shape(group))
+
+
+def _equally_masked(a: CentredBatch, b: CentredBatch) -> bool:
+    if a.unmasked is None or b.unmasked is None:
+        return a.unmasked is b.unmasked
+    return torch.equal(a.unmasked, b.unmasked.to(a.unmasked.device))
 
 
 def _on(batch: CentredBatch, device: torch.device) -> CentredBatch:

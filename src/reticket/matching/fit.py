@@ -1,6 +1,6 @@
 """Whether models, batches and a symmetry fit each other, and where a group can be matched."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 
 from torch import Tensor, nn
@@ -48,9 +48,17 @@ def check_unmatched(sym: Symmetry, matched: Collection[str], unmatched: str) -> 
     if without and unmatched == "error":
         raise AlignmentError(
             f"group '{without[0]}' cannot be matched by activations, it is seen in none on its own or beside groups "
-            f"that are; leave it as it is with unmatched='identity', or pin it with discover(..., "
-            f"fixed=['{without[0]}'])"
+            f"that are{_others(without[1:])}; leave it as it is with unmatched='identity', or pin it with "
+            f"discover(..., fixed=['{without[0]}'])"
         )
+
+
+def _others(names: Sequence[str]) -> str:
+    """Return the further groups for a sentence, the first few of many."""
+    if not names:
+        return ""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f" (nor can {', '.join(repr(name) for name in names[:5])}{more})"
 
 
 def inputs_for(sym: Symmetry, batch: object, to_inputs: Callable[[object], object] | None) -> object:

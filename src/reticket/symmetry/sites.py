@@ -2,7 +2,8 @@
 
 A site is the output of a built-in leaf module or of a functional call (module hooks do not see the addition of a
 residual block). Functional calls are counted by operator and owning module, the same way in the traced graph and in an
-eager run; where the two counts disagree there is no site.
+eager run; where the two counts disagree there is no site. What neither shows is seen in a traced graph alone, see
+`reticket.symmetry.traced`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,13 +25,12 @@ from reticket.symmetry.terms import (
     Layout,
     atoms,
     describe,
-    key_of,
-    leaves,
     shape_of,
 )
-from reticket.symmetry.units import rows, siblings
+from reticket.symmetry.units import fitted, rows, siblings
 
 Place: TypeAlias = tuple[str, str, int]
+TRACED = "traced."  # begins the operator of a site that only a traced graph shows
 
 # names under which an eager run shows an operator that the graph keeps whole
 EAGER_NAMES = {
@@ -95,7 +95,8 @@ class Site:
     Args:
         name: module path, with `:operator` for a functional call and `#k` for the k-th call, k > 1.
         module: path of the module that makes it.
-        operator: empty for the module's own output (the first of several), else the functional call.
+        operator: empty for the module's own output (the first of several), else the functional call; after "traced." an
+            operator of the traced graph.
         call: number of the call, from 0, in one run of the model.
         layout: term of each axis; the batch axis may have any size.
     """
@@ -110,6 +111,11 @@ class Site:
     def place(self) -> Place:
         """Module path, operator and call number: what identifies the site in a run."""
         return self.module, self.operator, self.call
+
+    @property
+    def traced(self) -> bool:
+        """Whether only a traced graph shows this site: `Inside` does, `capture` does not."""
+        return self.operator.startswith(TRACED)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -131,7 +137,8 @@ class Site:
 
         Every position of the other axes (batch, space, other factors) is a sample. A group that occurs several times in
         the tensor has the samples of all its places one after the other. A dependent group has its parents' axes before
-        that of its units. The result may share memory with `tensor`.
+        that of its units. The result may share memory with `tensor`. Axes without units may have any size, and so may
+        the fixed factor of an axis with units, as where heads are merged into the batch.
 
         Args:
             tensor: what `capture` gave for this site.
@@ -141,15 +148,13 @@ class Site:
         Raises:
             SymmetryError: when the tensor does not have this site's axes, or the group is not seen here.
         """
-        moving = [
-            axis for axis, term in enumerate(self.layout) if any(key_of(leaf) is not None for leaf in leaves(term))
-        ]
-        if tensor.dim() != len(self.layout) or any(tensor.shape[a] != self.layout[a].size for a in moving):
+        layout = fitted(self.layout, tensor.shape)
+        if layout is None:
             raise SymmetryError(
                 f"site '{self.name}' saw a tensor of shape {tuple(tensor.shape)}, expected {shape_of(self.layout)} "
                 f"up to the sizes of axes without units; discover the symmetry on inputs of this size"
             )
-        found = list(rows(tensor, list(enumerate(self.layout)), group, along))
+        found = list(rows(tensor, list(enumerate(layout)), group, along))
         if not found:
             raise SymmetryError(f"site '{self.name}' does not show group '{group}', only {', '.join(self.groups)}")
         return found[0] if len(found) == 1 else torch.cat(found, dim=-1)
@@ -273,13 +278,14 @@ def capture(model: nn.Module, sites: Sequence[Site], on_site: Callable[[Site, Te
     """While active, each forward of the model calls `on_site(site, tensor)` for each site, in order of execution.
 
     The tensor is given at once and is not copied: a later in-place operator may overwrite it, so reduce or clone it
-    inside `on_site`. The batch may have any size.
+    inside `on_site`. The batch may have any size. Sites that only a traced graph shows are left out, see `Inside`.
 
     Args:
         model: model to watch; it is left as it was.
         sites: sites of the model's symmetry, or some of them.
         on_site: called with the site and its tensor.
     """
+    sites = [site for site in sites if not site.traced]
     wanted = {site.place: site for site in sites}
 
     def on_place(place: Place, tensor: Tensor) -> None:
@@ -325,8 +331,8 @@ def find_sites(
         if shapes != seen.get((path, operator)):
             continue
         for call, node in enumerate(nodes):
-            if _moves(layouts[node]) and not (operator == "" and _copies(node)):
-                sites[node] = Site(_name(path, operator, call), path, operator, call, layouts[node])
+            if moves(layouts[node]) and not (operator == "" and _copies(node)):
+                sites[node] = Site(name_of((path, operator, call)), path, operator, call, layouts[node])
     return tuple(sites[node] for node in graph.nodes if node in sites)
 
 
@@ -339,7 +345,8 @@ def _first_result(node: fx.Node) -> fx.Node:
     return next((user for user in source.users if user.target is getitem and user.args[1] == 0), node)
 
 
-def _moves(layout: Layout) -> bool:
+def moves(layout: Layout) -> bool:
+    """Whether a tensor of this layout shows units of a group."""
     return any(True for term in layout for _ in atoms(term))
 
 
@@ -348,6 +355,12 @@ def _copies(node: fx.Node) -> bool:
     return str(node.target).split(".")[1:2] in [[name] for name in COPIES]
 
 
-def _name(path: str, operator: str, call: int) -> str:
+def name_of(place: Place) -> str:
+    """Return the name of the site at a place.
+
+    >>> name_of(("layer1.0", "add", 1))
+    'layer1.0:add#2'
+    """
+    path, operator, call = place
     name = f"{path}:{operator}" if operator else path
     return name if call == 0 else f"{name}#{call + 1}"

@@ -1,0 +1,237 @@
+"""Sites inside what an eager run shows only as a whole: the attention of torch's modules, the layers of recurrent ones.
+
+No hook sees inside these, and in evaluation mode one fused kernel may stand for a whole layer. The graph that discovery
+solved has every step, so it is run beside the model, as far as the sites that are wanted. Shapes are numbers in it: the
+model is traced anew for every shape of its inputs.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from operator import getitem
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch._ops import OpOverload
+from torch.utils._pytree import tree_flatten
+
+from reticket.symmetry.graph import Inputs, Trace, module_of, trace
+from reticket.symmetry.recurrence import Recurrence, recurrences
+from reticket.symmetry.rules.operator import find_rule
+from reticket.symmetry.sites import COPIES, TRACED, Place, Site, moves, name_of
+from reticket.symmetry.state import named_state
+from reticket.symmetry.symmetry import Symmetry
+from reticket.symmetry.terms import Layout
+from reticket.symmetry.views import free_parents, later_views, own_views, reached_by
+
+ENOUGH = 4  # traced sites for each group: what goes beyond costs memory and tells little more
+# operators that move values and make none
+MOVING = frozenset(
+    [
+        *(
+            *COPIES,
+            "transpose",
+            "squeeze",
+            "t",
+            "movedim",
+            "expand",
+            "_unsafe_view",
+            "to",
+            "_to_copy",
+            "lift_fresh_copy",
+        ),
+        *("select", "slice", "split", "split_with_sizes", "chunk", "unbind", "narrow", "unfold", "repeat", "diagonal"),
+    ]
+)
+
+
+def with_traced_sites(symmetry: Symmetry, traced: Trace, layouts: Mapping[fx.Node, Layout]) -> Symmetry:
+    """Return the symmetry with sites in the traced graph for the groups that its own sites do not tell apart.
+
+    Args:
+        symmetry: with the sites that an eager run shows.
+        traced: graph of one forward in evaluation mode.
+        layouts: layouts of the graph's tensors.
+    """
+    if not _hidden(symmetry):
+        return symmetry
+    candidates = list(_candidates(traced, layouts))
+    chosen = list[Site]()
+    for name in _hidden(symmetry):
+        parents = frozenset(free_parents(symmetry, symmetry.groups[name]))
+        chosen += [site for site in candidates if set(site.companions(name)) == {parents}][:ENOUGH]
+    symmetry = _joined(symmetry, candidates, chosen)
+    for name in _hidden(symmetry):
+        beside = [site for site in candidates if name in site.groups]
+        matched = reached_by(symmetry, own_views(symmetry))
+        views = later_views(replace(symmetry, sites=tuple(beside)), matched)
+        symmetry = _joined(symmetry, candidates, views[name].sites if name in views else ())
+    return symmetry
+
+
+def _hidden(symmetry: Symmetry) -> list[str]:
+    """Return the groups that no site tells apart."""
+    reached = reached_by(symmetry, own_views(symmetry))
+    later = later_views(symmetry, reached)
+    return [name for name in symmetry.groups if name not in reached and name not in later]
+
+
+def _joined(symmetry: Symmetry, candidates: Sequence[Site], chosen: Sequence[Site]) -> Symmetry:
+    added = [site for site in candidates if site in chosen and site not in symmetry.sites]
+    return replace(symmetry, sites=(*symmetry.sites, *added))
+
+
+def _candidates(traced: Trace, layouts: Mapping[fx.Node, Layout]) -> Iterator[Site]:
+    """Yield what the graph computes from its inputs, values that are only moved left out."""
+    varying = {node for node in traced.graph.nodes if node.op == "placeholder" and node.name in traced.inputs}
+    for node in traced.graph.nodes:
+        if not varying.isdisjoint(node.all_input_nodes):
+            varying.add(node)
+    for place, node, inner in _places(traced.graph):
+        layout = layouts.get(node) if inner is None else inner.layout(layouts)
+        source = node.args[0] if node.target is getitem else node
+        moving = isinstance(source, fx.Node) and _operator(source) in MOVING
+        if layout is not None and node in varying and moves(layout) and not moving:
+            yield Site(name_of(place), *place, layout)
+
+
+def _places(graph: fx.Graph) -> Iterator[tuple[Place, fx.Node, Recurrence | None]]:
+    """Yield every result of an operator, and the layers within a recurrent one, counted by module and operator."""
+    counts: Counter[tuple[str, str]] = Counter()
+
+    def place(path: str, operator: str) -> Place:
+        counts[path, operator] += 1
+        return path, TRACED + operator, counts[path, operator] - 1
+
+    for node in graph.nodes:
+        path, source = module_of(node)[0], node.args[0] if node.args else None
+        if node.op != "call_function":
+            continue
+        if node.target is getitem and isinstance(source, fx.Node):
+            yield place(path, f"{_operator(source)}.{node.args[1]}"), node, None
+        elif isinstance(node.target, OpOverload):
+            for inner in recurrences(node):
+                yield place(path, f"{_operator(node)}.{inner.name}"), node, inner
+            yield place(path, _operator(node)), node, None
+
+
+def _operator(node: fx.Node) -> str:
+    """Return the name of an operator as the graph has it, without its overload."""
+    if not isinstance(node.target, OpOverload):
+        return str(node.target)
+    return node.target._schema.name.removeprefix("aten::").replace("::", ".")
+
+
+class Inside:
+    """Shows the sites of models that only their traced graphs show; each model is traced once a shape of its inputs.
+
+    Args:
+        sites: sites of the models' symmetry; those that an eager run shows are left out.
+    """
+
+    def __init__(self, sites: Sequence[Site]) -> None:
+        self.sites = {site.place: site for site in sites if site.traced}
+        self._programs: dict[tuple[int, Hashable], tuple[nn.Module, _Program]] = {}
+
+    def show(self, model: nn.Module, inputs: Inputs, on_site: Callable[[Site, Tensor], None]) -> None:
+        """Compute the sites of a model in evaluation mode and call `on_site(site, tensor)` for each, in graph order.
+
+        The model's own forward is run while tracing alone; the model is left as it was.
+
+        Args:
+            model: model of the symmetry.
+            inputs: its inputs, on its device.
+            on_site: called with the site and its tensor.
+
+        Raises:
+            ModelError: when the model cannot be traced on these inputs.
+        """
+        if not self.sites:
+            return
+        key = id(model), _signature(inputs)
+        _, program = self._programs.get(key, (model, None))
+        if program is None:
+            traced = trace(model, inputs, train=False, known=lambda target: find_rule(target) is not None)
+            program = _Program(traced, self.sites)
+            if not traced.reads:  # other values of the inputs may take another way
+                self._programs[key] = model, program
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # cuDNN asks for the weights of all layers in one piece
+            program.run(named_state(model), inputs, on_site)
+
+
+def _signature(inputs: Inputs) -> Hashable:
+    """Return what a traced graph depends on: shapes, types and devices of tensors, and all other values."""
+    values, spec = tree_flatten((inputs.args, dict(inputs.kwargs)))
+    shown = [(tuple(v.shape), v.dtype, v.device) if isinstance(v, Tensor) else (type(v), repr(v)) for v in values]
+    return tuple(shown), str(spec)
+
+
+class _Program:
+    """The part of a traced graph that some sites are computed from."""
+
+    def __init__(self, traced: Trace, sites: Mapping[Place, Site]) -> None:
+        self.traced = traced
+        self.shown: dict[fx.Node, list[tuple[Site, Recurrence | None]]] = {}
+        for place, node, inner in _places(traced.graph):
+            if place in sites:
+                self.shown.setdefault(node, []).append((sites[place], inner))
+        self.needed = self._needed()
+        self.last: dict[fx.Node, fx.Node] = {}  # the node after which a value is not needed any more
+        for node in traced.graph.nodes:
+            if node in self.needed or node in self.shown:
+                self.last.update(dict.fromkeys((node, *node.all_input_nodes), node))
+
+    def _needed(self) -> set[fx.Node]:
+        """Return the nodes whose results are computed; of a recurrent one whose layers are shown, maybe not its own."""
+        whole = {node for node, sites in self.shown.items() if any(inner is None for _, inner in sites)}
+        waiting = [*whole, *(source for node in self.shown for source in node.all_input_nodes)]
+        found = set[fx.Node]()
+        while waiting:
+            node = waiting.pop()
+            if node not in found:
+                found.add(node)
+                waiting.extend(node.all_input_nodes)
+        return found
+
+    def run(self, state: Mapping[str, Tensor], inputs: Inputs, on_site: Callable[[Site, Tensor], None]) -> None:
+        """Compute the graph node by node and show the sites."""
+        given = dict(zip(self.traced.inputs, tree_flatten((inputs.args, dict(inputs.kwargs)))[0], strict=True))
+        values: dict[fx.Node, Any] = {}
+        for node in self.traced.graph.nodes:
+            if node not in self.needed and node not in self.shown:
+                continue
+            if node in self.needed:
+                values[node] = self._value(node, values, state, given)
+            inner = [(site, part) for site, part in self.shown.get(node, ()) if part is not None]
+            if inner:
+                args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), values.__getitem__)  # pyright: ignore
+                computed = Recurrence.run([part for _, part in inner], node, args, kwargs)
+                for (site, _), tensor in zip(inner, computed, strict=True):
+                    on_site(site, tensor)
+            for site, part in self.shown.get(node, ()):
+                if part is None:
+                    on_site(site, values[node])
+            for done in (node, *node.all_input_nodes):
+                if self.last[done] is node:
+                    values.pop(done, None)
+
+    def _value(
+        self, node: fx.Node, values: Mapping[fx.Node, Any], state: Mapping[str, Tensor], given: Mapping[str, Any]
+    ) -> Any:
+        traced = self.traced
+        if node.op == "placeholder":
+            name = node.name
+            if name in traced.state:
+                return state[traced.state[name]].detach()
+            return given[name] if name in given else traced.held[name]
+        if node.op == "get_attr":
+            owner: Any = traced.graph.owning_module
+            for part in str(node.target).split("."):
+                owner = getattr(owner, part)
+            return owner
+        args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), values.__getitem__)  # pyright: ignore
+        assert callable(node.target)
+        return node.target(*args, **kwargs)
