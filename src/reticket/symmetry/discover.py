@@ -23,7 +23,7 @@ from reticket.symmetry.sites import find_sites
 from reticket.symmetry.state import named_state
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, key_of, leaves, rewrite, shape_of
-from reticket.symmetry.traced import with_traced_sites
+from reticket.symmetry.traced import with_inner_sites
 from reticket.symmetry.unify import Solver
 from reticket.symmetry.untouched import kept, untouched
 from reticket.symmetry.verify import guilty_groups
@@ -313,7 +313,7 @@ def _with_sites(
     with untouched(model), quiet():
         model.eval()
         eager = find_sites(trace.graph, model, layouts, lambda: inputs.call(model))
-    return with_traced_sites(replace(symmetry, sites=eager), trace, layouts)
+    return with_inner_sites(replace(symmetry, sites=eager), model, trace, layouts)
 
 
 def _proven(symmetry: Symmetry, model: nn.Module, inputs: Inputs) -> Symmetry:

@@ -4,12 +4,13 @@ Layer l reads the output of layer l - 1, so the operator is run layer by layer. 
 they stand in no output; its memory, with a cell for each hidden unit, shows them at every step of time.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 
 from reticket.symmetry.rules.recurrent import GATES
@@ -48,17 +49,27 @@ class Recurrence:
             terms.append(layouts[weights[-1]][1] if self.memory else back)
         return (*layouts[call["input"]][:2], concat(*terms))
 
-    @staticmethod
-    def run(wanted: "Sequence[Recurrence]", node: fx.Node, args: Any, kwargs: Any) -> list[Tensor]:
-        """Return the outputs, or memories, of some layers of one operator, given the values of its arguments."""
-        call = _Call.of(node, args, kwargs)
-        data, found = call["input"], {}
-        for layer in range(1 + max(one.layer for one in wanted)):
-            for one in wanted:
-                if one.layer == layer and one.memory:
-                    found[one.name] = call.memory(layer, data)
-            data = found[f"layer{layer}"] = call.output(layer, data)
-        return [found[one.name] for one in wanted]
+
+def computed(node: fx.Node, args: Any, kwargs: Any, names: Sequence[str]) -> dict[str, Tensor]:
+    """Return the outputs and memories of a recurrent operator's layers, by name, given the values of its arguments."""
+    return _Call.of(node, args, kwargs).computed(names)
+
+
+def computed_in(module: nn.RNNBase, args: Any, kwargs: Any, names: Sequence[str]) -> dict[str, Tensor]:
+    """Return the outputs and memories of a recurrent module's layers, by name, for what its forward was given."""
+    data, states = (*args, *kwargs.values(), None)[:2]
+    if "input" in kwargs or "hx" in kwargs:
+        data, states = kwargs.get("input", data), kwargs.get("hx", args[1] if len(args) > 1 else None)
+    return _Call.of_module(module, data, states).computed(names)
+
+
+def is_layer(operator: str) -> bool:
+    """Whether a site's operator is the name of a layer's output, or memory.
+
+    >>> is_layer("layer0"), is_layer("memory12"), is_layer("layer_norm")
+    (True, True, False)
+    """
+    return re.fullmatch(r"(layer|memory)\d+", operator) is not None
 
 
 def recurrences(node: fx.Node) -> Iterator[Recurrence]:
@@ -84,6 +95,42 @@ class _Call:
     def of(cls, node: fx.Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> "_Call":
         names = [argument.name for argument in node.target._schema.arguments]  # pyright: ignore
         return cls(node.target, {**dict(zip(names, args, strict=False)), **kwargs})
+
+    @classmethod
+    def of_module(cls, module: nn.RNNBase, data: Tensor, states: Any) -> "_Call":
+        """Read what a module's forward was given, as that does."""
+        batch = 0 if module.batch_first else 1
+        alone = data.dim() == 2
+        data = data.unsqueeze(batch) if alone else data
+        count = module.num_layers * (2 if module.bidirectional else 1)
+        lstm = isinstance(module, nn.LSTM)
+        if states is None:
+            widths = [module.proj_size or module.hidden_size, module.hidden_size][: 2 if lstm else 1]
+            zeros = [data.new_zeros(count, data.shape[batch], width) for width in widths]
+            states = zeros if lstm else zeros[0]
+        elif alone:
+            states = [state.unsqueeze(1) for state in states] if lstm else states.unsqueeze(1)
+        arguments = {
+            "input": data,
+            "hx": states,
+            "params": module._flat_weights,
+            "has_biases": module.bias,
+            "num_layers": module.num_layers,
+            "bidirectional": module.bidirectional,
+            "batch_first": module.batch_first,
+        }
+        return cls(getattr(torch.ops.aten, module.mode.lower()).input, arguments)
+
+    def computed(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """Run layer by layer as far as the named outputs and memories."""
+        data, found = self["input"], dict[str, Tensor]()
+        for layer in range(self["num_layers"]):
+            if f"memory{layer}" in names:
+                found[f"memory{layer}"] = self.memory(layer, data)
+            if all(name in found for name in names):
+                break
+            data = found[f"layer{layer}"] = self.output(layer, data)
+        return {name: found[name] for name in names}
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]

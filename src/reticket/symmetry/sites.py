@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from operator import getitem
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import torch
@@ -21,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from reticket.errors import SymmetryError
 from reticket.symmetry.format import Groups, layout_from_json, layout_to_json
 from reticket.symmetry.graph import module_of
+from reticket.symmetry.recurrence import computed_in, is_layer
 from reticket.symmetry.terms import (
     Layout,
     atoms,
@@ -95,8 +97,8 @@ class Site:
     Args:
         name: module path, with `:operator` for a functional call and `#k` for the k-th call, k > 1.
         module: path of the module that makes it.
-        operator: empty for the module's own output (the first of several), else the functional call; after "traced." an
-            operator of the traced graph.
+        operator: empty for the module's own output (the first of several), else the functional call; "layer0" and so on
+            inside a recurrent module; after "traced." an operator of the traced graph.
         call: number of the call, from 0, in one run of the model.
         layout: term of each axis; the batch axis may have any size.
     """
@@ -215,6 +217,7 @@ def watch(
     *,
     leaves: frozenset[str] | None = None,
     functional: bool = True,
+    layers: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Iterator[None]:
     """While active, report every output of a leaf module and of a counted functional call, in order of execution.
 
@@ -223,6 +226,7 @@ def watch(
         on_place: called at once, before a later operator can overwrite the tensor.
         leaves: paths of the leaf modules to report; None for all.
         functional: whether functional calls are reported.
+        layers: names of what is reported from inside of recurrent modules, by their paths.
     """
     counts: dict[tuple[str, str], int] = {}
     stack: list[tuple[str, bool]] = []
@@ -235,6 +239,15 @@ def watch(
         busy = True
         try:
             on_place((path, operator, call), tensor)
+        finally:
+            busy = False
+
+    def inside(module: nn.Module, args: Any, kwargs: Any, names: Sequence[str]) -> dict[str, Tensor]:
+        nonlocal busy
+        assert isinstance(module, nn.RNNBase)
+        busy = True
+        try:
+            return computed_in(module, args, kwargs, names)
         finally:
             busy = False
 
@@ -252,9 +265,12 @@ def watch(
         return hook
 
     def leave(path: str, shown: bool) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             if stack:
                 stack.pop()
+            if path in layers:
+                for operator, tensor in inside(module, args, kwargs, layers[path]).items():
+                    emit(path, operator, tensor)
             first = output[0] if isinstance(output, tuple) and output else output
             if shown and isinstance(first, Tensor):
                 emit(path, "", first)
@@ -265,9 +281,9 @@ def watch(
         for path, module in model.named_modules():
             leaf = is_leaf(module)
             shown = leaf and (leaves is None or path in leaves)
-            if functional or shown or module is model:
+            if functional or shown or path in layers or module is model:
                 exits.callback(module.register_forward_pre_hook(enter(path, leaf), prepend=True).remove)
-                exits.callback(module.register_forward_hook(leave(path, shown)).remove)
+                exits.callback(module.register_forward_hook(leave(path, shown), with_kwargs=True).remove)
         if functional:
             exits.enter_context(_Calls(report))
         yield
@@ -294,7 +310,10 @@ def capture(model: nn.Module, sites: Sequence[Site], on_site: Callable[[Site, Te
             on_site(site, tensor)
 
     paths = frozenset(site.module for site in sites if not site.operator)
-    with watch(model, on_place, leaves=paths, functional=any(site.operator for site in sites)):
+    within = [site for site in sites if is_layer(site.operator)]
+    layers = {site.module: [one.operator for one in within if one.module == site.module] for site in within}
+    functional = any(site.operator and site not in within for site in sites)
+    with watch(model, on_place, leaves=paths, functional=functional, layers=layers):
         yield
 
 

@@ -17,10 +17,11 @@ from torch import Tensor, fx, nn
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_flatten
 
+from reticket.symmetry.alike import compute_alike
 from reticket.symmetry.graph import Inputs, Trace, module_of, trace
-from reticket.symmetry.recurrence import Recurrence, recurrences
+from reticket.symmetry.recurrence import Recurrence, computed, recurrences
 from reticket.symmetry.rules.operator import find_rule
-from reticket.symmetry.sites import COPIES, TRACED, Place, Site, moves, name_of
+from reticket.symmetry.sites import COPIES, TRACED, Place, Site, is_leaf, moves, name_of
 from reticket.symmetry.state import named_state
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Layout
@@ -47,21 +48,25 @@ MOVING = frozenset(
 )
 
 
-def with_traced_sites(symmetry: Symmetry, traced: Trace, layouts: Mapping[fx.Node, Layout]) -> Symmetry:
-    """Return the symmetry with sites in the traced graph for the groups that its own sites do not tell apart.
+def with_inner_sites(
+    symmetry: Symmetry, model: nn.Module, traced: Trace, layouts: Mapping[fx.Node, Layout]
+) -> Symmetry:
+    """Return the symmetry with sites inside of modules for the groups that its own sites do not tell apart.
 
     Args:
         symmetry: with the sites that an eager run shows.
+        model: the model.
         traced: graph of one forward in evaluation mode.
         layouts: layouts of the graph's tensors.
     """
     if not _hidden(symmetry):
         return symmetry
-    candidates = list(_candidates(traced, layouts))
+    candidates = list(_candidates(traced, layouts, dict(model.named_modules())))
     chosen = list[Site]()
     for name in _hidden(symmetry):
         parents = frozenset(free_parents(symmetry, symmetry.groups[name]))
-        chosen += [site for site in candidates if set(site.companions(name)) == {parents}][:ENOUGH]
+        fitting = [site for site in candidates if set(site.companions(name)) == {parents}]
+        chosen += ([site for site in fitting if not site.traced] or fitting)[:ENOUGH]
     symmetry = _joined(symmetry, candidates, chosen)
     for name in _hidden(symmetry):
         beside = [site for site in candidates if name in site.groups]
@@ -83,13 +88,13 @@ def _joined(symmetry: Symmetry, candidates: Sequence[Site], chosen: Sequence[Sit
     return replace(symmetry, sites=(*symmetry.sites, *added))
 
 
-def _candidates(traced: Trace, layouts: Mapping[fx.Node, Layout]) -> Iterator[Site]:
+def _candidates(traced: Trace, layouts: Mapping[fx.Node, Layout], modules: Mapping[str, nn.Module]) -> Iterator[Site]:
     """Yield what the graph computes from its inputs, values that are only moved left out."""
     varying = {node for node in traced.graph.nodes if node.op == "placeholder" and node.name in traced.inputs}
     for node in traced.graph.nodes:
         if not varying.isdisjoint(node.all_input_nodes):
             varying.add(node)
-    for place, node, inner in _places(traced.graph):
+    for place, node, inner in _places(traced.graph, modules):
         layout = layouts.get(node) if inner is None else inner.layout(layouts)
         source = node.args[0] if node.target is getitem else node
         moving = isinstance(source, fx.Node) and _operator(source) in MOVING
@@ -97,24 +102,29 @@ def _candidates(traced: Trace, layouts: Mapping[fx.Node, Layout]) -> Iterator[Si
             yield Site(name_of(place), *place, layout)
 
 
-def _places(graph: fx.Graph) -> Iterator[tuple[Place, fx.Node, Recurrence | None]]:
-    """Yield every result of an operator, and the layers within a recurrent one, counted by module and operator."""
+def _places(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> Iterator[tuple[Place, fx.Node, Recurrence | None]]:
+    """Yield every result of an operator, and the layers within a recurrent one, counted by module and operator.
+
+    The layers within one of torch's recurrent modules are seen in an eager run.
+    """
     counts: Counter[tuple[str, str]] = Counter()
 
     def place(path: str, operator: str) -> Place:
         counts[path, operator] += 1
-        return path, TRACED + operator, counts[path, operator] - 1
+        return path, operator, counts[path, operator] - 1
 
     for node in graph.nodes:
         path, source = module_of(node)[0], node.args[0] if node.args else None
         if node.op != "call_function":
             continue
         if node.target is getitem and isinstance(source, fx.Node):
-            yield place(path, f"{_operator(source)}.{node.args[1]}"), node, None
+            yield place(path, f"{TRACED}{_operator(source)}.{node.args[1]}"), node, None
         elif isinstance(node.target, OpOverload):
+            module = modules.get(path)
+            eager = isinstance(module, nn.RNNBase) and is_leaf(module)
             for inner in recurrences(node):
-                yield place(path, f"{_operator(node)}.{inner.name}"), node, inner
-            yield place(path, _operator(node)), node, None
+                yield place(path, inner.name if eager else f"{TRACED}{_operator(node)}.{inner.name}"), node, inner
+            yield place(path, TRACED + _operator(node)), node, None
 
 
 def _operator(node: fx.Node) -> str:
@@ -125,7 +135,9 @@ def _operator(node: fx.Node) -> str:
 
 
 class Inside:
-    """Shows the sites of models that only their traced graphs show; each model is traced once a shape of its inputs.
+    """Shows the sites of models that only their traced graphs show.
+
+    A model is traced once for every shape of its inputs; models that differ in their weights alone share this.
 
     Args:
         sites: sites of the models' symmetry; those that an eager run shows are left out.
@@ -133,7 +145,7 @@ class Inside:
 
     def __init__(self, sites: Sequence[Site]) -> None:
         self.sites = {site.place: site for site in sites if site.traced}
-        self._programs: dict[tuple[int, Hashable], tuple[nn.Module, _Program]] = {}
+        self._traced: dict[Hashable, list[tuple[nn.Module, _Program]]] = {}
 
     def show(self, model: nn.Module, inputs: Inputs, on_site: Callable[[Site, Tensor], None]) -> None:
         """Compute the sites of a model in evaluation mode and call `on_site(site, tensor)` for each, in graph order.
@@ -150,16 +162,25 @@ class Inside:
         """
         if not self.sites:
             return
-        key = id(model), _signature(inputs)
-        _, program = self._programs.get(key, (model, None))
-        if program is None:
-            traced = trace(model, inputs, train=False, known=lambda target: find_rule(target) is not None)
-            program = _Program(traced, self.sites)
-            if not traced.reads:  # other values of the inputs may take another way
-                self._programs[key] = model, program
+        program = self._program(model, inputs)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # cuDNN asks for the weights of all layers in one piece
             program.run(named_state(model), inputs, on_site)
+
+    def _program(self, model: nn.Module, inputs: Inputs) -> "_Program":
+        """Return what was traced of this model, or of one that computes alike, on inputs like these."""
+        traced = self._traced.setdefault(_signature(inputs), [])
+        for other, program in traced:
+            if other is model:
+                return program
+        found = next((program for other, program in traced if compute_alike(other, model)), None)
+        if found is None:
+            steps = trace(model, inputs, train=False, known=lambda target: find_rule(target) is not None)
+            found = _Program(steps, dict(model.named_modules()), self.sites)
+            if steps.reads:  # other values, of the inputs or of the weights, may take another way
+                return found
+        traced.append((model, found))
+        return found
 
 
 def _signature(inputs: Inputs) -> Hashable:
@@ -172,10 +193,10 @@ def _signature(inputs: Inputs) -> Hashable:
 class _Program:
     """The part of a traced graph that some sites are computed from."""
 
-    def __init__(self, traced: Trace, sites: Mapping[Place, Site]) -> None:
+    def __init__(self, traced: Trace, modules: Mapping[str, nn.Module], sites: Mapping[Place, Site]) -> None:
         self.traced = traced
         self.shown: dict[fx.Node, list[tuple[Site, Recurrence | None]]] = {}
-        for place, node, inner in _places(traced.graph):
+        for place, node, inner in _places(traced.graph, modules):
             if place in sites:
                 self.shown.setdefault(node, []).append((sites[place], inner))
         self.needed = self._needed()
@@ -208,9 +229,9 @@ class _Program:
             inner = [(site, part) for site, part in self.shown.get(node, ()) if part is not None]
             if inner:
                 args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), values.__getitem__)  # pyright: ignore
-                computed = Recurrence.run([part for _, part in inner], node, args, kwargs)
-                for (site, _), tensor in zip(inner, computed, strict=True):
-                    on_site(site, tensor)
+                found = computed(node, args, kwargs, [part.name for _, part in inner])
+                for site, part in inner:
+                    on_site(site, found[part.name])
             for site, part in self.shown.get(node, ()):
                 if part is None:
                     on_site(site, values[node])
