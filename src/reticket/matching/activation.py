@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from reticket.errors import AlignmentError, InputError
+from reticket.errors import AlignmentError, InputError, SymmetryError
 from reticket.lookup import nearest
 from reticket.matching.assignment import COSTS, correlation, pooled
 from reticket.matching.families import Families, Seen
@@ -124,6 +124,7 @@ class _Seen:
         self.sites = [site for site in sym.sites if site.name in self.shown]
         self.inside = Inside(self.sites)
         self.masked = False  # whether a mask was met
+        self.at_most: int | None = None  # examples that fit the sites together; None for any number
         self.bytes_an_example: int | None = None  # of A's activations at all sites
         self.examples = self.batches = 0
         self.moments: dict[tuple[str, str], list[PairMoments]] = {}  # one for each pair of checkpoints
@@ -144,16 +145,29 @@ class _Seen:
 
     def _at_once(self, model_a: nn.Module, inputs: object) -> int:
         """Return how many examples of a batch are run through the models together."""
+        size = examples_in(inputs) if self.at_most is None else self.at_most
         if self.held_bytes is None:
-            return examples_in(inputs)
+            return size
         if self.bytes_an_example is None:
             held = self._held(model_a, next(parts(inputs, 1)))
             self.bytes_an_example = sum(one.values.nbytes for one in held.values())
-        return max(1, self.held_bytes // max(1, self.bytes_an_example))
+        return max(1, min(size, self.held_bytes // max(1, self.bytes_an_example)))
 
     def _take(self, number: int, model_a: nn.Module, model_b: nn.Module, inputs: object) -> None:
-        """Run A, then B, once each on the same examples; only A's activations are held."""
-        held = self._held(model_a, inputs)
+        """Run A, then B, once each on the same examples; only A's activations are held.
+
+        Heads merged into a batch of one look like heads alone: where a larger batch fits no site, it is run in parts of
+        the example's size.
+        """
+        try:
+            held = self._held(model_a, inputs)
+        except SymmetryError:
+            self.at_most = next((layout[0].size for layout in self.sym.inputs if layout), 1)
+            if examples_in(inputs) <= self.at_most:
+                raise
+            for part in parts(inputs, self.at_most):
+                self._take(number, model_a, model_b, part)
+            return
 
         def compare(site: Site, tensor: Tensor) -> None:
             for group in self.shown[site.name]:

@@ -5,6 +5,7 @@ they stand in no output; its memory, with a cell for each hidden unit, shows the
 """
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,10 +58,8 @@ def computed(node: fx.Node, args: Any, kwargs: Any, names: Sequence[str]) -> dic
 
 def computed_in(module: nn.RNNBase, args: Any, kwargs: Any, names: Sequence[str]) -> dict[str, Tensor]:
     """Return the outputs and memories of a recurrent module's layers, by name, for what its forward was given."""
-    data, states = (*args, *kwargs.values(), None)[:2]
-    if "input" in kwargs or "hx" in kwargs:
-        data, states = kwargs.get("input", data), kwargs.get("hx", args[1] if len(args) > 1 else None)
-    return _Call.of_module(module, data, states).computed(names)
+    given = {**dict(zip(("input", "hx"), args, strict=False)), **kwargs}
+    return _Call.of_module(module, given["input"], given.get("hx")).computed(names)
 
 
 def is_layer(operator: str) -> bool:
@@ -176,4 +175,6 @@ class _Call:
     def _run(self, data: Tensor, states: Any, weights: Sequence[Any], bidirectional: bool) -> Any:
         """Run the operator with one layer, without dropout."""
         biases, batch_first = self["has_biases"], self["batch_first"]
-        return self.target(data, states, weights, biases, 1, 0.0, False, bidirectional, batch_first)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="RNN module weights")  # cuDNN's, on weights in several pieces
+            return self.target(data, states, weights, biases, 1, 0.0, False, bidirectional, batch_first)

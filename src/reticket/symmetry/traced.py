@@ -5,7 +5,6 @@ solved has every step, so it is run beside the model, as far as the sites that a
 model is traced anew for every shape of its inputs.
 """
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,25 +24,15 @@ from reticket.symmetry.sites import COPIES, TRACED, Place, Site, is_leaf, moves,
 from reticket.symmetry.state import named_state
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Layout
-from reticket.symmetry.views import free_parents, later_views, own_views, reached_by
+from reticket.symmetry.views import later_views, own_views, reached_by, showing, stands_alone
 
 ENOUGH = 4  # traced sites for each group: what goes beyond costs memory and tells little more
 # operators that move values and make none
 MOVING = frozenset(
     [
-        *(
-            *COPIES,
-            "transpose",
-            "squeeze",
-            "t",
-            "movedim",
-            "expand",
-            "_unsafe_view",
-            "to",
-            "_to_copy",
-            "lift_fresh_copy",
-        ),
-        *("select", "slice", "split", "split_with_sizes", "chunk", "unbind", "narrow", "unfold", "repeat", "diagonal"),
+        *(*COPIES, "transpose", "squeeze", "t", "movedim", "expand", "_unsafe_view", "to", "_to_copy"),
+        *("lift_fresh_copy", "select", "slice", "split", "split_with_sizes", "chunk", "unbind", "narrow"),
+        *("unfold", "repeat", "diagonal"),
     ]
 )
 
@@ -59,19 +48,18 @@ def with_inner_sites(
         traced: graph of one forward in evaluation mode.
         layouts: layouts of the graph's tensors.
     """
-    if not _hidden(symmetry):
+    hidden = _hidden(symmetry)
+    if not hidden:
         return symmetry
     candidates = list(_candidates(traced, layouts, dict(model.named_modules())))
-    chosen = list[Site]()
-    for name in _hidden(symmetry):
-        parents = frozenset(free_parents(symmetry, symmetry.groups[name]))
-        fitting = [site for site in candidates if set(site.companions(name)) == {parents}]
+    shown, chosen = showing(candidates), list[Site]()
+    for name in hidden:
+        fitting = [site for site in shown.get(name, ()) if stands_alone(symmetry, symmetry.groups[name], site)]
         chosen += ([site for site in fitting if not site.traced] or fitting)[:ENOUGH]
     symmetry = _joined(symmetry, candidates, chosen)
     for name in _hidden(symmetry):
-        beside = [site for site in candidates if name in site.groups]
         matched = reached_by(symmetry, own_views(symmetry))
-        views = later_views(replace(symmetry, sites=tuple(beside)), matched)
+        views = later_views(replace(symmetry, sites=tuple(shown.get(name, ()))), matched)
         symmetry = _joined(symmetry, candidates, views[name].sites if name in views else ())
     return symmetry
 
@@ -84,7 +72,8 @@ def _hidden(symmetry: Symmetry) -> list[str]:
 
 
 def _joined(symmetry: Symmetry, candidates: Sequence[Site], chosen: Sequence[Site]) -> Symmetry:
-    added = [site for site in candidates if site in chosen and site not in symmetry.sites]
+    places = {site.place for site in chosen} - {site.place for site in symmetry.sites}
+    added = [site for site in candidates if site.place in places]
     return replace(symmetry, sites=(*symmetry.sites, *added))
 
 
@@ -163,8 +152,7 @@ class Inside:
         if not self.sites:
             return
         program = self._program(model, inputs)
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # cuDNN asks for the weights of all layers in one piece
+        with torch.no_grad():
             program.run(named_state(model), inputs, on_site)
 
     def _program(self, model: nn.Module, inputs: Inputs) -> "_Program":

@@ -1,6 +1,6 @@
 """Where the units of a group can be told apart: the sites that show it on its own, or beside groups that are known."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from reticket.symmetry.sites import Site
@@ -20,15 +20,28 @@ class Views:
     sites: tuple[Site, ...]
 
 
+def showing(sites: Iterable[Site]) -> dict[str, list[Site]]:
+    """Return the sites that show each group."""
+    found: dict[str, list[Site]] = {}
+    for site in sites:
+        for name in site.groups:
+            found.setdefault(name, []).append(site)
+    return found
+
+
+def stands_alone(sym: Symmetry, group: Group, site: Site) -> bool:
+    """Whether a group stands beside its parents at a site, and beside no other group."""
+    return set(site.companions(group.name)) == {frozenset(free_parents(sym, group))}
+
+
 def own_views(sym: Symmetry) -> dict[str, Views]:
     """Return for every group the sites where it stands beside its parents and no other group.
 
     Where two free groups meet in one activation, the samples of one are in an order that the other decides.
     """
-    found = {}
+    found, shown = {}, showing(sym.sites)
     for group in sym.groups.values():
-        parents = frozenset(group.over) & frozenset(sym.groups)
-        fitting = [site for site in sym.sites if set(site.companions(group.name)) == {parents}]
+        fitting = [site for site in shown.get(group.name, ()) if stands_alone(sym, group, site)]
         if fitting:
             found[group.name] = Views(group.over, tuple(fitting))
     return found
@@ -36,9 +49,9 @@ def own_views(sym: Symmetry) -> dict[str, Views]:
 
 def later_views(sym: Symmetry, matched: Collection[str]) -> dict[str, Views]:
     """Return, for the groups that are not matched, sites where only matched groups stand beside them."""
-    found = {}
+    found, shown = {}, showing(sym.sites)
     for group in sym.groups.values():
-        for site in sym.sites if group.name not in matched else ():
+        for site in shown.get(group.name, ()) if group.name not in matched else ():
             along = _along(sym, site, group, matched)
             if along is not None:
                 found[group.name] = Views(along, (site,))
