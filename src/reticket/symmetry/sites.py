@@ -211,6 +211,23 @@ def is_leaf(module: nn.Module) -> bool:
 
 
 @contextmanager
+def dense(model: nn.Module) -> Iterator[None]:
+    """While active, encoders do not pack the unpadded positions of a batch into nested tensors, which have no shape.
+
+    They do so in evaluation mode, for some masks and not for others; what they compute at these positions is the same.
+    """
+    encoders = [m for m in model.modules() if isinstance(m, nn.TransformerEncoder)]
+    packing = [m for m in encoders if getattr(m, "use_nested_tensor", False)]
+    for module in packing:
+        module.use_nested_tensor = False
+    try:
+        yield
+    finally:
+        for module in packing:
+            module.use_nested_tensor = True
+
+
+@contextmanager
 def watch(
     model: nn.Module,
     on_place: Callable[[Place, Tensor], None],
@@ -278,6 +295,7 @@ def watch(
         return hook
 
     with ExitStack() as exits:
+        exits.enter_context(dense(model))
         for path, module in model.named_modules():
             leaf = is_leaf(module)
             shown = leaf and (leaves is None or path in leaves)
