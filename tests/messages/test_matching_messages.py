@@ -84,6 +84,8 @@ def test_a_group_that_is_no_linear_assignment() -> None:
     assert set(meeting.groups) == {"rows", "columns"}
     with pytest.raises(AlignmentError, match=r"group 'rows' cannot be matched by activations.*unmatched='identity'"):
         match(Meeting(), Meeting(), meeting, [X])
+    with pytest.raises(AlignmentError, match=r"beside groups that are \(nor can 'columns'\); leave it"):
+        match(Meeting(), Meeting(), meeting, [X])
     left = match(Meeting(), Meeting(), meeting, [X], unmatched="identity")
     assert all(permutation.is_identity for permutation in left.permutations.values())
     assert not left.quality

@@ -13,15 +13,16 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
-from reticket.errors import AlignmentError, InputError
+from reticket.errors import AlignmentError, InputError, SymmetryError
 from reticket.lookup import nearest
 from reticket.matching.assignment import COSTS, correlation, pooled
-from reticket.matching.families import Families, Seen, reached_by
-from reticket.matching.fit import check_fits, check_unmatched, inputs_for, later_views, own_views
-from reticket.matching.forward import call, described, evaluating, examples_in, parts
-from reticket.matching.moments import CentredBatch, PairMoments, centre, moments_bytes
+from reticket.matching.families import Families, Seen
+from reticket.matching.fit import check_fits, check_unmatched, inputs_for
+from reticket.matching.forward import call, described, evaluating, examples_in, look_inside, parts
+from reticket.matching.moments import CentredBatch, PairMoments, centre, centre_unmasked, moments_bytes
 from reticket.matching.registry import matcher
-from reticket.symmetry import Alignment, Site, Symmetry, capture, identity_alignment
+from reticket.symmetry import Alignment, Inside, Site, Symmetry, capture, identity_alignment
+from reticket.symmetry.views import later_views, own_views, reached_by
 from reticket.types import Permutation
 
 CHECK_FROM = 512  # examples at the first check for stability; every further check is at twice as many
@@ -121,6 +122,9 @@ class _Seen:
             for site in views.sites:
                 self.shown.setdefault(site.name, []).append(group)
         self.sites = [site for site in sym.sites if site.name in self.shown]
+        self.inside = Inside(self.sites)
+        self.masked = False  # whether a mask was met
+        self.at_most: int | None = None  # examples that fit the sites together; None for any number
         self.bytes_an_example: int | None = None  # of A's activations at all sites
         self.examples = self.batches = 0
         self.moments: dict[tuple[str, str], list[PairMoments]] = {}  # one for each pair of checkpoints
@@ -141,16 +145,29 @@ class _Seen:
 
     def _at_once(self, model_a: nn.Module, inputs: object) -> int:
         """Return how many examples of a batch are run through the models together."""
+        size = examples_in(inputs) if self.at_most is None else self.at_most
         if self.held_bytes is None:
-            return examples_in(inputs)
+            return size
         if self.bytes_an_example is None:
             held = self._held(model_a, next(parts(inputs, 1)))
             self.bytes_an_example = sum(one.values.nbytes for one in held.values())
-        return max(1, self.held_bytes // max(1, self.bytes_an_example))
+        return max(1, min(size, self.held_bytes // max(1, self.bytes_an_example)))
 
     def _take(self, number: int, model_a: nn.Module, model_b: nn.Module, inputs: object) -> None:
-        """Run A, then B, once each on the same examples; only A's activations are held."""
-        held = self._held(model_a, inputs)
+        """Run A, then B, once each on the same examples; only A's activations are held.
+
+        Heads merged into a batch of one look like heads alone: where a larger batch fits no site, it is run in parts of
+        the example's size.
+        """
+        try:
+            held = self._held(model_a, inputs)
+        except SymmetryError:
+            self.at_most = next((layout[0].size for layout in self.sym.inputs if layout), 1)
+            if examples_in(inputs) <= self.at_most:
+                raise
+            for part in parts(inputs, self.at_most):
+                self._take(number, model_a, model_b, part)
+            return
 
         def compare(site: Site, tensor: Tensor) -> None:
             for group in self.shown[site.name]:
@@ -160,6 +177,11 @@ class _Seen:
                     raise AlignmentError(
                         f"site '{site.name}' shows {seen} in model_a and {of_b.samples} samples in model_b on "
                         f"{described(inputs)}: both must compute the same steps on a batch"
+                    )
+                if not _equally_masked(of_a, of_b):
+                    raise AlignmentError(
+                        f"site '{site.name}' has other masked samples in model_a than in model_b on "
+                        f"{described(inputs)}: masks must be made of the inputs alone"
                     )
                 moments = self.moments.setdefault((site.name, group), [])
                 if len(moments) == number:
@@ -185,13 +207,23 @@ class _Seen:
         return held
 
     def _units(self, site: Site, tensor: Tensor, group: str) -> CentredBatch:
+        """Return what the units do at a site, without samples that a mask takes out.
+
+        Masks come in by functional calls, and may then be met anywhere. Whether there is one costs a GPU a wait.
+        """
         rows = site.units(tensor, group, self.views[group].along)
         if rows.is_complex():  # real and imaginary parts are samples like any other
             rows = torch.view_as_real(rows).flatten(-2)
-        return centre(rows.reshape(-1, rows.shape[-1]))
+        rows = rows.reshape(-1, rows.shape[-1])
+        if not (site.operator or self.masked):
+            return centre(rows)
+        units = centre_unmasked(rows)
+        self.masked |= units.unmasked is not None
+        return units
 
     def _look(self, model: nn.Module, inputs: object, look: Callable[[Site, Tensor], None]) -> None:
         """Run a model once and show every site as it is computed."""
+        look_inside(self.inside, model, inputs, look)
         with torch.no_grad(), capture(model, self.sites, look):
             call(model, inputs)
 
@@ -217,6 +249,12 @@ class _Seen:
                 "as they were trained on"
             )
         return scores.cpu().reshape(2 * self.shape(group))
+
+
+def _equally_masked(a: CentredBatch, b: CentredBatch) -> bool:
+    if a.unmasked is None or b.unmasked is None:
+        return a.unmasked is b.unmasked
+    return torch.equal(a.unmasked, b.unmasked.to(a.unmasked.device))
 
 
 def _on(batch: CentredBatch, device: torch.device) -> CentredBatch:

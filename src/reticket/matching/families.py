@@ -7,7 +7,7 @@ seen together with others (queries that share a head of keys) is assigned after 
 """
 
 import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from reticket.matching.assignment import assign, matched_and_margin
 from reticket.symmetry import Group, Quality, Symmetry
+from reticket.symmetry.views import free_parents, parent_of, reached_by
 from reticket.types import Permutation
 
 Positions: TypeAlias = Mapping[str, int]
@@ -44,30 +45,9 @@ def children_of(sym: Symmetry) -> dict[str, list[Group]]:
     """Return the groups directly below each group: those whose parents are its parents and itself."""
     found: dict[str, list[Group]] = {name: [] for name in sym.groups}
     for group in sym.groups.values():
-        if (parent := _parent(sym, group)) is not None:
+        if (parent := parent_of(sym, group)) is not None:
             found[parent].append(group)
     return found
-
-
-def reached_by(sym: Symmetry, own: Collection[str]) -> frozenset[str]:
-    """Return the groups of which something is seen, on their own or of what depends on them."""
-    found = set[str]()
-    for name in own:
-        above: str | None = name
-        while above is not None and above not in found:
-            found.add(above)
-            above = _parent(sym, sym.groups[above])
-    return frozenset(found)
-
-
-def _above(sym: Symmetry, group: Group) -> tuple[str, ...]:
-    return tuple(name for name in group.over if name in sym.groups)
-
-
-def _parent(sym: Symmetry, group: Group) -> str | None:
-    """Return the group right above, None for a root and for a group over two that do not depend on each other."""
-    above = _above(sym, group)
-    return above[-1] if above and _above(sym, sym.groups[above[-1]]) == above[:-1] else None
 
 
 @dataclass
@@ -97,7 +77,7 @@ class Families:
                     *self.sym.parent_sizes(group), group.size, dtype=torch.int64, device="cpu"
                 )
         for group in self.sym.groups.values():
-            if group.name in self.reached and not _above(self.sym, group):
+            if group.name in self.reached and not free_parents(self.sym, group):
                 self._descend(group, {}, {}, found)
         rest = [g for g in self.sym.groups.values() if g.name in found and not self._on_a_tree(g)]
         for group in sorted(rest, key=lambda g: g.name in self.later):
@@ -106,8 +86,8 @@ class Families:
 
     def _on_a_tree(self, group: Group) -> bool:
         """Whether descending from the roots reached the group."""
-        above = _above(self.sym, group)
-        parent = _parent(self.sym, group)
+        above = free_parents(self.sym, group)
+        parent = parent_of(self.sym, group)
         return group.name in self.reached and (
             not above or (parent is not None and self._on_a_tree(self.sym.groups[parent]))
         )

@@ -1,13 +1,12 @@
 """Whether models, batches and a symmetry fit each other, and where a group can be matched."""
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import islice
 
 from torch import Tensor, nn
 
 from reticket.errors import AlignmentError, InputError
-from reticket.symmetry import Group, Site, Symmetry
+from reticket.symmetry import Symmetry
 from reticket.symmetry.state import named_state
 
 
@@ -25,55 +24,6 @@ def check_fits(model: nn.Module, sym: Symmetry, which: str) -> None:
                 f"{which} is not of this symmetry: '{name}' has shape {tuple(tensor.shape)}, expected "
                 f"{sym.shape(name)}; both models must have the architecture that was discovered"
             )
-
-
-@dataclass(frozen=True)
-class Views:
-    """Where one group is seen, and along which others.
-
-    Args:
-        along: names of the groups and places whose positions are told apart, outermost first.
-        sites: where the group stands beside these and no other.
-    """
-
-    along: tuple[str, ...]
-    sites: tuple[Site, ...]
-
-
-def own_views(sym: Symmetry) -> dict[str, Views]:
-    """Return for every group the sites where it stands beside its parents and no other group.
-
-    Where two free groups meet in one activation, the samples of one are in an order that the other decides.
-    """
-    found = {}
-    for group in sym.groups.values():
-        parents = frozenset(group.over) & frozenset(sym.groups)
-        fitting = [site for site in sym.sites if set(site.companions(group.name)) == {parents}]
-        if fitting:
-            found[group.name] = Views(group.over, tuple(fitting))
-    return found
-
-
-def later_views(sym: Symmetry, matched: Collection[str]) -> dict[str, Views]:
-    """Return, for the groups that are not matched, sites where only matched groups stand beside them."""
-    found = {}
-    for group in sym.groups.values():
-        for site in sym.sites if group.name not in matched else ():
-            along = _along(sym, site, group, matched)
-            if along is not None:
-                found[group.name] = Views(along, (site,))
-                break
-    return found
-
-
-def _along(sym: Symmetry, site: Site, group: Group, matched: Collection[str]) -> tuple[str, ...] | None:
-    beside = site.companions(group.name)
-    if len(beside) != 1 or not beside[0] <= set(matched):
-        return None
-    others = [name for name in site.groups if name in beside[0] and name not in group.over]
-    along = (*group.over, *others)
-    once = all(len(site.companions(name)) == 1 for name in others)
-    return along if once and all(set(sym.groups[name].over) <= set(along) for name in others) else None
 
 
 def check_unmatched(sym: Symmetry, matched: Collection[str], unmatched: str) -> None:
@@ -98,9 +48,17 @@ def check_unmatched(sym: Symmetry, matched: Collection[str], unmatched: str) -> 
     if without and unmatched == "error":
         raise AlignmentError(
             f"group '{without[0]}' cannot be matched by activations, it is seen in none on its own or beside groups "
-            f"that are; leave it as it is with unmatched='identity', or pin it with discover(..., "
-            f"fixed=['{without[0]}'])"
+            f"that are{_others(without[1:])}; leave it as it is with unmatched='identity', or pin it with "
+            f"discover(..., fixed=['{without[0]}'])"
         )
+
+
+def _others(names: Sequence[str]) -> str:
+    """Return the further groups for a sentence, the first few of many."""
+    if not names:
+        return ""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f" (nor can {', '.join(repr(name) for name in names[:5])}{more})"
 
 
 def inputs_for(sym: Symmetry, batch: object, to_inputs: Callable[[object], object] | None) -> object:

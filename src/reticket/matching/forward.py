@@ -1,6 +1,6 @@
 """Running a model on a batch without leaving a trace in it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from weakref import WeakKeyDictionary
@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from reticket.errors import ModelError
 from reticket.rng import are_shared, global_generators, global_state
+from reticket.symmetry import Inside, Site
+from reticket.symmetry.graph import Inputs
 from reticket.symmetry.untouched import host_generators, kept
 
 _still: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # models that drew nothing, by their mode
@@ -57,6 +59,25 @@ def call(model: nn.Module, inputs: object) -> object:
             raise ModelError(
                 f"{type(model).__name__} cannot run on a batch of {described(inputs)} ({reason}): "
                 "give batches like the model's example inputs, or say with to_inputs= what of a batch the model takes"
+            ) from error
+
+
+def look_inside(inside: Inside, model: nn.Module, inputs: object, look: Callable[[Site, Tensor], None]) -> None:
+    """Show the sites that only a model's traced graph shows; nothing is run where there are none.
+
+    Raises:
+        ModelError: when the model cannot be traced on these inputs.
+    """
+    if not inside.sites:
+        return
+    device = device_of(model)
+    with _generators_kept(model, device):
+        try:
+            inside.show(model, Inputs.of(_to(inputs, device)), look)
+        except ModelError as error:
+            name = next(iter(inside.sites.values())).name
+            raise ModelError(
+                f"'{name}' is seen by tracing alone, on a batch of {described(inputs)}: {error}"
             ) from error
 
 

@@ -5,12 +5,14 @@ Chan, Golub & LeVeque (1983), so neither a large mean nor the cut into batches c
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+BOUND = 2.0**60  # of what is no mask: squares of more do not sum up in float32
+HALF_BOUND = 2.0**15  # the same in float16, whose largest number is 65504
 CHUNK = 16_384  # samples whose products are summed in the batch's precision: bounds the rounding of the running sum
 
 
@@ -23,12 +25,14 @@ class CentredBatch:
         mean: exact mean of each unit over the batch.
         rest: mean of `values`, which is what rounding the shift to `values`' precision left over.
         squares: sum of squared deviations from `mean`.
+        unmasked: which samples of those given these are; None for all.
     """
 
     values: Float[Tensor, "units samples"]
     mean: Float64[Tensor, " units"]
     rest: Float64[Tensor, " units"]
     squares: Float64[Tensor, " units"]
+    unmasked: Bool[Tensor, " given"] | None = None
 
     @property
     def samples(self) -> int:
@@ -51,6 +55,26 @@ def centre(units: Float[Tensor, "units samples"]) -> CentredBatch:
     norms = torch.stack([torch.linalg.vector_norm(part, dim=1) for part in values.split(CHUNK, dim=1)]).double()
     squares = norms.square().sum(dim=0) - values.shape[1] * rest.square()
     return CentredBatch(values, shift.double() + rest, rest, squares.clamp_min(0))
+
+
+def centre_unmasked(units: Float[Tensor, "units samples"]) -> CentredBatch:
+    """Return `centre(units)` without the samples that a mask has taken out, as additive masks of attention do.
+
+    Masked is a sample whose values are infinite, not a number or next to the largest of their type, and the same in
+    every unit. Where no sample is left, none is taken out.
+
+    >>> batch = centre_unmasked(torch.tensor([[1.0, -torch.inf, 2.0], [5.0, -torch.inf, 3.0]]))
+    >>> batch.mean.tolist(), batch.unmasked.tolist()
+    ([1.5, 4.0], [True, False, True])
+    """
+    batch, bound = centre(units), HALF_BOUND if units.dtype == torch.float16 else BOUND
+    if bool((batch.squares < bound**2).all()) and bool((batch.mean.abs() < bound).all()):
+        return batch
+    same = (units == units[:1]) | (units.isnan() & units[:1].isnan())
+    unmasked = ~(same & ~(units.abs() < bound)).all(dim=0)
+    if not bool(unmasked.any()) or bool(unmasked.all()):
+        return batch
+    return replace(centre(units[:, unmasked]), unmasked=unmasked)
 
 
 class Moments:

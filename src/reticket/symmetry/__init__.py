@@ -5,11 +5,13 @@ from reticket.symmetry.discover import discover
 from reticket.symmetry.rules import Operator, Refusal, rule
 from reticket.symmetry.sites import Site, capture
 from reticket.symmetry.symmetry import Group, Member, Symmetry
+from reticket.symmetry.traced import Inside
 from reticket.symmetry.verify import verify
 
 __all__ = [
     "Alignment",
     "Group",
+    "Inside",
     "Member",
     "Operator",
     "Quality",

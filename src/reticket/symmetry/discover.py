@@ -20,10 +20,11 @@ from reticket.symmetry.propagate import Propagation, propagate
 from reticket.symmetry.reasons import ALSO
 from reticket.symmetry.replay import ways
 from reticket.symmetry.rules.operator import find_rule, is_layout
-from reticket.symmetry.sites import Site, find_sites
+from reticket.symmetry.sites import find_sites
 from reticket.symmetry.state import named_state
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, key_of, leaves, rewrite, shape_of
+from reticket.symmetry.traced import with_inner_sites
 from reticket.symmetry.unify import Solver
 from reticket.symmetry.untouched import kept, untouched
 from reticket.symmetry.verify import guilty_groups
@@ -90,10 +91,11 @@ def _discovered(model: nn.Module, inputs: Inputs, fixed: Sequence[str], free: Se
         notes.append(f"pinned at operators without a rule: {', '.join(unknown)}")
     search.depend(found)
     names = search.group_names()
-    sites = _sites(model, inputs, traces[0], found[0], search, names)
     ends = [tuple(search.final(layout, names) for layout in side) for side in free_axes.ends()]
     layouts = {name: search.final(layout, names) for name, layout in search.layouts.items()}
-    symmetry = Symmetry(layouts, search.reasons(), sites, ends[0], ends[1], notes=tuple(notes))
+    symmetry = Symmetry(layouts, search.reasons(), (), ends[0], ends[1], notes=tuple(notes))
+    steps = {node: search.final(value, names) for node, value in found[0].values.items() if is_layout(value)}
+    symmetry = _with_sites(symmetry, model, inputs, traces[0], steps)
     solved = time.perf_counter()
     symmetry = _proven(symmetry, model, inputs) if verify else symmetry
     seconds = {"tracing": traced - start, "solving": solved - traced, "proving": time.perf_counter() - solved}
@@ -333,15 +335,13 @@ def rename(layout: Layout, names: Mapping[Key, str], parents: Mapping[Key, tuple
     return tuple(rewrite(term, change) for term in layout)
 
 
-def _sites(
-    model: nn.Module, inputs: Inputs, trace: Trace, found: Propagation, search: Search, names: Mapping[Key, str]
-) -> tuple[Site, ...]:
-    layouts: dict[fx.Node, Layout] = {
-        node: search.final(value, names) for node, value in found.values.items() if is_layout(value)
-    }
+def _with_sites(
+    symmetry: Symmetry, model: nn.Module, inputs: Inputs, trace: Trace, layouts: Mapping[fx.Node, Layout]
+) -> Symmetry:
     with untouched(model), quiet():
         model.eval()
-        return find_sites(trace.graph, model, layouts, lambda: inputs.call(model))
+        eager = find_sites(trace.graph, model, layouts, lambda: inputs.call(model))
+    return with_inner_sites(replace(symmetry, sites=eager), model, trace, layouts)
 
 
 def _proven(symmetry: Symmetry, model: nn.Module, inputs: Inputs) -> Symmetry:

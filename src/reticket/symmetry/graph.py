@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import wraps
 from io import StringIO
 from traceback import extract_tb
@@ -134,6 +134,7 @@ class Trace:
         results: indices of the graph outputs that the model returns.
         reads: values that were given again while tracing; the tensors they were read from are further outputs, which
             may not move.
+        held: placeholder name to what a module holds outside its state_dict as it is now, to run the graph with.
     """
 
     mode: str
@@ -144,6 +145,7 @@ class Trace:
     mutated: Mapping[int, str | None]
     results: tuple[int, ...]
     reads: tuple[Read, ...] = ()
+    held: Mapping[str, Any] = field(default_factory=dict)
 
     def lines(self) -> frozenset[str]:
         """Return `file:line` of every line at which the traced run read a value, whether answered or as a symbol."""
@@ -251,6 +253,7 @@ def _read(
     state: dict[str, str] = {}
     literals = _literals(program.graph)
     constants: dict[str, Tensor | None] = {}
+    held: dict[str, Any] = {}
     inputs: list[str] = []
     for spec in program.graph_signature.input_specs:
         name, target = spec.arg.name, spec.target
@@ -259,7 +262,7 @@ def _read(
         elif spec.kind in (InputKind.PARAMETER, InputKind.BUFFER) and target in names:
             state[name] = names[str(target)]
         else:
-            value = program.constants.get(str(target))
+            held[name] = value = program.constants.get(str(target), program.state_dict.get(str(target)))
             constants[name] = value if isinstance(value, Tensor) and name in literals else None
     mutated: dict[int, str | None] = {}
     results: list[int] = []
@@ -272,7 +275,7 @@ def _read(
             results.append(index)
     mode = "train" if train else "eval"
     kept = tuple(results[: len(results) - seen])
-    return Trace(mode, program.graph, state, constants, tuple(inputs), mutated, kept, reads)
+    return Trace(mode, program.graph, state, constants, tuple(inputs), mutated, kept, reads, held)
 
 
 def _literals(graph: fx.Graph) -> frozenset[str]:

@@ -2,7 +2,8 @@
 
 A site is the output of a built-in leaf module or of a functional call (module hooks do not see the addition of a
 residual block). Functional calls are counted by operator and owning module, the same way in the traced graph and in an
-eager run; where the two counts disagree there is no site.
+eager run; where the two counts disagree there is no site. What neither shows is seen in a traced graph alone, see
+`reticket.symmetry.traced`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from operator import getitem
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import torch
@@ -22,17 +24,17 @@ from reticket.errors import SymmetryError
 from reticket.symmetry.eager import eager
 from reticket.symmetry.format import Groups, layout_from_json, layout_to_json
 from reticket.symmetry.graph import module_of
+from reticket.symmetry.recurrence import computed_in, is_layer
 from reticket.symmetry.terms import (
     Layout,
     atoms,
     describe,
-    key_of,
-    leaves,
     shape_of,
 )
-from reticket.symmetry.units import rows, siblings
+from reticket.symmetry.units import fitted, rows, siblings
 
 Place: TypeAlias = tuple[str, str, int]
+TRACED = "traced."  # begins the operator of a site that only a traced graph shows
 
 # names under which an eager run shows an operator that the graph keeps whole
 EAGER_NAMES = {
@@ -97,7 +99,8 @@ class Site:
     Args:
         name: module path, with `:operator` for a functional call and `#k` for the k-th call, k > 1.
         module: path of the module that makes it.
-        operator: empty for the module's own output (the first of several), else the functional call.
+        operator: empty for the module's own output (the first of several), else the functional call; "layer0" and so on
+            inside a recurrent module; after "traced." an operator of the traced graph.
         call: number of the call, from 0, in one run of the model.
         layout: term of each axis; the batch axis may have any size.
     """
@@ -112,6 +115,11 @@ class Site:
     def place(self) -> Place:
         """Module path, operator and call number: what identifies the site in a run."""
         return self.module, self.operator, self.call
+
+    @property
+    def traced(self) -> bool:
+        """Whether only a traced graph shows this site: `Inside` does, `capture` does not."""
+        return self.operator.startswith(TRACED)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -133,7 +141,8 @@ class Site:
 
         Every position of the other axes (batch, space, other factors) is a sample. A group that occurs several times in
         the tensor has the samples of all its places one after the other. A dependent group has its parents' axes before
-        that of its units. The result may share memory with `tensor`.
+        that of its units. The result may share memory with `tensor`. Axes without units may have any size, and so may
+        the fixed factor of an axis with units, as where heads are merged into the batch.
 
         Args:
             tensor: what `capture` gave for this site.
@@ -143,15 +152,13 @@ class Site:
         Raises:
             SymmetryError: when the tensor does not have this site's axes, or the group is not seen here.
         """
-        moving = [
-            axis for axis, term in enumerate(self.layout) if any(key_of(leaf) is not None for leaf in leaves(term))
-        ]
-        if tensor.dim() != len(self.layout) or any(tensor.shape[a] != self.layout[a].size for a in moving):
+        layout = fitted(self.layout, tensor.shape)
+        if layout is None:
             raise SymmetryError(
                 f"site '{self.name}' saw a tensor of shape {tuple(tensor.shape)}, expected {shape_of(self.layout)} "
                 f"up to the sizes of axes without units; discover the symmetry on inputs of this size"
             )
-        found = list(rows(tensor, list(enumerate(self.layout)), group, along))
+        found = list(rows(tensor, list(enumerate(layout)), group, along))
         if not found:
             raise SymmetryError(f"site '{self.name}' does not show group '{group}', only {', '.join(self.groups)}")
         return found[0] if len(found) == 1 else torch.cat(found, dim=-1)
@@ -208,12 +215,30 @@ def is_leaf(module: nn.Module) -> bool:
 
 
 @contextmanager
+def dense(model: nn.Module) -> Iterator[None]:
+    """While active, encoders do not pack the unpadded positions of a batch into nested tensors, which have no shape.
+
+    They do so in evaluation mode, for some masks and not for others; what they compute at these positions is the same.
+    """
+    encoders = [m for m in model.modules() if isinstance(m, nn.TransformerEncoder)]
+    packing = [m for m in encoders if getattr(m, "use_nested_tensor", False)]
+    for module in packing:
+        module.use_nested_tensor = False
+    try:
+        yield
+    finally:
+        for module in packing:
+            module.use_nested_tensor = True
+
+
+@contextmanager
 def watch(
     model: nn.Module,
     on_place: Callable[[Place, Tensor], None],
     *,
     leaves: frozenset[str] | None = None,
     functional: bool = True,
+    layers: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Iterator[None]:
     """While active, report every output of a leaf module and of a counted functional call, in order of execution.
 
@@ -222,6 +247,7 @@ def watch(
         on_place: called at once, before a later operator can overwrite the tensor.
         leaves: paths of the leaf modules to report; None for all.
         functional: whether functional calls are reported.
+        layers: names of what is reported from inside of recurrent modules, by their paths.
     """
     counts: dict[tuple[str, str], int] = {}
     stack: list[tuple[str, bool]] = []
@@ -234,6 +260,15 @@ def watch(
         busy = True
         try:
             on_place((path, operator, call), tensor)
+        finally:
+            busy = False
+
+    def inside(module: nn.Module, args: Any, kwargs: Any, names: Sequence[str]) -> dict[str, Tensor]:
+        nonlocal busy
+        assert isinstance(module, nn.RNNBase)
+        busy = True
+        try:
+            return computed_in(module, args, kwargs, names)
         finally:
             busy = False
 
@@ -251,9 +286,12 @@ def watch(
         return hook
 
     def leave(path: str, shown: bool) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             if stack:
                 stack.pop()
+            if path in layers:
+                for operator, tensor in inside(module, args, kwargs, layers[path]).items():
+                    emit(path, operator, tensor)
             first = output[0] if isinstance(output, tuple) and output else output
             if shown and isinstance(first, Tensor):
                 emit(path, "", first)
@@ -261,12 +299,13 @@ def watch(
         return hook
 
     with ExitStack() as exits:
+        exits.enter_context(dense(model))
         for path, module in model.named_modules():
             leaf = is_leaf(module)
             shown = leaf and (leaves is None or path in leaves)
-            if functional or shown or module is model:
+            if functional or shown or path in layers or module is model:
                 exits.callback(module.register_forward_pre_hook(enter(path, leaf), prepend=True).remove)
-                exits.callback(module.register_forward_hook(leave(path, shown)).remove)
+                exits.callback(module.register_forward_hook(leave(path, shown), with_kwargs=True).remove)
         if functional:
             exits.enter_context(eager())
             exits.enter_context(_Calls(report))
@@ -278,13 +317,14 @@ def capture(model: nn.Module, sites: Sequence[Site], on_site: Callable[[Site, Te
     """While active, each forward of the model calls `on_site(site, tensor)` for each site, in order of execution.
 
     The tensor is given at once and is not copied: a later in-place operator may overwrite it, so reduce or clone it
-    inside `on_site`. The batch may have any size.
+    inside `on_site`. The batch may have any size. Sites that only a traced graph shows are left out, see `Inside`.
 
     Args:
         model: model to watch; it is left as it was.
         sites: sites of the model's symmetry, or some of them.
         on_site: called with the site and its tensor.
     """
+    sites = [site for site in sites if not site.traced]
     wanted = {site.place: site for site in sites}
 
     def on_place(place: Place, tensor: Tensor) -> None:
@@ -293,7 +333,10 @@ def capture(model: nn.Module, sites: Sequence[Site], on_site: Callable[[Site, Te
             on_site(site, tensor)
 
     paths = frozenset(site.module for site in sites if not site.operator)
-    with watch(model, on_place, leaves=paths, functional=any(site.operator for site in sites)):
+    within = [site for site in sites if is_layer(site.operator)]
+    layers = {site.module: [one.operator for one in within if one.module == site.module] for site in within}
+    functional = any(site.operator and site not in within for site in sites)
+    with watch(model, on_place, leaves=paths, functional=functional, layers=layers):
         yield
 
 
@@ -330,8 +373,8 @@ def find_sites(
         if shapes != seen.get((path, operator)):
             continue
         for call, node in enumerate(nodes):
-            if _moves(layouts[node]) and not (operator == "" and _copies(node)):
-                sites[node] = Site(_name(path, operator, call), path, operator, call, layouts[node])
+            if moves(layouts[node]) and not (operator == "" and _copies(node)):
+                sites[node] = Site(name_of((path, operator, call)), path, operator, call, layouts[node])
     return tuple(sites[node] for node in graph.nodes if node in sites)
 
 
@@ -344,7 +387,8 @@ def _first_result(node: fx.Node) -> fx.Node:
     return next((user for user in source.users if user.target is getitem and user.args[1] == 0), node)
 
 
-def _moves(layout: Layout) -> bool:
+def moves(layout: Layout) -> bool:
+    """Whether a tensor of this layout shows units of a group."""
     return any(True for term in layout for _ in atoms(term))
 
 
@@ -353,6 +397,12 @@ def _copies(node: fx.Node) -> bool:
     return str(node.target).split(".")[1:2] in [[name] for name in COPIES]
 
 
-def _name(path: str, operator: str, call: int) -> str:
+def name_of(place: Place) -> str:
+    """Return the name of the site at a place.
+
+    >>> name_of(("layer1.0", "add", 1))
+    'layer1.0:add#2'
+    """
+    path, operator, call = place
     name = f"{path}:{operator}" if operator else path
     return name if call == 0 else f"{name}#{call + 1}"

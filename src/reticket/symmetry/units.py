@@ -4,7 +4,34 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from reticket.symmetry.terms import Atom, Fixed, Key, Product, Sum, Term, atoms, key_of
+from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Product, Sum, Term, atoms, is_keyed, key_of, product
+
+
+def fitted(layout: Layout, shape: Sequence[int]) -> Layout | None:
+    """Return the layout of a tensor that differs in the sizes of what has no units; None where this cannot be.
+
+    An axis without units may have any size. So may the fixed factor of an axis with units, where there is one alone.
+
+    >>> merged = (product(Fixed(4), Atom("heads", 3)), Fixed(5))
+    >>> fitted(merged, (192, 7)) == (product(Fixed(64), Atom("heads", 3)), Fixed(7)), fitted(merged, (10, 7))
+    (True, None)
+    """
+    if len(layout) != len(shape):
+        return None
+    terms = [_resized(term, size) for term, size in zip(layout, shape, strict=True)]
+    return None if any(term is None for term in terms) else tuple(term for term in terms if term is not None)
+
+
+def _resized(term: Term, size: int) -> Term | None:
+    """Return a term of another size that differs in its one factor without units, None where there is no such term."""
+    if term.size == size or not is_keyed(term):
+        return term if term.size == size else Fixed(size)
+    factors = term.factors if isinstance(term, Product) else (term,)
+    plain = [i for i, factor in enumerate(factors) if isinstance(factor, Fixed) and factor.key is None]
+    if len(plain) != 1 or size * factors[plain[0]].size % term.size:
+        return None
+    resized = Fixed(size * factors[plain[0]].size // term.size)
+    return product(*(resized if i == plain[0] else factor for i, factor in enumerate(factors)))
 
 
 def siblings(term: Term, group: str) -> Iterator[tuple[str, ...]]:
