@@ -53,7 +53,12 @@ def free_axes(several: Sequence[Program]) -> list[str]:
 
 
 def wrong(several: Sequence[Program]) -> list[str]:
-    """The programs, with the groups to blame, whose function changes."""
+    """The programs, with the groups to blame, whose function changes; those with modules are traced apart, and twice."""
+    parts = [[program for program in several if ("self.m" in program.source) == modules] for modules in (False, True)]
+    return [text for part in parts if part for text in _wrong(part)]
+
+
+def _wrong(several: Sequence[Program]) -> list[str]:
     named = {str(i): program for i, program in enumerate(several)}
     models, examples = {k: p.build() for k, p in named.items()}, {k: p.example() for k, p in named.items()}
     found = Findings(models, examples, free=free_axes(several))
