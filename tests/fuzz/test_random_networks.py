@@ -53,7 +53,7 @@ def free_axes(several: Sequence[Program]) -> list[str]:
 
 
 def wrong(several: Sequence[Program]) -> list[str]:
-    """The programs, with the groups to blame, whose function changes; those with modules are traced apart, and twice."""
+    """The programs, with the groups to blame, whose function changes; those with modules are traced apart, twice."""
     parts = [[program for program in several if ("self.m" in program.source) == modules] for modules in (False, True)]
     return [text for part in parts if part for text in _wrong(part)]
 
