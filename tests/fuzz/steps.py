@@ -344,8 +344,27 @@ def table(w: Writer) -> str:
         )
     )
     n = f"{x}.shape[{axis}]"
-    part = w.choose((f"{whole}[:{n}]", f"{whole}[:{n}]", f"{whole}[-{n}:]", f"{whole}[torch.arange({n})]"))
-    return w.choose((part, part, f"{x}.movedim({axis}, -1) @ {part}", f"{whole}[1:].narrow(0, 0, {n})"))
+    part = w.choose(
+        (f"{whole}[:{n}]", f"{whole}[-{n}:]", f"{whole}[torch.arange({n})]", f"{whole}[1:].narrow(0, 0, {n})")
+    )
+    return _along(w, x, axis, part)
+
+
+def _along(w: Writer, x: str, axis: int, part: str) -> str:
+    """What is read of a table, row by row with an axis that has as many positions.
+
+    A sum over the rows alone would be one of fewer rows for a shorter input: only the numerical proof, which tries one,
+    can tell such a part from one that is always the same.
+    """
+    rows = f"{x}.movedim({axis}, 0).reshape({x}.shape[{axis}], -1)"
+    return w.choose(
+        (
+            f"{x}.movedim({axis}, -1) @ {part}",
+            f"{rows} @ {w.parameter(w.values[x].numel() // w.values[x].shape[axis], 1)} * {part}",
+            f"{rows}.amax(1, keepdim=True) + {part}",
+            f"torch.cat([{rows}, {part}], 1)",
+        )
+    )
 
 
 def projection(w: Writer) -> str:
@@ -366,13 +385,12 @@ def positions(w: Writer) -> str:
     p = w.parameter(2 * length + 5, w.values[x].shape[-1])
     return w.choose(
         (
-            f"F.embedding(torch.arange({n}), {p})",
+            _along(w, x, axis, f"F.embedding(torch.arange({n}), {p})"),
             f"{x}.movedim({axis}, 0) * torch.arange(1.0, {n} + 1).reshape(-1{', 1' * (w.values[x].dim() - 1)})",
-            f"{p}[torch.arange({n}).unsqueeze(1) - torch.arange({n}) + {length + 2}]",
+            f"{p}[torch.arange({n}).unsqueeze(1) - torch.arange({n}) + {length + 2}].sum(1)",
             f"{x}.movedim({axis}, -2).cumsum(-2)",
             f"{x}.movedim({axis}, -1) @ torch.ones({n}, {n}).tril()",
             f"{x}.movedim({axis}, -1) @ torch.ones({n}, {w.choose(w.sizes)})",
-            f"{x}.flatten(0, -2) @ {p}.T[:, :{n}]",
             f"{x}.movedim({axis}, 0)[-1]",
             f"{x}.reshape({x}.shape[0], -1)",
         )
