@@ -151,7 +151,7 @@ class Writer:
             return self._again(name) if self.choose((True, False)) else f"self.{name}"
         name = f"p{next(self.count)}"
         self.module.register_parameter(name, nn.Parameter(torch.randn(shape, generator=self.numbers)))
-        self.init.append(f"self.{name} = nn.Parameter(torch.randn{shape})")
+        self.init.append(f"self.{name} = nn.Parameter(torch.randn({shape}))")
         return f"self.{name}"
 
     def _again(self, old: str) -> str:

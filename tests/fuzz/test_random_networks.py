@@ -126,7 +126,7 @@ def test_no_random_network_changes_its_function(part: int) -> None:
 
 
 BLIND = Program(
-    ("self.p0 = nn.Parameter(torch.randn(6, 3))",),
+    ("self.p0 = nn.Parameter(torch.randn((6, 3)))",),
     ("v0 = F.linear(x, self.p0)", "v1 = x * 2.0"),
     ("v0.unflatten(-1, (2, 3)).amax(-1) + 9.0", "v1 + 3.0"),
     (2, 3),
