@@ -1,5 +1,6 @@
 """Damaged files: bits and bytes anywhere, and values in JSON and in safetensors' heads that nobody expects there."""
 
+import copy
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -73,6 +74,8 @@ def _edited(tree: Any, draw: random.Random) -> str:
     """Replace some values by odd ones, or leave them out, and write the whole."""
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
         places = list(_places(tree))
+        if not places:
+            break
         level = draw.choice(sorted({depth for depth, _, _ in places}))
         _, parent, key = draw.choice([place for place in places if place[0] == level])
         if draw.randrange(6) == 0:
@@ -80,7 +83,7 @@ def _edited(tree: Any, draw: random.Random) -> str:
         elif draw.randrange(6) == 0 and isinstance(parent, dict):
             parent[draw.choice(("a", "@", str(key) * 2))] = parent.pop(key)
         else:
-            parent[key] = draw.choice(ODD)
+            parent[key] = copy.deepcopy(draw.choice(ODD))
     return _written(tree)
 
 
