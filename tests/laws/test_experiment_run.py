@@ -14,6 +14,7 @@ import torch
 
 from reticket.experiment import Event, Plan, Store, Summary, Task, run_plan
 from reticket.experiment.compute import load_runner
+from tests.counted import calls
 
 KINDS = ("draw", "mix", "walk", "diverge", "wrong", "nothing", "look", "slow")
 RUNNERS = {kind: f"fake_tasks:{kind}" for kind in KINDS}
@@ -187,10 +188,12 @@ def test_threads_are_set_for_the_tasks_and_put_back(tmp_path: Path) -> None:
 
 
 def test_provenance_tells_how_a_result_came_about(tmp_path: Path) -> None:
+    begun = time.monotonic()
     run(table(), tmp_path)
+    whole = time.monotonic() - begun
     pair = table()[0]
     provenance = Store(tmp_path).get(pair.key).provenance
-    assert 0 < provenance["seconds"] < 60
+    assert 0 < provenance["seconds"] <= whole
     assert (provenance["device"], provenance["threads"], provenance["torch"]) == ("cpu", 1, torch.__version__)
     assert provenance["task"] == {
         "kind": "mix",
@@ -228,10 +231,14 @@ def test_runners_may_be_functions_that_can_be_imported(tmp_path: Path) -> None:
 
 
 def test_small_tasks_cost_little_beyond_their_work(tmp_path: Path) -> None:
-    plan = Plan.of([Task("draw", 1, {"seed": seed}) for seed in range(100)])
-    started_at = time.process_time()
-    run_plan(plan, Store(tmp_path), RUNNERS)
-    assert (time.process_time() - started_at) / len(plan) < 0.03, "about 1 ms on an idle machine without type checks"
+    """Ten times as many tasks are no more work for each."""
+
+    def work(tasks: int) -> float:
+        plan = Plan.of([Task("draw", 1, {"seed": seed}) for seed in range(tasks)])
+        return calls(lambda: run_plan(plan, Store(tmp_path / str(tasks)), RUNNERS)) / tasks
+
+    work(1)  # what is made ready at the first one
+    assert 0 < work(100) <= 1.5 * work(10)
 
 
 def test_a_task_that_another_run_computes_comes_last(tmp_path: Path) -> None:

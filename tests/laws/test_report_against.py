@@ -1,9 +1,13 @@
 """A run beside the paper: which cells meet, which sd divides the difference, what is said to differ."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from reticket.analysis.diversity import diversity
+from reticket.report import published
 from reticket.report.accuracy import by_sparsity
 from reticket.report.against import departures, meetings
 from reticket.report.paper import beside_the_paper, comparison_tables
@@ -155,6 +159,25 @@ def test_ensembles_stand_beside_the_published_ones() -> None:
     (record,) = comparison_tables(results)["paper_diversity"].records
     assert (record["ours_kl"], record["published_kl"], record["published_ensemble_accuracy"]) == (0.3, 0.352, 93.25)
     assert "Ensembles are shown as ours / theirs" in caption(results)
+    assert published.divergence_words() in caption(results)
+    assert "KL" not in caption(run([{}]))
+
+
+def test_kl_is_at_least_four_times_js_here_and_never_in_the_paper() -> None:
+    generator, labels = torch.Generator().manual_seed(0), torch.zeros(50, dtype=torch.long)
+    for scale in (0.01, 0.3, 1.0, 5.0, 30.0):
+        measured = diversity(scale * torch.randn(3, 50, 10, generator=generator, dtype=torch.float64), labels)
+        assert measured.kl is not None
+        assert measured.js is not None
+        assert measured.kl >= 4 * measured.js * (1 - 1e-6), scale
+    assert all(one.kl < 4 * one.js for one in published.ensembles())
+    # LTH: .038 / .011 = 3.45; independent: .352 / .130 = 2.71
+    assert "at least 4 times JS, there it is 2.7 to 3.5 times" in published.divergence_words()
+
+
+def test_the_text_says_of_kl_and_js_what_the_report_says() -> None:
+    said = " ".join((Path(__file__).parents[2] / "docs" / "report.md").read_text("utf-8").split())
+    assert published.divergence_words() in said
 
 
 def test_nothing_published_leaves_the_section_out() -> None:

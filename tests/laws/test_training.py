@@ -25,6 +25,7 @@ from reticket.rng import generator_for
 from reticket.training import Progress, Recipe, TrainState, steps_per_epoch, train
 from reticket.training.flat import FlatParameters
 from reticket.training.loop import _read
+from reticket.training.run import Run
 from reticket.training.state import read_checkpoint, write_checkpoint
 
 ORDER = ("laws", 0)
@@ -278,6 +279,10 @@ def test_training_learns_the_digits() -> None:
     assert result.epochs == 8
 
 
+def small_run() -> Run:
+    return Run(WithDropout(), images(), RECIPE, ORDER, None, 0, torch.device("cpu"))
+
+
 def small_state() -> TrainState:
     weights, momentum = {"w": torch.randn(5, 4), "b": torch.randn(5)}, {"w": torch.randn(5, 4), "b": torch.zeros(5)}
     return TrainState(
@@ -354,7 +359,7 @@ def test_a_state_that_no_run_has_is_refused_and_set_aside(change: dict[str, Any]
         TrainingError, match=rf"run.safetensors' cannot be used \(.*{words}.*\); delete it to start this"
     ):
         read_checkpoint(path, "run")
-    assert _read(path, "run", told.append) is None
+    assert _read(path, "run", small_run(), told.append) is None
     assert told[0].endswith("it was set aside as 'run.safetensors.damaged' and the run is started over")
     assert [file.name for file in tmp_path.iterdir()] == ["run.safetensors.damaged"]
 
@@ -362,8 +367,74 @@ def test_a_state_that_no_run_has_is_refused_and_set_aside(change: dict[str, Any]
 def test_a_checkpoint_of_the_format_without_a_checksum_is_set_aside(tmp_path: Path) -> None:
     path, told, state = tmp_path / "run.safetensors", [], small_state()
     save_file(state.tensors(), path, metadata={"run": "run", "state": json.dumps(state.metadata())})
-    assert _read(path, "run", told.append) is None
+    assert _read(path, "run", small_run(), told.append) is None
     assert "is damaged (it is of an earlier format, without a checksum); it was set aside" in told[0]
+
+
+NAME = "body.fc.weight"
+
+
+def of_weights(state: TrainState, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> TrainState:
+    return replace(state, weights=change(dict(state.weights)), momentum=change(dict(state.momentum)))
+
+
+UNFITTING: dict[str, tuple[Callable[[TrainState], TrainState], str]] = {
+    "shape": (
+        lambda s: of_weights(s, lambda w: {**w, NAME: torch.ones(4, 3)}),
+        r"'body.fc.weight' has shape \(4, 3\) of float32 there and shape \(4, 8\) of float32 here",
+    ),
+    "dtype": (
+        lambda s: of_weights(s, lambda w: {**w, NAME: w[NAME].double()}),
+        r"'body.fc.weight' has shape \(4, 8\) of float64 there and",
+    ),
+    "name": (
+        lambda s: of_weights(s, lambda w: {("other" if name == NAME else name): t for name, t in w.items()}),
+        r"'other' has shape \(4, 8\) of float32 there and no tensor here",
+    ),
+    "momentum": (
+        lambda s: replace(s, momentum={name: t for name, t in s.momentum.items() if name != NAME}),
+        "'body.fc.weight' has no tensor there",
+    ),
+    "losses": (
+        lambda s: replace(s, epoch_losses=torch.ones(3)),
+        "has 1 complete epochs and 3 losses, which is not what this run has at step 6",
+    ),
+    "history": (lambda s: replace(s, history=()), "has 0 complete epochs and 2 losses"),
+    "step": (lambda s: replace(s, step=5), "has 1 complete epochs and 2 losses, which is not"),
+    "beyond": (lambda s: replace(s, step=TOTAL + 6), "at step 22 of a run from step 0, this one goes from 0 to 16"),
+    "start": (lambda s: replace(s, start=4), "at step 6 of a run from step 4, this one goes from 0 to 16"),
+    "short generator": (lambda s: replace(s, rng={"cpu": s.rng["cpu"][:9]}), "generator 'cpu' cannot be taken up"),
+    "no generator": (lambda s: replace(s, rng={}), "the state has no generator 'cpu'"),
+}
+
+
+@pytest.fixture(scope="module")
+def at_six() -> tuple[TrainState, TrainState]:
+    """The states at step 6, in the second epoch, and at the end."""
+    model = WithDropout()
+    return tuple(train(model, images(), RECIPE, order=ORDER, stop=stop).state for stop in (6, TOTAL))
+
+
+@pytest.mark.parametrize("kind", ["", *UNFITTING])
+def test_a_whole_checkpoint_that_is_no_state_of_its_run_is_set_aside(
+    kind: str, at_six: tuple[TrainState, TrainState], tmp_path: Path
+) -> None:
+    """Its checksum is right and it names this run; the results are those of a run without a checkpoint."""
+    path, told, model = tmp_path / "run.safetensors", [], WithDropout()
+    change, words = UNFITTING.get(kind, (lambda state: state, ""))
+    write_checkpoint(path, change(at_six[0]), small_run().fingerprint(model, None))
+    options: dict[str, Any] = {"order": ORDER, "checkpoint": path}
+    if kind:
+        with pytest.raises(
+            TrainingError, match=rf"run.safetensors' cannot be used \(.*{words}.*\); delete it to start"
+        ):
+            train(model, images(), RECIPE, **options)
+    result = train(model, images(), RECIPE, set_aside=told.append, **options)
+    same_bits(result.weights, at_six[1].weights)
+    assert result.history == at_six[1].history
+    assert [line.partition("; ")[2] for line in told] == (
+        ["it was set aside as 'run.safetensors.damaged' and the run is started over"] if kind else []
+    )
 
 
 def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

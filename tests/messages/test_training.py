@@ -62,7 +62,8 @@ def test_state_of_another_place() -> None:
     with pytest.raises(ConfigError, match="of a run from step 3"):
         train(small(), DATA, RECIPE, order=ORDER, start=3, state=state)
     with pytest.raises(
-        ConfigError, match=r"the state's tensors do not fit this model \('layers.0.weight' has shape \(8, 64\) there"
+        ConfigError,
+        match=r"the state's tensors do not fit this model \('layers.0.weight' has shape \(8, 64\) of float32 there and",
     ):
         train(build_model("mlp", hidden=(9,)), DATA, RECIPE, order=ORDER, state=state)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reticket.errors import DataError
+from reticket.plain import oddity
 
 MAGIC: tuple[tuple[bytes, Callable[..., Any]], ...] = (
     (b"\x1f\x8b", gzip.open),
@@ -89,6 +90,5 @@ def check_plain(path: Path) -> None:
     Raises:
         DataError: when it is there and something else.
     """
-    if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "a pipe or a device"
+    if kind := oddity(path):
         raise DataError(f"'{path}' is {kind}, but a plain file was expected; put the file of that name there")

@@ -202,6 +202,7 @@ def _caption(results: Results, met: Sequence[Meeting]) -> str:
     told.append("Their pruning stops within half a point of the nominal sparsity; the count here is exact.")
     if _ensembles(results):
         told.append("Ensembles are shown as ours / theirs; the source does not say their rewind point or spread.")
+        told.append(published.divergence_words())
     return " ".join(filter(None, told))
 
 

@@ -60,7 +60,13 @@ def read_sweep(folder: Path) -> Sweep:
     found, missing = [], []
     for one in listed:
         place = folder / one["folder"]
-        if (place / "results.json").is_file():
+        try:
+            there = (place / "results.json").is_file()
+        except OSError as error:
+            raise InputError(
+                f"{path}: damaged at 'variants', a folder cannot be looked at ({error.strerror}); run it again"
+            ) from None
+        if there:
             found.append(Variant(_plain(one.get("value")), one["folder"], at_main(read_run(place).results)))
         else:
             missing.append(one["folder"])

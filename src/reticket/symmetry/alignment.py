@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from reticket.dense import described, is_dense
 from reticket.errors import AlignmentError, InputError
+from reticket.plain import oddity, one_line, parsed
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.gather import gather
 from reticket.symmetry.optimizer_state import moved_optimizer
@@ -174,19 +175,21 @@ class Alignment:
             AlignmentError: when the file is missing, damaged or no alignment.
         """
         try:
+            if odd := oddity(Path(path)):
+                raise OSError(f"it is {odd}, but a plain file was expected")
             with safe_open(str(path), framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError) as error:
-            raise AlignmentError(f"cannot read the alignment '{path}': {error}") from error
+        except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise AlignmentError(f"cannot read the alignment '{path}': {one_line(str(error))}") from error
         if metadata.get("format") != "reticket-alignment" or metadata.get("version") != FORMAT:
             raise AlignmentError(f"'{path}' is no alignment of version {FORMAT}; write one with Alignment.save")
         try:
             symmetry = Symmetry.from_json(metadata["symmetry"])
-            quality = {name: Quality(*map(float, pair)) for name, pair in json.loads(metadata["quality"]).items()}
+            quality = {name: Quality(*map(float, pair)) for name, pair in parsed(metadata["quality"]).items()}
             return cls(symmetry, {name: Permutation(index) for name, index in tensors.items()}, quality)
-        except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
-            raise AlignmentError(f"the alignment '{path}' is damaged: {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, InputError) as error:
+            raise AlignmentError(f"the alignment '{path}' is damaged: {one_line(str(error))}") from error
 
 
 def old_parents(symmetry: Symmetry, group: Group, permutations: Mapping[str, Permutation]) -> tuple[Tensor, ...]:

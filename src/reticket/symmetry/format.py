@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from reticket.plain import is_size, shown
 from reticket.symmetry.terms import Atom, Fixed, Layout, Product, Sum, Term, Uniform, concat, product
 
 Groups = Mapping[str, Atom | Fixed]
+DEEPEST = 50  # of terms in terms; those of a model are three or four deep
 
 
 def term_to_json(term: Term) -> Any:
@@ -25,24 +27,28 @@ def term_to_json(term: Term) -> Any:
             return {"sum": [term_to_json(part) for part in parts]}
 
 
-def term_from_json(data: Any, groups: Groups) -> Term:
+def term_from_json(data: Any, groups: Groups, depth: int = 0) -> Term:
     """Read what `term_to_json` wrote; `groups` gives every atom and every place by its name.
+
+    Args:
+        data: what JSON holds.
+        groups: atoms and places by name.
+        depth: of how many terms this is a part.
 
     Raises:
         ValueError: when the data is no term.
         KeyError: when it names a group that `groups` lacks.
     """
-    if isinstance(data, int) and not isinstance(data, bool) and data >= 0:
+    if is_size(data):
         return Fixed(data)
     if isinstance(data, str):
         return groups[data]
-    if isinstance(data, dict) and len(data) == 1:
+    if isinstance(data, dict) and len(data) == 1 and depth < DEEPEST:
         ((kind, terms),) = data.items()
-        if kind == "product":
-            return product(*(term_from_json(term, groups) for term in terms))
-        if kind == "sum":
-            return concat(*(term_from_json(term, groups) for term in terms))
-    raise ValueError(f"{data!r} is no term")
+        if kind in ("product", "sum") and isinstance(terms, list):
+            build = product if kind == "product" else concat
+            return build(*(term_from_json(term, groups, depth + 1) for term in terms))
+    raise ValueError(f"{shown(data)} is no term")
 
 
 def layout_to_json(layout: Layout) -> list[Any]:

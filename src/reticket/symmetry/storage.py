@@ -6,12 +6,14 @@ for the reader and not read.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from reticket.errors import SymmetryError
 from reticket.lookup import nearest
+from reticket.plain import LARGEST, MOST_AXES, is_shape, is_size, one_line, parsed, shown
 from reticket.symmetry.format import Groups, layout_to_json, term_from_json
 from reticket.symmetry.sites import Site
 from reticket.symmetry.terms import Atom, Fixed, Layout, Term, atoms, describe, rewrite
@@ -60,14 +62,15 @@ def fields_of(text: str, source: str) -> dict[str, Any]:
         SymmetryError: names the place in the file, what stands there, what was expected.
     """
     try:
-        data = json.loads(text, object_pairs_hook=_once_each)
+        data = parsed(text, object_pairs_hook=_once_each)
     except ValueError as error:
-        raise SymmetryError(f"{source}: is not JSON ({error}); repair that line or save the symmetry again") from error
+        said = one_line(str(error))
+        raise SymmetryError(f"{source}: is not JSON ({said}); repair that line or save the symmetry again") from error
     if not isinstance(data, dict) or data.get("format") != NAME:
         raise SymmetryError(f'{source}: is not a symmetry, expected a JSON object with "format": "{NAME}"')
-    if data.get("version") != FORMAT:
+    if not is_size(data.get("version")) or data["version"] != FORMAT:
         raise SymmetryError(
-            f"{source}: has format version {data.get('version')!r}, expected {FORMAT}; discover and save it again"
+            f"{source}: has format version {shown(data.get('version'))}, expected {FORMAT}; discover and save it again"
         )
     return _Reader(data, source).fields()
 
@@ -90,7 +93,7 @@ class _Reader:
         self.groups: Groups = self._groups()
 
     def fail(self, place: str, problem: str) -> SymmetryError:
-        return SymmetryError(f"{self.source}: {place}: {problem}")
+        return SymmetryError(f"{self.source}: {one_line(f'{place}: {problem}')}")
 
     def table(self, key: str, *, optional: bool = False) -> Mapping[str, Any]:
         value = self.data.get(key, {} if optional else None)
@@ -101,7 +104,7 @@ class _Reader:
 
     def texts(self, value: Any, place: str) -> tuple[str, ...]:
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-            raise self.fail(place, f"{value!r} was found, expected a list of texts")
+            raise self.fail(place, f"{shown(value)} was found, expected a list of texts")
         return tuple(value)
 
     def _groups(self) -> Groups:
@@ -122,12 +125,20 @@ class _Reader:
                         f"depends on '{parent}', which 'groups' does not list{nearest(parent, found)}; "
                         f"list it, or take it out of 'over'",
                     )
+                above = found[parent]
+                more = [key for key in above.over if key not in leaf.over] if isinstance(above, Atom) else []
+                if parent == name or more or leaf.over.count(parent) > 1 or name in getattr(above, "over", ()):
+                    raise self.fail(
+                        f"'groups', '{name}', 'over'",
+                        f"lists '{parent}', but what a group depends on stands there once, with all that it depends on "
+                        f"in turn, and without the group itself",
+                    )
         return found
 
     def size(self, entry: Any, place: str) -> int:
         size = entry.get("size") if isinstance(entry, dict) else None
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise self.fail(place, f'{entry!r} was found, expected {{"size": a positive number, "over": [...]}}')
+        if not is_size(size) or size < 1:
+            raise self.fail(place, f'{shown(entry)} was found, expected {{"size": a positive number, "over": [...]}}')
         return size
 
     def fields(self) -> dict[str, Any]:
@@ -147,9 +158,14 @@ class _Reader:
         }
 
     def layout(self, terms: Any, place: str) -> Layout:
-        if not isinstance(terms, list):
-            raise self.fail(place, f"{terms!r} was found, expected a list with one term for each axis")
-        return tuple(self.term(term, f"{place}, axis {axis}") for axis, term in enumerate(terms))
+        if not isinstance(terms, list) or len(terms) > MOST_AXES:
+            raise self.fail(
+                place, f"{shown(terms)} was found, expected a list with one term for each axis, at most {MOST_AXES}"
+            )
+        layout = tuple(self.term(term, f"{place}, axis {axis}") for axis, term in enumerate(terms))
+        if math.prod(term.size for term in layout) > LARGEST:
+            raise self.fail(place, "is a tensor of more than 2^63 numbers; correct its terms")
+        return layout
 
     def term(self, data: Any, place: str) -> Term:
         try:
@@ -164,7 +180,7 @@ class _Reader:
         except (TypeError, ValueError) as error:
             raise self.fail(
                 place,
-                f"{data!r} is no term, expected a size, a group's name, "
+                f"{shown(data)} is no term, expected a size, a group's name, "
                 f'{{"product": [...]}} or {{"sum": [...]}} of such',
             ) from error
 
@@ -185,7 +201,9 @@ class _Reader:
             self.check_shape(name, layout, shapes[name])
 
     def check_shape(self, name: str, layout: Layout, shape: Any) -> None:
-        if not isinstance(shape, list) or len(shape) != len(layout):
+        if not is_shape(shape):
+            raise self.fail(f"'shapes', '{name}'", f"{shown(shape)} was found, expected a list of sizes")
+        if len(shape) != len(layout):
             raise self.fail(
                 f"'layouts', '{name}'", f"has {len(layout)} terms, expected one for each axis of shape {shape}"
             )
@@ -215,14 +233,13 @@ class _Reader:
         found = []
         for name, entry in self.table("sites", optional=True).items():
             place = f"'sites', '{name}'"
-            try:
-                module, operator, call = str(entry["module"]), str(entry["operator"]), int(entry["call"])
-                terms = entry["layout"]
-            except (KeyError, TypeError, ValueError) as error:
+            known = entry if isinstance(entry, dict) else {}
+            module, operator, call = (known.get(key) for key in ("module", "operator", "call"))
+            if not (isinstance(module, str) and isinstance(operator, str) and is_size(call) and "layout" in known):
                 raise self.fail(
-                    place, f"{entry!r} was found, expected module, operator, call and layout; take the line out"
-                ) from error
-            found.append(Site(name, module, operator, call, self.layout(terms, place)))
+                    place, f"{shown(entry)} was found, expected module, operator, call and layout; take the line out"
+                )
+            found.append(Site(name, module, operator, call, self.layout(known["layout"], place)))
         return found
 
 

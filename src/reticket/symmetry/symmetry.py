@@ -10,6 +10,7 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from reticket.errors import SymmetryError
+from reticket.plain import oddity, one_line
 from reticket.symmetry.axes import Axes, axes_of, layouts_from_axes, sites_of
 from reticket.symmetry.explain import explained
 from reticket.symmetry.sites import Site
@@ -181,7 +182,7 @@ class Symmetry:
         try:
             return cls(**fields)
         except SymmetryError as error:
-            raise SymmetryError(f"{source}: {error}") from error
+            raise SymmetryError(f"{source}: {one_line(str(error))}") from error
 
     def save(self, path: str | Path) -> None:
         """Write the symmetry as JSON.
@@ -202,6 +203,8 @@ class Symmetry:
             SymmetryError: when the file is missing or is no symmetry.
         """
         try:
+            if odd := oddity(Path(path)):
+                raise OSError(f"it is {odd}, but a plain file was expected")
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SymmetryError(f"cannot read the symmetry '{path}': {error}") from error

@@ -13,6 +13,7 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from reticket.errors import MaskError
+from reticket.plain import LARGEST, is_shape, is_size, oddity, one_line, parsed, shown
 
 VERSION = 1
 KEY = "reticket"
@@ -116,8 +117,10 @@ def shapes_of(header: Mapping[str, Any], path: str | os.PathLike[str]) -> dict[s
     if not isinstance(shapes, dict) or not shapes:
         raise MaskError(f"'{path}' names no weights in its header; the file is damaged, write it again")
     for name, shape in shapes.items():
-        if not isinstance(shape, list) or not all(isinstance(n, int) and n >= 0 for n in shape):
-            raise MaskError(f"'{path}' gives '{name}' the shape {shape!r}; the file is damaged, write it again")
+        if not is_shape(shape) or math.prod(shape) > LARGEST:
+            raise MaskError(
+                f"'{path}' gives '{one_line(name)}' the shape {shown(shape)}; the file is damaged, write it again"
+            )
     return {name: tuple(shape) for name, shape in shapes.items()}
 
 
@@ -131,12 +134,18 @@ def unpack_all(
     """
     missing = [name for name in shapes if prefix + name not in tensors]
     if missing:
-        raise MaskError(f"'{path}' names '{missing[0]}' but holds no such tensor; the file is damaged, write it again")
-    return {name: unpack(tensors[prefix + name], shape, f"'{path}': '{name}'") for name, shape in shapes.items()}
+        raise MaskError(
+            f"'{path}' names '{one_line(missing[0])}' but holds no such tensor; the file is damaged, write it again"
+        )
+    return {
+        name: unpack(tensors[prefix + name], shape, f"'{path}': '{one_line(name)}'") for name, shape in shapes.items()
+    }
 
 
 def _first_bytes(path: Path) -> bytes:
     try:
+        if odd := oddity(path):
+            raise OSError(0, f"it is {odd}")
         with path.open("rb") as file:
             return file.read(4)
     except OSError as error:
@@ -150,20 +159,20 @@ def _header(path: str | os.PathLike[str], metadata: Mapping[str, str], kinds: tu
             f"Mask.save or Ticket.save wrote"
         )
     try:
-        header = json.loads(metadata[KEY])
-    except json.JSONDecodeError:
+        header = parsed(metadata[KEY])
+    except ValueError:
         header = None
     if not isinstance(header, dict):
         raise MaskError(f"'{path}' has a header that is not a JSON table; the file is damaged, write it again")
-    if header.get("version") != VERSION:
+    if not is_size(header.get("version")) or header["version"] != VERSION:
         raise MaskError(
-            f"'{path}' has format version {header.get('version')}, this reticket reads version {VERSION}; "
+            f"'{path}' has format version {shown(header.get('version'))}, this reticket reads version {VERSION}; "
             f"install the version that wrote it"
         )
     if header.get("kind") not in kinds:
         raise MaskError(
-            f"'{path}' holds a {header.get('kind')}, expected a {' or '.join(kinds)}; "
-            f"load it with {str(header.get('kind')).title()}.load"
+            f"'{path}' holds a {one_line(str(header.get('kind'))[:40])}, expected a {' or '.join(kinds)}; "
+            f"load it with {one_line(str(header.get('kind'))[:40]).title()}.load"
         )
     return header
 

@@ -138,12 +138,17 @@ class Ticket:
         header, tensors = storage.read(path, ("ticket", "mask"))
         shapes = storage.shapes_of(header, path)
         mask = Mask(storage.unpack_all(tensors, "mask:", shapes, path))
-        signs = None
-        if header.get("signed"):
+        signs, signed, provenance = None, header.get("signed", False), header.get("provenance") or {}
+        if not isinstance(signed, bool) or not isinstance(provenance, dict):
+            raise MaskError(
+                f"'{path}' has signs or a provenance of another type than Ticket.save writes; the file is damaged, "
+                f"write it again"
+            )
+        if signed:
             counts = {name: (int(kept.sum()),) for name, kept in mask.items()}
             negative = storage.unpack_all(tensors, "sign:", counts, path)
             signs = {name: _spread(kept, negative[name]) for name, kept in mask.items()}
-        return cls(mask, signs, header.get("provenance") or {})
+        return cls(mask, signs, provenance)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ticket):

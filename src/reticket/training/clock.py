@@ -19,8 +19,7 @@ class Clock:
         save: writes a checkpoint; None for none.
         save_seconds: between two checkpoints.
         tell: is told of the progress; None when nobody asks.
-        notice: is told a sentence when a checkpoint cannot be written, and the run goes on without; None for telling
-            whom the run tells that its steps cannot be recorded.
+        notice: is told a sentence when a checkpoint cannot be written, and the run goes on without.
     """
 
     def __init__(
@@ -33,7 +32,7 @@ class Clock:
         notice: Callable[[str], None] | None = None,
     ) -> None:
         self.run, self.stop, self.save, self.tell = run, stop, save, tell
-        self.notice = notice or run.give_up or (lambda text: None)
+        self.notice = notice or (lambda text: None)
         now = time.monotonic()
         self.begun, self.save_seconds, self.saved = now, save_seconds, False
         self.next_save = now + save_seconds if save else float("inf")

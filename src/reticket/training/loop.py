@@ -96,7 +96,7 @@ def train(
     save = None
     if checkpoint is not None and ranks.first:
         name = run.fingerprint(model, mask)
-        state = _later(state, _read(checkpoint, name, set_aside), stop)
+        state = _later(state, _read(checkpoint, name, run, set_aside), stop)
         save = lambda at: write_checkpoint(checkpoint, at, name)  # noqa: E731
     _check_state(state, start, stop)
     labels = (*order, "start", start) if ranks.first else (*order, "start", start, "rank", ranks.rank)
@@ -119,10 +119,10 @@ def _check_steps(run: Run, stop: int) -> None:
         )
 
 
-def _read(path: Path, name: str, set_aside: Callable[[str], None] | None) -> TrainState | None:
+def _read(path: Path, name: str, run: Run, set_aside: Callable[[str], None] | None) -> TrainState | None:
     """Return the state in a checkpoint, or None when there is none that can be used."""
     try:
-        return read_checkpoint(path, name)
+        return _fitting(read_checkpoint(path, name), path, run)
     except TrainingError as error:
         if set_aside is None:
             raise
@@ -130,6 +130,23 @@ def _read(path: Path, name: str, set_aside: Callable[[str], None] | None) -> Tra
         path.replace(aside)
         set_aside(f"{str(error).partition(';')[0]}; it was set aside as '{aside.name}' and the run is started over")
         return None
+
+
+def _fitting(state: TrainState | None, path: Path, run: Run) -> TrainState | None:
+    """Refuse a checkpoint that names this run and is none of its states: no run has written it."""
+    if state is None:
+        return None
+    try:
+        if state.start != run.start or state.step > run.total:
+            raise ConfigError(
+                f"it is at step {state.step} of a run from step {state.start}, this one goes from {run.start} to "
+                f"{run.total}"
+            )
+        run.check(state)
+    except ConfigError as reason:
+        said = str(reason).partition(";")[0]
+        raise TrainingError(f"checkpoint '{path}' cannot be used ({said}); delete it to start this run over") from None
+    return state
 
 
 def _later(state: TrainState | None, found: TrainState | None, stop: int) -> TrainState | None:

@@ -221,19 +221,57 @@ class Run:
             seconds=self.seconds,
         )
 
-    def load(self, state: TrainState) -> None:
-        """Go to a state."""
+    def check(self, state: TrainState) -> None:
+        """See that a state is one that this run can have been in.
+
+        Raises:
+            ConfigError: when its tensors or its counts are not those of this run.
+        """
         velocity = self.flat.views(self.flat.velocity)
         for seen, own in ((state.weights, self.model.state_dict()), (state.momentum, velocity)):
-            shapes = [{name: tuple(t.shape) for name, t in tensors.items()} for tensors in (seen, own)]
-            if shapes[0] != shapes[1]:
-                odd = next(name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name))
-                raise ConfigError(
-                    f"the state's tensors do not fit this model ('{odd}' has shape {shapes[0].get(odd)} there and "
-                    f"{shapes[1].get(odd)} here); continue with the model that it came from"
-                )
+            forms = [{name: (tuple(t.shape), t.dtype) for name, t in tensors.items()} for tensors in (seen, own)]
+            for name in {**forms[0], **forms[1]}:
+                if forms[0].get(name) != forms[1].get(name):
+                    there, here = (_form(form.get(name)) for form in forms)
+                    raise ConfigError(
+                        f"the state's tensors do not fit this model ('{name}' has {there} there and {here} here); "
+                        f"continue with the model that it came from"
+                    )
+        if self._counts(state) != self._counts_at(state.step):
+            raise ConfigError(
+                f"the state has {len(state.history)} complete epochs and {len(state.epoch_losses)} losses, which is "
+                f"not what this run has at step {state.step}; give the state of this run"
+            )
+        if "cpu" not in state.rng:
+            raise ConfigError("the state has no generator 'cpu'; give the state of this run")
+        for name, rng in state.rng.items():
+            kind = name.partition(":")[0]
+            if kind == "cpu" or kind == self.flat.device.type:
+                try:
+                    torch.Generator(self.flat.device if kind == "cuda" else "cpu").set_state(rng)
+                except (RuntimeError, TypeError) as error:
+                    first = str(error).splitlines()[0]
+                    raise ConfigError(f"the state's generator '{name}' cannot be taken up: {first}") from None
+
+    @staticmethod
+    def _counts(state: TrainState) -> tuple[list[tuple[int, int]], int]:
+        return [(record.epoch, record.step) for record in state.history], len(state.epoch_losses)
+
+    def _counts_at(self, step: int) -> tuple[list[tuple[int, int]], int]:
+        """Return what a state at a step has: epoch and step of every record, and the number of losses since."""
+        steps = self.batches.steps
+        epochs = range(self.start // steps, step // steps)
+        return [(epoch, (epoch + 1) * steps) for epoch in epochs], step - max(self.start, step - step % steps)
+
+    def load(self, state: TrainState) -> None:
+        """Go to a state of this run.
+
+        Raises:
+            ConfigError: when it is of another one.
+        """
+        self.check(state)
         self.model.load_state_dict(dict(state.weights))
-        for name, view in velocity.items():
+        for name, view in self.flat.views(self.flat.velocity).items():
             view.copy_(state.momentum[name])
         self._set_randomness(state.rng)
         self.losses = list(state.epoch_losses.to(self.flat.device).unbind())
@@ -293,6 +331,10 @@ class Run:
         for tensor in (*model.state_dict().values(), *(mask or {}).values(), data.labels("train")):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def _form(form: tuple[tuple[int, ...], torch.dtype] | None) -> str:
+    return "no tensor" if form is None else f"shape {form[0]} of {str(form[1]).removeprefix('torch.')}"
 
 
 def _of(rank: int, name: str) -> str:

@@ -124,6 +124,7 @@ def attention(op: Operator) -> Layout:
     if is_layout(op["attn_mask"]):
         broadcast(op, [(*batch, query[-2], key[-2]), op.raw("attn_mask")], "the mask moves with queries and keys")
     result = (*batch, query[-2], value[-1])
-    op.iterates((*batch, query[-2], key[-2], query[-1]), (*result, key[-2]), (*batch, query[-2]))
+    scores = (*batch, query[-2], key[-2])
+    op.iterates((*scores, query[-1]), (*result, key[-2]), scores, (*batch, query[-2]))
     op.reads(query[-1])
     return result

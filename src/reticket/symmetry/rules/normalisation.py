@@ -84,9 +84,12 @@ def softmax(op: Operator) -> Layout:
 
 @rule("aten._weight_norm_interface", "aten._weight_norm")
 def weight_norm(op: Operator) -> Layout | list[Layout]:
-    """w = g v / |v|, the norm over every axis but one."""
+    """w = g v / |v|, the norm over every axis but one, or over all where torch is given -1 for it."""
     direction, scale = op.layout("v"), op.layout("g")
-    axis = wrap(op["dim"], len(direction))
-    op.equal(direction[axis], scale[axis if len(scale) == len(direction) else 0], "one scale for each norm")
-    op.iterates(direction, (direction[axis],))
+    axis = op.arguments.get("dim", 0)
+    if axis == -1:
+        op.iterates(direction, ())
+    else:
+        op.equal(direction[axis], scale[axis if len(scale) == len(direction) else 0], "one scale for each norm")
+        op.iterates(direction, (direction[axis],))
     return direction if len(op.shapes()) == 1 else [direction, scale]

@@ -1,0 +1,67 @@
+"""What stands where a file should: nothing that is not plain is opened, for a pipe would be waited for without end."""
+
+import json
+from pathlib import Path
+from typing import Any, TypeGuard
+
+MOST_AXES = 64  # of a tensor in numpy and torch
+LARGEST = 2**63 - 1  # of what torch counts
+
+
+def oddity(path: Path) -> str:
+    """Return what stands at a path in place of a plain file, nothing for a plain file or where there is none.
+
+    >>> oddity(Path("/")), oddity(Path("/nowhere"))
+    ('a folder', '')
+    """
+    if path.is_file() or not path.exists():
+        return ""
+    return "a folder" if path.is_dir() else "a pipe or a device"
+
+
+def is_shape(value: Any) -> TypeGuard[list[int]]:
+    """Whether what was read is the shape of a tensor that could be: a list of sizes.
+
+    >>> is_shape([2, 3]), is_shape([True]), is_shape([2**80]), is_shape([1] * 65)
+    (True, False, False, False)
+    """
+    return isinstance(value, list) and len(value) <= MOST_AXES and all(is_size(size) for size in value)
+
+
+def is_size(value: Any) -> TypeGuard[int]:
+    """Whether what was read counts positions; `true` is no number here."""
+    return type(value) is int and 0 <= value <= LARGEST
+
+
+def parsed(text: str, **options: Any) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: when it is none, nests deeper than Python follows or holds a number of thousands of digits.
+    """
+    try:
+        return json.loads(text, **options)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def one_line(text: str) -> str:
+    """Return a text with what does not print, line ends too, as it is escaped in Python.
+
+    >>> one_line("a\nb")
+    'a\\nb'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def shown(value: Any, most: int = 80) -> str:
+    """Return a value that was found in a file as one short line.
+
+    >>> shown("a\\nb"), shown([1] * 1000, 12)
+    ("'a\\\\nb'", '[1, 1, 1,...')
+    """
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):
+        return f"a {type(value).__name__}"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
