@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_structure
 
 from reticket.errors import ModelError
 from reticket.symmetry.cause import Cause
+from reticket.symmetry.decomposed import decomposed
 from reticket.symmetry.functional import functional, has_plain_shape
 from reticket.symmetry.replay import Read, Recorder, replaying
 from reticket.symmetry.state import named_state
@@ -133,7 +134,7 @@ class Trace:
 
 
 def trace(
-    model: nn.Module, inputs: Inputs, *, train: bool, known: Callable[[Any], bool] = lambda target: False
+    model: nn.Module, inputs: Inputs, *, train: bool, known: Callable[[Any], bool] | None = None
 ) -> Trace:
     """Export the model in the given mode; the model is left as it was.
 
@@ -143,7 +144,8 @@ def trace(
         model: the model.
         inputs: example inputs.
         train: the mode.
-        known: whether a rule covers an operator; a functional graph of such operators is not decomposed.
+        known: whether a rule covers an operator; a functional graph of such operators is not decomposed, and other
+            operators are, as far as torch knows how. None: no operator is taken apart.
 
     Raises:
         ModelError: when `torch.export` cannot trace the model.
@@ -186,7 +188,7 @@ def _recorded(model: nn.Module, inputs: Inputs) -> tuple[Read, ...]:
     return tuple(recorder.reads)
 
 
-def _export(model: nn.Module, inputs: Inputs, known: Callable[[Any], bool]) -> ExportedProgram:
+def _export(model: nn.Module, inputs: Inputs, known: Callable[[Any], bool] | None) -> ExportedProgram:
     """Return a program whose graph is functional and whose shapes are numbers; the caller restores `model.forward`."""
     forward = model.forward
     model.forward = wraps(forward)(lambda *args, **kwargs: opened(forward(*args, **kwargs)))
@@ -195,10 +197,10 @@ def _export(model: nn.Module, inputs: Inputs, known: Callable[[Any], bool]) -> E
     odd = next((node for node in program.graph.nodes if not has_plain_shape(node)), None)
     if odd is not None:
         raise ModelError(f"the shape of {odd.target} at {source_of(odd) or 'an unknown line'} depends on values")
-    if functional(program.graph, known):
+    if known is not None and functional(program.graph, known):
         return program
     program.graph_module.recompile()
-    return program.run_decompositions({})
+    return decomposed(program, known) if known is not None else program.run_decompositions({})
 
 
 def _read(
