@@ -23,7 +23,8 @@ class Case:
     Args:
         function: maps operands of shape (batch, tokens, units), then the further parameters, to one or more tensors.
         operands: how many operands, each with tokens and units of its own.
-        sizes: tokens and units. Primes tell most from an accident: a half of them cannot be exchanged for the other.
+        sizes: tokens and units; primes, unless the operator asks for others, so that no half of them can be exchanged
+            for the other half by accident.
         further: shapes of further parameters, all of whose axes may move.
         batch: whether the first axis of every result is the batch, which is given and does not move.
     """

@@ -1,8 +1,8 @@
 """The true freedom of a case by brute force, and the verdict on what discovery claims.
 
 What discovery can claim are groups of units, each in any order, and such an order is a sequence of exchanges of
-neighbours: of two neighbouring runs of equal length on an axis, or of several such pairs at once (the second of three
-units in every head). So every exchange of every axis, together with every exchange of every other axis, is tried: the
+neighbours: of two neighbouring positions of an axis, or of several such pairs at once (the second and the third unit of
+every head), where neighbours are d apart if d positions belong to each unit. So every exchange of every axis, together with every exchange of every other axis, is tried: the
 parameters are moved, and the exchange counts where all results stay. The freedom is the order of the group that these
 generate. Exchanges of units that nothing reads are left out, as discovery leaves them where they are.
 """
@@ -17,9 +17,11 @@ from sympy.combinatorics import Permutation, PermutationGroup
 from torch import Tensor
 from torch.func import functional_call
 
+from reticket.errors import ModelError
 from reticket.symmetry import discover
 from reticket.symmetry.alignment import random_alignment
 from tests.operators.case import Case, Net
+from tests.together import Together
 
 Axis = tuple[str, int]
 Order = tuple[int, ...]
@@ -28,28 +30,30 @@ FREE, LESS, UNSOUND = "as free as it is", "less free", "UNSOUND"
 
 
 def exchanges(size: int) -> list[Order]:
-    """Return the identity and every way to exchange neighbouring runs of one length, one pair or several at once.
+    """Return the identity and every exchange of neighbours, one pair or several at once.
+
+    Neighbours are d apart, for the divisors d of the size: the units of a factor before another of d positions.
 
     >>> exchanges(3)
     [(0, 1, 2), (0, 2, 1), (1, 0, 2)]
+    >>> (2, 1, 0, 3) in exchanges(4), (2, 3, 0, 1) in exchanges(4), (0, 3, 2, 1) in exchanges(4)
+    (True, True, True)
     """
-    found = {tuple(range(size)): None}
-    for length in range(1, size // 2 + 1):
-        for order in _exchanged(0, size, length):
-            found[order] = None
-    return list(found)
+    found = {}
+    for distance in (d for d in range(1, size // 2 + 1) if size % d == 0):
+        found.update(dict.fromkeys(_exchanged(tuple(range(size)), 0, distance)))
+    return list(found) or [tuple(range(size))]
 
 
-def _exchanged(start: int, size: int, length: int) -> Iterator[Order]:
-    if start >= size:
-        yield ()
+def _exchanged(order: Order, start: int, distance: int) -> Iterator[Order]:
+    if start + distance >= len(order):
+        yield order
         return
-    for rest in _exchanged(start + 1, size, length):
-        yield (start, *rest)
-    if start + 2 * length <= size:
-        first, second = range(start, start + length), range(start + length, start + 2 * length)
-        for rest in _exchanged(start + 2 * length, size, length):
-            yield (*second, *first, *rest)
+    yield from _exchanged(order, start + 1, distance)
+    other = start + distance
+    if order[start] == start:  # it was not exchanged with what stands before it
+        swapped = (*order[:start], other, *order[start + 1 : other], start, *order[other + 1 :])
+        yield from _exchanged(swapped, start + 1, distance)
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,13 @@ class Finding:
         true: order of the group that keeps the function.
         found: order of the group that discovery claims.
         kept: whether the function was kept by every permutation drawn from the claimed group.
+        note: why the case cannot be traced; empty where it can.
     """
 
     true: int
     found: int
     kept: bool
+    note: str = ""
 
     @property
     def verdict(self) -> str:
@@ -175,27 +181,47 @@ def _joined(orders: Sequence[Order]) -> list[int]:
     return joined
 
 
-def claimed(net: Net, draws: int = 8) -> tuple[int, bool]:
-    """Return the order of the group that discovery claims, and whether permutations drawn from it keep the function."""
-    symmetry = discover(net, net.inputs, verify=False)
-    state = {name: p.detach() for name, p in net.named_parameters()}
+def claimed(nets: Sequence[Net], draws: int = 8) -> list[tuple[int, bool]]:
+    """Return the order of the group that discovery claims of each network, and whether its permutations keep it.
 
-    def run(given: Mapping[str, Tensor]) -> list[Tensor]:
+    The networks are discovered as one model, which takes less time than one by one.
+    """
+    model = Together({str(i): net for i, net in enumerate(nets)})
+    symmetry = discover(model, tuple(net.inputs for net in nets), verify=False)
+    state = {name: p.detach() for name, p in model.named_parameters()}
+    own = [f"models.{i}." for i in range(len(nets))]
+    orders = [math.fsum(g.log10_order for g in symmetry.groups.values() if g.name.startswith(name)) for name in own]
+    drawn = [random_alignment(symmetry, torch.Generator().manual_seed(draw)).apply(state) for draw in range(draws)]
+    kept = [_kept(net, [_cut(one, name) for one in (state, *drawn)]) for net, name in zip(nets, own, strict=True)]
+    return [(round(math.pow(10, order)), same) for order, same in zip(orders, kept, strict=True)]
+
+
+def _cut(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _kept(net: Net, states: Sequence[Mapping[str, Tensor]]) -> bool:
+    """Whether the network gives with all these parameters what it gives with the first."""
+    results = []
+    for state in states:
         torch.manual_seed(0)
         with torch.no_grad():
-            return functional_call(net, dict(given), net.inputs)
-
-    wanted = run(state)
-    kept = True
-    for draw in range(draws if symmetry.groups else 0):
-        alignment = random_alignment(symmetry, torch.Generator().manual_seed(draw))
-        for y, z in zip(run(alignment.apply(state)), wanted, strict=True):
-            kept &= bool((y - z).abs().max() <= TOLERANCE * z.abs().max().clamp(min=1e-30))
-    return round(math.pow(10, symmetry.log10_order)), kept
+            results.append(functional_call(net, dict(state), net.inputs))
+    return all(_same(y, z) for run in results[1:] for y, z in zip(run, results[0], strict=True))
 
 
-def find(case: Case) -> Finding:
-    """Try a case."""
-    net = Net(case)
-    true = BruteForce(net).order()
-    return Finding(true, *claimed(net))
+def _same(value: Tensor, wanted: Tensor) -> bool:
+    return bool((value - wanted).abs().max() <= TOLERANCE * wanted.abs().max().clamp(min=1e-30))
+
+
+def find(cases: Sequence[Case]) -> list[Finding]:
+    """Try cases by brute force, and ask discovery about all of them at once, or one by one where one cannot be traced."""
+    nets = [Net(case) for case in cases]
+    true = [BruteForce(net).order() for net in nets]
+    try:
+        claims = claimed(nets)
+    except ModelError as error:
+        if len(nets) > 1:
+            return [finding for case in cases for finding in find([case])]
+        return [Finding(true[0], 1, True, str(error))]
+    return [Finding(order, *claim) for order, claim in zip(true, claims, strict=True)]

@@ -154,6 +154,7 @@ BINARY = table(
         "torch.dist": lambda x, y: torch.dist(x, y),
     },
     operands=2,
+    sizes=(2, 3),
 )
 
 OPERATORS: list[Operator] = [*UNARY, *ACTIVATIONS, *BINARY]

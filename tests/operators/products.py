@@ -10,29 +10,29 @@ from tests.operators.pointwise import integers
 PRODUCTS = table(
     {
         "torch.matmul": lambda x, y: torch.matmul(x, y.mT),
-        "torch.mm": Case(lambda x, y: torch.mm(x[0], y[0].mT), operands=2, batch=False),
+        "torch.mm": Case(lambda x, y: torch.mm(x[0], y[0].mT), operands=2, sizes=(2, 3), batch=False),
         "torch.bmm": lambda x, y: torch.bmm(x.mT, y),
-        "torch.addmm": Case(lambda x, y: torch.addmm(x[1], x[0], y[0].mT @ y[1]), operands=2, batch=False),
+        "torch.addmm": Case(lambda x, y: torch.addmm(x[1], x[0], y[0].mT @ y[1]), operands=2, sizes=(2, 3), batch=False),
         "torch.baddbmm": lambda x, y: torch.baddbmm(x, x @ x.mT, y),
-        "torch.addbmm": Case(lambda x, y: torch.addbmm(x[0], x @ x.mT, y), operands=2, batch=False),
-        "torch.addmv": Case(lambda x, y: torch.addmv(x[0, :, 0], y[0], x[0, 1]), operands=2, batch=False),
-        "torch.addr": Case(lambda x, y: torch.addr(x[0], y[0, :, 0], x[0, 1]), operands=2, batch=False),
-        "torch.mv": Case(lambda x, y: torch.mv(x[0], y[0].sum(0)), operands=2, batch=False),
-        "torch.dot": Case(lambda x, y: torch.dot(x[0].sum(0), y[0].sum(0)), operands=2),
+        "torch.addbmm": Case(lambda x, y: torch.addbmm(x[0], x @ x.mT, y), operands=2, sizes=(2, 3), batch=False),
+        "torch.addmv": Case(lambda x, y: torch.addmv(x[0].sum(1), y[0], x[1].sum(0)), operands=2, sizes=(2, 3), batch=False),
+        "torch.addr": Case(lambda x, y: torch.addr(x[0], y[0].sum(1), x[1].sum(0)), operands=2, sizes=(2, 3), batch=False),
+        "torch.mv": Case(lambda x, y: torch.mv(x[0], y[0].sum(0)), operands=2, sizes=(2, 3), batch=False),
+        "torch.dot": Case(lambda x, y: torch.dot(x[0].sum(0), y[0].sum(0)), operands=2, sizes=(2, 3)),
         "torch.inner": lambda x, y: torch.inner(x, y.sum((0, 1))),
-        "torch.outer": Case(lambda x, y: torch.outer(x[0].sum(0), y[0].sum(0)), operands=2, batch=False),
+        "torch.outer": Case(lambda x, y: torch.outer(x[0].sum(0), y[0].sum(0)), operands=2, sizes=(2, 3), batch=False),
         "torch.einsum": [lambda x, y: torch.einsum("btc,bsc->bts", x, y), lambda x, y: torch.einsum("btc,bsd->btd", x, y)],
         "torch.tensordot": [
             lambda x, y: torch.tensordot(x, y[0], dims=([2], [1])),
             lambda x, y: torch.tensordot(x, y[0].mT, 1),
         ],
-        "torch.kron": Case(lambda x, y: torch.kron(x[0].sum(1), y[0].sum(1)), operands=2, batch=False),
+        "torch.kron": Case(lambda x, y: torch.kron(x[0].sum(1), y[0].sum(1)), operands=2, sizes=(2, 3), batch=False),
         "torch.linalg.multi_dot": Case(
-            lambda x, y: torch.linalg.multi_dot([x[0], y[0].mT, y[1]]), operands=2, batch=False
+            lambda x, y: torch.linalg.multi_dot([x[0], y[0].mT, y[1]]), operands=2, sizes=(2, 3), batch=False
         ),
-        "torch.chain_matmul": Case(lambda x, y: torch.chain_matmul(x[0], y[0].mT, y[1]), operands=2, batch=False),
+        "torch.chain_matmul": Case(lambda x, y: torch.chain_matmul(x[0], y[0].mT, y[1]), operands=2, sizes=(2, 3), batch=False),
         "torch.linalg.vecdot": lambda x, y: torch.linalg.vecdot(x, y),
-        "torch.linalg.cross": Case(lambda x, y: torch.linalg.cross(x, y, dim=1), operands=2),
+        "torch.linalg.cross": Case(lambda x, y: torch.linalg.cross(x, y, dim=1), operands=2, sizes=(3, 2)),
         "torch.cdist": [lambda x, y: torch.cdist(x, y), lambda x, y: torch.cdist(x, y, p=1.0)],
         "F.pairwise_distance": lambda x, y: F.pairwise_distance(x, y),
         "F.cosine_similarity": [lambda x, y: F.cosine_similarity(x, y, dim=-1), lambda x, y: F.cosine_similarity(x, y)],
@@ -42,6 +42,7 @@ PRODUCTS = table(
         ],
     },
     operands=2,
+    sizes=(2, 3),
 )
 
 WEIGHTS = table(
@@ -52,11 +53,7 @@ WEIGHTS = table(
         "F.embedding_bag": [
             shaped(lambda x, w: F.embedding_bag(integers(x[:, 0]) % 4, w, mode="mean"), (4, 3)),
             shaped(
-                lambda x, w: F.embedding_bag(
-                    torch.tensor([0, 3, 1, 2]), w.sin(), torch.tensor([0, 2]), mode="sum"
-                ),
-                (4, 5),
-                batch=False,
+                lambda x, w: F.embedding_bag(integers(x[:, 0]) % 4, w, per_sample_weights=x[:, 1], mode="sum"), (4, 3)
             ),
         ],
         "F.multi_head_attention_forward": Case(
@@ -104,6 +101,7 @@ LOSSES = table(
         "F.triplet_margin_loss": lambda x, y: F.triplet_margin_loss(x, y, x * y),
     },
     operands=2,
+    sizes=(2, 3),
 )
 
 

@@ -55,11 +55,12 @@ JOINS = table(
         "torch.cat": lambda x, y: torch.cat([x, y], 1)[:, :, :],
         "torch.stack": lambda x, y: torch.stack([x, y], 1),
         "torch.hstack": lambda x, y: torch.hstack([x, y]),
-        "torch.vstack": Case(lambda x, y: torch.vstack([x[0], y[0]]), operands=2, batch=False),
+        "torch.vstack": Case(lambda x, y: torch.vstack([x[0], y[0]]), operands=2, sizes=(2, 3), batch=False),
         "torch.dstack": lambda x, y: torch.dstack([x, y]),
-        "torch.column_stack": Case(lambda x, y: torch.column_stack([x[0], y[0]]), operands=2, batch=False),
+        "torch.column_stack": Case(lambda x, y: torch.column_stack([x[0], y[0]]), operands=2, sizes=(2, 3), batch=False),
     },
     operands=2,
+    sizes=(2, 3),
 )
 
 CUTS = table(

@@ -46,6 +46,7 @@ def functional(graph: fx.Graph, known: Callable[[Any], bool]) -> bool:
             continue
         if not isinstance(node.target, OpOverload) or not _settle(node, order):
             return False
+        _drop_pattern(node)
         if not (known(node.target) and _is_left_whole(node)):
             return False
     return True
@@ -76,6 +77,13 @@ def _settle(node: fx.Node, order: Mapping[fx.Node, int]) -> bool:
     base.replace_all_uses_with(node, delete_user_cb=lambda user: order[user] > order[node])
     node.target = twin
     return True
+
+
+def _drop_pattern(node: fx.Node) -> None:
+    """Write `x.type_as(y)` as a cast: y gives nothing but its dtype, and so asks for nothing."""
+    if node.target is torch.ops.aten.type_as.default:
+        node.target = torch.ops.aten._to_copy.default
+        node.args, node.kwargs = node.args[:1], {"dtype": node.meta["val"].dtype}
 
 
 def _twin(target: OpOverload) -> OpOverload | None:
