@@ -98,7 +98,9 @@ class BruteForce:
         for y in self.base:
             assert y.isfinite().all(), "the results of a case must be finite"
         self.still = {axis: self._unread(axis) for axis in self.axes}
-        self.readers = [{a: exchanges(y.shape[a]) for a in names} for y, names in zip(self.base, net.readers, strict=True)]
+        self.readers = [
+            {a: exchanges(y.shape[a]) for a in names} for y, names in zip(self.base, net.readers, strict=True)
+        ]
         self.wanted = [self._read(i, y)[(0,) * len(self.readers[i])] for i, y in enumerate(self.base)]
 
     def _results(self, state: Mapping[str, Tensor]) -> list[Tensor]:

@@ -72,21 +72,23 @@ NORMALISATION = table(
         "F.log_softmax": lambda x: F.log_softmax(x, -1),
         "F.normalize": [lambda x: F.normalize(x, dim=-1), lambda x: F.normalize(x, p=1, dim=1)],
         "F.layer_norm": [
-            shaped(lambda x, w, b: F.layer_norm(x, (5,), w, b), (5,), (5,)),
-            shaped(lambda x, w: F.layer_norm(x, (3, 5), w), (3, 5)),
+            shaped(lambda x, w, b: F.layer_norm(x, (3,), w, b), (3,), (3,), sizes=(2, 3)),
+            shaped(lambda x, w: F.layer_norm(x, (2, 3), w), (2, 3), sizes=(2, 3)),
         ],
         "F.rms_norm": shaped(lambda x, w: F.rms_norm(x, (5,), w), (5,)),
         "F.batch_norm": [
-            shaped(lambda x, m, v, w: F.batch_norm(x, m, v * v, w), (3,), (3,), (3,)),
+            shaped(lambda x, m, v, w: F.batch_norm(x, m, v * v, w), (3,), (3,), (3,), sizes=(3, 2)),
             lambda x: F.batch_norm(x.mT, None, None, training=True),
         ],
         "F.instance_norm": shaped(lambda x, w: F.instance_norm(x, weight=w), (3,)),
         "F.group_norm": [
-            shaped(lambda x, w: F.group_norm(x.mT, 2, w), (6,), sizes=(3, 6)),
+            shaped(lambda x, w: F.group_norm(x.mT, 2, w), (4,), sizes=(2, 4)),
             shaped(lambda x, w: F.group_norm(x, 3, w), (3,)),
         ],
         "F.local_response_norm": lambda x: F.local_response_norm(x, 3),
-        "torch._weight_norm": shaped(lambda x, v, g: F.linear(x, torch._weight_norm(v, g)), (3, 5), (3, 1)),
+        "torch._weight_norm": shaped(
+            lambda x, v, g: F.linear(x, torch._weight_norm(v, g)), (2, 3), (2, 1), sizes=(2, 3)
+        ),
         "torch.renorm": lambda x: torch.renorm(x, 2, 1, 1.0),
         "torch.corrcoef": lambda x: torch.corrcoef(x[0]) * x[:, :, :1],
         "torch.cov": lambda x: torch.stack([torch.cov(one) for one in x]),

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.operators.case import Case, Operator, shaped, table
+from tests.operators.case import BATCH, Case, Operator, shaped, table
 
 
 def image(x: Tensor) -> Tensor:
@@ -27,21 +27,27 @@ CONVOLUTION = table(
         "F.conv3d": shaped(lambda x, w: F.conv3d(volume(x), w), (2, 3, 2, 2, 1)),
         "F.conv_transpose1d": shaped(lambda x, w: F.conv_transpose1d(x, w), (3, 2, 2)),
         "F.conv_transpose2d": shaped(lambda x, w: F.conv_transpose2d(image(x), w), (3, 2, 2, 1)),
-        "torch.conv_tbc": shaped(lambda x, w, b: torch.conv_tbc(x, w, b).relu(), (2, 5, 3), (3,)),
+        "torch.conv_tbc": shaped(
+            lambda x, w, b: torch.conv_tbc(x.contiguous(), w, b).relu(), (2, 3, 2), (2,), sizes=(2, 3)
+        ),
     }
 )
 
 POOLING = table(
     {
-        "F.max_pool1d": [lambda x: F.max_pool1d(x, 2), lambda x: F.max_pool1d(x, 1)],
+        "F.max_pool1d": [
+            lambda x: F.max_pool1d(x, 2, 1),
+            Case(lambda x: F.max_pool1d(x, 2), sizes=(3, 4)),
+            lambda x: F.max_pool1d(x, 1),
+        ],
         "F.max_pool2d": [lambda x: F.max_pool2d(image(x), 2, 1), lambda x: F.max_pool2d(image(x), (1, 2))],
-        "F.max_pool3d": lambda x: F.max_pool3d(volume(x), 2),
+        "F.max_pool3d": lambda x: F.max_pool3d(volume(x), 2, 1),
         "F.avg_pool1d": [lambda x: F.avg_pool1d(x, 3, 1, 1), lambda x: F.avg_pool1d(x, 1)],
         "F.avg_pool2d": lambda x: F.avg_pool2d(image(x), (1, 2)),
-        "F.avg_pool3d": lambda x: F.avg_pool3d(volume(x), (2, 2, 1)),
-        "F.adaptive_avg_pool1d": [lambda x: F.adaptive_avg_pool1d(x, 2), lambda x: F.adaptive_avg_pool1d(x, 1)],
+        "F.avg_pool3d": Case(lambda x: F.avg_pool3d(volume(x), (2, 2, 1)), sizes=(3, 4)),
+        "F.adaptive_avg_pool1d": [lambda x: F.adaptive_avg_pool1d(x, 3), lambda x: F.adaptive_avg_pool1d(x, 1)],
         "F.adaptive_avg_pool2d": [
-            lambda x: F.adaptive_avg_pool2d(image(x), (2, 2)),
+            lambda x: F.adaptive_avg_pool2d(image(x), (3, 2)),
             lambda x: F.adaptive_avg_pool2d(image(x), 1),
             lambda x: F.adaptive_avg_pool2d(image(x), (5, 2)),
         ],
@@ -49,7 +55,7 @@ POOLING = table(
         "F.adaptive_max_pool2d": lambda x: F.adaptive_max_pool2d(image(x), (1, 2)),
         "F.lp_pool1d": lambda x: F.lp_pool1d(x.abs(), 2, 2, 1),
         "F.lp_pool2d": lambda x: F.lp_pool2d(image(x).abs(), 2, (1, 2)),
-        "F.max_unpool1d": lambda x: F.max_unpool1d(*F.max_pool1d(x, 2, return_indices=True), 2),
+        "F.max_unpool1d": Case(lambda x: F.max_unpool1d(*F.max_pool1d(x, 2, return_indices=True), 2), sizes=(3, 4)),
     }
 )
 
@@ -61,12 +67,14 @@ RESIZING = table(
             lambda x: F.interpolate(image(x), (7, 3), mode="bilinear"),
             lambda x: F.interpolate(image(x), (7, 3), mode="bicubic"),
             lambda x: F.interpolate(image(x), (3, 3), mode="area"),
-            lambda x: F.interpolate(image(x), (7, 6), mode="nearest-exact"),
+            lambda x: F.interpolate(image(x), (10, 8), mode="nearest-exact"),
         ],
-        "F.interpolate(bilinear, antialias)": lambda x: F.interpolate(image(x), (3, 3), mode="bilinear", antialias=True),
+        "F.interpolate(bilinear, antialias)": lambda x: F.interpolate(
+            image(x), (3, 3), mode="bilinear", antialias=True
+        ),
         "F.interpolate(bicubic, antialias)": lambda x: F.interpolate(image(x), (3, 3), mode="bicubic", antialias=True),
         "F.upsample": lambda x: F.interpolate(volume(x), (7, 6, 5), mode="trilinear"),
-        "F.affine_grid": lambda x: F.affine_grid(x[:, :2, :3], [6, 1, 2, 2], align_corners=False),
+        "F.affine_grid": lambda x: F.affine_grid(x[:, :2, :3], [BATCH, 1, 2, 2], align_corners=False),
     }
 )
 

@@ -24,11 +24,25 @@ def decomposed(program: ExportedProgram, known: Callable[[Any], bool]) -> Export
     tried: set[Any] = set()
     wanted = _decompositions(program.graph, known, tried)
     for _ in range(DEPTH):
-        program = program.run_decompositions(dict(wanted))
+        program = _apart(program, wanted)
         tried |= wanted.keys()
         wanted = _decompositions(program.graph, known, tried)
         if not wanted:
             break
+    return program
+
+
+def _apart(program: ExportedProgram, wanted: Mapping[Any, Any]) -> ExportedProgram:
+    """Take operators apart; one whose parts cannot be traced (they ask for values) stays whole."""
+    try:
+        return program.run_decompositions(dict(wanted))
+    except Exception:
+        if not wanted:
+            raise
+    if len(wanted) == 1:
+        return program.run_decompositions({})
+    for target, parts in wanted.items():
+        program = _apart(program, {target: parts})
     return program
 
 

@@ -133,9 +133,7 @@ class Trace:
     reads: tuple[Read, ...] = ()
 
 
-def trace(
-    model: nn.Module, inputs: Inputs, *, train: bool, known: Callable[[Any], bool] | None = None
-) -> Trace:
+def trace(model: nn.Module, inputs: Inputs, *, train: bool, known: Callable[[Any], bool] | None = None) -> Trace:
     """Export the model in the given mode; the model is left as it was.
 
     Where values decide about control flow or shapes, the values of a concrete run are given again while tracing.

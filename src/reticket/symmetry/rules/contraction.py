@@ -120,6 +120,13 @@ def distances(op: Operator) -> Layout:
     return result
 
 
+@rule("aten.dist")
+def distance(op: Operator) -> Layout:
+    """|a - b| over all entries."""
+    op.iterates(broadcast(op, [op.layout("self"), op.layout("other")], "the distance is taken entry by entry"))
+    return ()
+
+
 @rule("aten._pdist_forward")
 def distances_within(op: Operator) -> Layout:
     """|a_i - a_j| for i < j, row by row of that triangle."""
@@ -149,7 +156,11 @@ def embedding_bag(op: Operator) -> list[Layout]:
         op.equal(ids[0], op.layout("per_sample_weights")[0], "one weight for each row that is read")
     if counted or length is None:
         op.pin(ids[0], "which of these entries is in which bag depends on their order")
-    bags, inside = (Fixed(op.shape[0]), None) if length is None else op.split(ids[0], (op.shape[0], length), "entries are read bag by bag")
+    bags, inside = (
+        (Fixed(op.shape[0]), None)
+        if length is None
+        else op.split(ids[0], (op.shape[0], length), "entries are read bag by bag")
+    )
     result = (bags, weight[1])
     op.iterates((*result, inside) if inside is not None else weight[1:], weight[1:])
     return [result, *(fixed(shape) for shape in op.shapes()[1:] if shape is not None)]

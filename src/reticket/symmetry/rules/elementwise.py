@@ -194,7 +194,7 @@ def join(op: Operator, terms: Sequence[Term], reason: str, size: int) -> Term:
     return op.solver.resolve(joined)
 
 
-@rule(*(f"aten.{name}" for name in (*UNARY, *BINARY)), pointwise=True)
+@rule(*(f"aten.{name}" for name in (*UNARY, *BINARY)), "prims.copy_strided", "prims.clone", pointwise=True)
 def elementwise(op: Operator) -> Layout | list[Layout]:
     """Every tensor argument broadcasts against the others; every result has the same layout."""
     layouts = [op.raw(name) for name, value in op.arguments.items() if is_layout(value)]

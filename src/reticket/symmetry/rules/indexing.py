@@ -34,14 +34,16 @@ def index_put(op: Operator) -> Layout:
     if _masks(op):
         return _masked_write(op, data)
     before, address, after = _addressed(op, data)
-    for term in address:
-        op.pin(term, WRITTEN)
     values = op.raw("values")
-    for term in values[max(0, len(values) - len(address) - len(after)) : len(values) - len(after)]:
-        op.pin(term, WRITTEN)
-    region = broadcast(op, [(*before, *(Fixed(t.size) for t in address), *after), values], TOGETHER)
+    if not op["accumulate"]:
+        for term in address:
+            op.pin(term, WRITTEN)
+        for term in values[max(0, len(values) - len(address) - len(after)) : len(values) - len(after)]:
+            op.pin(term, WRITTEN)
+        address = tuple(Fixed(t.size) for t in address)
+    region = broadcast(op, [(*before, *address, *after), values], TOGETHER)
     others = (*region[: len(before)], *region[len(before) + len(address) :])
-    op.iterates(others)
+    op.iterates(region if op["accumulate"] else others)
     rest = iter(others)
     chosen = [axis for axis, layout in enumerate(op["indices"]) if layout is not None]
     return tuple(Fixed(term.size) if axis in chosen else next(rest) for axis, term in enumerate(data))

@@ -58,7 +58,7 @@ def index_of_extreme(op: Operator) -> Layout:
     return result
 
 
-@rule("aten.cumsum", "aten.cumprod", "aten.logcumsumexp", "aten.flip", "aten.roll", "aten.sort", "aten.topk")
+@rule("aten.cumsum", "aten.cumprod", "aten.logcumsumexp", "aten.flip", "aten.sort", "aten.topk")
 def ordered(op: Operator) -> Layout | list[Layout]:
     """Operators that depend on the order along an axis."""
     data = op.layout("self")
