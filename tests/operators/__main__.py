@@ -19,13 +19,13 @@ from tests.operators.oracle import FREE, LESS, UNSOUND, Finding, find
 TOGETHER = 12  # operators that are discovered as one model
 HEAD = """# Operators: how much of their freedom is found
 
-Made by `make test-operators` with torch {version}. Each operator stands in small networks in which weights make every axis
-that it reads and read every axis that it makes (`tests/operators`). By brute force every exchange of neighbours on every
-axis is tried, with every exchange on every other axis: the parameters are moved, and the exchange counts where the function
-is kept. *True* is the order of the group that these generate, *found* that of the group `discover(..., verify=False)` claims,
-one for each network; permutations drawn from it must keep the function, otherwise the row says {unsound}. Exchanges of
-units that nothing reads do not count. Where more is found than the exchanges generate, the orders found differ from row to
-row of a weight that reads an axis on which nothing depends.
+Made by `make test-operators` with torch {version}. Each operator stands in small networks in which weights make every
+axis that it reads and read every axis that it makes (`tests/operators`). By brute force every exchange of neighbours on
+every axis is tried, with every exchange on every other axis: the parameters are moved, and the exchange counts where
+the function is kept. *True* is the order of the group that these generate, *found* the order of the group that
+`discover(..., verify=False)` claims, one for each network; permutations drawn from it must keep the function, otherwise
+the row says {unsound}. Exchanges of units that nothing reads do not count. Where more is found than the exchanges
+generate, the orders found differ from row to row of a weight that reads an axis on which nothing depends.
 
 {free} of {all} operators are as free as they are, {less} less free, {bad} unsound.
 

@@ -2,9 +2,10 @@
 
 What discovery can claim are groups of units, each in any order, and such an order is a sequence of exchanges of
 neighbours: of two neighbouring positions of an axis, or of several such pairs at once (the second and the third unit of
-every head), where neighbours are d apart if d positions belong to each unit. So every exchange of every axis, together with every exchange of every other axis, is tried: the
-parameters are moved, and the exchange counts where all results stay. The freedom is the order of the group that these
-generate. Exchanges of units that nothing reads are left out, as discovery leaves them where they are.
+every head), where neighbours are d apart if d positions belong to each unit. So every exchange of every axis, together
+with every exchange of every other axis, is tried: the parameters are moved, and the exchange counts where all results
+stay. The freedom is the order of the group that these generate. Exchanges of units that nothing reads are left out, as
+discovery leaves them where they are.
 """
 
 import itertools
@@ -217,7 +218,7 @@ def _same(value: Tensor, wanted: Tensor) -> bool:
 
 
 def find(cases: Sequence[Case]) -> list[Finding]:
-    """Try cases by brute force, and ask discovery about all of them at once, or one by one where one cannot be traced."""
+    """Try cases by brute force, and ask discovery about all at once, or one by one where one cannot be traced."""
     nets = [Net(case) for case in cases]
     true = [BruteForce(net).order() for net in nets]
     try:

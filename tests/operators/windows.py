@@ -67,7 +67,7 @@ RESIZING = table(
             lambda x: F.interpolate(image(x), (7, 3), mode="bilinear"),
             lambda x: F.interpolate(image(x), (7, 3), mode="bicubic"),
             lambda x: F.interpolate(image(x), (3, 3), mode="area"),
-            lambda x: F.interpolate(image(x), (10, 8), mode="nearest-exact"),
+            lambda x: F.interpolate(image(x), (10, 4), mode="nearest-exact"),
         ],
         "F.interpolate(bilinear, antialias)": lambda x: F.interpolate(
             image(x), (3, 3), mode="bilinear", antialias=True

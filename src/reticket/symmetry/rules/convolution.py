@@ -28,6 +28,18 @@ def general_convolution(op: Operator) -> Layout:
     return _convolve(op, transposed=bool(op["transposed"]))
 
 
+@rule("aten.conv_tbc")
+def convolution_in_time(op: Operator) -> Layout:
+    """y[t, b, o] = sum_ki x[t + k, b, i] w[k, i, o]."""
+    data, weight = op.layout("self"), op.layout("weight")
+    op.pin(data[0], SPACE)
+    op.pin(weight[0], SPACE)
+    op.equal(data[2], weight[1], CHANNELS)
+    op.equal(weight[2], op.layout("bias")[0], "one bias for each output channel")
+    op.iterates((data[1], *weight[1:]))
+    return (Fixed(op.shape[0]), data[1], op.solver.resolve(weight[2]))
+
+
 def _convolve(op: Operator, *, transposed: bool) -> Layout:
     data, weight = op.layout("input"), op.layout("weight")
     groups, space = op["groups"], len(weight) - 2
