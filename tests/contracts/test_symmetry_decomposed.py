@@ -54,7 +54,10 @@ RULED: dict[str, tuple[Function, list[int]]] = {
     "pdist": (lambda x: x * F.pdist(x.sum(0)).cumsum(0)[-1], [4, 12]),
     "dist": (lambda x: x * torch.dist(x, x.relu()), [4, 6, 12]),
     "addbmm": (lambda x: torch.addbmm(x.sum(0), x @ x.mT, x)[None], [4, 6, 12]),
-    "in_time": (lambda x: torch.conv_tbc(x.transpose(0, 1), torch.ones(2, 12, 12), torch.ones(12)), [4, 12, 12]),
+    "in_time": (
+        lambda x: torch.conv_tbc(x.transpose(0, 1).contiguous(), torch.ones(2, 12, 12), torch.ones(12)),
+        [4, 12, 12],
+    ),
     "circular": (lambda x: F.pad(x.mT, (1, 2), mode="circular").mT, [4, 3, 2, 12]),
     "strided": (lambda x: x.sin().contiguous().as_strided((24, 12), (12, 1)).unflatten(0, (4, 6)), [4, 6, 12]),
     # six tokens as three windows of two: an order of the windows, and one within each
@@ -177,7 +180,7 @@ def test_what_cannot_be_taken_apart_is_pinned_and_named(monkeypatch: pytest.Monk
 
     table = {**default_decompositions(), torch.ops.aten.cosine_similarity.default: asking}
     monkeypatch.setattr("reticket.symmetry.decomposed.default_decompositions", lambda: table)
-    model = Branch(lambda x: F.cosine_similarity(x, x.relu(), -1)[..., None] * F.huber_loss(x, x.sin()))
+    model = Branch(lambda x: x * F.cosine_similarity(x, x.relu(), -1)[..., None] * F.huber_loss(x, x.sin()))
     symmetry = discover(model, example(), verify=False)
     assert symmetry.notes == ("pinned at operators without a rule: aten.cosine_similarity.default",)
     assert symmetry.log10_order == 0
