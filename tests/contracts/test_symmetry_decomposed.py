@@ -95,6 +95,7 @@ RULED: dict[str, tuple[Function, list[int]]] = {
     "put": (lambda x: torch.zeros(2, 4, 12).index_put((some(x),), x.transpose(0, 1)).transpose(0, 1), [4, 12]),
     "put_and_added": (lambda x: torch.zeros(2, 4, 12).index_put((some(x),), x.transpose(0, 1), True), [4, 6, 12]),
     "random_slope": (F.rrelu, [4, 6, 12]),
+    "random_slope_in_training": (lambda x: F.rrelu(x, training=True), []),
 }
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from tests.contracts import test_dependent_rules as dependent
+from tests.contracts import test_symmetry_decomposed as decomposed
 from tests.contracts import test_symmetry_indexing as indexing
 from tests.contracts import test_symmetry_positions as positions
 from tests.contracts import test_symmetry_rules as rules
@@ -53,6 +54,7 @@ def suites() -> list[Suite]:
     return [
         of_cases("tables", dependent.CASES),
         of_cases("rules", rules.CASES),
+        of_cases("decomposed", decomposed.CASES),
         of_cases("recurrent", RECURRENT),
         of_cases("models", {name: case for name, case in CASES.items() if name != "no-rule"}),
         Suite("indexing", indexing.Branches(functions), (indexing.example(),), demands),
