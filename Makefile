@@ -3,6 +3,7 @@
 # make kills: the digits run, killed ten times and resumed. make fuzz: 2,000 random networks whose function must stay.
 # make mutants: every rule of symmetry discovery broken in every way, one at a time; the tests must notice.
 # make test-presets: every preset at one epoch and 256 made-up images, nothing else changed; what takes over 30 minutes is left out.
+# make test-operators: the freedom found of some 370 operators beside the one that brute force finds, into docs/operators.md (15 minutes).
 # make test-zoo: the symmetry of every model of the zoo, of which make test takes six.
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,7 +11,7 @@ CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
 RUN = OMP_NUM_THREADS=1 $(VENV)/bin
 
-.PHONY: install demo test test-presets test-zoo check format kills fuzz mutants bench clean
+.PHONY: install demo test test-presets test-operators test-zoo check format kills fuzz mutants bench clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -30,6 +31,9 @@ test: check
 
 test-zoo: install
 	$(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal -m 'zoo or not zoo' tests/zoo
+
+test-operators: install
+	$(RUN)/python -m tests.operators docs/operators.md --least 240
 
 test-presets: install
 	rm -rf runs/presets && $(RUN)/python -m tests.presets runs/presets --whole

@@ -200,7 +200,7 @@ class NoRule(nn.Module):
         self.fc1, self.fc2, self.fc3 = nn.Linear(6, 8), nn.Linear(8, 5), nn.Linear(5, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc3(F.relu(self.fc2(torch.special.i0e(self.fc1(x)))))
+        return self.fc3(F.relu(self.fc2(torch.special.hermite_polynomial_h(self.fc1(x), 3))))
 
 
 @dataclass(frozen=True)

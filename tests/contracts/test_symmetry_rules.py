@@ -62,7 +62,6 @@ FREE: dict[str, Function] = {
 PINNED: dict[str, Function] = {
     "cumsum": lambda x: x.cumsum(-1),
     "flip": lambda x: x.flip(-1),
-    "roll": lambda x: x.roll(1, -1),
     "sort": lambda x: x.sort(-1).indices + x,
     "topk": lambda x: x.topk(12, -1).indices + x,
     "arange": lambda x: x * torch.arange(12),
@@ -79,6 +78,7 @@ PARTLY: dict[str, tuple[Function, list[int]]] = {
     # what the weights of the 6 padded zeros are makes no difference: 6! for each of the 2 rows that hold them
     "glu": (lambda x: F.pad(F.glu(x, -1), (0, 6)), [6, 6, 6]),
     "every_second": (lambda x: F.pad(x[..., ::2], (0, 6)), [6, 6]),
+    "roll": (lambda x: x.roll(-3, -1), [3, 9]),
     "chunk": (lambda x: torch.cat(x.chunk(3, -1)[::-1], -1), [4, 4, 4]),
     "slice": (lambda x: torch.cat([x[..., 5:].relu(), x[..., :5]], -1), [5, 7]),
     "select": (lambda x: x + x[..., 3:4], [3, 8]),
@@ -139,7 +139,7 @@ AXES: dict[str, tuple[Function, list[int]]] = {
     "step": (lambda x: x[:, ::2], [4, 12]),
     "select": (lambda x: x[:, 2:3], [4, 12]),
     "scatter_slice": (lambda x: torch.slice_scatter(x, x[:, :2].relu(), 1, 2, 4), [4, 12, 2, 2]),
-    "roll": (lambda x: x.roll(1, 1), [4, 12]),
+    "roll": (lambda x: x.roll(2, 1), [4, 4, 2, 12]),
     "trade": (lambda x: x.flatten(0, 1).relu().unflatten(0, (4, 6)), [4, 6, 12]),
     "swap": (lambda x: (x.transpose(0, 1).flatten(0, 1).tanh().unflatten(0, (6, 4)) + 1).transpose(0, 1), [4, 6, 12]),
 }

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from tests.contracts import test_dependent_rules as dependent
+from tests.contracts import test_symmetry_decomposed as decomposed
 from tests.contracts import test_symmetry_indexing as indexing
 from tests.contracts import test_symmetry_linalg as linalg
 from tests.contracts import test_symmetry_operators as operators
@@ -57,6 +58,7 @@ def suites() -> list[Suite]:
         of_cases("rules", rules.CASES),
         of_cases("operators", operators.CASES),
         of_cases("linalg", linalg.CASES),
+        of_cases("decomposed", decomposed.CASES),
         of_cases("recurrent", RECURRENT),
         of_cases("models", {name: case for name, case in CASES.items() if name != "no-rule"}),
         Suite("indexing", indexing.Branches(functions), (indexing.example(),), demands),

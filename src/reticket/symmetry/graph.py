@@ -26,6 +26,7 @@ from torch.utils._pytree import tree_flatten, tree_structure
 from reticket.errors import ModelError
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.clashes import leave_out, to_trace, traced_names
+from reticket.symmetry.decomposed import decomposed
 from reticket.symmetry.eager import eager
 from reticket.symmetry.functional import functional, has_plain_shape
 from reticket.symmetry.replay import NOT_THE_USERS, Read, Recorder, replaying
@@ -153,9 +154,7 @@ class Trace:
         return frozenset([*own, *(read.forward for read in self.reads)])
 
 
-def trace(
-    model: nn.Module, inputs: Inputs, *, train: bool, known: Callable[[Any], bool] = lambda target: False
-) -> Trace:
+def trace(model: nn.Module, inputs: Inputs, *, train: bool, known: Callable[[Any], bool] | None = None) -> Trace:
     """Export the model in the given mode; the model is left as it was.
 
     Where values decide about control flow or shapes, the values of a concrete run are given again while tracing.
@@ -164,7 +163,8 @@ def trace(
         model: the model.
         inputs: example inputs.
         train: the mode.
-        known: whether a rule covers an operator; a functional graph of such operators is not decomposed.
+        known: whether a rule covers an operator; a functional graph of such operators is not decomposed, and other
+            operators are, as far as torch knows how. None: no operator is taken apart.
 
     Raises:
         ModelError: when `torch.export` cannot trace the model.
@@ -231,7 +231,7 @@ def _recorded(model: nn.Module, inputs: Inputs) -> Recorder:
     return recorder
 
 
-def _export(model: nn.Module, inputs: Inputs, known: Callable[[Any], bool]) -> ExportedProgram:
+def _export(model: nn.Module, inputs: Inputs, known: Callable[[Any], bool] | None) -> ExportedProgram:
     """Return a program whose graph is functional and whose shapes are numbers; the caller restores `model.forward`."""
     forward = model.forward
     model.forward = wraps(forward)(lambda *args, **kwargs: opened(forward(*args, **kwargs)))
@@ -241,10 +241,10 @@ def _export(model: nn.Module, inputs: Inputs, known: Callable[[Any], bool]) -> E
     odd = next((node for node in program.graph.nodes if not has_plain_shape(node)), None)
     if odd is not None:
         raise ModelError(f"the shape of {odd.target} at {source_of(odd) or 'an unknown line'} depends on values")
-    if functional(program.graph, known):
+    if known is not None and functional(program.graph, known):
         return program
     program.graph_module.recompile()
-    return program.run_decompositions({})
+    return decomposed(program, known) if known is not None else program.run_decompositions({})
 
 
 def _read(

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from torch import fx
+
 from reticket.symmetry.rules.elementwise import broadcast
-from reticket.symmetry.rules.operator import Operator, is_layout, rule
-from reticket.symmetry.terms import Layout
+from reticket.symmetry.rules.operator import Operator, fixed, is_layout, rule
+from reticket.symmetry.terms import Fixed, Layout
 
 CONTRACTED = "contracted axes move together"
 
@@ -26,6 +28,16 @@ def addmm(op: Operator) -> Layout:
     first, second = [name for name in op.arguments if name in ("mat1", "mat2", "batch1", "batch2", "mat", "vec")]
     result = _matmul(op, op.layout(first), op.layout(second))
     return broadcast(op, [op.raw("self"), result], "the added term moves with the product")
+
+
+@rule("aten.addbmm")
+def addbmm(op: Operator) -> Layout:
+    """y = beta c + alpha sum_k a_k b_k."""
+    left, right = op.layout("batch1"), op.layout("batch2")
+    op.equal(left[2], right[1], CONTRACTED)
+    op.equal(left[0], right[0], "batch axes move together")
+    op.iterates((*left, right[2]))
+    return broadcast(op, [op.raw("self"), (left[1], right[2])], "the added term moves with the product")
 
 
 @rule("aten.mm", "aten._sparse_mm", "aten.bmm", "aten.matmul", "aten.mv", "aten.dot", "aten.vdot")
@@ -97,6 +109,33 @@ def outer(op: Operator) -> Layout:
     return result
 
 
+@rule("aten.cdist", "aten._cdist_forward")
+def distances(op: Operator) -> Layout:
+    """y_ij = |a_i - b_j|."""
+    left, right = op.layout("x1"), op.layout("x2")
+    op.equal(left[-1], right[-1], "the distance is taken along this axis")
+    batch = broadcast(op, [left[:-2], right[:-2]], "batch axes move together")
+    result = (*batch, left[-2], right[-2])
+    op.iterates((*result, left[-1]))
+    return result
+
+
+@rule("aten.dist")
+def distance(op: Operator) -> Layout:
+    """|a - b| over all entries."""
+    op.iterates(broadcast(op, [op.layout("self"), op.layout("other")], "the distance is taken entry by entry"))
+    return ()
+
+
+@rule("aten._pdist_forward")
+def distances_within(op: Operator) -> Layout:
+    """|a_i - a_j| for i < j, row by row of that triangle."""
+    data = op.layout("self")
+    op.pin(data[0], "a triangle depends on the order along this axis")
+    op.iterates(data[1:])
+    return (Fixed(op.shape[0]),)
+
+
 @rule("aten.embedding")
 def embedding(op: Operator) -> Layout:
     """Rows are chosen by ids, which are inputs; columns pass."""
@@ -104,6 +143,37 @@ def embedding(op: Operator) -> Layout:
     op.pin(weight[0], "rows of an embedding are addressed by their ids")
     op.iterates((*ids, weight[1]), weight[1:])
     return (*ids, weight[1])
+
+
+@rule("aten.embedding_bag", "aten._embedding_bag", "aten._embedding_bag_forward_only")
+def embedding_bag(op: Operator) -> list[Layout]:
+    """The sum, mean or maximum of the rows in each bag; columns pass, and so do whole bags of equal length."""
+    weight, ids = op.layout("weight"), op.layout("indices")
+    op.pin(weight[0], "rows of an embedding are addressed by their ids")
+    length = _bag_length(op, ids[0].size)
+    counted = any(user.args[1] != 0 and user.users for user in op.node.users)
+    if is_layout(op["per_sample_weights"]):
+        op.equal(ids[0], op.layout("per_sample_weights")[0], "one weight for each row that is read")
+    if counted or length is None:
+        op.pin(ids[0], "which of these entries is in which bag depends on their order")
+    bags, inside = (
+        (Fixed(op.shape[0]), None)
+        if length is None
+        else op.split(ids[0], (op.shape[0], length), "entries are read bag by bag")
+    )
+    result = (bags, weight[1])
+    op.iterates((*result, inside) if inside is not None else weight[1:], weight[1:])
+    return [result, *(fixed(shape) for shape in op.shapes()[1:] if shape is not None)]
+
+
+def _bag_length(op: Operator, entries: int) -> int | None:
+    """Return the length of the bags where all are equally long, as they are for a table of ids; None where not."""
+    offsets = op.node.args[2]
+    if not (isinstance(offsets, fx.Node) and str(offsets.target) == "aten.arange.start_step"):
+        return None
+    start, end, step = (*offsets.args, 1)[:3]
+    equal = isinstance(step, int) and (start, end) == (0, entries) and op.shape[0] * step == entries
+    return step if equal and not op["include_last_offset"] else None
 
 
 @rule("aten.scaled_dot_product_attention")

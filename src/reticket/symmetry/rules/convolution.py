@@ -1,9 +1,12 @@
-"""Convolution and pooling: channels move, the kernel and the positions in space do not."""
+"""Convolution: channels move, the kernel and the positions in space do not, unless the window does not slide."""
+
+from typing import Any
 
 from reticket.symmetry.rules.operator import Operator, is_layout, rule
 from reticket.symmetry.terms import Fixed, Layout, Term, product
 
 CHANNELS = "the channels a convolution reads"
+CONTRACTED = "a kernel as long as its input moves with it"
 SPACE = "a window slides along this axis"
 
 
@@ -25,12 +28,24 @@ def general_convolution(op: Operator) -> Layout:
     return _convolve(op, transposed=bool(op["transposed"]))
 
 
+@rule("aten.conv_tbc")
+def convolution_in_time(op: Operator) -> Layout:
+    """y[t, b, o] = sum_ki x[t + k, b, i] w[k, i, o]."""
+    data, weight = op.layout("self"), op.layout("weight")
+    op.pin(data[0], SPACE)
+    op.pin(weight[0], SPACE)
+    op.equal(data[2], weight[1], CHANNELS)
+    op.equal(weight[2], op.layout("bias")[0], "one bias for each output channel")
+    op.iterates((data[1], *weight[1:]))
+    return (Fixed(op.shape[0]), data[1], op.solver.resolve(weight[2]))
+
+
 def _convolve(op: Operator, *, transposed: bool) -> Layout:
     data, weight = op.layout("input"), op.layout("weight")
     groups, space = op["groups"], len(weight) - 2
-    for term in (*data[len(data) - space :], *weight[2:]):
-        op.pin(term, SPACE)
-    channels = data[len(data) - space - 1]
+    first = len(data) - space
+    places = [_place(op, axis, data[first + axis], weight[2 + axis], transposed=transposed) for axis in range(space)]
+    channels = data[first - 1]
     if groups == 1:
         source, target = (weight[0], weight[1]) if transposed else (weight[1], weight[0])
         op.equal(channels, source, CHANNELS)
@@ -38,11 +53,34 @@ def _convolve(op: Operator, *, transposed: bool) -> Layout:
         target = _depthwise(op, channels, weight, transposed=transposed)
     else:
         target = _grouped(op, channels, weight, groups, transposed=transposed)
-    batch = data[: len(data) - space - 1]
-    op.iterates((*batch, *weight[:2]))
+    batch = data[: first - 1]
+    op.iterates((*batch, *weight[:2], *(data[first + axis] for axis, place in enumerate(places) if place is not None)))
     if is_layout(op["bias"]):
         op.equal(target, op.layout("bias")[0], "one bias for each output channel")
-    return (*batch, op.solver.resolve(target), *(Fixed(n) for n in op.shape[len(op.shape) - space :]))
+    sizes = op.shape[len(op.shape) - space :]
+    return (*batch, op.solver.resolve(target), *(place or Fixed(n) for place, n in zip(places, sizes, strict=True)))
+
+
+def _place(op: Operator, axis: int, data: Term, weight: Term, *, transposed: bool) -> Term | None:
+    """Return the term of the result along an axis in space, None where the window slides and pins it.
+
+    A kernel of one place passes every position on by itself, and one as long as its input is a product with it.
+    """
+    size = op.shape[len(op.shape) - len(op["weight"]) + 2 + axis]
+    padded = _one(op["padding"], axis) not in (0, "valid") or bool(_one(op.arguments.get("output_padding", 0), axis))
+    if weight.size == 1 and size == data.size and (not padded or op["padding"] == "same"):
+        return data
+    if weight.size == data.size and size == 1 and not (padded or transposed):
+        op.equal(data, weight, CONTRACTED)
+        return Fixed(1)
+    op.pin(data, SPACE)
+    op.pin(weight, SPACE)
+    return None
+
+
+def _one(value: Any, axis: int) -> Any:
+    """Return an argument for one axis in space, of which there is one for each or one for all."""
+    return value if not isinstance(value, list | tuple) else value[axis if len(value) > 1 else 0]
 
 
 def _depthwise(op: Operator, channels: Term, weight: Layout, *, transposed: bool) -> Term:
@@ -66,41 +104,3 @@ def _grouped(op: Operator, channels: Term, weight: Layout, groups: int, *, trans
         return product(op.solver.resolve(first), op.solver.resolve(weight[1]))
     op.equal(inner, weight[1], CHANNELS)
     return weight[0]
-
-
-POOLING = [
-    f"aten.{kind}_pool{dims}d" for dims in (1, 2, 3) for kind in ("max", "avg", "adaptive_avg", "adaptive_max", "lp")
-]
-POOLING += [f"aten.max_pool{dims}d_with_indices" for dims in (1, 2, 3)]
-POOLING += [f"aten._adaptive_avg_pool{dims}d" for dims in (2, 3)]
-RESIZING = [
-    f"aten.upsample_{kind}" for kind in ("nearest1d", "nearest2d", "nearest3d", "linear1d", "bilinear2d", "bicubic2d")
-]
-RESIZING += ["aten.upsample_trilinear3d"]
-
-
-@rule(*POOLING)
-def pooling(op: Operator) -> Layout | list[Layout]:
-    """Windows over the last axes; channels and batch pass."""
-    space = int(op.node.target._schema.name.removesuffix("_with_indices")[-2])  # pyright: ignore
-    return windows(op, space)
-
-
-@rule(*RESIZING)
-def resizing(op: Operator) -> Layout | list[Layout]:
-    """Interpolation over the axes in space."""
-    return windows(op, len(op.raw("self" if "self" in op.arguments else "input")) - 2)
-
-
-def windows(op: Operator, space: int) -> Layout | list[Layout]:
-    """Pin the last `space` axes and pass the others."""
-    data = op.layout("self" if "self" in op.arguments else "input")
-    for term in data[len(data) - space :]:
-        op.pin(term, SPACE)
-    op.iterates(data[: len(data) - space])
-    results: list[Layout] = [
-        (*data[: len(data) - space], *(Fixed(n) for n in shape[len(shape) - space :]))
-        for shape in op.shapes()
-        if shape is not None
-    ]
-    return results if len(results) > 1 else results[0]

@@ -87,6 +87,31 @@ UNARY = [
     "deg2rad",
     "rad2deg",
     "sinc",
+    "signbit",
+    "frexp",
+    "polygamma",
+    "mvlgamma",
+    "i0",
+    "special_i0e",
+    "special_i1",
+    "special_i1e",
+    "special_entr",
+    "special_erfcx",
+    "special_log_ndtr",
+    "special_ndtr",
+    "special_ndtri",
+    "special_airy_ai",
+    "special_bessel_j0",
+    "special_bessel_j1",
+    "special_bessel_y0",
+    "special_bessel_y1",
+    "special_modified_bessel_i0",
+    "special_modified_bessel_i1",
+    "special_modified_bessel_k0",
+    "special_modified_bessel_k1",
+    "special_scaled_modified_bessel_k0",
+    "special_scaled_modified_bessel_k1",
+    "special_spherical_bessel_j0",
 ]
 BINARY = [
     "add",
@@ -129,8 +154,19 @@ BINARY = [
     "addcdiv",
     "lerp",
     "xlogy",
-    "copy",
     "heaviside",
+    "igamma",
+    "igammac",
+    "ldexp",
+    "nextafter",
+    "gcd",
+    "lcm",
+    "bitwise_left_shift",
+    "bitwise_right_shift",
+    "__lshift__",
+    "__rshift__",
+    "special_xlog1py",
+    "special_zeta",
 ]
 CONSTANT = ("ones_like", "zeros_like", "full_like")
 
@@ -158,7 +194,7 @@ def join(op: Operator, terms: Sequence[Term], reason: str, size: int) -> Term:
     return op.solver.resolve(joined)
 
 
-@rule(*(f"aten.{name}" for name in (*UNARY, *BINARY)), pointwise=True)
+@rule(*(f"aten.{name}" for name in (*UNARY, *BINARY)), "prims.copy_strided", "prims.clone", pointwise=True)
 def elementwise(op: Operator) -> Layout | list[Layout]:
     """Every tensor argument broadcasts against the others; every result has the same layout."""
     layouts = [op.raw(name) for name, value in op.arguments.items() if is_layout(value)]
@@ -168,10 +204,31 @@ def elementwise(op: Operator) -> Layout | list[Layout]:
     return layout if len(shapes) == 1 else [layout for _ in shapes]
 
 
-@rule("aten.to", structural=True)
+@rule("aten.to", "aten.type_as", structural=True)
 def converted(op: Operator) -> Layout:
     """Another dtype or device; what a second tensor says about them is not in its values."""
     return op.raw("self")
+
+
+@rule("aten.copy")
+def copied(op: Operator) -> Layout:
+    """The second tensor in the shape of the first, of which no value is read."""
+    source, dims = op.raw("src"), len(op.shape)
+    padded = (*(Fixed(1) for _ in range(dims - len(source))), *source)
+    result = tuple(t if t.size == n else Uniform(n) for t, n in zip(padded, op.shape, strict=True))
+    op.iterates(result)
+    return result
+
+
+@rule("aten.rrelu")
+def random_slope(op: Operator) -> Layout:
+    """x or a x, entry by entry; in train mode the slopes a are drawn for each place."""
+    data = op.raw("self")
+    if op["training"]:
+        for term in data:
+            op.pin(term, "random numbers are drawn in the order of these positions")
+    op.iterates(data)
+    return op.solver.layout(data)
 
 
 @rule("aten.prelu")

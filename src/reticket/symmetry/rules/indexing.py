@@ -36,14 +36,16 @@ def index_put(op: Operator) -> Layout:
     if _masks(op):
         return _masked_write(op, data)
     before, address, after = _addressed(op, data)
-    for term in address:
-        op.pin(term, WRITTEN)
     values = op.raw("values")
-    for term in values[max(0, len(values) - len(address) - len(after)) : len(values) - len(after)]:
-        op.pin(term, WRITTEN)
-    region = broadcast(op, [(*before, *(Fixed(t.size) for t in address), *after), values], TOGETHER)
+    if not op["accumulate"]:
+        for term in address:
+            op.pin(term, WRITTEN)
+        for term in values[max(0, len(values) - len(address) - len(after)) : len(values) - len(after)]:
+            op.pin(term, WRITTEN)
+        address = tuple(Fixed(t.size) for t in address)
+    region = broadcast(op, [(*before, *address, *after), values], TOGETHER)
     others = (*region[: len(before)], *region[len(before) + len(address) :])
-    op.iterates(others)
+    op.iterates(region if op["accumulate"] else others)
     rest = iter(others)
     chosen = [axis for axis, layout in enumerate(op["indices"]) if layout is not None]
     return tuple(Fixed(term.size) if axis in chosen else next(rest) for axis, term in enumerate(data))
@@ -148,35 +150,54 @@ def gather(op: Operator) -> Layout:
 @rule("aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
 def scatter(op: Operator) -> Layout:
     """y = x but y[index[i, j], j] = or += v[i, j]: along the other axes an entry moves with its index."""
-    tensors = [op.raw(name) for name in ("self", "index", "src") if is_layout(op.arguments.get(name))]
+    written = [name for name in ("index", "src") if is_layout(op.arguments.get(name))]
+    tensors = [op.layout(name) if name in written else op.raw(name) for name in ("self", *written)]
     if not all(tensors):
         raise Refusal("a scatter into or from a scalar has no rule")
     axis = wrap(op["dim"], len(op.shape))
     op.pin(tensors[0][axis], ADDRESSED)
-    for layout in tensors[1:]:
-        op.pin(layout[axis], WRITTEN)
-    others = _others(op, axis, tensors)
+    single = written == ["index"] and "reduce" not in op.arguments
+    summed = _written(op, [layout[axis] for layout in tensors[1:]], single or _adds(op))
+    others = _others(op, axis, tensors, summed)
     return (*others[:axis], Fixed(op.shape[axis]), *others[axis:])
 
 
 @rule("aten.index_add", "aten.index_copy", "aten.index_reduce")
 def index_add(op: Operator) -> Layout:
     """x[:, i] += v: the other axes of x move with those of v."""
-    data, source = op.raw("self"), op.raw("source")
+    data, index, source = op.raw("self"), op.layout("index"), op.layout("source")
     if not data or not source:
         raise Refusal("a write into or from a scalar has no rule")
     axis = wrap(op["dim"], len(data))
     op.pin(data[axis], ADDRESSED)
-    for term in (*op.raw("index"), source[axis]):
-        op.pin(term, WRITTEN)
-    others = _others(op, axis, [data, source])
+    summed = _written(op, [*index, source[axis]], _adds(op))
+    others = _others(op, axis, [data, source], summed)
     return (*others[:axis], Fixed(op.shape[axis]), *others[axis:])
 
 
-def _others(op: Operator, axis: int, layouts: Sequence[Layout]) -> Layout:
+def _adds(op: Operator) -> bool:
+    """Whether several entries written to one place are combined, so that it does not matter which comes first."""
+    name = op.node.target._schema.name  # pyright: ignore
+    return name in ("aten::scatter_add", "aten::index_add", "aten::index_reduce", "aten::scatter_reduce") or bool(
+        op.arguments.get("reduce")
+    )
+
+
+def _written(op: Operator, terms: Sequence[Term], any_order: bool) -> Layout:
+    """Let entries move with the places that they are written to, or pin both where the last of them counts."""
+    if not any_order or len({term.size for term in terms}) > 1:
+        for term in terms:
+            op.pin(term, WRITTEN)
+        return ()
+    for term in terms[1:]:
+        op.equal(terms[0], term, TOGETHER)
+    return tuple(terms[:1])
+
+
+def _others(op: Operator, axis: int, layouts: Sequence[Layout], summed: Layout = ()) -> Layout:
     """Unify every axis but one of tensors that are worked on position by position along them."""
     others = tuple(_beside(op, other, layouts) for other in range(len(op.shape)) if other != axis)
-    op.iterates(others)
+    op.iterates((*others, *summed))
     return others
 
 

@@ -60,7 +60,7 @@ def index_of_extreme(op: Operator) -> Layout:
     return result
 
 
-@rule(*(f"aten.{name}" for name in ["cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "flip", "roll"]))
+@rule(*(f"aten.{name}" for name in ["cumsum", "cumprod", "logcumsumexp", "cummax", "cummin", "flip"]))
 def ordered(op: Operator) -> Layout | list[Layout]:
     """Operators that depend on the order along an axis."""
     data = op.layout("self")

@@ -1,6 +1,10 @@
 """Operators that rearrange one tensor: views split and merge axes, permutations move them, slices cut them."""
 
 from itertools import accumulate, pairwise
+from math import prod
+from operator import mul
+
+from torch import fx
 
 from reticket.symmetry import positions
 from reticket.symmetry.graph import cause_of
@@ -66,6 +70,18 @@ def _size(terms: list[Term]) -> int:
     for term in terms:
         total *= term.size
     return total
+
+
+@rule("aten.as_strided", "aten.as_strided_copy", structural=True)
+def strided(op: Operator) -> Layout:
+    """A view of memory that holds the entries one after the other, in another shape."""
+    source = op.node.args[0]
+    assert isinstance(source, fx.Node)
+    value, shape = source.meta["val"], op.shape
+    steps = [*accumulate(shape[:0:-1], mul, initial=1)][::-1]
+    if not value.is_contiguous() or list(op["stride"]) != steps or op["storage_offset"] or value.numel() != prod(shape):
+        raise Refusal("a view by strides that leaves out or repeats entries has no rule")
+    return regroup(op, op.raw("self"), shape)
 
 
 @rule("aten.permute", "aten.permute_copy", structural=True)
@@ -202,6 +218,20 @@ def join_along(op: Operator, tensors: list[Layout], axis: int, joined: Term) -> 
     return op.solver.layout((*varying[0][:axis], joined, *varying[0][axis + 1 :]))
 
 
+@rule("aten.roll", structural=True)
+def roll(op: Operator) -> Layout:
+    """The end of an axis before its beginning."""
+    data, dims = op.raw("self"), op["dims"]
+    if not dims:
+        data = regroup(op, data, (_size(list(data)),))
+    for shift, dim in zip(op["shifts"], dims or (0,), strict=True):
+        axis = wrap(dim, len(data))
+        size = max(data[axis].size, 1)
+        head, tail = op.cut(data[axis], size - shift % size, SLICED)
+        data = (*data[:axis], concat(tail, head), *data[axis + 1 :])
+    return regroup(op, data, op.shape) if not dims else op.solver.layout(data)
+
+
 @rule("aten.stack", structural=True)
 def stack(op: Operator) -> Layout:
     """Tensors side by side along a new axis, which does not move."""
@@ -212,14 +242,19 @@ def stack(op: Operator) -> Layout:
 
 @rule("aten.pad", "aten.constant_pad_nd")
 def pad(op: Operator) -> Layout:
-    """Constant ends are uniform; other modes read neighbouring positions and pin the padded axes."""
+    """Constant ends are uniform, circular ones stand at the other end; other modes read neighbours and pin the axis."""
     data = list(op.raw("self"))
     widths = [op["pad"][i : i + 2] for i in range(0, len(op["pad"]), 2)]
     for i, (before, after) in enumerate(widths):
         axis = len(data) - 1 - i
         if before == after == 0:
             continue
-        if op.arguments.get("mode", "constant") != "constant" or before < 0 or after < 0:
+        mode = op.arguments.get("mode", "constant")
+        if mode == "circular" and before >= 0 and after >= 0:
+            tail = op.cut(data[axis], data[axis].size - before, SLICED)[1]
+            head = op.cut(data[axis], after, SLICED)[0]
+            data[axis] = concat(tail, op.solver.resolve(data[axis]), head)
+        elif mode != "constant" or before < 0 or after < 0:
             op.pin(data[axis], "padding reads neighbouring positions")
             data[axis] = Fixed(op.shape[axis])
         else:
