@@ -3,7 +3,8 @@
 # make kills: the digits run, killed ten times and resumed. make fuzz: 2,000 random networks whose function must stay.
 # make mutants: every rule of symmetry discovery broken in every way, one at a time; the tests must notice.
 # make test-presets: every preset at one epoch and 256 made-up images, nothing else changed; what takes over 30 minutes is left out.
-# make test-zoo: the symmetry of every model of the zoo, of which make test takes six.
+# make test-zoo: the symmetry of every model of the zoo, of which make test takes six, and a wide sweep, into docs/zoo.md;
+# what the sweep has measured is kept in runs/zoo, so that after an interruption make test-zoo goes on.
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
@@ -30,6 +31,7 @@ test: check
 
 test-zoo: install
 	$(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal -m 'zoo or not zoo' tests/zoo
+	$(RUN)/python -m tests.zoo --jobs $(JOBS) --page docs/zoo.md
 
 test-presets: install
 	rm -rf runs/presets && $(RUN)/python -m tests.presets runs/presets --whole

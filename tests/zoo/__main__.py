@@ -6,11 +6,10 @@ goes on with the models that lack it.
 
 import argparse
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 from tests.zoo.page import FAILED, page
-from tests.zoo.sweep import ENTRIES, LIBRARIES, sweep
+from tests.zoo.sweep import ENTRIES, sweep, versions
 
 
 def main() -> int:
@@ -27,7 +26,7 @@ def main() -> int:
     if rows is None:
         return 130
     if arguments.page and not arguments.only:
-        arguments.page.write_text(page(rows, "make test-zoo", {name: version(name) for name in LIBRARIES}), "utf-8")
+        arguments.page.write_text(page(rows, "make test-zoo", versions()), "utf-8")
         print(f"wrote {arguments.page}")
     failed = [row for row in rows if row["verdict"] in FAILED]
     for row in failed:

@@ -8,6 +8,7 @@ from typing import Any
 
 FAILED = ("unsound", "pinned", "blind", "broken")
 Row = Mapping[str, Any]
+SHOWN = 3  # of what a note lists
 HEAD = (
     "model",
     "parameters",
@@ -47,17 +48,17 @@ def _introduction(rows: Sequence[Row], command: str, versions: Mapping[str, str]
     counts = {source: sum(row["source"] == source for row in rows) for source in ("timm", "transformers")}
     verdicts = [row["verdict"] for row in rows]
     seconds, memory = ([row[key] for row in found] for key in ("seconds", "gigabytes"))
-    spent = [sum(row["phases"][key] for key in ("tracing", "solving")) for row in found], [
-        row["phases"]["proving"] for row in found
-    ]
-    machine = ", ".join(f"{name} {number}" for name, number in versions.items())
+    spent = (
+        [sum(row["phases"][key] for key in ("tracing", "solving")) for row in found],
+        [row["phases"]["proving"] for row in found],
+    )
     return f"""# The zoo
 
-Made by `{command}` ({machine}, Python {platform.python_version()}, {platform.machine()}, one thread a model): {counts["timm"]} small
-variants of timm and {counts["transformers"]} families of Hugging Face's transformers with tiny configurations, all with random weights.
-For each: `discover` with its proof, then a check that shares no code with the proof. Weights are drawn anew in float64,
-a random element of the group is applied to them, and the function compared in eval mode on inputs of other batches
-(1, 2, 3) and, where the model takes them, other image sizes and sequence lengths.
+Made by `{command}` ({_machine(versions)}):
+{counts["timm"]} small variants of timm and {counts["transformers"]} models of Hugging Face's transformers with tiny configurations, all with
+random weights. For each: `discover` with its proof, then a check that shares no code with the proof. Weights are drawn
+anew in float64, a random element of the group is applied to them, and the function compared in eval mode on inputs of
+other batches (1, 2, 3) and, where the model takes them, other image sizes and sequence lengths.
 
 | | |
 |---|---|
@@ -70,8 +71,8 @@ a random element of the group is applied to them, and the function compared in e
 | checked at another size too | {sum(_sizes(row) > 1 for row in found)} |
 | with an operator without a rule | {sum(bool(row["ruleless"]) for row in found)} |
 | CPU seconds, median (largest) | {_spread(seconds)} |
-| of these tracing and solving | {_spread(spent[0])} |
-| of these proving | {_spread(spent[1])} |
+| of these tracing and solving | {_spread(tracing)} |
+| of these proving | {_spread(proving)} |
 | peak memory in GB, median (largest) | {_spread(memory)} |
 
 Columns: *log10 order* is that of the number of permutations found; *movable* the share of the numbers in the state_dict
@@ -80,6 +81,11 @@ that some permutation moves; *without a rule* counts the operators that pinned w
 how many sizes the model ran, the example's included. Seconds are of CPU time, *tracing* with solving the equations,
 *in all* with everything that `discover` does; the peak of memory is that of the process, torch itself included
 ({min((row["before"] for row in found), default=0.0):.1f} GB at least)."""
+
+
+def _machine(versions: Mapping[str, str]) -> str:
+    libraries = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return f"{libraries}, Python {platform.python_version()}, {platform.machine()}, one thread a model"
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -135,6 +141,16 @@ def _notes(rows: Sequence[Row]) -> str:
         for operator in row.get("ruleless", ()):
             named.setdefault(f"no rule for `{operator}`", []).append(row["name"])
         for note in row.get("notes", ()):
-            named.setdefault(note, []).append(row["name"])
+            named.setdefault(_shortened(note), []).append(row["name"])
     lines = [f"- {note}: {', '.join(names)}" for note, names in sorted(named.items())]
     return "## What they are limited to\n\n" + ("\n".join(lines) or "Nothing.")
+
+
+def _shortened(note: str) -> str:
+    """Return a note without most of what it lists.
+
+    >>> _shortened("no effect: a, b, c, d, e")
+    'no effect: a, b, c and 2 more'
+    """
+    parts = note.split(", ")
+    return note if len(parts) <= SHOWN + 1 else f"{', '.join(parts[:SHOWN])} and {len(parts) - SHOWN} more"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 import resource
@@ -9,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
+from importlib.util import find_spec
 from io import StringIO
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -17,20 +19,27 @@ from typing import Any
 import reticket
 from tests.zoo.entries import Entry
 from tests.zoo.measure import LIMIT, measured
-from tests.zoo.wide_hugging_face import FAMILIES
+from tests.zoo.wide_pictures_and_sounds import PICTURES_AND_SOUNDS
+from tests.zoo.wide_texts import TEXTS
 from tests.zoo.wide_timm import VARIANTS
 
+FAMILIES = TEXTS + PICTURES_AND_SOUNDS
 ENTRIES: dict[str, Entry] = {entry.name: entry for entry in (*VARIANTS, *FAMILIES)}
 LIBRARIES = ("torch", "timm", "transformers")
 FORKS = multiprocessing.get_context("forkserver")  # each process is a copy of one that has imported everything
 FORKS.set_forkserver_preload(["tests.zoo.preload"])
 
 
+def versions() -> dict[str, str]:
+    """Return the version of every library that models come from, empty where it is missing."""
+    return {name: version(name) if find_spec(name) else "" for name in LIBRARIES}
+
+
 def digest(entry: Entry) -> str:
     """Return what decides a model's row: the code of the package and of the check, the libraries and the model."""
     here, package = Path(__file__).parent, Path(reticket.__file__).parent
     files = [*sorted(package.rglob("*.py")), *(here / f"{name}.py" for name in ("entries", "measure", "soundness"))]
-    parts = [path.read_bytes() for path in files] + [version(name).encode() for name in LIBRARIES]
+    parts = [path.read_bytes() for path in files] + [text.encode() for text in versions().values()]
     return hashlib.sha256(b"\0".join([*parts, repr(entry).encode()])).hexdigest()
 
 
@@ -81,6 +90,7 @@ def _kept(entry: Entry, out: Path) -> dict[str, Any] | None:
 def measure(name: str, out: Path) -> None:
     """Measure one model in this process and keep its row, whole or not at all."""
     resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT + 10))
+    logging.disable()  # torch tells at length where a trace failed
     entry = ENTRIES[name]
     path = _path(entry, out)
     path.with_suffix(".log").unlink(missing_ok=True)
@@ -90,6 +100,8 @@ def measure(name: str, out: Path) -> None:
     except Exception:
         path.with_suffix(".log").write_text(traceback.format_exc(), encoding="utf-8")
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     path.with_suffix(".part").write_text(json.dumps({"digest": digest(entry), "row": row}, indent=1) + "\n", "utf-8")
     path.with_suffix(".part").replace(path)
 

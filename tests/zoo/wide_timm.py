@@ -9,16 +9,16 @@ CONVOLUTIONS = (
     "resnest14d resnetv2_18 resnetv2_50d_gn res2net50d res2next50 legacy_seresnet18 legacy_seresnext26_32x4d "
     "dla46_c dla46x_c dla60_res2net hrnet_w18_small densenet121 densenetblur121d vgg11 vgg11_bn "
     "mobilenetv2_035 mobilenetv3_small_050 mobilenetv4_conv_small_035 mobilenetv4_hybrid_medium lcnet_035 "
-    "efficientnet_b0 efficientnet_b0_gn tf_efficientnetv2_b0 efficientnet_lite0 tinynet_e mixnet_s fbnetc_100 fbnetv3_b "
-    "mnasnet_050 semnasnet_050 spnasnet_100 hardcorenas_a rexnet_100 ghostnet_050 repghostnet_050 "
+    "efficientnet_b0 efficientnet_b0_gn tf_efficientnetv2_b0 efficientnet_lite0 tinynet_e mixnet_s fbnetc_100 "
+    "fbnetv3_b mnasnet_050 semnasnet_050 spnasnet_100 hardcorenas_a rexnet_100 ghostnet_050 repghostnet_050 "
     "regnetx_002 regnety_002 regnetz_005 regnetv_040 convnext_atto convnext_atto_rms convnextv2_atto "
     "inception_next_atto poolformer_s12 poolformerv2_s12 convformer_s18 caformer_s18 edgenext_xx_small mobilevit_xxs "
     "mobilevitv2_050 fastvit_t8 repvgg_a0 mobileone_s0 repvit_m0_9 starnet_s050 mambaout_femto "
-    "hgnetv2_b0 darknet17 cs3darknet_focus_s cspresnet50 cspnext_tiny selecsls42 vovnet39a ese_vovnet19b_slim_dw dpn48b "
-    "nf_regnet_b0 nf_resnet26 test_nfnet gernet_s resnet32ts gcresnet33ts eca_resnet33ts lambda_resnet26t "
+    "hgnetv2_b0 darknet17 cs3darknet_focus_s cspresnet50 cspnext_tiny selecsls42 vovnet39a ese_vovnet19b_slim_dw "
+    "dpn48b nf_regnet_b0 nf_resnet26 test_nfnet gernet_s resnet32ts gcresnet33ts eca_resnet33ts lambda_resnet26t "
     "efficientvit_b0 efficientvim_m1 fasternet_t0 shvit_s1 swiftformer_xs pvt_v2_b0 convmixer_1024_20_ks9_p14 "
     "cpubone_nano lowformer_b0 focalnet_tiny_srf lcnetv2_small iformer_t rdnet_tiny tresnet_m sequencer2d_s"
-).split()
+)
 LARGER_IMAGES: dict[str, tuple[Size, ...]] = {  # the example's side, and others; these do not take 32 pixels
     "ghostnetv2_100": (64, 96, (96, 64)),
     "inception_v3": (96, 112, (112, 96)),
@@ -34,7 +34,7 @@ LARGER_IMAGES: dict[str, tuple[Size, ...]] = {  # the example's side, and others
 DYNAMIC = (
     "vit_tiny_patch16_224 deit_tiny_patch16_224 deit_tiny_distilled_patch16_224 deit3_small_patch16_224 "
     "eva02_tiny_patch14_224 vit_small_patch16_rope_224 vit_small_patch16_dinov3"
-).split()
+)
 FIXED: dict[str, dict[str, Any]] = {  # built for the one size that they take
     "coat_lite_tiny": {"img_size": 64},
     "beit_base_patch16_224": {"img_size": 32, "depth": 2},
@@ -78,11 +78,11 @@ def _side(options: dict[str, Any]) -> int:
 
 
 VARIANTS = (
-    *(Timm(name) for name in CONVOLUTIONS),
+    *(Timm(name) for name in CONVOLUTIONS.split()),
     *(Timm(name, sizes[0], sizes[1:]) for name, sizes in LARGER_IMAGES.items()),
     *(
         Timm(name, size, (other, (other, size)), {"img_size": size, "dynamic_img_size": True})
-        for name in DYNAMIC
+        for name in DYNAMIC.split()
         for size, other in (DYNAMIC_SIZE.get(name, (48, 80)),)
     ),
     *(Timm(name, _side(options), (96, 128), options) for name, options in FIXED.items()),
