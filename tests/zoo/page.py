@@ -45,18 +45,18 @@ def page(rows: Sequence[Row], command: str, versions: Mapping[str, str]) -> str:
 
 def _introduction(rows: Sequence[Row], command: str, versions: Mapping[str, str]) -> str:
     found = [row for row in rows if "groups" in row]
-    counts = {source: sum(row["source"] == source for row in rows) for source in ("timm", "transformers")}
     verdicts = [row["verdict"] for row in rows]
     seconds, memory = ([row[key] for row in found] for key in ("seconds", "gigabytes"))
     tracing = [row["phases"]["tracing"] + row["phases"]["solving"] for row in found]
     proving = [row["phases"]["proving"] for row in found]
+    timm, transformers = (sum(row["source"] == source for row in rows) for source in ("timm", "transformers"))
     return f"""# The zoo
 
 Made by `{command}` ({_machine(versions)}):
-{counts["timm"]} small variants of timm and {counts["transformers"]} models of Hugging Face's transformers
-with tiny configurations, all with random weights. For each: `discover` with its proof, then a check that shares no code with the proof. Weights are drawn
-anew in float64, a random element of the group is applied to them, and the function compared in eval mode on inputs of
-other batches (1, 2, 3) and, where the model takes them, other image sizes and sequence lengths.
+{timm} small variants of timm and {transformers} tiny models of Hugging Face's transformers, all with random weights.
+For each: `discover` with its proof, then a check that shares no code with the proof. Weights are drawn anew in float64,
+a random element of the group is applied to them, and the function compared in eval mode on inputs of other batches
+(1, 2, 3) and, where the model takes them, other image sizes and sequence lengths.
 
 | | |
 |---|---|
