@@ -4,7 +4,8 @@
 # make mutants: every rule of symmetry discovery broken in every way, one at a time; the tests must notice.
 # make test-presets: every preset at one epoch and 256 made-up images, nothing else changed; what takes over 30 minutes is left out.
 # make test-operators: the freedom found of some 370 operators beside the one that brute force finds, into docs/operators.md (15 minutes).
-# make test-zoo: the symmetry of every model of the zoo, of which make test takes six.
+# make test-zoo: the symmetry of every model of the zoo, of which make test takes six, and a wide sweep, into docs/zoo.md;
+# what the sweep has measured is kept in runs/zoo, so that after an interruption make test-zoo goes on.
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
@@ -31,6 +32,7 @@ test: check
 
 test-zoo: install
 	$(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal -m 'zoo or not zoo' tests/zoo
+	$(RUN)/python -m tests.zoo --jobs $(JOBS) --page docs/zoo.md
 
 test-operators: install
 	$(RUN)/python -m tests.operators docs/operators.md --least 240

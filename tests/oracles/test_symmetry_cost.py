@@ -149,7 +149,8 @@ def test_every_draw_is_tried_in_train_mode() -> None:
 
     model = Forgetful()
     proof = proof_of(model, torch.randn(8, 4))
-    model.a.register_forward_hook(lambda module, args, out: out * torch.arange(1, 4) if module.training else out)
+    tell_apart = torch.arange(1.0, 4.0)
+    model.a.register_forward_hook(lambda module, args, out: tell_apart * out if module.training else out)  # type: ignore
     broken = Proof(proof.symmetry, model, Inputs.of(torch.randn(8, 4)))
     errors = [[p.error(tuple(p.symmetry.groups), draw) for draw in range(4)] for p in (proof, broken)]
     moving = [not torch.equal(draw_of(proof, draw), torch.arange(3)) for draw in range(4)]
