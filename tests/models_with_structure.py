@@ -332,7 +332,7 @@ STRUCTURE = {
     "write-into-slice": Case(WriteIntoSlice, features, orders(3, 5, 5, 4)),
     "gated": Case(Gated, features, orders(7, 9)),
     "same-units-on-two-axes": Case(TwoSided, features, orders(7)),
-    "product-with-itself": Case(Gram, images, 0.0),
+    "product-with-itself": Case(Gram, images, orders(4)),
     # the tokens read the second weight each in a place of their own, the weights around it all alike
     "einsum-dots": Case(Dots, images, orders(8, 7)),
     "bilinear": Case(Bilinear, features, orders(5, 4, 7)),
