@@ -65,8 +65,11 @@ def test_a_network_with_a_sparse_buffer_is_like_any_other(layout: str) -> None:
 def test_a_sparse_buffer_whose_values_differ_is_mixed_like_the_dense_one() -> None:
     for layout in LAYOUTS.values():
         ends = [{"s": (RING * k).to_sparse(layout=layout)} for k in (1.0, 3.0)]
-        torch.testing.assert_close(rt.interpolate(*ends, 0.25)["s"].to_dense(), RING * 1.5)  # 0.75 * 1 + 0.25 * 3
-        assert torch.equal(rt.interpolate(*ends, 1)["s"].to_dense(), RING * 3)
+        first, second = ends
+        torch.testing.assert_close(
+            rt.interpolate(first, second, 0.25)["s"].to_dense(), RING * 1.5
+        )  # 0.75 * 1 + 0.25 * 3
+        assert torch.equal(rt.interpolate(first, second, 1)["s"].to_dense(), RING * 3)
     with pytest.raises(
         rt.ReticketError, match=r"'s' has shape \(5, 5\) in a and \(5, 5\) as a sparse tensor \(torch.sparse_coo\) in b"
     ):

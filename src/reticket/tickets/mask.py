@@ -132,7 +132,7 @@ class Mask(Mapping[str, Tensor]):
         filled: dict[Hashable, Tensor] = {}
         for name, tensor in self._kept.items():
             place = place_of(state_dict[names[name]])
-            weight = filled.get(place, state_dict[names[name]])
+            weight = filled.get(place, cast("Tensor", state_dict[names[name]]))
             filled[place] = weight.masked_fill(~tensor.to(weight.device), 0)
         places = {name: place_of(tensor) for name, tensor in state_dict.items() if isinstance(tensor, Tensor)}
         masked = {name: filled[place] for name, place in places.items() if place in filled}

@@ -1,9 +1,6 @@
 """What sparse training starts from: weights that are 0 where their mask prunes."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-from torch import Tensor
 
 from reticket.errors import MaskError
 from reticket.tickets.mask import Mask
@@ -29,7 +26,7 @@ class SparseStart:
         refuse_revived(self.weights, self.mask)
 
 
-def refuse_revived(weights: Mapping[str, Tensor], mask: Mask) -> None:
+def refuse_revived(weights: StateDict, mask: Mask) -> None:
     """Raise unless every pruned weight is exactly 0.
 
     Raises:

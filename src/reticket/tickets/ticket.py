@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -107,8 +107,8 @@ class Ticket:
         placed = {name: place_of(weight) for name, weight in weights.items() if isinstance(weight, Tensor)}
         signed: dict[Hashable, Tensor] = {}
         for name, sign in self.signs.items():
-            place = placed[names[name]]
-            weight, sign = signed.get(place, weights[names[name]]), sign.to(weights[names[name]].device)
+            place, own = placed[names[name]], cast("Tensor", weights[names[name]])
+            weight, sign = signed.get(place, own), sign.to(own.device)
             signed[place] = torch.where(sign != 0, weight.abs() * sign, weight)
         return {**weights, **{name: signed[place] for name, place in placed.items() if place in signed}}
 
