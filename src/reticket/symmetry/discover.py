@@ -20,7 +20,7 @@ from reticket.symmetry.propagate import Propagation, propagate
 from reticket.symmetry.reasons import ALSO
 from reticket.symmetry.replay import ways
 from reticket.symmetry.rules.operator import find_rule, is_layout
-from reticket.symmetry.sites import find_sites
+from reticket.symmetry.sites import Site, find_sites
 from reticket.symmetry.state import named_state
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, key_of, leaves, rewrite, shape_of
@@ -95,7 +95,7 @@ def _discovered(model: nn.Module, inputs: Inputs, fixed: Sequence[str], free: Se
     layouts = {name: search.final(layout, names) for name, layout in search.layouts.items()}
     symmetry = Symmetry(layouts, search.reasons(), (), ends[0], ends[1], notes=tuple(notes))
     steps = {node: search.final(value, names) for node, value in found[0].values.items() if is_layout(value)}
-    symmetry = _with_sites(symmetry, model, inputs, traces[0], steps)
+    symmetry = replace(symmetry, sites=_sites(symmetry, model, inputs, traces[0], steps))
     solved = time.perf_counter()
     symmetry = _proven(symmetry, model, inputs) if verify else symmetry
     seconds = {"tracing": traced - start, "solving": solved - traced, "proving": time.perf_counter() - solved}
@@ -335,13 +335,13 @@ def rename(layout: Layout, names: Mapping[Key, str], parents: Mapping[Key, tuple
     return tuple(rewrite(term, change) for term in layout)
 
 
-def _with_sites(
+def _sites(
     symmetry: Symmetry, model: nn.Module, inputs: Inputs, trace: Trace, layouts: Mapping[fx.Node, Layout]
-) -> Symmetry:
+) -> tuple[Site, ...]:
     with untouched(model), quiet():
         model.eval()
         eager = find_sites(trace.graph, model, layouts, lambda: inputs.call(model))
-    return with_inner_sites(replace(symmetry, sites=eager), model, trace, layouts)
+    return with_inner_sites(replace(symmetry, sites=eager), model, trace, layouts).sites
 
 
 def _proven(symmetry: Symmetry, model: nn.Module, inputs: Inputs) -> Symmetry:
