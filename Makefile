@@ -1,6 +1,7 @@
 # make demo, make test: everything on a fresh machine with Python >= 3.11. make check: the gate, the same here and in CI.
 # make bench: training, evaluation and matching against a plain PyTorch loop, into benchmarks/results and docs/speed.md.
-# make kills: the digits run, killed ten times and resumed. make fuzz: 2,000 random networks whose function must stay.
+# make kills: the digits run, killed ten times and resumed. make fuzz: 5,000 random networks whose function must stay,
+# and damaged files of every kind; RETICKET_FUZZ=500 RETICKET_FUZZ_SEED=1500 for 500 networks from number 1,500 on.
 # make mutants: every rule of symmetry discovery broken in every way, one at a time; the tests must notice.
 # make test-presets: every preset at one epoch and 256 made-up images, nothing else changed; what takes over 30 minutes is left out.
 # make test-operators: the freedom found of some 370 operators beside the one that brute force finds, into docs/operators.md (15 minutes).
@@ -62,7 +63,7 @@ bench: install
 	$(RUN)/python -m benchmarks.stacked
 
 fuzz: install
-	RETICKET_FUZZ=2000 $(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal tests/fuzz
+	RETICKET_FUZZ=$(or $(RETICKET_FUZZ),5000) $(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal tests/fuzz
 
 kills: install
 	RETICKET_KILL_EXPERIMENT=digits RETICKET_KILLS=10 $(RUN)/python -m pytest -q tests/e2e/test_killed.py

@@ -48,8 +48,8 @@ def parsed(text: str, **options: Any) -> Any:
 def one_line(text: str) -> str:
     """Return a text with what does not print, line ends too, as it is escaped in Python.
 
-    >>> one_line("a\nb")
-    'a\\nb'
+    >>> print(one_line("a\\nb"))
+    a\\nb
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
@@ -57,8 +57,8 @@ def one_line(text: str) -> str:
 def shown(value: Any, most: int = 80) -> str:
     """Return a value that was found in a file as one short line.
 
-    >>> shown("a\\nb"), shown([1] * 1000, 12)
-    ("'a\\\\nb'", '[1, 1, 1,...')
+    >>> print(shown("a\\nb"), shown([1] * 1000, 12))
+    'a\\nb' [1, 1, 1,...
     """
     try:
         text = repr(value)

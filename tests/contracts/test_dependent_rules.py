@@ -67,6 +67,7 @@ TABLES: dict[str, tuple[Function, list[int]]] = {
     "group_norm_of_columns": (lambda p, q, r: F.group_norm(p.T.flatten()[None], 4), BY_COLUMN),
     "weight_norm": (lambda p, q, r: torch.ops.aten._weight_norm(p, p.sum(1, keepdim=True), 0), BY_ROW),
     "weight_norm_of_columns": (lambda p, q, r: torch.ops.aten._weight_norm(p, p.sum(0, keepdim=True), 1), BY_COLUMN),
+    "weight_norm_of_all": (lambda p, q, r: torch.ops.aten._weight_norm(p, p.sum(), -1), BY_ROW),
     "glu": (lambda p, q, r: F.glu(torch.cat([p, p.sin()], 1), 1), BY_ROW),
     "pad": (lambda p, q, r: F.pad(p, (1, 2)).cos(), BY_ROW),
     "prelu": (lambda p, q, r: F.prelu(p, torch.tensor([0.3])), BY_ROW),
@@ -128,6 +129,8 @@ TABLES: dict[str, tuple[Function, list[int]]] = {
     "joined": (lambda p, q, r: torch.cat([p, q]).relu(), [*BY_COLUMN, *[7] * 4]),
     "heads_of_rows": (lambda p, q, r: F.scaled_dot_product_attention(heads(p), heads(p), heads(p)), BY_ROW),
     "attention": (lambda p, q, r: F.scaled_dot_product_attention(p[None], p[None], p[None]), PLAIN),
+    # the scores sum over the columns, so that all of them share one order of the rows
+    "attention_to_own_keys": (lambda p, q, r: F.scaled_dot_product_attention(q[None], p[None], p[None]), [5, 4, 7]),
     "cross_attention": (lambda p, q, r: F.scaled_dot_product_attention(p[None], q[None], r[None]), [5, 4, 7, 3]),
     "causal": (lambda p, q, r: F.scaled_dot_product_attention(p[None], q[None], r[None], is_causal=True), [4, 3]),
 }

@@ -8,6 +8,9 @@ from torch.nn.utils import parametrize, prune
 class Running(nn.Module):
     """Divides by a running size of every unit, which training updates; counts the steps."""
 
+    size: Tensor
+    steps: Tensor
+
     def __init__(self, size: int) -> None:
         super().__init__()
         self.register_buffer("size", torch.ones(size))

@@ -1,6 +1,6 @@
 """No file, however damaged, ends a reader in anything but one sentence of this package.
 
-`make test` tries 20 files of each kind, `make fuzz` 400: `RETICKET_FUZZ` / 5; `RETICKET_FUZZ_SEED` is the beginning.
+`make test` tries 20 files of each kind, `make fuzz` 1,000: `RETICKET_FUZZ` / 5; `RETICKET_FUZZ_SEED` is the beginning.
 """
 
 import gzip

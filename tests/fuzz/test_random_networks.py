@@ -21,8 +21,9 @@ from reticket.symmetry.reading import Reading
 from reticket.symmetry.rules import RULES, Operator
 from reticket.symmetry.rules.operator import Entry
 from reticket.symmetry.terms import Key, Layout
+from tests.fuzz.more_steps import LENGTHS, STATE
 from tests.fuzz.programs import Program, write_program
-from tests.fuzz.steps import FIRST, LENGTHS, STATE, STEPS
+from tests.fuzz.steps import FIRST, STEPS
 from tests.together import Findings, Together
 
 NETWORKS = int(os.environ.get("RETICKET_FUZZ", "100"))

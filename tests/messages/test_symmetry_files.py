@@ -39,6 +39,10 @@ def test_a_file_has_one_line_for_each_tensor(symmetry: Symmetry) -> None:
     assert '    "stem.weight": [5, 3, 1, 1],' in symmetry.to_json().splitlines()
 
 
+def nested(depth: int) -> Any:
+    return {"sum": [nested(depth - 1)]} if depth else 4
+
+
 Change = Callable[[dict[str, Any]], object]
 SLIPS: dict[str, tuple[Change, str]] = {
     "other format": (lambda d: d.update(format="other"), "s.json: is not a symmetry, expected a JSON object"),
@@ -96,6 +100,56 @@ SLIPS: dict[str, tuple[Change, str]] = {
     "site": (
         lambda d: d["sites"].update({"stem": {"module": "stem"}}),
         "s.json: 'sites', 'stem': {'module': 'stem'} was found, expected module, operator, call and layout",
+    ),
+    "a truth for a version": (lambda d: d.update(version=True), "s.json: has format version True, expected 1;"),
+    "a truth for a size": (
+        lambda d: d["shapes"].update({"fc.bias": [True]}),
+        "s.json: 'shapes', 'fc.bias': [True] was found, expected a list of sizes",
+    ),
+    "a truth in a term": (
+        lambda d: d["layouts"].update({"fc.bias": [{"product": [True, 4]}]}),
+        "s.json: 'layouts', 'fc.bias', axis 0: {'product': [True, 4]} is no term, expected a size",
+    ),
+    "a text for factors": (
+        lambda d: d["layouts"].update({"fc.bias": [{"product": "ab"}]}),
+        "s.json: 'layouts', 'fc.bias', axis 0: {'product': 'ab'} is no term, expected a size",
+    ),
+    "many axes": (
+        lambda d: d["layouts"].update({"fc.bias": [1] * 100_000}),
+        "s.json: 'layouts', 'fc.bias': [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, "
+        "1... was found, expected a list with one term for each axis, at most 64",
+    ),
+    "a huge tensor": (
+        lambda d: (d["layouts"].update({"fc.bias": [2**62, 4]}), d.update(shapes={})),
+        "s.json: 'layouts', 'fc.bias': is a tensor of more than 2^63 numbers; correct its terms",
+    ),
+    "a huge group": (
+        lambda d: d["groups"]["conv1.weight"].update(size=10**40),
+        f"s.json: 'groups', 'conv1.weight': {{'size': {10**40}, 'over': []}} was found, expected",
+    ),
+    "deep terms": (
+        lambda d: d["layouts"].update({"fc.bias": [nested(60)]}),
+        "s.json: 'layouts', 'fc.bias', axis 0: {'sum': [{'sum': [{'sum': [",
+    ),
+    "a parent of itself": (
+        lambda d: d["groups"]["conv1.weight"].update(over=["conv1.weight"]),
+        "s.json: 'groups', 'conv1.weight', 'over': lists 'conv1.weight', but what a group depends on stands there "
+        "once, with all that it depends on in turn, and without the group itself",
+    ),
+    "parents in a circle": (
+        lambda d: (
+            d["groups"]["conv1.weight"].update(over=["stem.weight"]),
+            d["groups"]["stem.weight"].update(over=["conv1.weight"]),
+        ),
+        "'over': lists '",
+    ),
+    "endless call": (
+        lambda d: d["sites"]["stem"].update(call=float("inf")),
+        "s.json: 'sites', 'stem': {'module': 'stem', 'operator': ",
+    ),
+    "line end in a name": (
+        lambda d: d["groups"].update({"a\nb": {"size": 0}}),
+        "s.json: 'groups', 'a\\nb': {'size': 0} was found, expected",
     ),
     "notes": (lambda d: d.update(notes="none"), "s.json: 'notes': 'none' was found, expected a list of texts"),
 }

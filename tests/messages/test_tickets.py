@@ -88,7 +88,7 @@ def test_files_that_are_no_masks(tmp_path: Path, load: object) -> None:
         load(path)
     with pytest.raises(MaskError, match=r"cannot read .*No such file"):
         load(tmp_path / "missing")
-    with pytest.raises(MaskError, match=r"cannot read .*directory"):
+    with pytest.raises(MaskError, match=r"cannot read .*it is a folder"):
         load(tmp_path)
 
 
@@ -110,6 +110,16 @@ def test_truncated_masks(tmp_path: Path) -> None:
         ({}, '{"kind": "alignment", "version": 1}', "holds a alignment, expected a mask"),
         ({}, '{"kind": "mask", "version": 1}', "names no weights"),
         ({}, '{"kind": "mask", "version": 1, "shapes": {"w": "x"}}', "gives 'w' the shape 'x'"),
+        ({}, '{"kind": "mask", "version": 1, "shapes": {"w": [true]}}', r"gives 'w' the shape \[True\]"),
+        (
+            {},
+            '{"kind": "mask", "version": 1, "shapes": {"w": [4294967296, 4294967296]}}',
+            r"the shape \[4294967296, 42",
+        ),
+        ({}, '{"kind": "mask", "version": 1, "shapes": {"w": ' + str([1] * 65) + "}}", r"the shape \[1, 1, .*\.\.\.;"),
+        ({}, '{"kind": "mask", "version": true, "shapes": {"w": [3]}}', "has format version True"),
+        pytest.param({}, "[" * 100_000 + "]" * 100_000, "a header that is not a JSON table", id="deep"),
+        pytest.param({}, '{"version": ' + "9" * 5000 + "}", "a header that is not a JSON table", id="many digits"),
         ({}, '{"kind": "mask", "version": 1, "shapes": {"w": [3]}}', "names 'w' but holds no such tensor"),
         ({"mask:w": [1, 2]}, '{"kind": "mask", "version": 1, "shapes": {"w": [3]}}', "expected 1 bytes for a tensor"),
         ({"mask:w": [255]}, '{"kind": "mask", "version": 1, "shapes": {"w": [3]}}', "bits set past its 3 weights"),

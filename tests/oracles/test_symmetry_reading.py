@@ -204,3 +204,23 @@ def test_a_branch_on_a_size_is_noted(way: Callable[[Tensor, Tensor], Tensor]) ->
 
 def test_a_size_that_is_only_refused_is_not_noted() -> None:
     assert discover(Branching(refused).double(), example()).notes == ()
+
+
+class SummedRows(nn.Module):
+    """Multiplies by the sum of as many rows of a table as the input has steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.randn(8, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.rows[: len(x)].tanh().sum(0)
+
+
+def test_a_cut_that_goes_with_the_input_is_seen_by_the_proof_alone() -> None:
+    """The rules see four rows of which a sum is taken; of three steps three rows are read."""
+    model, x = SummedRows(), torch.randn(4, 3)
+    claimed = discover(model, x, verify=False)
+    assert claimed.log10_order == pytest.approx(orders(4, 4, 4))  # an order of its own for each column
+    sym = discover(model, x)
+    assert (sym.log10_order, sym.pinned_by_verify) == (0.0, ("rows",))

@@ -125,9 +125,8 @@ class _Reader:
                         f"depends on '{parent}', which 'groups' does not list{nearest(parent, found)}; "
                         f"list it, or take it out of 'over'",
                     )
-                above = found[parent]
-                more = [key for key in above.over if key not in leaf.over] if isinstance(above, Atom) else []
-                if parent == name or more or leaf.over.count(parent) > 1 or name in getattr(above, "over", ()):
+                own, above = getattr(leaf, "over", ()), getattr(found[parent], "over", ())
+                if parent == name or name in above or not set(above) <= set(own) or own.count(parent) > 1:
                     raise self.fail(
                         f"'groups', '{name}', 'over'",
                         f"lists '{parent}', but what a group depends on stands there once, with all that it depends on "

@@ -107,7 +107,7 @@ class Draws:
     def copy_(self, other: "Draws") -> None:
         """Take over what stands in another one of the same kind; from the CPU without waiting for the device."""
         for own, theirs in zip(self._tensors(), other._tensors(), strict=True):
-            own.copy_(theirs.pin_memory() if own.is_cuda else theirs, non_blocking=True)
+            own.copy_(staged(theirs, own.device), non_blocking=True)
 
     def _tensors(self) -> list[Tensor]:
         return [tensor for tensor in (self.order, self.crops, self.flips) if tensor is not None]
@@ -232,9 +232,14 @@ def _cropped(x: UInt8[Tensor, "n c h w"], crops: Int64[Tensor, "2 n"]) -> UInt8[
     return windows.movedim(1, 3)[torch.arange(len(x), device=x.device), crops[0], crops[1]]
 
 
+def staged(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the CPU where a device can take it from while the CPU goes on: pinned for a GPU."""
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
     """Return a tensor of the CPU on a device; on a GPU without waiting for it."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    return staged(tensor, device).to(device, non_blocking=True)
 
 
 def _joined(batches: Sequence[range], device: torch.device) -> slice | Int64[Tensor, " n"]:

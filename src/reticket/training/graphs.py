@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from reticket.errors import TrainingError
 from reticket.rng import global_generators
-from reticket.training.batches import Batches, Draws
+from reticket.training.batches import Batches, Draws, staged
 
 WARM_UPS = 3  # passes before recording, in which libraries choose their kernels and take their memory
 Work = Callable[[], None]
@@ -62,7 +62,7 @@ class RecordedSteps:
         """
         self._draws.copy_(self._batches.draws(epoch))
         host = torch.tensor(rates, dtype=self._rates.dtype, device="cpu")
-        self._rates.copy_(host.pin_memory() if self._rates.is_cuda else host, non_blocking=True)
+        self._rates.copy_(staged(host, self._rates.device), non_blocking=True)
         self._number.fill_(first)
 
     def __call__(self, size: int, number: int) -> Float[Tensor, ""]:
