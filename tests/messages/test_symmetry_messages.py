@@ -66,7 +66,12 @@ def test_explain_knows_groups_by_name() -> None:
     ("case", "tensor", "reason", "remedy"),
     [
         ("positions", "table", "not read for these inputs", "give discover an example that reads all of it"),
-        ("no-rule", "fc1.weight", "no rule for aten.special_hermite_polynomial_h.n_scalar", "write a rule for the operator"),
+        (
+            "no-rule",
+            "fc1.weight",
+            "no rule for aten.special_hermite_polynomial_h.n_scalar",
+            "write a rule for the operator",
+        ),
         ("tied", "embed.weight", "rows of an embedding are addressed by their ids", "nothing does"),
     ],
 )

@@ -87,7 +87,10 @@ NORMALISATION = table(
         ],
         "F.local_response_norm": lambda x: F.local_response_norm(x, 3),
         "torch._weight_norm": shaped(
-            lambda x, v, g: F.linear(x, torch._weight_norm(v, g)), (2, 3), (2, 1), sizes=(2, 3)
+            lambda x, v, g: F.linear(x, torch._weight_norm(v, g)),  # pyright: ignore
+            (2, 3),
+            (2, 1),
+            sizes=(2, 3),
         ),
         "torch.renorm": lambda x: torch.renorm(x, 2, 1, 1.0),
         "torch.corrcoef": lambda x: torch.corrcoef(x[0]) * x[:, :, :1],
