@@ -34,7 +34,7 @@ APART: dict[str, tuple[Function, list[int]]] = {
     "hstack": (lambda x: torch.hstack([x, x.relu()]), [4, 6, 12]),
     "vstack": (lambda x: torch.vstack([x, x.relu()]), [4, 6, 12]),
     "tile": (lambda x: x.tile(2, 1).relu(), [4, 6, 12]),
-    "tensordot": (lambda x: torch.tensordot(torch.tensordot(x, x.mean(0), ([2], [1])), x.mean(0), 1), [4, 6, 12]),
+    "tensordot": (lambda x: torch.tensordot(torch.tensordot(x, x.mean(0).mT, 1), x.mean(0), 1), [4, 6, 12]),
     "inner": (lambda x: x * torch.inner(x, x.mean((0, 1)))[..., None], [4, 6, 12]),
     "multi_dot": (lambda x: (torch.linalg.multi_dot([x[0], x[1].mT, x[2]]) + x.sum(0))[None], [6, 12]),
     "huber": (lambda x: x * F.huber_loss(x, x.relu()), [4, 6, 12]),

@@ -68,7 +68,7 @@ UNARY = table(
         "torch.special.log_ndtr": torch.special.log_ndtr,
         "torch.special.ndtr": torch.special.ndtr,
         "torch.special.ndtri": lambda x: torch.special.ndtri(x.sigmoid()),
-        "torch.special.erfcx": torch.special.erfcx,
+        "torch.special.erfcx": lambda x: torch.special.erfcx(x.abs()),
     }
 )
 

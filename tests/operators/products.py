@@ -32,7 +32,7 @@ PRODUCTS = table(
             lambda x, y: torch.einsum("btc,bsd->btd", x, y),
         ],
         "torch.tensordot": [
-            lambda x, y: torch.tensordot(x, y[0], dims=([2], [1])),
+            lambda x, y: torch.tensordot(x, y[0], dims=([2], [1])),  # pyright: ignore
             lambda x, y: torch.tensordot(x, y[0].mT, 1),
         ],
         "torch.kron": Case(lambda x, y: torch.kron(x[0].sum(1), y[0].sum(1)), operands=2, sizes=(2, 3), batch=False),

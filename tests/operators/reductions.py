@@ -53,7 +53,7 @@ SYMMETRIC = table(
         "torch.cumulative_trapezoid": lambda x: torch.cumulative_trapezoid(x, dim=-1),
         "torch.histc": Case(lambda x: torch.histc(x, 4, -2, 2), batch=False),
         "torch.bucketize": lambda x: torch.bucketize(x, torch.linspace(-2, 2, 9, dtype=x.dtype)),
-        "torch.searchsorted": shaped(lambda x, s: torch.searchsorted(s.exp().cumsum(0), 2 + x), (4,)),
+        "torch.searchsorted": shaped(lambda x, s: torch.searchsorted(s.exp().cumsum(0), 4 * x.exp()), (4,)),
         "F.one_hot": [
             lambda x: F.one_hot(x.argmax(-1), 5) * x,
             lambda x: F.one_hot(torch.bucketize(x, torch.linspace(-1, 1, 3, dtype=x.dtype)), 4),
@@ -87,7 +87,10 @@ NORMALISATION = table(
         ],
         "F.local_response_norm": lambda x: F.local_response_norm(x, 3),
         "torch._weight_norm": shaped(
-            lambda x, v, g: F.linear(x, torch._weight_norm(v, g)), (2, 3), (2, 1), sizes=(2, 3)
+            lambda x, v, g: F.linear(x, torch._weight_norm(v, g)),  # pyright: ignore
+            (2, 3),
+            (2, 1),
+            sizes=(2, 3),
         ),
         "torch.renorm": lambda x: torch.renorm(x, 2, 1, 1.0),
         "torch.corrcoef": lambda x: torch.corrcoef(x[0]) * x[:, :, :1],

@@ -55,7 +55,7 @@ POOLING = table(
         "F.adaptive_max_pool2d": lambda x: F.adaptive_max_pool2d(image(x), (1, 2)),
         "F.lp_pool1d": lambda x: F.lp_pool1d(x.abs(), 2, 2, 1),
         "F.lp_pool2d": lambda x: F.lp_pool2d(image(x).abs(), 2, (1, 2)),
-        "F.max_unpool1d": Case(lambda x: F.max_unpool1d(*F.max_pool1d(x, 2, return_indices=True), 2), sizes=(3, 4)),
+        "F.max_unpool1d": Case(lambda x: F.max_unpool1d(*F.max_pool1d(x, 2, return_indices=True), [2]), sizes=(3, 4)),
     }
 )
 

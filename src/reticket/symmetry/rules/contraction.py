@@ -172,8 +172,9 @@ def _bag_length(op: Operator, entries: int) -> int | None:
     if not (isinstance(offsets, fx.Node) and str(offsets.target) == "aten.arange.start_step"):
         return None
     start, end, step = (*offsets.args, 1)[:3]
-    equal = isinstance(step, int) and (start, end) == (0, entries) and op.shape[0] * step == entries
-    return step if equal and not op["include_last_offset"] else None
+    if not isinstance(step, int) or op["include_last_offset"]:
+        return None
+    return step if (start, end) == (0, entries) and op.shape[0] * step == entries else None
 
 
 @rule("aten.scaled_dot_product_attention")
