@@ -74,9 +74,9 @@ class Family:
         head: name of its class.
         config: name of the class of its configuration.
         options: what the configuration is given.
-        reads: the kinds of its inputs, by keyword: "words", "ones" (a mask), "image", "sound", ("frames", bands) as spectrograms with
-            time last, ("steps", bands) with time before, each followed by its size where that is fixed, or
-            ("constant", value).
+        reads: the kinds of its inputs, by keyword: "words", "ones" (a mask), "image", "sound", ("frames", bands) as
+            spectrograms with time last, ("steps", bands) with time before, each followed by its size where that is
+            fixed, or ("constant", value).
         size: size of the example's inputs.
         others: sizes at which its symmetry is checked besides.
         output: the output that is looked at.
