@@ -160,6 +160,18 @@ def test_what_has_no_effect_is_listed() -> None:
     assert not discover(mlp(6, 8, 4), features()).notes
 
 
+@pytest.mark.parametrize("frozen", ["embed.weight", "k.bias", ""])
+def test_what_has_no_effect_is_listed_of_models_with_frozen_parameters_too(frozen: str) -> None:
+    torch.manual_seed(0)
+    model = PreNormAttention()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(frozen))  # all of them where none is named
+    before = [parameter.requires_grad for parameter in model.parameters()]
+    assert discover(model, ids()).notes == ("cannot be proven, for it has no effect on the output: k.bias",)
+    assert [parameter.requires_grad for parameter in model.parameters()] == before
+    assert not discover(mlp(6, 8, 4).requires_grad_(False), features()).notes
+
+
 def test_a_model_without_values_is_not_proven_and_says_so() -> None:
     with torch.device("meta"):
         model, example = mlp(6, 8, 4), torch.zeros(2, 6)

@@ -74,9 +74,9 @@ class Family:
         head: name of its class.
         config: name of the class of its configuration.
         options: what the configuration is given.
-        reads: the kinds of its inputs, by keyword: "words", "image", "sound", ("frames", bands) as spectrograms with
-            time last, ("steps", bands) with time before, each followed by its size where that is fixed, or
-            ("constant", value).
+        reads: the kinds of its inputs, by keyword: "words", "ones" (a mask), "image", "sound", ("frames", bands) as
+            spectrograms with time last, ("steps", bands) with time before, each followed by its size where that is
+            fixed, or ("constant", value).
         size: size of the example's inputs.
         others: sizes at which its symmetry is checked besides.
         output: the output that is looked at.
@@ -120,6 +120,8 @@ def _drawn(kind: Any, batch: int, size: Size, generator: Generator) -> Any:
     length = size if isinstance(size, int) else size[0]
     if what == "words":
         return torch.randint(3, WORDS, (batch, rest[0] if rest else length), generator=generator)
+    if what == "ones":
+        return torch.ones(batch, length, dtype=torch.long)
     if what == "sound":
         return torch.randn(batch, length, generator=generator)
     assert what in ("frames", "steps"), what

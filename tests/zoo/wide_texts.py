@@ -271,7 +271,13 @@ TRANSLATORS = (
     translator("t5-gated", "T5", T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     translator("mt5", "MT5", T5),
     translator("umt5", "UMT5", T5),
-    translator("longt5", "LongT5", T5 | {"local_radius": 3, "encoder_attention_type": "local"}),
+    Family(
+        "longt5",
+        "LongT5ForConditionalGeneration",
+        "LongT5Config",
+        T5 | {"local_radius": 3, "encoder_attention_type": "local"},
+        PAIR | {"attention_mask": "ones"},
+    ),
     translator(
         "switch-transformers",
         "SwitchTransformers",

@@ -4,7 +4,8 @@ The bias of the keys under a softmax is one: it adds the same to all scores of a
 would pass every draw, so a symmetry says so.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -61,10 +62,30 @@ def suspects(
     """Return the pieces to which no number returned has a gradient.
 
     Args:
-        parameters: parameters by name, each once.
+        parameters: parameters by name, each once; those that are frozen are given gradients for the time of the run.
         found: pieces of them.
         run: runs the model with gradients and returns its outputs.
     """
+    numbers = {name: p for name, p in parameters.items() if p.is_floating_point() or p.is_complex()}
+    with _requiring_gradients(numbers.values()):
+        return _without_gradient(numbers, [piece for piece in found if piece.name in numbers], run)
+
+
+@contextmanager
+def _requiring_gradients(parameters: Iterable[Tensor]) -> Iterator[None]:
+    frozen = [parameter for parameter in parameters if not parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+
+def _without_gradient(
+    parameters: Mapping[str, Tensor], found: Sequence[Piece], run: Callable[[], Sequence[Tensor]]
+) -> list[Piece]:
     found_out = [torch.view_as_real(x) if x.is_complex() else x for x in run()]
     outputs = [x for x in found_out if x.is_floating_point() and x.requires_grad]
     if not outputs:
