@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import reticket as rt
 from reticket.symmetry import graph
 
-NAMES = {"parameter": ("code", "_guards_fn"), "buffer": ("graph",), "module": ("meta",), "attribute": ("recompile",)}
+NAMES = {"parameter": ("_guards_fn",), "buffer": ("code",), "module": ("graph",), "attribute": ("meta",)}
 X = torch.linspace(-1, 1, 24).reshape(4, 6)
 
 
@@ -41,7 +41,7 @@ class Named(nn.Module):
 
 def looks(kind: str, name: str) -> dict[str, Any]:
     """Return what discovery says of a model, with the member's name written as `#`."""
-    sym = rt.discover(Named(kind, name), X)
+    sym = rt.discover(Named(kind, name), X, verify=False)  # names are given before the proof
     said: dict[str, list[Any]] = {
         "order": [round(sym.log10_order, 6)],
         "groups": [f"{group.name}: {[f'{m.tensor}:{m.axis}' for m in group.members]}" for group in sym.groups.values()],
@@ -69,7 +69,7 @@ def test_a_member_that_is_called_like_the_module_around_it() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.model(super().forward(x))
 
-    sym = rt.discover(Both(), X)
+    sym = rt.discover(Both(), X, verify=False)
     assert [group.size for group in sym.groups.values()] == [8, 4]
     assert {"code", "a", "b", "model"} >= {site.module for site in sym.sites if not site.operator}
 

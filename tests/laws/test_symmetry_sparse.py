@@ -47,7 +47,7 @@ def test_a_network_with_a_sparse_buffer_is_like_any_other(layout: str) -> None:
     sym = rt.discover(model, X)
     assert sym.log10_order == pytest.approx(math.log10(math.factorial(8))), "the hidden units move, the nodes do not"
     assert "is left as it is" in sym.explain("ring")
-    verify(sym, model, X)
+    assert not sym.pinned_by_verify
     moved = rt.random_alignment(sym, rt.generator_for("sparse")).apply(model.state_dict())
     assert not torch.equal(moved["a.weight"], model.a.weight)
     assert torch.equal(moved["ring"].to_dense(), RING)
@@ -119,7 +119,6 @@ def test_a_sparse_input_and_a_sparse_output(to: str) -> None:
     sym = rt.discover(model, x)
     assert [group.size for group in sym.groups.values()] == [8]
     assert not sym.pinned_by_verify
-    verify(sym, model, x)
     rt.barrier(model, model.state_dict(), model.state_dict(), [(x, LABELS)], (0, 1))
 
 
@@ -166,4 +165,4 @@ def test_inputs_of_such_kinds_too(value: Tensor) -> None:
     with pytest.raises(rt.ReticketError, match=r"example input 0 is a (nested|quantised) tensor.*: pa"):
         rt.discover(model, value)
     with pytest.raises(rt.ReticketError, match="example input 1 is a"):
-        verify(rt.discover(model, X), model, (X, value))
+        verify(rt.discover(model, X, verify=False), model, (X, value))
