@@ -83,6 +83,14 @@ def _requiring_gradients(parameters: Iterable[Tensor]) -> Iterator[None]:
             parameter.requires_grad_(False)
 
 
+def _largest(values: Tensor) -> float:
+    """Return max |x|."""
+    if values.is_complex():
+        return float(values.abs().max())
+    low, high = torch.aminmax(values)
+    return max(-float(low), float(high))
+
+
 def _without_gradient(
     parameters: Mapping[str, Tensor], found: Sequence[Piece], run: Callable[[], Sequence[Tensor]]
 ) -> list[Piece]:
@@ -100,7 +108,9 @@ def _without_gradient(
         def hook(parameter: Tensor) -> None:
             gradient = parameter.grad
             assert gradient is not None
-            strength[name] = [float((p.of(gradient) * p.of(parameter)).abs().max()) for p in by_name[name]]
+            with torch.no_grad():  # in the gradient's own memory, for a parameter may be most of the model
+                product = gradient.mul_(parameter) if gradient.is_contiguous() else gradient * parameter
+            strength[name] = [_largest(piece.of(product)) for piece in by_name[name]]
             parameter.grad = None
 
         return hook

@@ -279,8 +279,10 @@ class Proof:
         with torch.no_grad():
             for piece in found:
                 stretch = piece.of(self._state[piece.name])
-                scale = float(stretch.abs().square().mean().sqrt()) or 1.0
-                disturbance = torch.rand(stretch.shape, generator=generator, dtype=torch.float64, device="cpu") - 0.5
+                scale = float(torch.linalg.vector_norm(stretch)) / max(1, stretch.numel()) ** 0.5 or 1.0
+                disturbance = torch.rand(stretch.shape, generator=generator, dtype=torch.float64, device="cpu").sub_(
+                    0.5
+                )
                 stretch.add_(disturbance.to(stretch.device, stretch.dtype), alpha=noise * scale)
         try:
             got = self._run(self._trials[trial], train, self._identity)
