@@ -11,6 +11,7 @@ from torch.export import default_decompositions
 from reticket.symmetry import discover, verify
 from reticket.symmetry.graph import Inputs, Trace, trace
 from reticket.symmetry.rules import find_rule
+from tests.contracts.test_dependent_rules import BY_ROW, Tables, deep
 from tests.contracts.test_symmetry_rules import Branch, Spread, case, example
 from tests.models_for_symmetry import Case, orders
 from tests.together import Findings, built
@@ -99,6 +100,42 @@ RULED: dict[str, tuple[Function, list[int]]] = {
 }
 
 
+# of tables p (5, 4), q (7, 4) and r (7, 3), of which only sums of what is made of them are read
+TABLES: dict[str, tuple[Callable[[Tensor, Tensor, Tensor], Tensor], list[int]]] = {
+    "distances": (lambda p, q, r: torch.cdist(p, q), [5, 7, 4]),
+    # for each row a matrix of its own, and so orders of its own of the columns of both tables
+    "distances_by_row": (lambda p, q, r: torch.cdist(q[:, :, None], r[:, :, None]), [7, *[4] * 7, *[3] * 7]),
+    "distances_along_rows": (lambda p, q, r: torch.cdist(deep(p).mT, deep(p.cos()).mT), BY_ROW),
+    "distance": (lambda p, q, r: torch.dist(r, q.sum(1, keepdim=True)), [7, *[4] * 7, *[3] * 7]),
+    "triangle": (lambda p, q, r: F.pdist(p), [4]),
+    "summed_products": (lambda p, q, r: torch.addbmm(p.sum(0)[:, None], q[None].mT, r[None]), [4, *[5] * 4, 7, 3]),
+    "products_by_row": (lambda p, q, r: torch.addbmm(torch.zeros(1, 1), q[:, None], q.cos()[..., None]), [7, *[4] * 7]),
+    "summed_over_rows": (lambda p, q, r: torch.addbmm(torch.zeros(4, 3), q[..., None], r[:, None]), [7, 4, 3]),
+    "bias_in_time": (
+        lambda p, q, r: torch.conv_tbc(p[None], torch.ones(1, 4, 7), r.sum(1)) * q.sum(1),
+        [5, *[4] * 5, 7, *[4] * 7, *[3] * 7],
+    ),
+    "kernel_in_time": (lambda p, q, r: torch.conv_tbc(q[:, None], p[..., None], torch.zeros(1)), [4]),
+    "copied": (lambda p, q, r: torch.zeros(5, 4).copy_(p), BY_ROW),
+    "random_slope": (lambda p, q, r: F.rrelu(p), BY_ROW),
+    "bags": (lambda p, q, r: F.embedding_bag(positive(q), r, per_sample_weights=q, mode="sum"), [7, *[4] * 7, 3]),
+    "weights_of_bags": (
+        lambda p, q, r: F.embedding_bag(
+            positive(q), torch.arange(6.0).view(2, 3), per_sample_weights=r.sum(1, True) * p.sum(0), mode="sum"
+        ),
+        [7, 4, *[5] * 4, *[3] * 7],
+    ),
+    "added_where": (
+        lambda p, q, r: torch.zeros(2, 3).index_add(0, positive(q.sum(1)), r) * torch.arange(2.0)[:, None],
+        [7, *[4] * 7, 3],
+    ),
+    "scattered": (
+        lambda p, q, r: torch.zeros(7, 2).scatter_add(1, positive(q), r.sum(1, True) * p.sum(0)) * torch.arange(2.0),
+        [7, 4, *[5] * 4, *[3] * 7],
+    ),
+}
+
+
 class Bags(nn.Module):
     """Ids 0, 1 and 2 of 4 tokens, in bags of 4 or in two bags of unequal length, each with the weight of its token."""
 
@@ -120,8 +157,13 @@ def bags(even: bool, mode: str, *sizes: int) -> Case:
     return Case(lambda: Bags(even, mode), lambda: torch.linspace(-2, 2, 15).view(5, 3).cos(), orders(*sizes))
 
 
+def tables(function: Callable[[Tensor, Tensor, Tensor], Tensor], sizes: list[int]) -> Case:
+    return Case(lambda: Tables(function), lambda: torch.linspace(0.5, 2, 6).view(2, 3), orders(*sizes))
+
+
 CASES = {
     **{name: case(Spread, function, sizes) for name, (function, sizes) in {**APART, **RULED}.items()},
+    **{f"tables-{name}": tables(function, sizes) for name, (function, sizes) in TABLES.items()},
     "bags": bags(True, "mean", 4, 6),
     "bags-weighted": bags(True, "sum", 4, 6),
     "bags-largest": bags(True, "max", 4, 6),
