@@ -172,7 +172,7 @@ class Search:
         for name, tensor in state.items():
             if not is_dense(tensor):
                 for term in layouts[name]:
-                    solver.pin(term, Cause(f"{described(tensor)} is left as it is"))
+                    solver.pin(term, Cause(f"not dense: {described(tensor)}"))
         for name, other in _overlaps(state):
             cause = Cause(f"shares memory with '{other}' in another shape")
             for term in layouts[name]:

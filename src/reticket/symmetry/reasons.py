@@ -76,6 +76,11 @@ KINDS = (
         "give the two tensors memory of their own",
     ),
     Kind(
+        "dense",
+        ("not dense: ",),
+        "keep the tensor dense: only such ones are permuted",
+    ),
+    Kind(
         "written",
         ("the value is written to", "the buffer "),
         "keep the value in a registered buffer, which discovery can follow",
