@@ -34,9 +34,8 @@ def named_state(model: nn.Module) -> dict[str, Tensor]:
     """
     own: dict[str, Tensor] = {}
     for path, module in model.named_modules(remove_duplicate=False):
-        for named in (module.named_parameters, module.named_buffers):
-            for name, tensor in named(recurse=False, remove_duplicate=False):
-                own[f"{path}.{name}" if path else name] = tensor
+        for held in (module._parameters, module._buffers):  # `named_parameters` looks through all modules again
+            own.update({f"{path}.{name}" if path else name: t for name, t in held.items() if t is not None})
     handed = {n: v for n, v in model.state_dict(keep_vars=True).items() if isinstance(v, Tensor) and not is_extra(n)}
     held = {id(tensor) for tensor in own.values()}
     return {n: v if id(v) in held else _behind(model, n, v, own) for n, v in handed.items()}

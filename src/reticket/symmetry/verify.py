@@ -7,6 +7,7 @@ with probability at most 1/2 and k draws miss with at most 2^-k.
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -181,8 +182,9 @@ class Proof:
                     tensor.copy_(alignment.tensor(name, base))
                     done.add(tied)
         self._touched.clear()
-        now = named_state(self._twin)
-        assert all(same_tensor(now[name], t) for name, t in self._state.items()), "the proof lost hold of its copy"
+        if all_anew:
+            now = named_state(self._twin)
+            assert all(same_tensor(now[name], t) for name, t in self._state.items()), "the proof lost hold of its copy"
 
     def _forward(self, trial: Trial, train: bool, alignment: Alignment, gradients: bool) -> tuple[list[Any], Exact]:
         layouts = iter(self.symmetry.inputs)
@@ -249,22 +251,23 @@ class Proof:
     def without_effect(self) -> tuple[str, ...]:
         """Say which parameters, or parts of them, that the groups move have no effect on what the model returns."""
         last = min(range(self._drawn_on), key=lambda i: (self._trials[i].numbers, -i))
-        moved = self._pieces()
-        parameters = {piece.name: self._state[piece.name] for piece in moved}
-        self._place(self._identity)
-
-        def run() -> list[Tensor]:
-            values, _ = self._forward(self._trials[last], False, self._identity, gradients=True)
-            return [dense(value) for value in values if isinstance(value, Tensor)]
-
+        doubtful = self._pieces()
         try:
-            doubtful = suspects(parameters, moved, run)
+            for tried, train in self._modes(last):
+                parameters = {piece.name: self._state[piece.name] for piece in doubtful}
+                self._place(self._identity)
+                doubtful = suspects(parameters, doubtful, partial(self._differentiable, tried, train))
         except Exception as error:
             return (f"which weights have no effect was not examined: {type(error).__name__}: {error}",)
         if doubtful and self._matter(doubtful, last):
             doubtful = [piece for piece in doubtful[:CONFIRMED] if not self._matter([piece], last)]
         silent = ", ".join(map(str, doubtful))
         return (f"cannot be proven, for it has no effect on the output: {silent}",) if silent else ()
+
+    def _differentiable(self, trial: int, train: bool) -> list[Tensor]:
+        """Return what the model returns, with gradients."""
+        values, _ = self._forward(self._trials[trial], train, self._identity, gradients=True)
+        return [dense(value) for value in values if isinstance(value, Tensor)]
 
     def _matter(self, found: Sequence[Piece], trial: int) -> bool:
         """Whether noise on pieces of parameters changes anything."""
