@@ -128,10 +128,22 @@ def holding(tensor: Tensor, *, parameter: bool = False, plain: bool = False) -> 
         model.register_parameter("held", nn.Parameter(tensor))
     elif plain:
         model.held = tensor
-        model[0].register_forward_hook(lambda layer, args, out: torch.sparse.mm(model.held, out))
+        model[0].register_forward_hook(lambda layer, args, out: torch.sparse.mm(model.held, torch.hstack([out])))
     else:
         model.register_buffer("held", tensor)
     return model
+
+
+def test_a_sparse_tensor_that_a_hook_holds_is_carried_along() -> None:
+    torch.manual_seed(0)
+    model: Any = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    held = RING.to_sparse()
+    model[0].register_forward_hook(lambda layer, args, out: torch.sparse.mm(held, out))
+    torch.testing.assert_close(model(X), model[2](torch.relu(RING @ (X @ model[0].weight.T + model[0].bias))))
+    sym = rt.discover(model, X)
+    assert sym.log10_order == pytest.approx(math.log10(math.factorial(8)))
+    assert not sym.pinned_by_verify
+    assert held.dtype == torch.float32
 
 
 NESTED = torch.nested.nested_tensor([torch.zeros(2, 3), torch.zeros(4, 3)], layout=torch.jagged)

@@ -63,7 +63,19 @@ class Exact(TorchFunctionMode):
             return grouped_product(*args, **kwargs)
         if func in SWITCHES and SWITCHES[func].noise:
             args, kwargs = SWITCHES[func].set(args, kwargs, SWITCHES[func].off)
-        return func(*map(self._widen, args), **{name: self._widen(value) for name, value in kwargs.items()})
+        args, kwargs = tuple(map(self._widen, args)), {name: self._widen(value) for name, value in kwargs.items()}
+        try:
+            return func(*args, **kwargs)
+        except RuntimeError:  # a hook may hold a tensor that the copy of the model does not: it has the dtype it had
+            if not any(self._is_low(value) for value in (*args, *kwargs.values())):
+                raise
+        return func(*map(self._copied, args), **{name: self._copied(value) for name, value in kwargs.items()})
+
+    def _is_low(self, value: Any) -> bool:
+        return isinstance(value, Tensor) and value.dtype in (*LOW, *LOW_COMPLEX) and value.dtype != self.wide
+
+    def _copied(self, value: Any) -> Any:
+        return value.to(widened(value.dtype, self.wide)) if self._is_low(value) else value
 
     def _widen(self, value: Any) -> Any:
         if isinstance(value, torch.dtype):
