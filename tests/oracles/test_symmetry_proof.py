@@ -227,8 +227,8 @@ def test_rounding_is_judged_by_the_value_that_it_moves(apart: float) -> None:
 def test_rounding_judged_by_outputs_alone_would_refuse_what_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     judged = Proof._rounding
 
-    def by_outputs(proof: Proof, trial: int, train: bool) -> dict[int | str, float]:
-        found = judged(proof, trial, train)
+    def by_outputs(proof: Proof, trial: int, train: bool, shakes: int = 1) -> dict[int | str, float]:
+        found = judged(proof, trial, train, shakes)
         most = max(size for key, size in found.items() if isinstance(key, int))
         return dict.fromkeys(found, most)
 

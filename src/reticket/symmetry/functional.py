@@ -54,6 +54,7 @@ def functional(graph: fx.Graph, known: Callable[[Any], bool]) -> bool:
             continue
         if not isinstance(node.target, OpOverload) or not _settle(node, order):
             return False
+        _drop_padding(node)
         if not (known(node.target) and _is_left_whole(node)):
             return False
     return True
@@ -84,6 +85,12 @@ def _settle(node: fx.Node, order: Mapping[fx.Node, int]) -> bool:
     base.replace_all_uses_with(node, delete_user_cb=lambda user: order[user] > order[node])
     node.target = twin
     return True
+
+
+def _drop_padding(node: fx.Node) -> None:
+    """Write padding by nothing as a copy: all else that pads asks for whole axes."""
+    if _name(node) == "aten.pad" and not any(node.args[1]):  # type: ignore[arg-type]
+        node.target, node.args, node.kwargs = torch.ops.aten.clone.default, node.args[:1], {}
 
 
 def _is_its_own(node: fx.Node) -> bool:

@@ -242,6 +242,7 @@ def _export(model: nn.Module, inputs: Inputs, known: Callable[[Any], bool] | Non
     if odd is not None:
         raise ModelError(f"the shape of {odd.target} at {source_of(odd) or 'an unknown line'} depends on values")
     if known is not None and functional(program.graph, known):
+        program.graph.eliminate_dead_code()  # decomposing does the same: a slice taken for its shape cuts no axis
         return program
     program.graph_module.recompile()
     return decomposed(program, known) if known is not None else program.run_decompositions({})

@@ -214,6 +214,8 @@ def converted(op: Operator) -> Layout:
 def copied(op: Operator) -> Layout:
     """The second tensor in the shape of the first, of which no value is read."""
     source, dims = op.raw("src"), len(op.shape)
+    if not source:  # a part filled with a number, as masks of windows are made: views cut them across such parts
+        return fixed(op.shape)
     padded = (*(Fixed(1) for _ in range(dims - len(source))), *source)
     result = tuple(t if t.size == n else Uniform(n) for t, n in zip(padded, op.shape, strict=True))
     op.iterates(result)

@@ -227,8 +227,12 @@ def roll(op: Operator) -> Layout:
     for shift, dim in zip(op["shifts"], dims or (0,), strict=True):
         axis = wrap(dim, len(data))
         size = max(data[axis].size, 1)
-        head, tail = op.cut(data[axis], size - shift % size, SLICED)
-        data = (*data[:axis], concat(tail, head), *data[axis + 1 :])
+        if not isinstance(op.solver.resolve(data[axis]), Fixed):
+            head, tail = op.cut(data[axis], size - shift % size, SLICED)
+            rolled = concat(tail, head)
+        else:
+            rolled = Fixed(data[axis].size)  # in one piece, so that a view can still cut what it is merged with
+        data = (*data[:axis], rolled, *data[axis + 1 :])
     return regroup(op, data, op.shape) if not dims else op.solver.layout(data)
 
 
@@ -250,7 +254,7 @@ def pad(op: Operator) -> Layout:
         if before == after == 0:
             continue
         mode = op.arguments.get("mode", "constant")
-        if mode == "circular" and before >= 0 and after >= 0:
+        if mode == "circular" and min(before, after) >= 0 and not isinstance(op.solver.resolve(data[axis]), Fixed):
             tail = op.cut(data[axis], data[axis].size - before, SLICED)[1]
             head = op.cut(data[axis], after, SLICED)[0]
             data[axis] = concat(tail, op.solver.resolve(data[axis]), head)
