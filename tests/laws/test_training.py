@@ -316,6 +316,21 @@ def test_no_flipped_bit_of_a_checkpoint_is_taken(tmp_path: Path) -> None:
         read_checkpoint(path, "run")
 
 
+@pytest.mark.parametrize("name", ["format", "sha256", "run", "state"])
+@pytest.mark.parametrize("value", [True, None, 10**30, [], {}])
+def test_a_header_that_holds_no_text_is_damage(name: str, value: object, tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    write_checkpoint(path, small_state(), "run")
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"][name] = value
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])
+    with pytest.raises(TrainingError, match=r"is damaged \(its header is another\); delete it"):
+        read_checkpoint(path, "run")
+
+
 def test_the_law_of_checkpoints_can_fail(tmp_path: Path) -> None:
     """safetensors alone, without a checksum, takes most flips."""
     path = tmp_path / "run.safetensors"

@@ -244,7 +244,7 @@ def _metadata(data: bytes) -> dict[str, str]:
     if size > len(data) - 8:
         raise ValueError("its header is cut short")
     found = json.loads(data[8 : 8 + size])["__metadata__"]
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise ValueError("its header is another")
     return found
 
