@@ -1,6 +1,7 @@
 """Tensors that are no plain block of numbers: sparse ones (COO, CSR and their kin), quantised ones, nested ones.
 
-They are carried along as they are: none of their axes is ever permuted, and none of their values mixed or pruned.
+None of their axes is ever permuted and none of their values pruned. On the line between two networks sparse tensors are
+mixed like any other; quantised ones are those of the nearer end.
 """
 
 import torch

@@ -10,7 +10,7 @@ from torch.export import default_decompositions
 
 from reticket.symmetry import discover, verify
 from reticket.symmetry.graph import Inputs, Trace, trace
-from reticket.symmetry.rules import find_rule
+from reticket.symmetry.rules.operator import has_rule
 from tests.contracts.test_dependent_rules import BY_ROW, Tables, deep
 from tests.contracts.test_symmetry_rules import Branch, Spread, case, example
 from tests.models_for_symmetry import Case, orders
@@ -183,7 +183,7 @@ def test_what_is_left_free(found: Findings, name: str) -> None:
 
 
 def traced(model: nn.Module) -> Trace:
-    return trace(model, Inputs.of(example()), train=False, known=lambda target: find_rule(target) is not None)
+    return trace(model, Inputs.of(example()), train=False, known=has_rule)
 
 
 def names(model: nn.Module) -> list[str]:

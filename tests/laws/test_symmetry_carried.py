@@ -205,3 +205,12 @@ def test_units_are_told_by_imaginary_parts_too_and_repair_refuses_them() -> None
     torch.testing.assert_close(dict(found), dict(moved))
     with pytest.raises(rt.ReticketError, match="REPAIR rescales real activations"):
         rt.repair(model, (model.state_dict(), moved), 0.5, [X])
+
+
+def test_what_a_hook_holds_meets_float64_but_is_never_written_in_a_copy() -> None:
+    held, wide = torch.full((2, 2), 3.0), torch.eye(2, dtype=torch.float64)
+    with exact.Exact(torch.float64):
+        assert torch.equal(torch.mm(held, wide), 3.0 * torch.ones(2, 2, dtype=torch.float64))
+        with pytest.raises(RuntimeError, match=r"dtype|scalar type"):
+            held.addmm_(wide, wide)
+    assert torch.equal(held, torch.full((2, 2), 3.0))

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from reticket.dense import described, is_dense
 from reticket.errors import AlignmentError, InputError
-from reticket.plain import oddity, one_line, parsed
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.gather import gather
 from reticket.symmetry.optimizer_state import moved_optimizer
@@ -23,6 +22,7 @@ from reticket.symmetry.state import is_extra, named_state
 from reticket.symmetry.symmetry import Group, Symmetry
 from reticket.symmetry.terms import atoms
 from reticket.types import Permutable, Permutation
+from reticket.untrusted import oddity, one_line, parsed
 from reticket.wrapped import named_like, same_values
 
 FORMAT = "1"

@@ -19,7 +19,7 @@ from reticket.symmetry.lengths import branches, size_note
 from reticket.symmetry.propagate import Propagation, propagate
 from reticket.symmetry.reasons import ALSO
 from reticket.symmetry.replay import ways
-from reticket.symmetry.rules.operator import find_rule, is_layout
+from reticket.symmetry.rules.operator import has_rule, is_layout
 from reticket.symmetry.sites import Site, find_sites
 from reticket.symmetry.state import named_state
 from reticket.symmetry.symmetry import Symmetry
@@ -132,14 +132,10 @@ def _runs_unwatched(model: nn.Module, inputs: Inputs) -> bool:
 
 def _traces(model: nn.Module, inputs: Inputs, calls: Calls) -> tuple[list[Trace], list[str]]:
     """Trace the model in eval mode, and in train mode where this can give other equations."""
-
-    def known(target: Any) -> bool:
-        return find_rule(target) is not None
-
-    traces, notes = [trace(model, inputs, train=False, known=known)], []
+    traces, notes = [trace(model, inputs, train=False, known=has_rule)], []
     if differs_in_training(model, inputs, calls):
         try:
-            traces.append(trace(model, inputs, train=True, known=known))
+            traces.append(trace(model, inputs, train=True, known=has_rule))
         except ModelError as error:
             notes.append(f"holds in eval mode only: {error}")
     seen = frozenset().union(*(t.lines() for t in traces)) if calls.reads else frozenset()

@@ -67,14 +67,16 @@ class Exact(TorchFunctionMode):
         try:
             return func(*args, **kwargs)
         except RuntimeError:  # a hook may hold a tensor that the copy of the model does not: it has the dtype it had
-            if not any(self._is_low(value) for value in (*args, *kwargs.values())):
+            name = getattr(func, "__name__", "")
+            writes = name.endswith("_") and not name.endswith("__")  # what a copy took would be lost
+            if writes or not any(self._is_low(value) for value in (*args, *kwargs.values())):
                 raise
-        return func(*map(self._copied, args), **{name: self._copied(value) for name, value in kwargs.items()})
+        return func(*map(self._raised, args), **{name: self._raised(value) for name, value in kwargs.items()})
 
     def _is_low(self, value: Any) -> bool:
         return isinstance(value, Tensor) and value.dtype in (*LOW, *LOW_COMPLEX) and value.dtype != self.wide
 
-    def _copied(self, value: Any) -> Any:
+    def _raised(self, value: Any) -> Any:
         return value.to(widened(value.dtype, self.wide)) if self._is_low(value) else value
 
     def _widen(self, value: Any) -> Any:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from reticket.plain import is_size, shown
 from reticket.symmetry.terms import Atom, Fixed, Layout, Product, Sum, Term, Uniform, concat, product
+from reticket.untrusted import is_size, shown
 
 Groups = Mapping[str, Atom | Fixed]
 DEEPEST = 50  # of terms in terms; those of a model are three or four deep

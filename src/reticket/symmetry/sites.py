@@ -215,7 +215,7 @@ def is_leaf(module: nn.Module) -> bool:
 
 
 @contextmanager
-def dense(model: nn.Module) -> Iterator[None]:
+def unpacked(model: nn.Module) -> Iterator[None]:
     """While active, encoders do not pack the unpadded positions of a batch into nested tensors, which have no shape.
 
     They do so in evaluation mode, for some masks and not for others; what they compute at these positions is the same.
@@ -299,7 +299,7 @@ def watch(
         return hook
 
     with ExitStack() as exits:
-        exits.enter_context(dense(model))
+        exits.enter_context(unpacked(model))
         for path, module in model.named_modules():
             leaf = is_leaf(module)
             shown = leaf and (leaves is None or path in leaves)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from reticket.errors import SymmetryError
 from reticket.lookup import nearest
-from reticket.plain import LARGEST, MOST_AXES, is_shape, is_size, one_line, parsed, shown
 from reticket.symmetry.format import Groups, layout_to_json, term_from_json
 from reticket.symmetry.sites import Site
 from reticket.symmetry.terms import Atom, Fixed, Layout, Term, atoms, describe, rewrite
+from reticket.untrusted import LARGEST, MOST_AXES, is_shape, is_size, one_line, parsed, shown
 
 if TYPE_CHECKING:
     from reticket.symmetry.symmetry import Symmetry

@@ -10,12 +10,12 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from reticket.errors import SymmetryError
-from reticket.plain import oddity, one_line
 from reticket.symmetry.axes import Axes, axes_of, layouts_from_axes, sites_of
 from reticket.symmetry.explain import explained
 from reticket.symmetry.sites import Site
 from reticket.symmetry.storage import fields_of, written
 from reticket.symmetry.terms import Atom, Fixed, Layout, atoms, beside, fixed_positions, leaves, shape_of
+from reticket.untrusted import oddity, one_line
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_flatten
 from reticket.symmetry.alike import compute_alike
 from reticket.symmetry.graph import Inputs, Trace, module_of, trace
 from reticket.symmetry.recurrence import Recurrence, computed, recurrences
-from reticket.symmetry.rules.operator import find_rule
+from reticket.symmetry.rules.operator import has_rule
 from reticket.symmetry.sites import COPIES, TRACED, Place, Site, is_leaf, moves, name_of
 from reticket.symmetry.state import named_state
 from reticket.symmetry.symmetry import Symmetry
@@ -163,7 +163,7 @@ class Inside:
                 return program
         found = next((program for other, program in traced if compute_alike(other, model)), None)
         if found is None:
-            steps = trace(model, inputs, train=False, known=lambda target: find_rule(target) is not None)
+            steps = trace(model, inputs, train=False, known=has_rule)
             found = _Program(steps, dict(model.named_modules()), self.sites)
             if steps.reads:  # other values, of the inputs or of the weights, may take another way
                 return found

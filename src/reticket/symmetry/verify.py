@@ -289,10 +289,8 @@ class Proof:
             for piece in found:
                 stretch = piece.of(self._state[piece.name])
                 scale = float(torch.linalg.vector_norm(stretch)) / max(1, stretch.numel()) ** 0.5 or 1.0
-                disturbance = torch.rand(stretch.shape, generator=generator, dtype=torch.float64, device="cpu").sub_(
-                    0.5
-                )
-                stretch.add_(disturbance.to(stretch.device, stretch.dtype), alpha=noise * scale)
+                drawn = torch.rand(stretch.shape, generator=generator, dtype=torch.float64, device="cpu")
+                stretch.add_(drawn.sub_(0.5).to(stretch.device, stretch.dtype), alpha=noise * scale)
         try:
             got = self._run(self._trials[trial], train, self._identity)
         finally:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from reticket.errors import MaskError
-from reticket.plain import LARGEST, is_shape, is_size, oddity, one_line, parsed, shown
+from reticket.untrusted import LARGEST, is_shape, is_size, oddity, one_line, parsed, shown
 
 VERSION = 1
 KEY = "reticket"

@@ -54,6 +54,11 @@ def find_rule(target: Any) -> Entry | None:
     return RULES.get(name) or RULES.get(name.rpartition(".")[0])
 
 
+def has_rule(target: Any) -> bool:
+    """Whether a rule covers an operator."""
+    return find_rule(target) is not None
+
+
 def fixed(shape: Sequence[int]) -> Layout:
     """Return the layout in which nothing moves."""
     return tuple(Fixed(int(size)) for size in shape)

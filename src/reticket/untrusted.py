@@ -1,4 +1,7 @@
-"""What stands where a file should: nothing that is not plain is opened, for a pipe would be waited for without end."""
+"""Files that anyone may have written: what is no plain file is not opened, and what was read is looked at first.
+
+A pipe would be waited for without end; JSON says `true` where a number belongs, or a number of thousands of digits.
+"""
 
 import json
 from pathlib import Path
