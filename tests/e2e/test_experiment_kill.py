@@ -39,10 +39,13 @@ def stopping(kill):
             return
         with open(f"/proc/self/task/{os.getpid()}/children") as children, open(kill["children"], "w") as file:
             file.write(children.read())
-        if kill["cpu"]:  # after so much more work, in the middle of whatever it is, however long that takes
-            signal.setitimer(signal.ITIMER_PROF, kill["cpu"])
-        else:
-            (os.killpg if kill["group"] else os.kill)(os.getpid(), kill["sign"])
+        steps = kill["steps"]
+        def count(frame, what, argument):  # so many calls and returns later, in the middle of whatever it is
+            nonlocal steps
+            steps -= 1
+            if steps <= 0:
+                (os.killpg if kill["group"] else os.kill)(os.getpid(), kill["sign"])
+        sys.setprofile(count) if steps else count(None, None, None)
     return hear
 
 for line in sys.stdin:
@@ -71,6 +74,7 @@ for line in sys.stdin:
         os._exit(code)
 """
 TESTS = Path(__file__).parents[1]
+STEPS = 9_000  # calls and returns in the running process while it computes two tasks
 
 
 class Server:
@@ -136,7 +140,7 @@ def contents(store: Path, tasks: list[Task]) -> dict[str, list[bytes]]:
 
 def killing(log: Path, at: int, *, kind: str = "any", **options: Any) -> dict[str, Any]:
     """Return the order to a run to kill itself as it tells the `at`-th event of a kind; its children are noted."""
-    defaults = {"sign": int(signal.SIGKILL), "group": False, "cpu": 0.0, "children": f"{log}.children"}
+    defaults = {"sign": int(signal.SIGKILL), "group": False, "steps": 0, "children": f"{log}.children"}
     return {"at": at, "kind": kind, **defaults, **options}
 
 
@@ -177,8 +181,8 @@ def test_killed_ten_times_and_started_again(server: Server, undisturbed: Path, t
     tasks, store, log = to_flat(experiment()), tmp_path / "store", tmp_path / "log"
     moments = random.Random(0)
     for number in range(10):
-        more = moments.uniform(0.0005, 0.01) if number % 2 else 0.0  # seconds of its own work: about two tasks at most
-        server.run(tasks, store, log, kill=killing(log, moments.randrange(2, 8), cpu=more))
+        more = moments.randrange(1, STEPS) if number % 2 else 0
+        server.run(tasks, store, log, kill=killing(log, moments.randrange(2, 8), steps=more))
     assert not lines(Path(f"{log}.code")), "a run ended before it was killed"
     server.run(tasks, store, log)
     stores_agree(store, undisturbed, experiment())

@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 from torch.nn import functional as F
 
 from reticket.rng import generator_for
 from reticket.symmetry import discover, random_alignment
 from reticket.symmetry.calls import calls_of, differs_in_training
-from reticket.symmetry.graph import Inputs
+from reticket.symmetry.graph import Inputs, trace
 from reticket.symmetry.verify import Proof
 
 
@@ -33,6 +33,51 @@ class Parts(nn.Module):
         return self.c(part.relu())
 
 
+class Windows(nn.Module):
+    """Writes a mask through slices, one by one, and reads or writes it through other views before and after."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.a, self.c, self.how = nn.Linear(4, 6), nn.Linear(6, 2), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        mask = torch.zeros(5, 6) if self.how != "of the input" else torch.zeros_like(h)
+        corner = mask[:3, :4]
+        if self.how == "read before":
+            h = h + corner.sum()
+        mask[0:2, 0:3] = 1.0
+        mask[2:, :] = mask[:1]
+        if self.how == "a view written":
+            corner[2:] += 2
+        if self.how == "a view read":
+            h = h + corner.sum()
+        if self.how == "kept":
+            part = mask[1:].mul_(3)
+            part += 1
+        if self.how == "steps":
+            mask[::2] = 4
+        return self.c((h + mask.sum(0)).relu()) * mask.sum()
+
+
+@pytest.mark.parametrize("how", ["of the input", "read before", "a view written", "a view read", "kept", "steps", ""])
+def test_a_write_into_slices_is_its_functional_form(how: str) -> None:
+    """The graph computes what the model computes, whether its writes are replaced or it is taken apart."""
+    model, x = Windows(how), torch.randn(3, 4)
+    found = trace(model, Inputs.of(x), train=False, known=lambda _: True)
+    given = [model.state_dict()[found.state[n.name]] if n.name in found.state else found.held.get(n.name, x)
+             for n in found.graph.nodes if n.op == "placeholder"]  # fmt: skip
+    [result] = fx.Interpreter(fx.GraphModule({}, found.graph)).run(*given)
+    torch.testing.assert_close(result, model(x))
+    assert not any(node.target._schema.is_mutable for node in found.graph.nodes if node.op == "call_function")
+
+
+def test_a_write_into_slices_takes_nothing_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ExportedProgram, "run_decompositions", refuse)
+    for how in ("", "read before"):
+        assert discover(Windows(how), torch.randn(3, 4)).pinned_by_verify == ()
+
+
 class Converted(nn.Module):
     """Operators that say what they need by another tensor, and copies that may be none."""
 
@@ -46,10 +91,11 @@ class Converted(nn.Module):
         return self.c(torch.min(hidden, hidden.reshape_as(hidden).view_as(hidden).relu()))
 
 
-def test_graphs_whose_operators_are_known_are_not_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("decomposed")
+def refuse(*_: object) -> None:
+    raise AssertionError("decomposed")
 
+
+def test_graphs_whose_operators_are_known_are_not_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ExportedProgram, "run_decompositions", refuse)
     assert discover(Converted(), torch.randn(3, 4)).log10_order == pytest.approx(math.log10(720))
     assert discover(Parts(), torch.randn(3, 4)).log10_order == pytest.approx(math.log10(120))
@@ -81,6 +127,40 @@ class Attention(nn.Module):
 def test_a_second_trace_is_spared_whichever_kernel_dropout_takes() -> None:
     model, inputs = Attention(), Inputs.of(torch.randn(2, 5, 12))
     assert not differs_in_training(model, inputs, calls_of(model, inputs, train=False))
+
+
+class Dropped(nn.Module):
+    """Drops paths in train mode, or does something else with numbers that it draws."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.how = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 2), how
+
+    def noise(self, x: Tensor) -> Tensor:
+        shape = (x.shape[0], *(1 for _ in x.shape[1:]))
+        if self.how == "channels":
+            return x.new_empty(1, x.shape[1]).bernoulli_(0.5)
+        if self.how == "filled":
+            return x.new_empty(shape).fill_(0.5)
+        empty = x.new_empty(shape) if self.how != "torchvision" else torch.empty(shape, dtype=x.dtype)
+        drawn = empty.bernoulli_(0.5)
+        return drawn.cumsum(0) if self.how == "read" else drawn.div_(0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        branch = self.b(x).relu()
+        if self.training:
+            branch = branch * self.noise(branch)
+        return self.c(x + branch)
+
+
+@pytest.mark.parametrize("how", ["timm", "torchvision", "channels", "filled", "read"])
+def test_a_second_trace_is_spared_where_train_mode_drops_paths(how: str) -> None:
+    model, inputs = Dropped(how), Inputs.of(torch.randn(3, 4))
+    differs = how not in ("timm", "torchvision")
+    assert differs_in_training(model, inputs, calls_of(model, inputs, train=False)) is differs
+    free = 0.0 if how == "channels" else math.log10(720)
+    assert discover(model, torch.randn(3, 4)).log10_order == pytest.approx(free)
 
 
 class Reading(nn.Module):

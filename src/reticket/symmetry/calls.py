@@ -76,10 +76,53 @@ SWITCHES: dict[Callable[..., Any], Switch] = {
 }
 # functions whose result stands for their argument: whether `contiguous` copies depends on which kernel was chosen
 PASSING = (*DROPOUT, Tensor.contiguous)
+# questions about a tensor's form: what comes of the answers shows in the calls that follow
+FORM = (
+    *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device")),
+    *(Tensor.size, Tensor.dim, Tensor.numel, Tensor.is_floating_point),
+)
+EMPTY = (torch.empty, Tensor.new_empty)
 PLAIN = (
     *(bool, int, float, complex, str, bytes, type(None), type(...)),
     *(torch.dtype, torch.device, torch.Size, torch.layout, torch.memory_format),
 )
+
+
+class SampleNoise:
+    """Follows the noise of stochastic depth, `x * x.new_empty((n, 1, 1)).bernoulli_(p).div_(p)`.
+
+    It is dropout of whole samples, and as dropout asks nothing of any axis, so that such a product stands for `x`.
+    """
+
+    def __init__(self) -> None:
+        self._steps = WeakIdKeyDictionary()
+
+    def is_made_by(self, func: Any, args: Sequence[Any]) -> bool:
+        """Whether a call makes a tensor to draw into, draws into it or scales what was drawn."""
+        if func in EMPTY:
+            return True
+        followed = bool(args) and isinstance(args[0], Tensor) and args[0] in self._steps
+        return followed and func in (Tensor.bernoulli_, Tensor.div_, Tensor.mul_) and isinstance(args[1], int | float)
+
+    def add(self, func: Any, args: Sequence[Any], result: Tensor) -> None:
+        """Note one of the calls that make a tensor."""
+        self._steps[result] = (func,) if func in EMPTY else (*self._steps[result], func, args[1])
+
+    def multiplies(self, func: Any, args: Sequence[Any]) -> bool:
+        """Whether a call multiplies samples by one drawn number each."""
+        if func is not Tensor.mul or not all(isinstance(a, Tensor) for a in args) or args[1] not in self._steps:
+            return False
+        x, noise = args
+        return (
+            self._steps[noise][1:2] == (Tensor.bernoulli_,)
+            and x not in self._steps
+            and noise.shape == (*x.shape[:1], *(1 for _ in x.shape[1:]))
+            and x.dtype == noise.dtype
+        )
+
+    def pop(self, tensor: Tensor) -> tuple[Any, ...] | None:
+        """Return how a tensor was made that is used for something else, and follow it no longer."""
+        return self._steps.pop(tensor, None)
 
 
 class Calls(Recorder):
@@ -90,6 +133,7 @@ class Calls(Recorder):
         self.made: list[tuple[Any, ...]] = []
         self.trains = False
         self._numbers = WeakIdKeyDictionary()
+        self._noise = SampleNoise()
         self._count = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -97,6 +141,16 @@ class Calls(Recorder):
         if (steps := steps_of(func)) is not None:
             with self:
                 return steps(*args, **kwargs)
+        if func in FORM:
+            return func(*args, **kwargs)
+        if self._noise.is_made_by(func, args):
+            result = func(*args, **kwargs)
+            self._noise.add(func, args, result)
+            return result
+        if self._noise.multiplies(func, args):
+            result = func(*args)
+            self._numbers[result] = self._known(args[0])
+            return result
         noted = self._note(func, args, kwargs)
         result = func(*args, **kwargs)
         self.record(func, args, kwargs, result)
@@ -104,9 +158,12 @@ class Calls(Recorder):
             if isinstance(value, Tensor) and func in PASSING:
                 self._numbers[value] = self._known(args[0] if args else kwargs["input"])
             elif isinstance(value, Tensor) and value not in self._numbers:
-                self._count += 1
-                self._numbers[value] = ("made", self._count, tuple(value.shape), value.dtype)
+                self._number(value, "made")
         return result
+
+    def _number(self, value: Tensor, *made: Any) -> None:
+        self._count += 1
+        self._numbers[value] = (*made, self._count, tuple(value.shape), value.dtype)
 
     def _note(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         if func is Tensor.add_ and args[0].dim() == 0 and not args[0].is_floating_point():
@@ -124,6 +181,8 @@ class Calls(Recorder):
 
     def _known(self, leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
+            if (steps := self._noise.pop(leaf)) is not None:
+                self._number(leaf, *steps)
             return self._numbers[leaf] if leaf in self._numbers else ("given", id(leaf))
         if isinstance(leaf, slice):
             return ("slice", *map(self._known, (leaf.start, leaf.stop, leaf.step)))

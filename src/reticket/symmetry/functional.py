@@ -1,8 +1,9 @@
 """Whether an exported graph is functional as it stands, so that decomposing it, half of the work, can be spared.
 
 A graph without writes in place is functional. A write into a tensor that an operator has just made, with no view of it
-taken before (`relu_` after a convolution, `+=` on a block's result), is turned into its functional form here. Anything
-else, writes into buffers and through views above all, is left to `run_decompositions`.
+taken before (`relu_` after a convolution, `+=` on a block's result), is turned into its functional form here, and a
+write into slices of one (`mask[:, :2] = 1`) into `slice_scatter`. Anything else, writes into buffers and through other
+views above all, is left to `run_decompositions`.
 """
 
 import operator
@@ -13,6 +14,7 @@ import torch
 from torch import fx
 from torch._ops import OpOverload
 
+FACTORIES = (("", ""), ("new_", ""), ("", "_like"))
 # operators whose result is memory of its own, never a view of an argument
 FRESH = frozenset(
     f"aten.{name}"
@@ -22,10 +24,10 @@ FRESH = frozenset(
         *("add", "sub", "mul", "div", "neg", "pow", "sqrt", "rsqrt", "exp", "log", "abs", "clamp", "where"),
         *("relu", "gelu", "silu", "mish", "elu", "leaky_relu", "hardswish", "hardsigmoid", "hardtanh", "relu6"),
         *("sigmoid", "tanh", "softplus", "softmax", "log_softmax", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d"),
-        *("mean", "sum", "scaled_dot_product_attention", "embedding", "clone"),
+        *("mean", "sum", "scaled_dot_product_attention", "embedding", "clone", "slice_scatter"),
+        *(f"{new}{name}{like}" for name in ("zeros", "ones", "full", "empty") for new, like in FACTORIES),
     ]
 )
-
 
 # operators made of others that decomposing would take apart, with rules of their own for what they are
 WHOLE = frozenset(
@@ -46,8 +48,8 @@ def functional(graph: fx.Graph, known: Callable[[Any], bool]) -> bool:
         graph: graph of `torch.export.export`; simple writes in place are replaced.
         known: whether a rule covers an operator.
     """
-    order = {node: i for i, node in enumerate(graph.nodes)}
-    for node in order:
+    order = {node: float(i) for i, node in enumerate(graph.nodes)}
+    for node in list(order):
         if node.op == "get_attr":
             return False
         if node.op != "call_function" or node.target is operator.getitem:
@@ -67,7 +69,7 @@ def has_plain_shape(node: fx.Node) -> bool:
     return all(isinstance(size, int) for v in values if isinstance(v, torch.Tensor) for size in v.shape)
 
 
-def _settle(node: fx.Node, order: Mapping[fx.Node, int]) -> bool:
+def _settle(node: fx.Node, order: dict[fx.Node, float]) -> bool:
     """Turn a write in place into its functional form; return whether the node writes nothing now."""
     target = node.target
     assert isinstance(target, OpOverload)
@@ -78,13 +80,60 @@ def _settle(node: fx.Node, order: Mapping[fx.Node, int]) -> bool:
         return True
     twin = _twin(target)
     base = node.args[0] if node.args else None
-    if twin is None or not isinstance(base, fx.Node) or not _is_its_own(base):
+    if twin is None or not isinstance(base, fx.Node) or _shape(base) != _shape(node):
         return False
-    if _shape(base) != _shape(node) or any(_name(u) not in FRESH for u in base.users if order[u] < order[node]):
+    slices = _slices(base)
+    if slices and _is_read_past(slices, node, order):
+        _scatter(slices, node, order)
+    elif _is_its_own(base) and all(_name(u) in FRESH for u in base.users if order[u] < order[node]):
+        _replace_later(base, node, node, order)
+    else:
         return False
-    base.replace_all_uses_with(node, delete_user_cb=lambda user: order[user] > order[node])
     node.target = twin
     return True
+
+
+def _slices(node: fx.Node) -> list[fx.Node]:
+    """Return the slices that lead from a node to fresh memory, itself the first; none where anything else does."""
+    slices = []
+    while str(node.target) == "aten.slice.Tensor":
+        slices.append(node)
+        node = node.args[0]  # type: ignore[assignment]
+    return slices if _name(node) in FRESH else []
+
+
+def _is_read_past(slices: list[fx.Node], write: fx.Node, order: Mapping[fx.Node, float]) -> bool:
+    """Whether all who see a write into the first of some slices do so through the tensor that was sliced."""
+    whole = slices[-1].args[0]
+    assert isinstance(whole, fx.Node)
+    seen = [user for user in whole.users if order[user] < order[write]]
+    seen += [user for piece in slices for user in piece.users if user is not write]
+    return not write.users and all(user in slices or _is_past(user, write, order) for user in seen)
+
+
+def _is_past(user: fx.Node, write: fx.Node, order: Mapping[fx.Node, float]) -> bool:
+    """Whether a user of memory and all that may be views of it come before a write, or are read by it."""
+    return order[user] <= order[write] and (_name(user) in FRESH or all(_is_past(u, write, order) for u in user.users))
+
+
+def _scatter(slices: list[fx.Node], write: fx.Node, order: dict[fx.Node, float]) -> None:
+    """Have all that comes after a write see it in the tensor that was sliced."""
+    written = write
+    for step, piece in enumerate(slices):
+        whole = piece.args[0]
+        assert isinstance(whole, fx.Node)
+        with write.graph.inserting_after(written):
+            target = torch.ops.aten.slice_scatter.default
+            scattered = write.graph.call_function(target, (whole, written, *piece.args[1:]))
+        scattered.meta = {**write.meta, "val": whole.meta["val"]}
+        order[scattered] = order[write] + (step + 1) / (len(slices) + 1)
+        _replace_later(whole, scattered, write, order)
+        written = scattered
+
+
+def _replace_later(old: fx.Node, new: fx.Node, write: fx.Node, order: Mapping[fx.Node, float]) -> None:
+    """Have all users of a node after a write use another node."""
+    old.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new and order[user] > order[write])
 
 
 def _drop_padding(node: fx.Node) -> None:

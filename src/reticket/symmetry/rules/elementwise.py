@@ -210,10 +210,10 @@ def converted(op: Operator) -> Layout:
     return op.raw("self")
 
 
-@rule("aten.copy")
+@rule("aten.copy", "aten.fill.Tensor")
 def copied(op: Operator) -> Layout:
     """The second tensor in the shape of the first, of which no value is read."""
-    source, dims = op.raw("src"), len(op.shape)
+    source, dims = op.raw("src" if "src" in op.arguments else "value"), len(op.shape)
     if not source:  # a part filled with a number, as masks of windows are made: views cut them across such parts
         return fixed(op.shape)
     padded = (*(Fixed(1) for _ in range(dims - len(source))), *source)
@@ -247,7 +247,9 @@ def prelu(op: Operator) -> Layout:
     *(
         f"aten.{name}"
         for name in (*CONSTANT, "zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "scalar_tensor")
-    )
+    ),
+    "aten.fill.Scalar",
+    "aten.zero",
 )
 def constant(op: Operator) -> Layout:
     """A tensor of one value."""
