@@ -13,7 +13,7 @@ a symmetry wherever each alone is. a may be a pinned axis (a *place*), as in exp
 
 from collections.abc import Iterable, Sequence
 
-from reticket.symmetry.terms import Key, Layout, beside
+from reticket.symmetry.terms import Key, Layout, co_occurring
 
 
 def parents_of(layouts: Iterable[Layout], alone: frozenset[Key], order: Sequence[Key]) -> dict[Key, tuple[Key, ...]]:
@@ -36,7 +36,7 @@ def parents_of(layouts: Iterable[Layout], alone: frozenset[Key], order: Sequence
     rank = {key: i for i, key in enumerate(order)}
     always: dict[Key, frozenset[Key]] = {}
     for layout in dict.fromkeys(layouts):
-        for atom, keys in beside(layout):
+        for atom, keys in co_occurring(layout):
             always[atom.key] = always[atom.key] & keys if atom.key in always else keys
     above = {
         key: frozenset() if key in alone else frozenset(a for a in keys if a in rank)

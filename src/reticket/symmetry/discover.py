@@ -81,6 +81,7 @@ def _discovered(model: nn.Module, inputs: Inputs, fixed: Sequence[str], free: Se
     search = Search.start(model, fixed)
     traces, notes = _traces(model, inputs, calls)
     traced = time.perf_counter()
+    # both modes give equations about the same atoms, so that one solution holds in both
     free_axes = _Free(search.solver, tuple(free))
     found = [propagate(t, search.solver, search.layouts, free_axes.input, free_axes.output) for t in traces]
     free_axes.check()
@@ -162,7 +163,7 @@ class Search:
         layouts: dict[str, Layout] = {}
         first: dict[tuple[Any, ...], str] = {}
         for name, tensor in state.items():
-            twin = first.setdefault(_identity(tensor, name), name)
+            twin = first.setdefault(_identity(tensor, name), name)  # one memory, one layout, whatever its names
             layouts[name] = layouts[twin] if twin in layouts else tuple(solver.fresh(n) for n in tensor.shape)
         search = cls(solver, layouts)
         for name, tensor in state.items():
@@ -343,7 +344,7 @@ def _sites(
 def _proven(symmetry: Symmetry, model: nn.Module, inputs: Inputs) -> Symmetry:
     """Pin every group that the numerical proof refuses, until it refuses none."""
     guilty, notes = guilty_groups(symmetry, model, inputs)
-    while guilty:
+    while guilty:  # without a guilty group its parents' positions or its dependents may turn out wrong, too: prove anew
         symmetry = without(symmetry, guilty)
         guilty, notes = guilty_groups(symmetry, model, inputs)
     return replace(symmetry, notes=(*symmetry.notes, *notes)) if notes else symmetry

@@ -155,12 +155,12 @@ def randomise(model: nn.Module, generator: torch.Generator) -> dict[str, Tensor]
     state = named_state(model)
     with torch.no_grad():
         for tensor in {id(tensor): tensor for tensor in state.values()}.values():
-            if is_number(tensor) and tensor.numel() and _settle(tensor, id(tensor) in buffers, generator):
+            if is_number(tensor) and tensor.numel() and _add_noise(tensor, id(tensor) in buffers, generator):
                 changed[id(tensor)] = tensor.detach().clone()
     return {name: changed[id(tensor)] for name, tensor in state.items() if id(tensor) in changed}
 
 
-def _settle(tensor: Tensor, buffer: bool, generator: torch.Generator) -> bool:
+def _add_noise(tensor: Tensor, buffer: bool, generator: torch.Generator) -> bool:
     if not is_dense(tensor):
         return False
     constant = tensor.dim() == 1 or bool((tensor == tensor.flatten()[0]).all())

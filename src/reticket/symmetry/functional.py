@@ -54,7 +54,7 @@ def functional(graph: fx.Graph, known: Callable[[Any], bool]) -> bool:
             return False
         if node.op != "call_function" or node.target is operator.getitem:
             continue
-        if not isinstance(node.target, OpOverload) or not _settle(node, order):
+        if not isinstance(node.target, OpOverload) or not _functionalise(node, order):
             return False
         _drop_padding(node)
         if not (known(node.target) and _is_left_whole(node)):
@@ -69,7 +69,7 @@ def has_plain_shape(node: fx.Node) -> bool:
     return all(isinstance(size, int) for v in values if isinstance(v, torch.Tensor) for size in v.shape)
 
 
-def _settle(node: fx.Node, order: dict[fx.Node, float]) -> bool:
+def _functionalise(node: fx.Node, order: dict[fx.Node, float]) -> bool:
     """Turn a write in place into its functional form; return whether the node writes nothing now."""
     target = node.target
     assert isinstance(target, OpOverload)

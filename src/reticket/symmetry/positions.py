@@ -14,6 +14,8 @@ def stacked(solver: Solver, layouts: Sequence[Layout], axis: int, cause: Cause) 
     """Return the layout of tensors stacked along a new axis, each with its own terms until an operator mixes them."""
     if len(layouts) == 1:
         return (*layouts[0][:axis], Fixed(1), *layouts[0][axis:])
+    # stacking undoes taking positions out: along the new axis stands a provisional factor, so that q, k and v stacked
+    # and taken apart again keep their own terms, and only an operator that mixes them makes them equal
     lead, result, alike = solver.fresh(len(layouts)), list[Term](), True
     for column in zip(*layouts, strict=True):
         terms = [solver.resolve(term) for term in column]
@@ -39,6 +41,8 @@ def take(solver: Solver, layout: Layout, axis: int, start: int, length: int, cau
 
 
 def _take_parts(solver: Solver, splits: list[Split], layout: Layout, start: int, length: int) -> Layout:
+    # every axis that this factor leads becomes a sum of parts, one a position, of which the run keeps its own; one
+    # position alone is that part itself, several are again a stack
     first = solver.fresh(length)
     new: dict[Key, Term] = {splits[0].lead.key: first}
     for split in splits:
@@ -56,6 +60,7 @@ def _take_parts(solver: Solver, splits: list[Split], layout: Layout, start: int,
 
 def _follow(solver: Solver, old: Atom, new: Term, cause: Cause, found: dict[Key, Term]) -> None:
     """Split `new` as `old` was provisionally split, all the way down; note what goes for what."""
+    # heads inside q: what was said of a factor before its positions were taken apart holds for each position
     found[old.key] = new
     for split in solver.splits.below(old):
         lead, inner = solver.split(new, (split.lead.size, split.inner.size), cause)

@@ -117,7 +117,7 @@ def _call(node: fx.Node, found: Propagation, solver: Solver) -> Any:
     call = Operator.read(node, found.values, solver)
     operands = _layouts(node, found)
     if not (entry.structural or (entry.pointwise and len(operands) == 1)):
-        solver.settle([term for layout in operands for term in layout])
+        solver.confirm_splits([term for layout in operands for term in layout])
     try:
         result = entry.function(call)
     except Refusal as refusal:

@@ -16,7 +16,7 @@ class Split:
         inner: the rest, the same for every position of lead.
         cause: the view.
         parts: what each position of lead holds, where positions were taken out one by one; None before.
-        believed: whether the equation was given to the solver.
+        confirmed: whether the equation was given to the solver.
     """
 
     whole: Term
@@ -24,11 +24,11 @@ class Split:
     inner: Atom
     cause: Cause
     parts: list[Term] | None = None
-    believed: bool = False
+    confirmed: bool = False
 
 
 class Splits:
-    """The provisional cuts that are not believed yet, by the atoms that they are about."""
+    """The provisional cuts that are not confirmed yet, by the atoms that they are about."""
 
     def __init__(self) -> None:
         self._of: dict[Key, list[Split]] = {}
@@ -43,7 +43,7 @@ class Splits:
 
     def of(self, atom: Atom) -> list[Split]:
         """Return the cuts that the atom is a factor of."""
-        return [split for split in self._of.get(atom.key, []) if not split.believed]
+        return [split for split in self._of.get(atom.key, []) if not split.confirmed]
 
     def led_by(self, term: Term) -> list[Split]:
         """Return the cuts of which the term is the leading factor."""
@@ -51,7 +51,7 @@ class Splits:
 
     def below(self, atom: Atom) -> list[Split]:
         """Return the cuts of the atom itself."""
-        return [split for split in self._below.get(atom.key, []) if not split.believed]
+        return [split for split in self._below.get(atom.key, []) if not split.confirmed]
 
     def between(self, lead: Term, inner: Term) -> Split | None:
         """Return the cut of which these are the two factors."""

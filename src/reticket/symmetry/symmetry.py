@@ -14,7 +14,7 @@ from reticket.symmetry.axes import Axes, axes_of, layouts_from_axes, sites_of
 from reticket.symmetry.explain import explained
 from reticket.symmetry.sites import Site
 from reticket.symmetry.storage import fields_of, written
-from reticket.symmetry.terms import Atom, Fixed, Layout, atoms, beside, fixed_positions, leaves, shape_of
+from reticket.symmetry.terms import Atom, Fixed, Layout, atoms, co_occurring, fixed_positions, leaves, shape_of
 from reticket.untrusted import oddity, one_line
 
 
@@ -100,7 +100,7 @@ class Symmetry:
                     raise SymmetryError(
                         f"group '{atom.key}' has {sizes[str(atom.key)]} units elsewhere and {atom.size} in '{name}'"
                     )
-            for atom, parents in beside(layout):
+            for atom, parents in co_occurring(layout):
                 if missing := [str(key) for key in atom.over if key not in parents]:
                     raise SymmetryError(
                         f"group '{atom.key}' depends on '{missing[0]}', which does not stand beside it exactly once "

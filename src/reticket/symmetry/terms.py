@@ -164,24 +164,24 @@ def is_keyed(term: Term) -> bool:
     return any(key_of(leaf) is not None for leaf in leaves(term))
 
 
-def shown(term: Term) -> Iterator[Key]:
+def indexing_keys(term: Term) -> Iterator[Key]:
     """Yield the keys of the atoms and places that index an axis by themselves: the term itself or its factors."""
     for factor in term.factors if isinstance(term, Product) else (term,):
         if (key := key_of(factor)) is not None:
             yield key
 
 
-def beside(layout: Layout) -> Iterator[tuple[Atom, frozenset[Key]]]:
+def co_occurring(layout: Layout) -> Iterator[tuple[Atom, frozenset[Key]]]:
     """Yield every occurrence of an atom with the keys of which exactly one stands beside it.
 
     A factor of the atom's own axis (of its own part, within a sum) goes before one on another axis; a key that stands
     there twice says nothing about which of its positions belongs to the atom.
 
-    >>> [(a.key, sorted(keys)) for a, keys in beside((product(Atom("g", 2), Atom("o", 3)), Atom("i", 4)))]
+    >>> [(a.key, sorted(keys)) for a, keys in co_occurring((product(Atom("g", 2), Atom("o", 3)), Atom("i", 4)))]
     [('g', ['i', 'o']), ('o', ['g', 'i']), ('i', ['g', 'o'])]
     """
     for axis, term in enumerate(layout):
-        others = [key for i, other in enumerate(layout) if i != axis for key in shown(other)]
+        others = [key for i, other in enumerate(layout) if i != axis for key in indexing_keys(other)]
         for atom, own in _within(term, ()):
             keys = {key for key in own if own.count(key) == 1}
             keys |= {key for key in others if others.count(key) == 1 and key not in own}
@@ -194,7 +194,7 @@ def _within(term: Term, own: tuple[Key, ...]) -> Iterator[tuple[Atom, tuple[Key,
             yield term, own
         case Product(factors):
             for i, factor in enumerate(factors):
-                siblings = tuple(key for j, other in enumerate(factors) if j != i for key in shown(other))
+                siblings = tuple(key for j, other in enumerate(factors) if j != i for key in indexing_keys(other))
                 yield from _within(factor, own + siblings)
         case Sum(parts):
             for part in parts:

@@ -4,9 +4,9 @@
 to equal, products and sums are cut to their common refinement, and where there is none both sides are pinned. Every
 replacement keeps its cause, which is what `Symmetry.explain` prints.
 
-A view that splits an axis is not believed at once: its factors are provisional (`Split`) until an operator computes
-with them. A factor whose positions are then taken out one by one (the q, k and v of a fused projection) turns the axis
-into a sum of independent parts instead, and a view that is undone by another one costs nothing.
+A view that splits an axis is not taken as an equation at once: its factors are provisional (`Split`) until an operator
+computes with them. A factor whose positions are then taken out one by one (the q, k and v of a fused projection) turns
+the axis into a sum of independent parts instead, and a view that is undone by another one costs nothing.
 """
 
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ class Solver:
     def _replace(self, leaf: Fixed | Uniform | Atom) -> Term:
         if isinstance(leaf, Atom | Fixed) and leaf.key in self._bound and self._bound[leaf.key] != leaf:
             settled = rewrite(self._bound[leaf.key], self._replace)
-            self._bound[leaf.key] = settled
+            self._bound[leaf.key] = settled  # chains are shortened as they are walked, as in union-find
             return settled
         return leaf
 
@@ -86,7 +86,8 @@ class Solver:
     def pin(self, term: Term, cause: Cause) -> None:
         """Allow no permutation of any atom of the term."""
         for atom in atoms(self.resolve(term)):
-            self.settle((atom,))
+            # a pinned factor says something of the whole axis only once it is known to be its factor
+            self.confirm_splits((atom,))
             for piece in atoms(self.resolve(atom)):
                 self._put(piece, Fixed(piece.size, piece.key), cause)
 
@@ -106,7 +107,7 @@ class Solver:
         assert left.size == right.size, f"terms of size {left.size} and {right.size} cannot be equal"
         if left == right:
             return
-        if self.settle((left, right)):
+        if self.confirm_splits((left, right)):  # both sides may read otherwise now: look again
             self._unify(left, right, cause)
         elif isinstance(left, Fixed) or isinstance(right, Fixed):
             self._unify_fixed(left, right, cause)
@@ -120,6 +121,7 @@ class Solver:
     def _unify_fixed(self, left: Term, right: Term, cause: Cause) -> None:
         """Pin the side that moves; an atom becomes the place on the other side, two places become one."""
         cause = cause.prefixed(LINKED) if cause.operator else cause
+        # an axis that may not move can still be a parent: with its key on, what depends on its positions keeps freedom
         if not isinstance(left, Fixed) or left.key is None:
             left, right = right, left
         if isinstance(left, Fixed) and left.key is not None and isinstance(right, Atom):
@@ -132,7 +134,11 @@ class Solver:
             self.pin(right, cause)
 
     def _bind(self, left: Term, right: Term, cause: Cause) -> None:
-        """Put an atom in terms of the other side; of two atoms the older one stays."""
+        """Put an atom in terms of the other side; of two atoms the older one stays.
+
+        The oldest atom is that of the earliest tensor of the state_dict, after which the group is named, and bindings
+        that lead from younger to older atoms cannot go in a circle.
+        """
         if not isinstance(left, Atom) or (isinstance(right, Atom) and self._age(right) > self._age(left)):
             left, right = right, left
         assert isinstance(left, Atom)
@@ -146,6 +152,7 @@ class Solver:
 
     def _unify_sums(self, left: Term, right: Term, cause: Cause) -> None:
         lefts, rights = _parts(left), _parts(right)
+        # the common refinement: wherever either side has a boundary, the other is cut there too
         while lefts and rights:
             first, second = self.resolve(lefts.pop(0)), self.resolve(rights.pop(0))
             if first.size > second.size:
@@ -157,6 +164,8 @@ class Solver:
             self._unify(first, second, cause)
 
     def _unify_products(self, left: Term, right: Term, cause: Cause) -> None:
+        # row-major factors agree from the outside in; 6 = 2 x 3 and 6 = 3 x 2 have no common refinement, 12 = 2 x 6 and
+        # 12 = 4 x 3 have 2 x 2 x 3
         lefts, rights = _factors(left), _factors(right)
         lead = min(lefts[0].size, rights[0].size)
         if lefts[0].size % lead or rights[0].size % lead:
@@ -173,7 +182,7 @@ class Solver:
         term = self.resolve(term)
         if at <= 0 or at >= term.size:
             return (Fixed(0), term) if at <= 0 else (term, Fixed(0))
-        if isinstance(term, Atom) and self.settle((term,)):
+        if isinstance(term, Atom) and self.confirm_splits((term,)):
             return self.cut(term, at, cause)
         match term:
             case Fixed(size):
@@ -207,6 +216,7 @@ class Solver:
         if part == 0:
             first, rest = self.cut(lead, whole, cause)
             return self.resolve(product(first, inner)), self.resolve(product(rest, inner))
+        # the cut falls inside one position of the leading factor, which makes that position unlike the others
         self.pin(lead, cause.prefixed(UNCUT))
         first, rest = self.cut(inner, part, cause)
         inner = self.resolve(inner)
@@ -254,10 +264,12 @@ class Solver:
                 return Uniform(lead), Uniform(inner)
             case Atom():
                 return self._provisional(term, lead, inner, cause)
+            # equal parts, q, k and v side by side, that the view takes row by row: each row has terms of its own
             case Sum(parts) if len({part.size for part in parts}) == 1 and len(parts) % lead == 0:
                 run = len(parts) // lead
                 runs = [concat(*parts[i : i + run]) for i in range(0, len(parts), run)]
                 return self._provisional(term, lead, inner, cause, runs)
+            # every part is some rows of the view, and all rows have the same columns: these are made equal
             case Sum(parts) if all(part.size % inner == 0 for part in parts):
                 splits = [self.split(part, (part.size // inner, inner), cause) for part in parts]
                 rests = self.instantiate(tuple(rest for _, rest in splits if not isinstance(rest, Uniform)))
@@ -277,12 +289,12 @@ class Solver:
         self.splits.record(Split(whole, first, rest, cause, parts))
         return first, rest
 
-    def settle(self, terms: Sequence[Term]) -> bool:
-        """Believe every provisional cut that one of these terms comes from; return whether there was one."""
+    def confirm_splits(self, terms: Sequence[Term]) -> bool:
+        """Give the solver every provisional cut that one of these terms comes from; return whether there was one."""
         found = False
         for atom in [atom for term in terms for atom in atoms(self.resolve(term))]:
             for split in self.splits.of(atom):
-                split.believed = found = True
+                split.confirmed = found = True
                 self.unify(split.whole, product(split.lead, split.inner), split.cause)
         return found
 
