@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lease.schedule import Chosen, row_config, stages
-from reticket.experiment import Event, Result, Store, Task, Until
+from reticket.experiment import Event, FolderStore, Result, Store, Task, Until
 from reticket.report import build_report
 from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.networks import Facts
@@ -35,7 +35,7 @@ def run_row(
         "stopped": bool(summary.unfinished),
         "left": len(summary.unfinished),
         "failures": [{"label": label, "error": error} for label, error in summary.failed.values()],
-        **figures(_blueprint(chosen, machine), Store(folder / "store")),
+        **figures(_blueprint(chosen, machine), FolderStore(folder / "store")),
     }
 
 
@@ -132,8 +132,8 @@ def take_home(chosen: Chosen, folder: Path, machine: Machine, out: Path) -> list
     names = ("config.toml", "environment.json", "results.json", "metrics.jsonl")
     content = [(name, (folder / name).read_bytes()) for name in names if (folder / name).exists()]
     content += [(f"tables/{path.name}", path.read_bytes()) for path in sorted((folder / "tables").glob("*.csv"))]
-    content += list(_curves(_blueprint(chosen, machine), Store(folder / "store")))
-    content += list(_masks(_blueprint(chosen, machine), Store(folder / "store"), folder))
+    content += list(_curves(_blueprint(chosen, machine), FolderStore(folder / "store")))
+    content += list(_masks(_blueprint(chosen, machine), FolderStore(folder / "store"), folder))
     packed = out / ".archive.tar.gz"
     with tarfile.open(packed, "w:gz") as archive:
         for name, data in content:

@@ -1,14 +1,28 @@
 """One contract for every registered executor: equal plans give equal stores, whatever carries them out."""
 
+import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import reticket.experiment.workers as workers_module
-from reticket.experiment import EXECUTORS, Event, Executor, Output, Plan, Result, Store, Summary, Task, run_plan
+from reticket.experiment import (
+    EXECUTORS,
+    Event,
+    Executor,
+    FolderStore,
+    Output,
+    Plan,
+    Result,
+    Store,
+    Summary,
+    Task,
+    run_plan,
+)
 from reticket.experiment.compute import Workplace
 from reticket.experiment.schedule import Schedule
 
@@ -24,7 +38,12 @@ class Ran:
     events: Sequence[Event]
     store: Store
 
+    def contents(self, key: str) -> tuple[Any, dict[str, bytes]]:
+        result = self.store.get(key)
+        return result.values, {name: x.numpy().tobytes() for name, x in result.tensors.items()}
+
     def files(self, key: str) -> list[bytes]:
+        assert isinstance(self.store, FolderStore)
         folder = self.store.root / "results" / key[:2] / key
         return [(folder / name).read_bytes() for name in FILES if (folder / name).exists()]
 
@@ -41,9 +60,9 @@ def plan() -> Plan:
     return Plan.of([*mixes, *walks, *lost, slow])
 
 
-def carry_out(executor: str, root: Path, targets: Plan, jobs: int = 2) -> Ran:
+def carry_out(executor: str, root: Path | Store, targets: Plan, jobs: int = 2) -> Ran:
     events: list[Event] = []
-    store = Store(root)
+    store = FolderStore(root) if isinstance(root, Path) else root
     options = {"jobs": jobs, "threads": 1, "settings": {"place": "here"}}
     summary = run_plan(targets, store, RUNNERS, executor=executor, on_event=events.append, **options)  # type: ignore[arg-type]
     return Ran(summary, events, store)
@@ -76,6 +95,17 @@ def stores_are_equal(ran: Ran, reference: Ran) -> None:
 def test_equal_plans_give_equal_stores(ran: Ran, reference: Ran) -> None:
     assert len(reference.summary.done) == 12
     stores_are_equal(ran, reference)
+
+
+@pytest.mark.parametrize("executor", [name for name in EXECUTORS if name != "local"])
+def test_another_kind_of_store_holds_the_same(executor: str, reference: Ran, tmp_path: Path) -> None:
+    """No executor knows where results lie: one of a test's own, in a database, serves as the folder does."""
+    store = importlib.import_module("database_store").DatabaseStore(str(tmp_path / "results.sqlite"))
+    assert isinstance(store, Store)
+    ran = carry_out(executor, store, plan(), jobs=1 if executor == "in-process" else 2)
+    assert set(ran.summary.done) == set(reference.summary.done)
+    assert all(ran.contents(key) == reference.contents(key) for key in reference.summary.done)
+    assert list(tmp_path.iterdir()) == [tmp_path / "results.sqlite"]
 
 
 def test_failures_and_skips_are_the_same(ran: Ran, reference: Ran) -> None:
@@ -123,7 +153,8 @@ def rounded(task: Task, inputs: Mapping[str, Result], output: Output) -> Output:
 def sloppy(schedule: Schedule, store: Store, place: Workplace) -> None:
     """A broken executor: it sends tensors home in half precision."""
     while (task := schedule.next()) is not None:
-        result = Store(store.root.parent / "reference").get(task.key) if task.kind == "draw" else None
+        assert isinstance(store, FolderStore)
+        result = FolderStore(store.root.parent / "reference").get(task.key) if task.kind == "draw" else None
         output = Output({}, {}) if result is None else rounded(task, {}, Output(result.values, dict(result.tensors)))
         store.put(task.key, output, {})
         schedule.finish(task, 0.0)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from reticket.experiment import Plan, Store, Task
+from reticket.experiment import FolderStore, Plan, Task
 from reticket.experiment.task import to_flat
 
 SERVER = """
@@ -25,7 +25,7 @@ sys.path[:] = json.loads(sys.argv[1])
 import torch
 torch.set_num_threads(1)
 from fake_tasks import RUNNERS
-from reticket.experiment import Plan, Store, run_plan
+from reticket.experiment import FolderStore, Plan, Store, run_plan
 from reticket.experiment.task import from_flat
 
 def stopping(kill):
@@ -63,7 +63,7 @@ for line in sys.stdin:
         hear = stopping(order["kill"]) if order["kill"] else None
         settings = {"log": order["log"]}
         summary = run_plan(
-            plan, Store(order["store"]), RUNNERS, jobs=order["jobs"], settings=settings, on_event=hear
+            plan, FolderStore(order["store"]), RUNNERS, jobs=order["jobs"], settings=settings, on_event=hear
         )
         code = 0 if summary.complete else 1
     except KeyboardInterrupt:
@@ -132,7 +132,7 @@ def experiment() -> list[Task]:
 def contents(store: Path, tasks: list[Task]) -> dict[str, list[bytes]]:
     found = {}
     for task in Plan.of(tasks).tasks:
-        Store(store).get(task.key)  # checks it
+        FolderStore(store).get(task.key)  # checks it
         folder = store / "results" / task.key[:2] / task.key
         found[task.key] = [file.read_bytes() for file in sorted(folder.iterdir()) if file.name != "manifest.json"]
     return found

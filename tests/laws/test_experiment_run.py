@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from reticket.experiment import Event, Plan, Store, Summary, Task, run_plan
+from reticket.experiment import Event, FolderStore, Plan, Summary, Task, run_plan
 from reticket.experiment.compute import load_runner
 from tests.counted import calls
 
@@ -27,7 +27,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(targets: Sequence[Task], root: Path, **options: Any) -> tuple[Summary, list[Event]]:
     events: list[Event] = []
-    summary = run_plan(Plan.of(targets), Store(root), RUNNERS, on_event=events.append, **options)
+    summary = run_plan(Plan.of(targets), FolderStore(root), RUNNERS, on_event=events.append, **options)
     assert all(json.loads(json.dumps(event.to_json())) == event.to_json() for event in events)
     return summary, events
 
@@ -107,7 +107,7 @@ def test_results_go_on_from_an_earlier_point_of_their_trajectory(tmp_path: Path)
     run([points[0]], tmp_path / "gap")
     run([points[2]], tmp_path / "gap", settings={"log": str(log)})
     assert began(log) == [2], "the nearest stored point, over a missing one"
-    found = [Store(tmp_path / name).get(points[2].key).tensors["x"] for name in ("on", "alone", "gap")]
+    found = [FolderStore(tmp_path / name).get(points[2].key).tensors["x"] for name in ("on", "alone", "gap")]
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
     torch.testing.assert_close(found[2], found[0], rtol=0, atol=0)
 
@@ -173,7 +173,7 @@ def test_what_another_process_finished_meanwhile_is_taken(tmp_path: Path) -> Non
         if event.kind == "task-started" and event.key == first.key:
             run([second], tmp_path)
 
-    summary = run_plan(Plan.of([first, second]), Store(tmp_path), RUNNERS, on_event=meanwhile)
+    summary = run_plan(Plan.of([first, second]), FolderStore(tmp_path), RUNNERS, on_event=meanwhile)
     assert (summary.done, summary.cached) == ((first.key,), (second.key,))
 
 
@@ -181,7 +181,7 @@ def test_threads_are_set_for_the_tasks_and_put_back(tmp_path: Path) -> None:
     look = Task("look", 1, {})
     before = torch.get_num_threads()
     run([look], tmp_path, threads=before + 1, settings={"RETICKET_DATA": "/data"})
-    values = Store(tmp_path).get(look.key).values
+    values = FolderStore(tmp_path).get(look.key).values
     assert (values["torch_threads"], values["threads"], values["device"]) == (before + 1, before + 1, "cpu")
     assert values["settings"] == {"RETICKET_DATA": "/data"}
     assert torch.get_num_threads() == before
@@ -192,7 +192,7 @@ def test_provenance_tells_how_a_result_came_about(tmp_path: Path) -> None:
     run(table(), tmp_path)
     whole = time.monotonic() - begun
     pair = table()[0]
-    provenance = Store(tmp_path).get(pair.key).provenance
+    provenance = FolderStore(tmp_path).get(pair.key).provenance
     assert 0 < provenance["seconds"] <= whole
     assert (provenance["device"], provenance["threads"], provenance["torch"]) == ("cpu", 1, torch.__version__)
     assert provenance["task"] == {
@@ -218,7 +218,7 @@ def test_an_interrupt_keeps_what_is_done(tmp_path: Path) -> None:
 
     before = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
-        run_plan(Plan.of(table()), Store(tmp_path), RUNNERS, threads=before + 1, on_event=interrupt)
+        run_plan(Plan.of(table()), FolderStore(tmp_path), RUNNERS, threads=before + 1, on_event=interrupt)
     assert torch.get_num_threads() == before
     assert len(run(table(), tmp_path)[0].done) == 6
 
@@ -226,8 +226,8 @@ def test_an_interrupt_keeps_what_is_done(tmp_path: Path) -> None:
 def test_runners_may_be_functions_that_can_be_imported(tmp_path: Path) -> None:
     draw = load_runner("fake_tasks:draw")
     task = Task("draw", 1, {"seed": 0})
-    run_plan(Plan.of([task]), Store(tmp_path), {"draw": draw})
-    assert Store(tmp_path).has(task.key)
+    run_plan(Plan.of([task]), FolderStore(tmp_path), {"draw": draw})
+    assert FolderStore(tmp_path).has(task.key)
 
 
 def test_small_tasks_cost_little_beyond_their_work(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_small_tasks_cost_little_beyond_their_work(tmp_path: Path) -> None:
 
     def work(tasks: int) -> float:
         plan = Plan.of([Task("draw", 1, {"seed": seed}) for seed in range(tasks)])
-        return calls(lambda: run_plan(plan, Store(tmp_path / str(tasks)), RUNNERS)) / tasks
+        return calls(lambda: run_plan(plan, FolderStore(tmp_path / str(tasks)), RUNNERS)) / tasks
 
     work(1)  # what is made ready at the first one
     assert 0 < work(100) <= 1.5 * work(10)
@@ -243,7 +243,7 @@ def test_small_tasks_cost_little_beyond_their_work(tmp_path: Path) -> None:
 
 def test_a_task_that_another_run_computes_comes_last(tmp_path: Path) -> None:
     tasks = [Task("draw", 1, {"seed": seed}, label=f"draw {seed}", cost=5.0 - seed) for seed in range(4)]
-    other = Store(tmp_path)
+    other = FolderStore(tmp_path)
 
     def order_of(claimed: Sequence[Task]) -> list[int]:
         started: list[int] = []
@@ -263,12 +263,12 @@ def test_a_task_that_another_run_computes_comes_last(tmp_path: Path) -> None:
 def test_a_task_that_another_run_finishes_meanwhile_is_not_computed_twice(tmp_path: Path) -> None:
     first, second = Task("draw", 1, {"seed": 0}, cost=2.0), Task("draw", 1, {"seed": 1}, cost=1.0)
     other = ExitStack()
-    other.enter_context(Store(tmp_path).claim(first.key))
+    other.enter_context(FolderStore(tmp_path).claim(first.key))
 
     def meanwhile(event: Event) -> None:
         if event.kind == "task-started" and event.key == second.key:
             other.close()
             run([first], tmp_path)
 
-    summary = run_plan(Plan.of([first, second]), Store(tmp_path), RUNNERS, on_event=meanwhile)
+    summary = run_plan(Plan.of([first, second]), FolderStore(tmp_path), RUNNERS, on_event=meanwhile)
     assert (summary.done, summary.cached) == ((second.key,), (first.key,))

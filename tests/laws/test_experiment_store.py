@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 import torch
 
-import reticket.experiment.store as store_module
+import reticket.experiment.folder as store_module
 from reticket.errors import StoreError
-from reticket.experiment import DamagedResult, MissingResult, Output, Store
+from reticket.experiment import DamagedResult, FolderStore, MissingResult, Output
 from reticket.experiment.result import TensorFile
 
 KEY = hashlib.sha256(b"a task").hexdigest()
 OUTPUT = Output({"accuracy": 97.1, "history": [{"loss": 1 / 3}, None]}, {"w": torch.arange(6.0).reshape(2, 3)})
 
 
-def folder_of(store: Store, key: str = KEY) -> Path:
+def folder_of(store: FolderStore, key: str = KEY) -> Path:
     return store.root / "results" / key[:2] / key
 
 
@@ -40,8 +40,8 @@ def test_what_was_put_comes_back(tmp_path: Path) -> None:
     tensors["again"] = tensors["float"]
     tensors["row"] = tensors["float"][1]
     values = {"third": 1 / 3, "tiny": 5e-324, "pair": (1, 2), "nested": {"none": None, "yes": True}, "text": "π"}
-    Store(tmp_path).put(KEY, Output(values, tensors), {"seconds": 1.5})
-    result = Store(tmp_path).get(KEY)
+    FolderStore(tmp_path).put(KEY, Output(values, tensors), {"seconds": 1.5})
+    result = FolderStore(tmp_path).get(KEY)
     assert result.values == {**values, "pair": [1, 2]}
     assert result.provenance == {"seconds": 1.5}
     assert set(result.tensors) == set(tensors)
@@ -50,20 +50,20 @@ def test_what_was_put_comes_back(tmp_path: Path) -> None:
 
 
 def test_tensors_are_read_when_asked_for(tmp_path: Path) -> None:
-    Store(tmp_path).put(KEY, OUTPUT, {})
-    tensors = TensorFile(folder_of(Store(tmp_path)) / "tensors.safetensors")
+    FolderStore(tmp_path).put(KEY, OUTPUT, {})
+    tensors = TensorFile(folder_of(FolderStore(tmp_path)) / "tensors.safetensors")
     assert "_file" not in vars(tensors)
     with pytest.raises(KeyError, match=r"no tensor 'v' in .*; it has w"):
         tensors["v"]
     tensors["w"].add_(1)  # writes into private memory
     assert dict(TensorFile(None)) == {}
-    torch.testing.assert_close(Store(tmp_path).get(KEY).tensors["w"], OUTPUT.tensors["w"], rtol=0, atol=0)
+    torch.testing.assert_close(FolderStore(tmp_path).get(KEY).tensors["w"], OUTPUT.tensors["w"], rtol=0, atol=0)
 
 
 def test_equal_outputs_are_equal_bytes(tmp_path: Path) -> None:
     files = []
     for name, order in (("a", 1), ("b", -1)):
-        store = Store(tmp_path / name)
+        store = FolderStore(tmp_path / name)
         values = dict(list({"x": 1, "y": 0.1}.items())[::order])
         tensors = dict(list({"p": torch.ones(2), "q": torch.zeros(3)}.items())[::order])
         store.put(KEY, Output(values, tensors), {"seconds": float(order)})
@@ -72,7 +72,7 @@ def test_equal_outputs_are_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_a_result_can_be_read_without_the_program(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = FolderStore(tmp_path)
     store.put(KEY, OUTPUT, {"seconds": 2.0})
     manifest = json.loads((folder_of(store) / "manifest.json").read_text())
     assert manifest["key"] == KEY
@@ -117,7 +117,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 
 
-def damage_is_seen(store: Store) -> None:
+def damage_is_seen(store: FolderStore) -> None:
     """The law itself: a damaged result is refused, set aside, and missing from then on."""
     with pytest.raises(DamagedResult, match=f"result {KEY[:16]} in .* is damaged .* was moved to .*; run again"):
         store.get(KEY)
@@ -129,16 +129,16 @@ def damage_is_seen(store: Store) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=list(DAMAGE))
 def test_damage_is_seen_set_aside_and_repaired(tmp_path: Path, damage: Callable[[Path], object]) -> None:
-    Store(tmp_path).put(KEY, OUTPUT, {})
-    damage(folder_of(Store(tmp_path)))
-    store = Store(tmp_path)
+    FolderStore(tmp_path).put(KEY, OUTPUT, {})
+    damage(folder_of(FolderStore(tmp_path)))
+    store = FolderStore(tmp_path)
     damage_is_seen(store)
     assert store.put(KEY, OUTPUT, {})
     assert store.get(KEY).values["accuracy"] == 97.1
 
 
 def test_values_that_are_damaged_after_they_were_checked(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = FolderStore(tmp_path)
     store.put(KEY, OUTPUT, {})
     store.get(KEY)
     flip(folder_of(store) / "values.json")
@@ -147,24 +147,24 @@ def test_values_that_are_damaged_after_they_were_checked(tmp_path: Path) -> None
 
 def test_the_law_of_damage_can_fail(tmp_path: Path) -> None:
     """A store that does not verify takes a flipped bit for a result."""
-    Store(tmp_path).put(KEY, OUTPUT, {})
-    path = folder_of(Store(tmp_path)) / "tensors.safetensors"
+    FolderStore(tmp_path).put(KEY, OUTPUT, {})
+    path = folder_of(FolderStore(tmp_path)) / "tensors.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
-        damage_is_seen(Store(tmp_path, verify=False))
+        damage_is_seen(FolderStore(tmp_path, verify=False))
 
 
 def test_sizes_are_seen_even_without_checksums(tmp_path: Path) -> None:
-    Store(tmp_path).put(KEY, OUTPUT, {})
-    os.truncate(folder_of(Store(tmp_path)) / "tensors.safetensors", 20)
-    assert not Store(tmp_path, verify=False).has(KEY)
+    FolderStore(tmp_path).put(KEY, OUTPUT, {})
+    os.truncate(folder_of(FolderStore(tmp_path)) / "tensors.safetensors", 20)
+    assert not FolderStore(tmp_path, verify=False).has(KEY)
 
 
-def whole_or_absent(root: Path, put: Callable[[Store], object], monkeypatch: pytest.MonkeyPatch) -> None:
+def whole_or_absent(root: Path, put: Callable[[FolderStore], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """The law itself: whichever file a writer dies at, nothing of it is in the store, and the next one's is taken."""
     write = store_module._write
     for dies_at in range(3):
-        store = Store(root / str(dies_at))
+        store = FolderStore(root / str(dies_at))
         left = dies_at
 
         def dying(path: Path, content: bytes, *, durable: bool) -> None:
@@ -178,7 +178,7 @@ def whole_or_absent(root: Path, put: Callable[[Store], object], monkeypatch: pyt
         with pytest.raises(KeyboardInterrupt):
             put(store)
         monkeypatch.setattr(store_module, "_write", write)
-        fresh = Store(root / str(dies_at))
+        fresh = FolderStore(root / str(dies_at))
         assert not fresh.has(KEY)
         assert not (fresh.root / "damaged").exists()
         assert fresh.put(KEY, OUTPUT, {})
@@ -192,7 +192,7 @@ def test_a_writer_that_dies_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
 def test_the_law_of_dying_writers_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that writes in place, manifest first, is caught."""
 
-    def in_place(store: Store) -> None:
+    def in_place(store: FolderStore) -> None:
         folder = folder_of(store)
         folder.mkdir(parents=True)
         for name in ("manifest.json", "values.json", "tensors.safetensors"):
@@ -203,10 +203,10 @@ def test_the_law_of_dying_writers_can_fail(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_files_without_a_manifest_do_not_exist(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = FolderStore(tmp_path)
     store.put(KEY, OUTPUT, {})
     (folder_of(store) / "manifest.json").unlink()
-    store = Store(tmp_path)
+    store = FolderStore(tmp_path)
     assert not store.has(KEY)
     assert not store.verify(KEY)
     with pytest.raises(MissingResult):
@@ -216,10 +216,10 @@ def test_files_without_a_manifest_do_not_exist(tmp_path: Path) -> None:
 
 
 def test_the_first_writer_wins(tmp_path: Path) -> None:
-    first, second = Store(tmp_path), Store(tmp_path)
+    first, second = FolderStore(tmp_path), FolderStore(tmp_path)
     assert first.put(KEY, Output({"who": "first"}), {})
     assert not second.put(KEY, Output({"who": "second"}), {})
-    assert Store(tmp_path).get(KEY).values == {"who": "first"}
+    assert FolderStore(tmp_path).get(KEY).values == {"who": "first"}
     assert not list((tmp_path / "incoming").glob("[!.]*"))
 
 
@@ -227,7 +227,7 @@ def test_many_writers_and_readers_at_once(tmp_path: Path) -> None:
     keys = [hashlib.sha256(str(n).encode()).hexdigest() for n in range(12)]
 
     def work(who: int) -> int:
-        store, wins = Store(tmp_path), 0
+        store, wins = FolderStore(tmp_path), 0
         for key in keys:
             wins += store.put(key, Output({"who": who}, {"w": torch.full((50,), float(who))}), {}, durable=False)
             result = store.get(key)
@@ -241,15 +241,15 @@ def test_many_writers_and_readers_at_once(tmp_path: Path) -> None:
 
 
 def test_scratch_goes_when_the_result_comes(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = FolderStore(tmp_path)
     (store.scratch(KEY) / "checkpoint").write_text("half way")
-    assert (Store(tmp_path).scratch(KEY) / "checkpoint").read_text() == "half way"
+    assert (FolderStore(tmp_path).scratch(KEY) / "checkpoint").read_text() == "half way"
     store.put(KEY, OUTPUT, {})
     assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_a_claimed_scratch_is_kept_on_failure_and_dropped_on_success(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = FolderStore(tmp_path)
 
     def fail() -> None:
         with store.claim(KEY) as scratch:
@@ -266,7 +266,7 @@ def test_a_claimed_scratch_is_kept_on_failure_and_dropped_on_success(tmp_path: P
 
 
 def test_two_at_one_task_do_not_pull_away_each_others_checkpoints(tmp_path: Path) -> None:
-    one, two = Store(tmp_path), Store(tmp_path)
+    one, two = FolderStore(tmp_path), FolderStore(tmp_path)
     with one.claim(KEY) as mine:
         (mine / "checkpoint").write_text("mine")
         with two.claim(KEY) as other:
@@ -279,7 +279,7 @@ def test_two_at_one_task_do_not_pull_away_each_others_checkpoints(tmp_path: Path
 
 
 def test_what_killed_processes_left_is_swept_away(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = FolderStore(tmp_path)
     store.put(KEY, OUTPUT, {})
     store.scratch(KEY)  # as if killed between the rename and the removal
     kept = store.scratch("a" * 64)
@@ -289,23 +289,23 @@ def test_what_killed_processes_left_is_swept_away(tmp_path: Path) -> None:
     for path in (private, tmp_path / "incoming" / "old"):
         long_ago = time.time() - 2 * store_module.STALE
         os.utime(path, (long_ago, long_ago))
-    Store(tmp_path)
+    FolderStore(tmp_path)
     assert sorted(path.name for path in (tmp_path / "scratch").iterdir()) == sorted([kept.name, fresh.name])
     assert [path.name for path in (tmp_path / "incoming").glob("[!.]*")] == ["new"]
 
 
 def test_a_store_of_a_later_version_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "FORMAT", 2)
-    Store(tmp_path).put(KEY, OUTPUT, {})
+    FolderStore(tmp_path).put(KEY, OUTPUT, {})
     monkeypatch.undo()
     with pytest.raises(StoreError, match="has format 2, this version reads format 1; update reticket or name another"):
-        Store(tmp_path).get(KEY)
-    assert folder_of(Store(tmp_path)).exists()
+        FolderStore(tmp_path).get(KEY)
+    assert folder_of(FolderStore(tmp_path)).exists()
 
 
 def test_a_scratch_folder_that_another_drops_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`Path.mkdir` meets the folder, looks at it and finds it gone; that is no reason to end a run."""
-    store, make, left = Store(tmp_path), Path.mkdir, [3]
+    store, make, left = FolderStore(tmp_path), Path.mkdir, [3]
 
     def crossed(path: Path, *arguments: Any, **options: Any) -> None:
         if path.name == KEY and left[0]:
@@ -329,7 +329,7 @@ def test_a_scratch_folder_that_another_drops_meanwhile(tmp_path: Path, monkeypat
 
 
 def test_who_is_at_a_task_is_seen(tmp_path: Path) -> None:
-    store, other = Store(tmp_path), Store(tmp_path)
+    store, other = FolderStore(tmp_path), FolderStore(tmp_path)
     assert not other.claimed(KEY)
     with store.claim(KEY):
         assert store.claimed(KEY)

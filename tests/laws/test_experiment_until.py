@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from reticket.experiment import EXECUTORS, Event, Plan, Store, Summary, Task, Until, run_plan
+from reticket.experiment import EXECUTORS, Event, FolderStore, Plan, Store, Summary, Task, Until, run_plan
 from reticket.experiment.until import OutOfTime
 
 RUNNERS = {kind: f"fake_tasks:{kind}" for kind in ("draw", "mix", "slow")}
@@ -30,7 +30,7 @@ def carry_out(executor: str, store: Store, targets: Plan, until: Until | None, s
 
 @pytest.mark.parametrize("executor", [name for name in EXECUTORS if name != "local"])
 def test_what_is_done_is_kept_and_the_rest_is_named(tmp_path: Path, executor: str) -> None:
-    store, whole = Store(tmp_path), {task.key for task in plan().tasks}
+    store, whole = FolderStore(tmp_path), {task.key for task in plan().tasks}
     first = carry_out(executor, store, plan(), Until())
     assert first.done
     assert first.unfinished
@@ -47,12 +47,12 @@ def test_what_is_done_is_kept_and_the_rest_is_named(tmp_path: Path, executor: st
 def test_a_task_under_way_is_given_up(tmp_path: Path, executor: str) -> None:
     """It would go on for a minute."""
     endless = Plan.of([Task("slow", 1, {"seconds": 60.0})])
-    summary = carry_out(executor, Store(tmp_path), endless, Until(), "progress")
+    summary = carry_out(executor, FolderStore(tmp_path), endless, Until(), "progress")
     assert summary.unfinished == (endless.tasks[0].key,)
 
 
 def test_no_time_at_all_computes_nothing(tmp_path: Path) -> None:
-    summary = carry_out("in-process", Store(tmp_path), plan(), Until(0.0, clock=lambda: 5.0))
+    summary = carry_out("in-process", FolderStore(tmp_path), plan(), Until(0.0, clock=lambda: 5.0))
     assert not summary.done
     assert len(summary.unfinished) == len(plan())
 

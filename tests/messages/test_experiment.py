@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-import reticket.experiment.store as store_module
+import reticket.experiment.folder as store_module
 import reticket.experiment.workers as workers_module
 from reticket.errors import InputError, StoreError
-from reticket.experiment import EXECUTORS, Output, Plan, Store, Summary, Task, run_plan
+from reticket.experiment import EXECUTORS, FolderStore, Output, Plan, Summary, Task, run_plan
 from reticket.experiment.workers import Worker, WorkerError
 
 DRAW = Task("draw", 1, {"seed": 0})
@@ -23,7 +23,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(root: Path, runners: Mapping[str, Any] | None = None, **options: Any) -> Summary:
     runners = {"draw": "fake_tasks:draw"} if runners is None else runners
-    return run_plan(Plan.of([DRAW]), Store(root), runners, **options)
+    return run_plan(Plan.of([DRAW]), FolderStore(root), runners, **options)
 
 
 def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ def test_a_store_that_is_a_file_or_in_no_place_is_a_wrong_call(tmp_path: Path) -
         with pytest.raises(
             StoreError, match=rf"the store '{place}' cannot be written \(.*\); name another folder"
         ) as info:
-            Store(place)
+            FolderStore(place)
         assert info.value.exit_code == 2
         assert isinstance(info.value, InputError)
 

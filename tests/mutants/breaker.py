@@ -15,7 +15,7 @@ from typing import Any
 from reticket.symmetry import rules
 from reticket.symmetry.rules import RULES, Operator
 from reticket.symmetry.rules.operator import Entry, is_layout
-from reticket.symmetry.terms import Key, Layout, Term, beside
+from reticket.symmetry.terms import Key, Layout, Term, co_occurring
 
 RULES_FOLDER = Path(rules.__file__).parent
 
@@ -128,7 +128,7 @@ def _beside(op: Operator, layouts: list[Layout]) -> dict[Key, frozenset[Key]]:
     """What stands beside every atom of the tensors wherever it stands."""
     found: dict[Key, frozenset[Key]] = {}
     for layout in layouts:
-        for atom, keys in beside(op.solver.layout(layout)):
+        for atom, keys in co_occurring(op.solver.layout(layout)):
             found[atom.key] = found.get(atom.key, keys) & keys
     return found
 

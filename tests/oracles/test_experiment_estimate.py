@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reticket.experiment import Estimate, Event, Plan, Store, Task, run_plan
+from reticket.experiment import Estimate, Event, FolderStore, Plan, Task, run_plan
 
 
 def estimate_after(*events: Event, now: float) -> Estimate:
@@ -62,6 +62,6 @@ def test_the_estimate_of_a_real_run_ends_at_nought(tmp_path: Path, monkeypatch: 
     lost = Task("mix", 1, {"scale": 1.0}, {"x": bad})
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1]))
     runners = {kind: f"fake_tasks:{kind}" for kind in ("diverge", "draw", "mix")}
-    run_plan(Plan.of([lost, *good]), Store(tmp_path), runners, on_event=listen)
+    run_plan(Plan.of([lost, *good]), FolderStore(tmp_path), runners, on_event=listen)
     assert (estimate.done, estimate.total, seen[-1]) == (6, 6, 0.0)
     assert all(left is None or (math.isfinite(left) and left >= 0) for left in seen)

@@ -80,7 +80,7 @@ def run(
     from reticket.cli.dry_run import show
     from reticket.cli.progress import Display
     from reticket.cli.run import run as run_and_report
-    from reticket.experiment.together import taking_part
+    from reticket.experiment.distributed import taking_part
     from reticket.tasks.planning import scale_experiment
     from reticket.tasks.presets import load_config
     from reticket.tasks.running import Machine

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reticket.experiment import Store, Task
+from reticket.experiment import FolderStore, Task
 from reticket.tasks.config import Config
 from reticket.tasks.forecast import SYMMETRY_SECONDS, Forecast, Total, Work, forecast, model_of, work_of
 from reticket.tasks.planning import Outline, outline_experiment
@@ -66,7 +66,9 @@ def _forecast(planned: Sequence[Outline], store: Path) -> Forecast:
     def work(task: Task, resumed: Task | None) -> Work:
         return work_of(task, resumed, sizes[task.spec["data"]["fingerprint"]] if "data" in task.spec else Sizes(0, 0))
 
-    return forecast(targets, work, Store(store) if store.is_dir() and not any(one.missing for one in planned) else None)
+    return forecast(
+        targets, work, FolderStore(store) if store.is_dir() and not any(one.missing for one in planned) else None
+    )
 
 
 def _speeds(planned: Sequence[Outline], found: Forecast, machine: Machine) -> dict[str, Speed]:

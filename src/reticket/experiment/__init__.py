@@ -4,9 +4,10 @@ from reticket.experiment.compute import Context, Workplace, collective, isolated
 from reticket.experiment.estimate import Estimate
 from reticket.experiment.events import Event
 from reticket.experiment.execute import EXECUTORS, Executor, Summary, run_plan
+from reticket.experiment.folder import FolderStore, StoreFolderError
 from reticket.experiment.plan import Plan
 from reticket.experiment.result import Result
-from reticket.experiment.store import DamagedResult, MissingResult, Store, StoreFolderError
+from reticket.experiment.store import DamagedResult, MissingResult, Store, open_store
 from reticket.experiment.task import Output, Task
 from reticket.experiment.until import Until
 from reticket.experiment.workers import WorkerError
@@ -18,6 +19,7 @@ __all__ = [
     "Estimate",
     "Event",
     "Executor",
+    "FolderStore",
     "MissingResult",
     "Output",
     "Plan",
@@ -31,5 +33,6 @@ __all__ = [
     "Workplace",
     "collective",
     "isolated",
+    "open_store",
     "run_plan",
 ]

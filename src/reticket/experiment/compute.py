@@ -81,7 +81,7 @@ def is_collective(reference: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Told:
+class TaskCallbacks:
     """Who hears of a task while it is computed.
 
     Args:
@@ -146,14 +146,14 @@ def load_runner(reference: str) -> Runner:
     return cast(Runner, found)
 
 
-def attempt(task: Task, store: Store, place: Workplace, told: Told) -> Outcome:
+def attempt(task: Task, store: Store, place: Workplace, callbacks: TaskCallbacks) -> Outcome:
     """Carry out a task and store its result.
 
     Args:
         task: what to compute; its inputs are in the store.
         store: where results are.
         place: runners, threads, device.
-        told: who hears of it.
+        callbacks: who hears of it.
 
     Returns:
         The time it took, or the error it ended with.
@@ -163,7 +163,7 @@ def attempt(task: Task, store: Store, place: Workplace, told: Told) -> Outcome:
         RanksError: when processes that compute together lost touch.
     """
     try:
-        return Outcome(seconds=_compute(task, store, place, told))
+        return Outcome(seconds=_compute(task, store, place, callbacks))
     except Exception as error:
         if isinstance(error, StoreError | RanksError) and not isinstance(error, MissingResult):
             raise
@@ -173,17 +173,17 @@ def attempt(task: Task, store: Store, place: Workplace, told: Told) -> Outcome:
         return Outcome(error=text, traceback=traceback.format_exc())
 
 
-def _compute(task: Task, store: Store, place: Workplace, told: Told) -> float:
+def _compute(task: Task, store: Store, place: Workplace, callbacks: TaskCallbacks) -> float:
     started = time.perf_counter()
     said = started
 
     def throttled(fraction: float, text: str) -> None:
         nonlocal said
-        told.check()
+        callbacks.check()
         now = time.perf_counter()
         if now - said >= PROGRESS_EVERY:
             said = now
-            told.progress(fraction, text, now - started)
+            callbacks.progress(fraction, text, now - started)
 
     with store.claim(task.key) as scratch:
         inputs = {name: store.get(other.key) for name, other in task.inputs.items()}
@@ -195,7 +195,7 @@ def _compute(task: Task, store: Store, place: Workplace, told: Told) -> float:
             settings=place.settings,
             report=throttled,
             ranks=here(),
-            tell=told.notice,
+            tell=callbacks.notice,
         )
         with deterministic(place.device):
             output = load_runner(place.runners[task.kind])(task, inputs, context)

@@ -9,7 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from reticket.errors import InputError
-from reticket.experiment.compute import Told, Workplace, attempt, load_runner
+from reticket.experiment.compute import TaskCallbacks, Workplace, attempt, load_runner
+from reticket.experiment.distributed import announce_plan, announce_task
 from reticket.experiment.events import Event, Listener
 from reticket.experiment.memory import keep_freed_memory
 from reticket.experiment.plan import Plan
@@ -17,7 +18,6 @@ from reticket.experiment.schedule import Schedule
 from reticket.experiment.store import DamagedResult, Store
 from reticket.experiment.task import Task
 from reticket.experiment.threads import threads as threads_of_one_process
-from reticket.experiment.together import announce_plan, announce_task
 from reticket.experiment.until import OutOfTime, Until
 from reticket.experiment.workers import processes
 from reticket.ranks import here
@@ -68,7 +68,7 @@ def in_process(schedule: Schedule, store: Store, place: Workplace) -> None:
     try:
         while (task := schedule.next()) is not None:
             announce_task(task, place)
-            outcome = attempt(task, store, place, _told(schedule, task))
+            outcome = attempt(task, store, place, _callbacks(schedule, task))
             if outcome.error:
                 schedule.fail(task, outcome.error, outcome.traceback)
             else:
@@ -77,8 +77,8 @@ def in_process(schedule: Schedule, store: Store, place: Workplace) -> None:
         torch.set_num_threads(before)
 
 
-def _told(schedule: Schedule, task: Task) -> Told:
-    return Told(
+def _callbacks(schedule: Schedule, task: Task) -> TaskCallbacks:
+    return TaskCallbacks(
         progress=lambda fraction, text, seconds: schedule.progress(task, fraction, text, seconds),
         notice=lambda text: schedule.notice(task, text),
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from reticket.errors import InputError
-from reticket.experiment.compute import Outcome, Told, Workplace, attempt, is_isolated
+from reticket.experiment.compute import Outcome, TaskCallbacks, Workplace, attempt, is_isolated
 from reticket.experiment.memory import keep_freed_memory
 from reticket.experiment.schedule import Schedule
 from reticket.experiment.store import Store
@@ -91,9 +91,9 @@ class Crew:
 
     def _carry_out(self, task: Task) -> None:
         if is_isolated(self._place.runners[task.kind]):
-            outcome = alone(task, self._store, self._place, self._told(task), self._until)
+            outcome = alone(task, self._store, self._place, self._callbacks(task), self._until)
         else:
-            outcome = attempt(task, self._store, self._place, self._told(task))
+            outcome = attempt(task, self._store, self._place, self._callbacks(task))
         self._said.put(lambda: self._end(task, outcome))
 
     def _end(self, task: Task, outcome: Outcome) -> None:
@@ -104,14 +104,14 @@ class Crew:
         else:
             self._schedule.finish(task, outcome.seconds)
 
-    def _told(self, task: Task) -> Told:
+    def _callbacks(self, task: Task) -> TaskCallbacks:
         def progress(fraction: float, text: str, seconds: float) -> None:
             self._said.put(lambda: self._schedule.progress(task, fraction, text, seconds))
 
         def notice(text: str) -> None:
             self._said.put(lambda: self._schedule.notice(task, text))
 
-        return Told(progress, notice, self._until.check)
+        return TaskCallbacks(progress, notice, self._until.check)
 
 
 def threads(schedule: Schedule, store: Store, place: Workplace) -> None:

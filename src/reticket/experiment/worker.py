@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from reticket.errors import ReticketError
-from reticket.experiment.compute import Told, Workplace, attempt
+from reticket.experiment.compute import TaskCallbacks, Workplace, attempt
 from reticket.experiment.memory import keep_freed_memory
-from reticket.experiment.store import Store
+from reticket.experiment.store import Store, open_store
 from reticket.experiment.task import Task, from_flat
 
 
@@ -66,7 +66,7 @@ def main(handle: int) -> None:
         torch.set_num_threads(setup["threads"])
         keep_freed_memory()
         place = Workplace(setup["runners"], 1, setup["threads"], setup["device"], setup["settings"])
-        store = Store(setup["store"], verify=setup["verify"])
+        store = open_store(setup["store"])
         tasks = {task.key: task for task in from_flat(setup["tasks"])}
         link.send("ready")
         while True:
@@ -80,7 +80,7 @@ def _serve(task: Task, store: Store, place: Workplace, link: Link) -> None:
     def report(fraction: float, text: str, seconds: float) -> None:
         link.send("progress", fraction=fraction, text=text, seconds=seconds)
 
-    outcome = attempt(task, store, place, Told(report, lambda text: link.send("notice", text=text)))
+    outcome = attempt(task, store, place, TaskCallbacks(report, lambda text: link.send("notice", text=text)))
     if outcome.error:
         link.send("failed", error=outcome.error, traceback=outcome.traceback)
     else:

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from reticket.errors import ReticketError, StoreError
-from reticket.experiment.compute import Outcome, Told, Workplace
+from reticket.experiment.compute import Outcome, TaskCallbacks, Workplace
 from reticket.experiment.events import Event
 from reticket.experiment.plan import Plan
 from reticket.experiment.schedule import Schedule
@@ -104,8 +104,7 @@ class Pool:
         self._workers: dict[Connection, Worker] = {}
         self._lost: set[str] = set()  # tasks that lost a worker once
         self._setup = {
-            "store": str(store.root.resolve()),
-            "verify": store.verifies,
+            "store": dict(store.address),
             "runners": dict(place.runners),
             "threads": place.threads,
             "device": place.device,
@@ -196,14 +195,14 @@ class Pool:
             )
 
 
-def alone(task: Task, store: Store, place: Workplace, told: Told, until: Until) -> Outcome:
+def alone(task: Task, store: Store, place: Workplace, callbacks: TaskCallbacks, until: Until) -> Outcome:
     """Carry out one task, whose inputs are in the store, in a worker process of its own.
 
     Args:
         task: what to compute.
         store: where results are.
         place: runners, threads, device.
-        told: who hears of it.
+        callbacks: who hears of it.
         until: when to give it up.
 
     Returns:
@@ -218,9 +217,9 @@ def alone(task: Task, store: Store, place: Workplace, told: Told, until: Until) 
     def hear(event: Event) -> None:
         match event.kind:
             case "progress":
-                told.progress(event.fraction or 0.0, event.text, event.seconds or 0.0)
+                callbacks.progress(event.fraction or 0.0, event.text, event.seconds or 0.0)
             case "notice":
-                told.notice(event.text)
+                callbacks.notice(event.text)
             case "task-done":
                 ends.append(Outcome(seconds=event.seconds or 0.0))
             case "task-failed":

@@ -16,7 +16,7 @@ import torch
 
 import reticket
 from reticket.errors import ConfigError, InputError
-from reticket.experiment import EXECUTORS, Event, Plan, Store, Summary, Task, Until, run_plan
+from reticket.experiment import EXECUTORS, Event, FolderStore, Plan, Store, Summary, Task, Until, run_plan
 from reticket.experiment.task import closure
 from reticket.lookup import nearest
 from reticket.tasks.config import Config
@@ -69,7 +69,7 @@ def run_experiment(
     out: Path,
     *,
     preset: str = "experiment",
-    store: Path | None = None,
+    store: Path | Store | None = None,
     machine: Machine | None = None,
     on_event: Callable[[Event], None] | None = None,
     until: Until | None = None,
@@ -84,7 +84,7 @@ def run_experiment(
         config: the experiment.
         out: the run directory; made if absent. Running again resumes, a finished run computes nothing.
         preset: short name for the results.
-        store: directory of results that runs may share; `out/store` when None.
+        store: results that runs may share, or the directory of them; `out/store` when None.
         machine: how to carry it out; one process of one thread when None.
         on_event: told of each event, after it was appended to `metrics.jsonl`.
         until: when to stop although something is missing still; the results then show what there is.
@@ -100,7 +100,7 @@ def run_experiment(
     machine = machine or Machine()
     planned = plan_experiment(config, folder=machine.folder, threads=machine.threads)
     _make_folder(out)
-    results = Store(store or out / "store")
+    results = store if isinstance(store, Store) else FolderStore(store or out / "store")
     compared = [task for one in planned for task in one.blueprint.compared]
     environment = environment_of(machine)
     facts = {"config.toml": tomli_w.dumps(_without_none(config.model_dump())), "environment.json": _json(environment)}

@@ -6,7 +6,6 @@ announces by key; then all of them call its runner, which finds its place among 
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from reticket.errors import RanksError, ReticketError, StoreError
 from reticket.experiment.compute import Context, Workplace, is_collective, load_runner
 from reticket.experiment.memory import keep_freed_memory
 from reticket.experiment.schedule import Schedule
-from reticket.experiment.store import Store
+from reticket.experiment.store import Store, open_store
 from reticket.experiment.task import Task, from_flat, to_flat
 from reticket.ranks import Ranks, here, joined
 
@@ -24,8 +23,7 @@ def announce_plan(schedule: Schedule, store: Store, place: Workplace) -> None:
     """Tell the other processes what there is to do, and with what."""
     here().say(
         {
-            "store": str(store.root.resolve()),
-            "verify": store.verifies,
+            "store": dict(store.address),
             "runners": dict(place.runners),
             "threads": place.threads,
             "settings": dict(place.settings),
@@ -85,11 +83,11 @@ def _follow(ranks: Ranks, device: str) -> None:
 
 
 def _take_part(task: Task, setup: dict[str, Any], ranks: Ranks, device: str) -> None:
-    store = Store(setup["store"], verify=setup["verify"])
+    store = open_store(setup["store"])
     context = Context(
         threads=setup["threads"],
         device=device,
-        scratch=Path(setup["store"]) / "scratch" / task.key,
+        scratch=store.scratch(task.key),
         settings=setup["settings"],
         ranks=ranks,
     )
