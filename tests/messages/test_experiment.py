@@ -30,7 +30,7 @@ def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def full(path: Path, content: bytes, *, durable: bool) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_module, "_write", full)
+    monkeypatch.setattr(store_module, "write_through", full)
     with pytest.raises(
         StoreError, match=r"cannot be written \(No space left on device\); free space .* run again"
     ) as info:

@@ -10,12 +10,13 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from reticket.errors import SymmetryError
+from reticket.files import WRITABLE, read_text, write_file
 from reticket.symmetry.axes import Axes, axes_of, layouts_from_axes, sites_of
 from reticket.symmetry.explain import explained
 from reticket.symmetry.sites import Site
 from reticket.symmetry.storage import fields_of, written
 from reticket.symmetry.terms import Atom, Fixed, Layout, atoms, beside, fixed_positions, leaves, shape_of
-from reticket.untrusted import oddity, one_line
+from reticket.untrusted import one_line
 
 
 @dataclass(frozen=True)
@@ -185,15 +186,12 @@ class Symmetry:
             raise SymmetryError(f"{source}: {one_line(str(error))}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write the symmetry as JSON.
+        """Write the symmetry as JSON; the file is the old one or the new one at every moment.
 
         Raises:
-            SymmetryError: when the file cannot be written.
+            SymmetryError: when the file cannot be written; what was there stays as it was.
         """
-        try:
-            Path(path).write_text(self.to_json(), encoding="utf-8")
-        except OSError as error:
-            raise SymmetryError(f"cannot write the symmetry '{path}': {error}") from error
+        write_file(path, self.to_json(), error=SymmetryError, advice=WRITABLE, what="the symmetry ")
 
     @classmethod
     def load(cls, path: str | Path) -> "Symmetry":
@@ -202,12 +200,8 @@ class Symmetry:
         Raises:
             SymmetryError: when the file is missing or is no symmetry.
         """
-        try:
-            if odd := oddity(Path(path)):
-                raise OSError(f"it is {odd}, but a plain file was expected")
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SymmetryError(f"cannot read the symmetry '{path}': {error}") from error
+        advice = "name a file that Symmetry.save wrote"
+        text = read_text(path, error=SymmetryError, advice=advice, what="the symmetry ")
         return cls.from_json(text, str(path))
 
     @classmethod

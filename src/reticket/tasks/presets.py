@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reticket.errors import ConfigError
+from reticket.files import read_text
 from reticket.tasks.config import Config, override, parse_config
 
 DEFAULT = "digits"
@@ -54,11 +55,8 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def _parse(path: Path) -> dict[str, Any]:
+    text = read_text(path, error=ConfigError, advice="give a preset's name or a TOML file")
     try:
-        if path.exists() and not path.is_file():
-            raise OSError("it is no plain file")
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); give a preset's name or a TOML file") from None
+        return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not TOML ({error})") from None

@@ -18,6 +18,7 @@ import reticket
 from reticket.errors import ConfigError, InputError
 from reticket.experiment import EXECUTORS, Event, Plan, Store, Summary, Task, Until, run_plan
 from reticket.experiment.task import closure
+from reticket.files import write_file
 from reticket.lookup import nearest
 from reticket.tasks.config import Config
 from reticket.tasks.exemplars import write_pictures
@@ -223,22 +224,10 @@ def _write_all(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write `text` beside `path` and rename it, so that a reader never sees half a file."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise _cannot_be_written(path, error) from None
-
-
-def _cannot_be_written(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"'{path}' cannot be written ({error.strerror}); free space there or choose another folder with --out, and run "
-        f"again: what is computed is kept in the store"
+    advice = (
+        "free space there or choose another folder with --out, and run again: what is computed is kept in the store"
     )
+    write_file(path, text, error=OutputError, advice=advice)
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
