@@ -15,6 +15,7 @@ import tomli_w
 import torch
 
 import reticket
+from reticket.devices import check_device
 from reticket.errors import ConfigError, InputError
 from reticket.experiment import EXECUTORS, Event, Plan, Store, Summary, Task, Until, run_plan
 from reticket.experiment.task import closure
@@ -61,8 +62,7 @@ class Machine:
             raise ConfigError(
                 f"unknown executor '{self.executor}'{nearest(self.executor, EXECUTORS)}; known are {known}"
             )
-        if self.device != "cpu" and not (self.device.startswith("cuda") and torch.cuda.is_available()):
-            raise ConfigError(f"device '{self.device}' cannot be used here; use cpu, or cuda where torch sees a GPU")
+        check_device(self.device, ConfigError)
 
 
 def run_experiment(
