@@ -20,7 +20,8 @@ from reticket.symmetry.filled import check_filled
 from reticket.symmetry.gather import gather
 from reticket.symmetry.optimizer_state import moved_optimizer
 from reticket.symmetry.state import is_extra, named_state
-from reticket.symmetry.symmetry import Group, Symmetry
+from reticket.symmetry.structure import Group
+from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import atoms
 from reticket.types import Permutable, Permutation
 from reticket.untrusted import one_line, parsed

@@ -14,7 +14,6 @@ from typing import Any
 import tomli_w
 import torch
 
-import reticket
 from reticket.devices import check_device
 from reticket.errors import ConfigError, InputError
 from reticket.experiment import EXECUTORS, Event, Plan, Store, Summary, Task, Until, run_plan
@@ -27,6 +26,7 @@ from reticket.tasks.kinds import RUNNERS
 from reticket.tasks.log import logged
 from reticket.tasks.planning import Planned, plan_experiment
 from reticket.tasks.results import Findings
+from reticket.version import __version__
 
 
 class OutputError(InputError):
@@ -171,7 +171,7 @@ def environment_of(machine: Machine) -> dict[str, Any]:
     """Return where a run was made: versions, processor, devices, threads."""
     gpu = torch.cuda.get_device_name() if machine.device.startswith("cuda") and torch.cuda.is_available() else None
     return {
-        "reticket": reticket.__version__,
+        "reticket": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.system(),
