@@ -65,6 +65,6 @@ def test_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(json.dumps({"schema": 1, "cost": [{"kind": "a"}]}))
     (tmp_path / "tables").write_text("a file where a folder must be")
     with pytest.raises(
-        InputError, match=r"tables/cost\.csv: cannot be written \(.*\); make the run directory writable"
+        InputError, match=r"tables/cost\.csv' cannot be written \(.*\); make the run directory writable"
     ):
         build_report(tmp_path)

@@ -1,14 +1,14 @@
 """What a store of results is: the seat that a folder takes by default, and a database or a remote one may take."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from reticket.errors import InputError, StoreError
 from reticket.experiment.result import Result
 from reticket.experiment.task import Output
-from reticket.lookup import function_named
+from reticket.lookup import imported
 
 
 class MissingResult(StoreError):  # noqa: N818
@@ -92,7 +92,7 @@ def open_store(address: Mapping[str, Any]) -> Store:
         InputError: when no store can be opened by it.
     """
     options = {name: value for name, value in address.items() if name != "store"}
-    opened = cast(Callable[..., Any], function_named(address["store"], {}, "store", InputError))(**options)
+    opened = imported(address["store"], "store", InputError)(**options)
     if not isinstance(opened, Store):
         raise InputError(
             f"'{address['store']}' gave a {type(opened).__name__}, expected a store: an object with the methods of "

@@ -16,6 +16,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 from reticket.analysis import Exemplars, Stat, accuracy_on, exemplars
 from reticket.data.source import DataSource
 from reticket.errors import ConfigError
+from reticket.files import replace_file
 from reticket.tasks.blueprint import Cell
 
 SHEET = 24  # images
@@ -132,7 +133,7 @@ def write_pictures(folder: Path, dataset: DataSource, sheet: Mapping[str, Any]) 
             return
         place.mkdir(parents=True, exist_ok=True)
         for path, picture in zip(files.values(), pixels, strict=True):
-            path.write_bytes(png(picture))
+            replace_file(path, png(picture))
     except OSError as error:
         raise ConfigError(f"'{place}' cannot be written ({error.strerror}); choose another folder with --out") from None
 
