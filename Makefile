@@ -1,4 +1,5 @@
 # make demo, make test: everything on a fresh machine with Python >= 3.11. make check: the gate, the same here and in CI.
+# make test-all: the tests that take long too, as before a release.
 # make bench: training, evaluation and matching against a plain PyTorch loop, into benchmarks/results and docs/speed.md.
 # make kills: the digits run, killed ten times and resumed. make fuzz: 5,000 random networks whose function must stay,
 # and damaged files of every kind; RETICKET_FUZZ=500 RETICKET_FUZZ_SEED=1500 for 500 networks from number 1,500 on.
@@ -13,7 +14,7 @@ CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
 RUN = OMP_NUM_THREADS=1 $(VENV)/bin
 
-.PHONY: install demo test test-presets test-operators test-zoo check format kills fuzz mutants bench clean
+.PHONY: install demo test test-all test-presets test-operators test-zoo check format kills fuzz mutants bench clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -30,6 +31,9 @@ demo: install
 
 test: check
 	$(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal
+
+test-all: check
+	RETICKET_FUZZ=$(or $(RETICKET_FUZZ),100) $(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal -m 'slow or not slow'
 
 test-zoo: install
 	$(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal -m 'zoo or not zoo' tests/zoo

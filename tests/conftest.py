@@ -1,10 +1,26 @@
 """Shared test settings: shapes in signatures are checked, hypothesis is deterministic, one thread."""
 
+from pathlib import Path
+
 import torch
+from beartype import BeartypeConf
+from beartype.claw import beartype_package
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-hook = install_import_hook("reticket", "beartype.beartype")
+SOURCE = Path(__file__).parents[1] / "src"
+
+
+def shaped_modules() -> list[str]:
+    """The modules whose annotations give shapes."""
+    files = [path for path in SOURCE.rglob("*.py") if "jaxtyping" in path.read_text()]
+    return [".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__") for path in files]
+
+
+# Both check every signature; jaxtyping's wrapper, which also compares shapes, takes ten times as long as beartype's own,
+# so it goes where shapes are.
+beartype_package("reticket", conf=BeartypeConf(claw_is_pep526=False))
+hook = install_import_hook(shaped_modules(), "beartype.beartype")
 
 settings.register_profile("reticket", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("reticket")

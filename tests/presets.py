@@ -1,9 +1,9 @@
 """Run every preset to its report at one epoch and 256 images of made-up data, and check what came out.
 
-`python -m tests.presets FOLDER` makes networks narrow and grids short, as `make test` does; with `--whole`
-(`make test-presets`) nothing but epochs and images is changed, and what a dry run says takes longer than
-RETICKET_PRESET_MINUTES (30) on this machine is left out and named. One process runs them all, and results are shared
-where presets overlap, so that this stays affordable.
+`python -m tests.presets FOLDER [NAME ...]` makes networks narrow and grids short, as `make test-all` does with all and
+`make test` with three; with `--whole` (`make test-presets`) nothing but epochs and images is changed, and what a dry run says takes
+longer than RETICKET_PRESET_MINUTES (30) on this machine is left out and named. One process runs them all, and results
+are shared where presets overlap, so that this stays affordable.
 """
 
 import contextlib
@@ -129,8 +129,9 @@ def _too_long(dry_run: str) -> str:
 
 
 def main() -> None:
-    """Run all of them; stops at the first that is not right."""
+    """Run those that are named, or all; stops at the first that is not right."""
     folder, whole = Path(sys.argv[1]), "--whole" in sys.argv
+    names = [name for name in sys.argv[2:] if name != "--whole"] or list_presets()
     empty = folder / "empty"
     empty.mkdir(parents=True, exist_ok=True)
     patch = pytest.MonkeyPatch()
@@ -140,7 +141,7 @@ def main() -> None:
             "matplotlib.backends.backend_pdf.FigureCanvasPdf.print_pdf", lambda _, file, **__: file.write(b"")
         )
     ran: dict[str, str] = {}
-    for name in list_presets():
+    for name in names:
         started = time.process_time()
         if not whole:
             plan_without_data(name, empty)

@@ -206,7 +206,6 @@ def test_two_runs_share_a_store(server: Server, undisturbed: Path, tmp_path: Pat
     stores_agree(store, undisturbed, experiment())
 
 
-@pytest.mark.slow
 def test_workers_die_with_their_parent_and_stop_at_ctrl_c(server: Server, undisturbed: Path, tmp_path: Path) -> None:
     tasks, store, log = to_flat(experiment()), tmp_path / "store", tmp_path / "log"
     for sign in (signal.SIGKILL, signal.SIGINT):  # a terminal sends Ctrl-C to the whole group

@@ -1,7 +1,8 @@
 """Kill -9 at any line of the log, start again: the final results are those of an undisturbed run.
 
 A run kills itself as soon as it has told so many events, so that no clock and no other load decides what is tested.
-`make kills` does this ten times on the digits preset; the suite does it on a tiny experiment.
+`make kills` does this ten times on the digits preset, `make test-all` twice on a tiny experiment; `make test` kills the
+small tasks of `test_experiment_kill.py`.
 """
 
 import json
@@ -12,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 TINY = Path(__file__).with_name("tiny.toml")
 EXPERIMENT = os.environ.get("RETICKET_KILL_EXPERIMENT", str(TINY))
@@ -54,6 +57,7 @@ def without_times(out: Path) -> dict[str, Any]:
     return results
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     assert start(tmp_path / "whole").returncode == 0
     lines = len((tmp_path / "whole" / "metrics.jsonl").read_text().splitlines())

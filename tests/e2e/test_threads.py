@@ -29,6 +29,7 @@ def by_processes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return carry_out("processes", 2, tmp_path_factory.mktemp("processes"))[1]
 
 
+@pytest.mark.slow
 def test_threads_give_the_bytes_of_processes(tmp_path: Path, by_processes: dict[str, bytes]) -> None:
     summary, files = carry_out("threads", 4, tmp_path)
     assert summary.complete

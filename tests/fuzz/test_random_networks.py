@@ -1,6 +1,6 @@
 """No random network changes its function: what the rules alone leave free is a symmetry, at other lengths too.
 
-`make test` tries 100 networks, `make fuzz` 5,000; `RETICKET_FUZZ` is their number, `RETICKET_FUZZ_SEED` that of the
+`make test` tries 25 networks, `make test-all` 100, `make fuzz` 5,000; `RETICKET_FUZZ` is their number, `RETICKET_FUZZ_SEED` that of the
 first one, so that a run goes on where another one stopped.
 """
 
@@ -26,7 +26,7 @@ from tests.fuzz.programs import Program, write_program
 from tests.fuzz.steps import FIRST, STEPS
 from tests.together import Findings, Together
 
-NETWORKS = int(os.environ.get("RETICKET_FUZZ", "100"))
+NETWORKS = int(os.environ.get("RETICKET_FUZZ", "25"))
 BEGIN = int(os.environ.get("RETICKET_FUZZ_SEED", "0"))
 EACH = 25
 TOLERANCE = 1e-7
