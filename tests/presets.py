@@ -1,9 +1,9 @@
 """Run every preset to its report at one epoch and 256 images of made-up data, and check what came out.
 
 `python -m tests.presets FOLDER [NAME ...]` makes networks narrow and grids short, as `make test-all` does with all and
-`make test` with three; with `--whole` (`make test-presets`) nothing but epochs and images is changed, and what a dry run says takes
-longer than RETICKET_PRESET_MINUTES (30) on this machine is left out and named. One process runs them all, and results
-are shared where presets overlap, so that this stays affordable.
+`make test` with three; with `--whole` (`make test-presets`) nothing but epochs and images is changed, and what a dry
+run says takes longer than RETICKET_PRESET_MINUTES (30) on this machine is left out and named. One process runs them
+all, and results are shared where presets overlap, so that this stays affordable.
 """
 
 import contextlib

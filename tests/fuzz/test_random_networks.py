@@ -1,7 +1,7 @@
 """No random network changes its function: what the rules alone leave free is a symmetry, at other lengths too.
 
-`make test` tries 25 networks, `make test-all` 100, `make fuzz` 5,000; `RETICKET_FUZZ` is their number, `RETICKET_FUZZ_SEED` that of the
-first one, so that a run goes on where another one stopped.
+`make test` tries 25 networks, `make test-all` 100, `make fuzz` 5,000; `RETICKET_FUZZ` is their number,
+`RETICKET_FUZZ_SEED` that of the first one, so that a run goes on where another one stopped.
 """
 
 import math
