@@ -5,7 +5,7 @@ from itertools import islice
 
 from torch import Tensor, nn
 
-from reticket.errors import AlignmentError, InputError
+from reticket.errors import AlignmentError
 from reticket.symmetry import Symmetry
 from reticket.symmetry.state import named_state
 
@@ -37,8 +37,6 @@ def check_unmatched(sym: Symmetry, matched: Collection[str], unmatched: str) -> 
     Raises:
         AlignmentError: when a group cannot be matched and `unmatched` is "error".
     """
-    if unmatched not in ("error", "identity"):
-        raise InputError(f"unmatched must be 'error' or 'identity', got {unmatched!r}")
     without = [name for name in sym.groups if name not in matched]
     if without and unmatched == "error" and not sym.sites:
         raise AlignmentError(
