@@ -14,10 +14,10 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from reticket.errors import AlignmentError, InputError, SymmetryError
+from reticket.forward import call, described, evaluating, examples_in, inputs_for, look_inside, parts
 from reticket.matching.assignment import COSTS, correlation, pooled
 from reticket.matching.families import Families, Seen
-from reticket.matching.fit import check_unmatched, inputs_for
-from reticket.matching.forward import call, described, evaluating, examples_in, look_inside, parts
+from reticket.matching.fit import check_unmatched
 from reticket.matching.moments import CentredBatch, PairMoments, centre, centre_unmasked, moments_bytes
 from reticket.matching.registry import matcher
 from reticket.symmetry import Alignment, Inside, Site, Symmetry, capture, identity_alignment
