@@ -4,6 +4,8 @@ None of their axes is ever permuted and none of their values pruned. On the line
 mixed like any other; quantised ones are those of the nearer end.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -58,13 +60,15 @@ def _stored(tensor: Tensor) -> list[Tensor]:
     return [tensor]
 
 
-def mixed(a: Tensor, b: Tensor, alpha: float) -> Tensor:
-    """Return `(1 - alpha) a + alpha b` of two sparse tensors, in the layout of `a`.
+def mixed(shares: Sequence[tuple[float, Tensor]], like: Tensor) -> Tensor:
+    """Return the weighted sum of sparse tensors, in the layout of `like`.
 
-    >>> mixed(torch.eye(2).to_sparse(), torch.zeros(2, 2).to_sparse(), 0.25).to_dense()
+    >>> eye = torch.eye(2).to_sparse()
+    >>> mixed([(0.75, eye), (0.25, eye * 0)], like=eye).to_dense()
     tensor([[0.7500, 0.0000],
             [0.0000, 0.7500]])
     """
-    total = a.to_sparse() * (1 - alpha) + b.to_sparse().to(a.dtype) * alpha
-    blocked = a.layout in (torch.sparse_bsr, torch.sparse_bsc)
-    return total.coalesce().to_sparse(layout=a.layout, blocksize=a.values().shape[-2:] if blocked else None)
+    first, *others = (tensor.to_sparse().to(like.dtype) * weight for weight, tensor in shares)
+    total = sum(others, start=first)
+    blocked = like.layout in (torch.sparse_bsr, torch.sparse_bsc)
+    return total.coalesce().to_sparse(layout=like.layout, blocksize=like.values().shape[-2:] if blocked else None)

@@ -8,15 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reticket.connectivity.interpolation import check_same_layout, interpolate
-from reticket.connectivity.repairing import Repairer, inputs_of, load
+from reticket.connectivity.interpolation import Weights, check_same_layout, interpolate, state_of
+from reticket.connectivity.repairing import Repairer, load
 from reticket.copied import private_copy
 from reticket.dense import dense
 from reticket.errors import InputError
-from reticket.matching.forward import call, described
+from reticket.forward import call, described, inputs_of
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
-from reticket.types import StateDict
 
 ALPHAS = tuple(step / 10 for step in range(11))
 
@@ -75,8 +74,8 @@ def check_grid(alphas: Sequence[float | int]) -> None:
 
 def barrier(
     model: nn.Module,
-    a: StateDict,
-    b: StateDict,
+    a: Weights,
+    b: Weights,
     batches: Iterable[object],
     alphas: Sequence[float | int] = ALPHAS,
     *,
@@ -90,7 +89,8 @@ def barrier(
 
     Args:
         model: gives the architecture; it is copied, and neither its weights nor its mode are used or changed.
-        a: state at alpha = 0; what is no weight in it (`_extra_state`) goes along as `interpolate` says.
+        a: state at alpha = 0, a state_dict or a network; what is no weight in it (`_extra_state`) goes along as
+            `interpolate` says.
         b: state at alpha = 1.
         batches: pairs of inputs and class labels, read once per alpha; an iterator (which can be read only once) is
             kept in memory.
@@ -109,6 +109,7 @@ def barrier(
     """
     alphas = tuple(float(alpha) for alpha in alphas)
     check_grid(alphas)
+    a, b = state_of(a), state_of(b)
     check_same_layout(a, b)
     pairs = list(batches) if isinstance(batches, Iterator) else batches
     check_filled(model)

@@ -1,59 +1,98 @@
-"""The straight line between two networks in weight space."""
+"""The straight line between two networks in weight space, and the average of several."""
 
 import copy
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias, overload
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from reticket.dense import described, is_dense, mixed, same_stored
+from reticket.connectivity.mixture import Mixture, mixture
+from reticket.dense import described, is_dense
 from reticket.errors import InputError, ModelError
 from reticket.symmetry.state import is_extra
 from reticket.types import StateDict
+from reticket.wrapped import inside
+
+Weights: TypeAlias = StateDict | nn.Module  # a network's weights: its state_dict, or the network itself
 
 
-def interpolate(a: StateDict, b: StateDict, alpha: float | int) -> dict[str, Any]:
-    """Return `(1 - alpha) * a + alpha * b`, tensor by tensor.
+@overload
+def interpolate(a: Weights, b: Weights, alpha: float | int) -> dict[str, Any]: ...
+@overload
+def interpolate(a: Sequence[Weights], b: Sequence[float | int]) -> dict[str, Any]: ...
+def interpolate(a: Any, b: Any, alpha: float | int | None = None) -> dict[str, Any]:
+    """Return `(1 - alpha) * a + alpha * b`, tensor by tensor; or of several networks the sum of weight times network.
+
+    `interpolate([a, b, c], [0.5, 0.25, 0.25])` is that average of three. Its order decides nothing but which of several
+    equally heavy networks is the nearest.
 
     Args:
-        a: state at alpha = 0.
-        b: state at alpha = 1, with the names and shapes of `a`.
-        alpha: position on the line, in [0, 1].
+        a: state at alpha = 0: a state_dict, or a network; or a list of several.
+        b: state at alpha = 1, with the names and shapes of `a`; or a weight for each of several: none below 0, sum 1.
+        alpha: position on the line, in [0, 1]; not given for several.
 
     Returns:
-        New tensors. The ends are `a` and `b` bit for bit, and so is every entry where the two are equal. Integer,
-        boolean and quantised tensors (step counters, index tables) are those of the nearer end, of `b` at 0.5; so is
-        what is no weight at all: `_extra_state`, tensor or not, and every other value that is no tensor.
+        New tensors. The ends are `a` and `b` bit for bit, and so is every entry where the two are equal; of several a
+        network with weight 1, and entries in which all that have a weight are equal. Integer, boolean and quantised
+        tensors (step counters, index tables) are those of the nearer end, of `b` at 0.5, the heaviest of several and
+        the last of equally heavy ones; so is what is no weight at all: `_extra_state`, tensor or not, and every other
+        value that is no tensor.
 
     Raises:
-        InputError: alpha outside [0, 1].
+        InputError: alpha outside [0, 1], or weights that are not one for each, below 0 or of another sum.
         ModelError: the states differ in names or shapes.
 
+    >>> import torch
     >>> interpolate({"w": torch.tensor([0.0, 1.0])}, {"w": torch.tensor([4.0, 1.0])}, 0.25)
     {'w': tensor([1., 1.])}
+    >>> interpolate([{"w": torch.tensor([value])} for value in (0.0, 4.0, 8.0)], [0.5, 0.25, 0.25])
+    {'w': tensor([3.])}
     """
-    if not 0 <= alpha <= 1:
-        raise InputError(f"alpha is a position on the line from a to b and must be in [0, 1], got {alpha}")
-    check_same_layout(a, b)
-    nearer = a if alpha < 0.5 else b
+    if alpha is not None:
+        networks, at = [a, b], alpha
+    elif isinstance(a, Sequence) and isinstance(b, Sequence):
+        networks, at = list(a), b
+    else:
+        raise InputError("interpolate needs a, b and alpha, or a list of networks and a list of weights")
+    mixed = mixture(len(networks), at)
+    states = [state_of(network) for network in networks]
+    check_same_layout(*states)
+    return mixture_of(states, mixed)
+
+
+def mixture_of(states: Sequence[StateDict], mixed: Mixture) -> dict[str, Any]:
+    """Return the mixture of states that have the same names and shapes; see `interpolate`."""
     return {
-        name: _between(value.detach(), b[name].detach(), alpha) if _is_weight(name, value) else _copied(nearer[name])
-        for name, value in a.items()
+        name: mixed([state[name].detach() for state in states])
+        if _is_weight(name, value)
+        else _copied(states[mixed.nearest][name])
+        for name, value in states[0].items()
     }
 
 
-def check_same_layout(a: StateDict, b: StateDict) -> None:
-    """Raise ModelError unless both states have the same names and shapes."""
+def state_of(network: Weights) -> StateDict:
+    """Return the state_dict of a network, a parallel or compiled one seen through; a state_dict as it is."""
+    return inside(network).state_dict() if isinstance(network, nn.Module) else network
+
+
+def check_same_layout(*states: StateDict) -> None:
+    """Raise ModelError unless all states have the same names and shapes."""
+    names = ("a", "b") if len(states) == 2 else tuple(f"states[{number}]" for number in range(len(states)))
+    for other, name in zip(states[1:], names[1:], strict=True):
+        _check_pair(states[0], other, names[0], name)
+
+
+def _check_pair(a: StateDict, b: StateDict, name_a: str, name_b: str) -> None:
     if alone := sorted(a.keys() ^ b.keys()):
-        where = "a" if alone[0] in a else "b"
-        raise ModelError(f"the two states are of different models: '{alone[0]}' is in {where} only")
+        where = name_a if alone[0] in a else name_b
+        raise ModelError(f"the states are of different models: '{alone[0]}' is in {where} only")
     for name in a:
         if _is_weight(name, a[name]) or _is_weight(name, b[name]):
             first, second = _described(name, a[name]), _described(name, b[name])
             if first != second:
                 raise ModelError(
-                    f"the two states are of different models: '{name}' has {first} in a and "
-                    f"{second.removeprefix('shape ')} in b"
+                    f"the states are of different models: '{name}' has {first} in {name_a} and "
+                    f"{second.removeprefix('shape ')} in {name_b}"
                 )
 
 
@@ -72,13 +111,3 @@ def _described(name: str, value: object) -> str:
 
 def _copied(value: object) -> Any:
     return value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
-
-
-def _between(a: Tensor, b: Tensor, alpha: float | int) -> Tensor:
-    b = b.to(a.device)
-    if alpha in (0, 1) or not (a.is_floating_point() or a.is_complex()):
-        return (a if alpha < 0.5 else b).clone()
-    if not is_dense(a):
-        return a.clone() if same_stored(a, b) else mixed(a, b, alpha)
-    # Equal entries are kept as they are: between two infinities of an attention mask lerp gives NaN.
-    return torch.where(a == b, a, torch.lerp(a, b.to(a.dtype), alpha))

@@ -1,6 +1,6 @@
-"""REPAIR (Jordan et al. 2022, arXiv 2211.08403): renormalise a mixture's activations to those of its two ends."""
+"""REPAIR (Jordan et al. 2022, arXiv 2211.08403): renormalise a mixture's activations to those of its ends."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reticket.connectivity.interpolation import check_same_layout, interpolate
+from reticket.connectivity.interpolation import Weights, check_same_layout, mixture_of, state_of
 from reticket.connectivity.layers import Layers, channel_axis, layers_to_repair, scaled_weight
+from reticket.connectivity.mixture import Mixture, mixture
 from reticket.connectivity.statistics import ChannelStats, Held
 from reticket.copied import private_copy
 from reticket.errors import InputError, ModelError
-from reticket.matching.forward import call
+from reticket.forward import call, inputs_of
 from reticket.matching.moments import Moments, centre
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
@@ -28,16 +29,17 @@ Record = list[dict[str, list[ChannelStats]]]  # per batch, per layer, in the ord
 
 def repair(
     model: nn.Module,
-    endpoints: tuple[StateDict, StateDict],
-    alpha: float | int,
+    endpoints: Sequence[Weights],
+    alpha: float | int | Sequence[float | int],
     batches: Iterable[object],
     *,
     to_inputs: Callable[[object], object] | None = None,
 ) -> dict[str, Any]:
-    """Return the mixture `(1 - alpha) a + alpha b` with its activations renormalised.
+    """Return the mixture `(1 - alpha) a + alpha b`, or that of several networks, with its activations renormalised.
 
     For each output channel of each linear and convolution layer but the final one, weight and bias are rescaled so that
-    `mean = (1 - alpha) mean_a + alpha mean_b` and `std = (1 - alpha) std_a + alpha std_b`.
+    `mean = (1 - alpha) mean_a + alpha mean_b` and `std = (1 - alpha) std_a + alpha std_b`; of several networks
+    these are the sums of weight times mean, and of weight times std.
     A layer that feeds a BatchNorm layer is left to that layer, whose running statistics are set to the mixture's own:
     its interpolated affine parameters are the mean and spread wanted, except where the two gammas differ in sign: the
     spread wanted is then `(1 - alpha) |gamma_a| + alpha |gamma_b|`, with the sign of their interpolation. The final
@@ -54,9 +56,11 @@ def repair(
 
     Args:
         model: gives the architecture; neither its weights nor its mode are used or changed.
-        endpoints: the states `a` and `b`; what is no weight in them (`_extra_state`) goes along as `interpolate` says.
-        alpha: position on the line, in [0, 1]. At 0 and 1 a model without BatchNorm is returned bit for bit; one with
-            BatchNorm is the end with its running statistics taken anew on `batches`.
+        endpoints: `a` and `b`, or several: state_dicts or networks; what is no weight in them (`_extra_state`) goes
+            along as `interpolate` says.
+        alpha: position on the line, in [0, 1]; for several a weight for each, none below 0, with sum 1. At 0 and 1, or
+            a weight of 1, a model without BatchNorm is returned bit for bit; one with BatchNorm is the end with its
+            running statistics taken anew on `batches`.
         batches: inputs, or tuples whose first element is the inputs, read once for each end and each mixture, in the
             same order; an iterator (which can be read only once) is kept in memory.
         to_inputs: what of a batch the model takes, in place of that rule: a tensor, a tuple or a dict of keywords.
@@ -65,57 +69,59 @@ def repair(
         ModelError: endpoints of different models, a layer that cannot be rescaled, a batch the model cannot take,
             targets that are not met (layers that run several times, or whose weight is used elsewhere as well), or a
             model without values (lazy, meta).
-        InputError: no batches, or alpha outside [0, 1].
+        InputError: no batches, alpha outside [0, 1], or weights that are not one for each, below 0 or of another sum.
     """
     return Repairer(model, endpoints, batches, to_inputs=to_inputs).at(alpha)
 
 
 class Repairer:
-    """REPAIR along one line: the endpoints' statistics are taken once and serve every alpha. See `repair`."""
+    """REPAIR of one set of endpoints: their statistics are taken once and serve every mixture. See `repair`."""
 
     def __init__(
         self,
         model: nn.Module,
-        endpoints: tuple[StateDict, StateDict],
+        endpoints: Sequence[Weights],
         batches: Iterable[object],
         *,
         to_inputs: Callable[[object], object] | None = None,
     ) -> None:
         check_filled(model)
-        check_same_layout(*endpoints)
+        states = [state_of(end) for end in endpoints]
+        check_same_layout(*states)
         self._batches = list(batches) if isinstance(batches, Iterator) else batches
         self._to_inputs = to_inputs
         first = next(iter(self._batches), None)
         if first is None:
             raise InputError("REPAIR got no batches: give at least one batch of inputs to take the statistics on")
-        self._original, self._endpoints = model, endpoints
+        self._original, self._endpoints = model, states
         with kept(model):  # a copy shares caches, hooks and what functions hold with its original
             self._model = private_copy(model).eval()
-            load(self._model, endpoints[0])
+            load(self._model, states[0])
             self._layers = layers_to_repair(self._model, inputs_of(first, to_inputs))
-            self._ends = [self._observe(end) for end in endpoints] if self._layers.corrected else []
+            self._ends = [self._observe(end) for end in states] if self._layers.corrected else []
 
-    def at(self, alpha: float | int) -> dict[str, Any]:
-        """Return the renormalised mixture at `alpha`."""
-        state = interpolate(*self._endpoints, alpha)
+    def at(self, alpha: float | int | Sequence[float | int]) -> dict[str, Any]:
+        """Return the renormalised mixture at `alpha`, or that of these weights."""
+        mix = mixture(len(self._endpoints), alpha)
+        state = mixture_of(self._endpoints, mix)
         names = _names(self._model)
-        _keep_spread(state, self._endpoints, alpha, [o for m, o in names.items() if isinstance(m, _BatchNorm)])
+        _keep_spread(state, self._endpoints, mix, [o for m, o in names.items() if isinstance(m, _BatchNorm)])
         with kept(self._original):
             load(self._model, state)
-            record, norms = self._settled(alpha)
+            record, norms = self._settled(mix)
         with torch.no_grad():
             for name, moments in norms.items():
                 _write(state, names[self._model.get_submodule(name)], "running_mean", moments.mean)
                 _write(state, names[self._model.get_submodule(name)], "running_var", moments.variance)
             for name in self._layers.corrected:
                 layer = self._model.get_submodule(name)
-                _rescale(state, layer, names[layer], *self._pooled_correction(record, name, alpha))
-        if len(record) == 1 and 0 < alpha < 1:
+                _rescale(state, layer, names[layer], *self._pooled_correction(record, name, mix))
+        if len(record) == 1 and mix.end is None:
             with kept(self._original):
-                self._check_met(state, alpha)
+                self._check_met(state, mix)
         return state
 
-    def _settled(self, alpha: float | int) -> tuple[Record, dict[str, Moments]]:
+    def _settled(self, mix: Mixture) -> tuple[Record, dict[str, Moments]]:
         """Pass over the batches, again until the corrections of layers that run several times no longer change."""
         held = Held()
         for _ in range(ROUNDS if self._layers.several else 1):
@@ -123,10 +129,10 @@ class Repairer:
             record: Record = []
             with (
                 _normalising(self._model, self._layers, norms, held),
-                self._correcting(record, alpha, held),
+                self._correcting(record, mix, held),
             ):
                 self._run(record)
-            if self._revise(held, record, norms, alpha) <= self._tolerance:
+            if self._revise(held, record, norms, mix) <= self._tolerance:
                 return record, norms
         raise ModelError(
             f"REPAIR cannot meet its targets in {', '.join(sorted(self._layers.several)[:3])}: the layer runs several "
@@ -139,7 +145,7 @@ class Repairer:
         floating = [t.dtype for t in values if isinstance(t, Tensor) and t.is_floating_point()]
         return max(16 * max(torch.finfo(dtype).eps for dtype in floating or [torch.float32]), 1e-10)
 
-    def _revise(self, held: Held, record: Record, norms: dict[str, Moments], alpha: float | int) -> float:
+    def _revise(self, held: Held, record: Record, norms: dict[str, Moments], mix: Mixture) -> float:
         """Bring `held` nearer to what the pass calls for; return by how much, relatively, it was off."""
         off = 0.0
         for name in self._layers.several:
@@ -147,26 +153,25 @@ class Repairer:
                 new = (norms[name].mean, norms[name].variance)
                 off = max(off, held.revise_norm(name, new))
             elif name in self._layers.corrected:
-                new = self._pooled_correction(record, name, alpha)
-                off = max(off, held.revise(name, new, self._wanted(name, alpha), max(len(r[name]) for r in record)))
+                new = self._pooled_correction(record, name, mix)
+                off = max(off, held.revise(name, new, self._wanted(name, mix), max(len(r[name]) for r in record)))
         return off
 
-    def _wanted(self, name: str, alpha: float | int) -> ChannelStats:
-        a, b = (_pooled(end, name) for end in self._ends)
-        return _between(a, b, alpha)
+    def _wanted(self, name: str, mix: Mixture) -> ChannelStats:
+        return _mixed([_pooled(end, name) for end in self._ends], mix)
 
-    def _pooled_correction(self, record: Record, name: str, alpha: float | int) -> tuple[Tensor, Tensor]:
-        wanted = self._wanted(name, alpha)
+    def _pooled_correction(self, record: Record, name: str, mix: Mixture) -> tuple[Tensor, Tensor]:
+        wanted = self._wanted(name, mix)
         return _correction(_pooled(record, name), wanted, shifted=self._is_shifted(name))
 
     def _is_shifted(self, name: str) -> bool:
         return self._model.get_submodule(name).bias is not None
 
-    def _check_met(self, state: StateDict, alpha: float | int) -> None:
+    def _check_met(self, state: StateDict, mix: Mixture) -> None:
         """Refuse a state whose activations are not what they are to be, whatever the reason."""
         seen = self._observe(state) if self._layers.corrected else []
         for name in self._layers.corrected:
-            own, wanted = _pooled(seen, name), self._wanted(name, alpha)
+            own, wanted = _pooled(seen, name), self._wanted(name, mix)
             clear = own.std > ROUGH * own.mean.abs()
             worst = torch.where(clear, (own.std - wanted.std).abs() / wanted.std.clamp_min(1e-30), 0).max()
             if worst > ROUGH:
@@ -191,7 +196,7 @@ class Repairer:
             self._run(record)
         return record
 
-    def _correcting(self, record: Record, alpha: float | int, held: Held) -> AbstractContextManager[None]:
+    def _correcting(self, record: Record, mix: Mixture, held: Held) -> AbstractContextManager[None]:
         def correct(name: str, layer: nn.Module, output: Tensor) -> Tensor:
             axis, seen = channel_axis(layer), record[-1][name]
             seen.append(_stats(output, axis))
@@ -204,8 +209,8 @@ class Repairer:
             if name in self._layers.several:
                 scale, shift = held.layers.get(name) or _identity(seen[-1])
             else:
-                a, b = (end[len(seen) - 1] for end in ends)
-                scale, shift = _correction(seen[-1], _between(a, b, alpha), shifted=self._is_shifted(name))
+                wanted = _mixed([end[len(seen) - 1] for end in ends], mix)
+                scale, shift = _correction(seen[-1], wanted, shifted=self._is_shifted(name))
             return output * _along(scale, axis, output) + _along(shift, axis, output)
 
         return self._hooked(correct)
@@ -276,13 +281,6 @@ def load(model: nn.Module, state: StateDict) -> None:
         raise ModelError(f"the state is not one of this {type(model).__name__}: {reason}") from error
 
 
-def inputs_of(batch: object, to_inputs: Callable[[object], object] | None = None) -> object:
-    """Return what the model takes of a batch: the first element of a tuple or list, anything else as it is."""
-    if to_inputs is not None:
-        return to_inputs(batch)
-    return batch[0] if isinstance(batch, tuple | list) and batch else batch
-
-
 def _stats(output: Tensor, axis: int) -> ChannelStats:
     if output.is_complex():
         raise ModelError(
@@ -300,8 +298,8 @@ def _pooled(record: Record, name: str) -> ChannelStats:
     return ChannelStats(moments.samples, moments.mean, moments.variance.sqrt())
 
 
-def _between(a: ChannelStats, b: ChannelStats, alpha: float | int) -> ChannelStats:
-    return ChannelStats(a.samples, torch.lerp(a.mean, b.mean, alpha), torch.lerp(a.std, b.std, alpha))
+def _mixed(ends: Sequence[ChannelStats], mix: Mixture) -> ChannelStats:
+    return ChannelStats(ends[0].samples, mix([end.mean for end in ends]), mix([end.std for end in ends]))
 
 
 def _correction(own: ChannelStats, wanted: ChannelStats, *, shifted: bool) -> tuple[Tensor, Tensor]:
@@ -318,18 +316,17 @@ def _identity(like: ChannelStats) -> tuple[Tensor, Tensor]:
     return torch.ones_like(like.std), torch.zeros_like(like.mean)
 
 
-def _keep_spread(
-    state: dict[str, Any], ends: tuple[StateDict, StateDict], alpha: float | int, norms: Iterable[list[str]]
-) -> None:
-    """Give the gammas of BatchNorm layers whose signs differ at the ends the interpolated spread, not their own."""
-    for owners in norms if 0 < alpha < 1 else ():
+def _keep_spread(state: dict[str, Any], ends: Sequence[StateDict], mix: Mixture, norms: Iterable[list[str]]) -> None:
+    """Give the gammas of BatchNorm layers whose signs differ at the ends the mixed spread, not their own."""
+    for owners in norms if mix.end is None else ():
         name = f"{owners[0]}.weight" if owners[0] else "weight"
         if name in state:
-            a, b = (end[name].detach().to(state[name].device) for end in ends)
-            spread = torch.lerp(a.abs(), b.abs(), alpha)
-            nearer = a if alpha < 0.5 else b
-            sign = torch.where(state[name] == 0, nearer, state[name]).sign()
-            _write(state, owners, "weight", torch.where(a * b < 0, sign * spread, state[name]))
+            gammas = [end[name].detach().to(state[name].device) for end in ends]
+            shared = torch.stack([gamma for gamma, weight in zip(gammas, mix.weights, strict=True) if weight > 0])
+            differ = (shared < 0).any(dim=0) & (shared > 0).any(dim=0)
+            sign = torch.where(state[name] == 0, gammas[mix.nearest], state[name]).sign()
+            spread = mix([gamma.abs() for gamma in gammas])
+            _write(state, owners, "weight", torch.where(differ, sign * spread, state[name]))
 
 
 def _along(values: Tensor, axis: int, like: Tensor) -> Tensor:

@@ -21,10 +21,11 @@ from reticket.data.source import Split
 from reticket.data.subset import drawn_indices
 from reticket.errors import DataError
 from reticket.experiment import Context, Output, Result, Task, collective, isolated
-from reticket.matching import HELD_BYTES, MatchedAlignment, match
+from reticket.matching import MatchedAlignment, match, memory_options
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, discover, load_into, random_alignment
+from reticket.tasks.matchers import matcher_options
 from reticket.tickets import Mask, MethodInputs, Ticket, get_method, prunable, prune_round, true_density
 from reticket.training import Recipe, TrainState, evaluate, evaluation_batch, train
 from reticket.types import Permutation
@@ -107,17 +108,14 @@ def run_prune_round(task: Task, inputs: Mapping[str, Result], context: Context) 
 
 
 def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
-    """Match A's units to B's by their activations on training inputs, at one point of their training or at several."""
-    spec, dataset = task.spec, _dataset(task, context)
-    symmetry = _symmetry(inputs)
+    """Match A's units to B's at one point of their training or at several, on data where the matcher asks for it."""
+    spec, symmetry = task.spec, _symmetry(inputs)
     of_a, of_b = ([_with_weights(task, one).to(context.device) for one in _checkpoints(inputs, n)] for n in "ab")
-    batches = _reading(task, dataset, "train", context)
-    stop = None if spec["stop"] == "never" else spec["stop"]
-    held = HELD_BYTES.get(torch.device(context.device).type)
-    alignment = match(
-        of_a, of_b, symmetry, batches, method=spec["method"], cost=spec["cost"], stop=stop, held_bytes=held
-    )
-    samples = alignment.examples if isinstance(alignment, MatchedAlignment) else batches.inputs
+    batches = _reading(task, _dataset(task, context), "train", context) if "samples" in spec else None
+    start = _alignment(inputs, "start") if "start" in inputs else None
+    options = memory_options(spec["method"], context.device) | _thawed(matcher_options(spec))
+    alignment = match(of_a, of_b, symmetry, batches, method=spec["method"], start=start, **options)
+    samples = alignment.examples if isinstance(alignment, MatchedAlignment) else batches.inputs if batches else 0
     groups = {
         name: {
             "size": group.size,
@@ -126,6 +124,7 @@ def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
             "margin": alignment.quality[name].margin,
         }
         for name, group in symmetry.groups.items()
+        if name in alignment.quality  # a matcher need not say how well it did
     }
     return Output(
         {"groups": groups, "samples": samples},
@@ -305,8 +304,8 @@ def _parsed_symmetry(text: str) -> Symmetry:
     return Symmetry.from_json(text)
 
 
-def _alignment(inputs: Mapping[str, Result]) -> Alignment:
-    indices = _stripped(inputs["alignment"].tensors, ALIGNMENT)
+def _alignment(inputs: Mapping[str, Result], name: str = "alignment") -> Alignment:
+    indices = _stripped(inputs[name].tensors, ALIGNMENT)
     return Alignment(_symmetry(inputs), {name: Permutation(index) for name, index in indices.items()})
 
 
