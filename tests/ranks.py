@@ -16,8 +16,8 @@ from reticket.data import Dataset
 from reticket.models import build_model
 from reticket.ranks import joined
 from reticket.rng import generator_for
-from reticket.training import Recipe, train
-from reticket.training.clock import Clock
+from reticket.training import Placement, Recipe, Resume, Span, TrainingRun, train
+from reticket.training.resume import Checkpoints
 from reticket.training.state import write_checkpoint
 
 ORDER = ("together", 0)
@@ -81,13 +81,13 @@ def launch(world: int, *arguments: str | Path) -> list[subprocess.Popen[str]]:
 
 def dies_at_its_first_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process be killed as soon as the first one has all it needs for a checkpoint."""
-    save = Clock._save
+    save = Checkpoints._save
 
-    def saved(clock: Clock) -> None:
-        save(clock)
+    def saved(checkpoints: Checkpoints, run: TrainingRun) -> None:
+        save(checkpoints, run)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(Clock, "_save", saved)
+    monkeypatch.setattr(Checkpoints, "_save", saved)
 
 
 def main(orders: list[str], seconds: float) -> None:
@@ -110,11 +110,9 @@ def main(orders: list[str], seconds: float) -> None:
                 recipe,
                 order=ORDER,
                 mask=mask_of(model),
-                stop=int(stop[0]) if stop else None,
-                checkpoint=folder / f"{name}.checkpoint",
-                checkpoint_seconds=seconds,
-                device=device,
-                ranks=ranks,
+                span=Span(stop=int(stop[0]) if stop else None),
+                resume=Resume(folder / f"{name}.checkpoint", seconds),
+                device=Placement(device, ranks),
             )
             write_checkpoint(folder / f"{name}.rank{ranks.rank}", result.state, name)
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         sparse,
         true_density,
     )
-    from reticket.training import Recipe, evaluate, train
+    from reticket.training import Callback, Placement, Recipe, Resume, Span, evaluate, train
     from reticket.types import Permutation
 
 _HOMES = {
@@ -78,7 +78,7 @@ _HOMES = {
     ),
     "reticket.tasks.config": ("Config",),
     "reticket.tasks.running": ("Machine",),
-    "reticket.training": ("Recipe", "evaluate", "train"),
+    "reticket.training": ("Callback", "Placement", "Recipe", "Resume", "Span", "evaluate", "train"),
     "reticket.types": ("Permutation",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -86,6 +86,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "Alignment",
     "BarrierCurve",
+    "Callback",
     "Config",
     "Dataset",
     "Diversity",
@@ -93,9 +94,12 @@ __all__ = [
     "Machine",
     "Mask",
     "Permutation",
+    "Placement",
     "Quality",
     "Recipe",
+    "Resume",
     "ReticketError",
+    "Span",
     "Stat",
     "Symmetry",
     "Ticket",

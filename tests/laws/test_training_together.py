@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 from reticket.errors import TrainingError
 from reticket.ranks import Ranks
-from reticket.training import TrainState, train
+from reticket.training import Resume, Span, TrainState, train
 from reticket.training.state import read_checkpoint
 from reticket.training.synchronised import SharedBatchNorm, synchronise
 from tests.ranks import CASES, DIES, ORDER, data, launch, mask_of
@@ -28,7 +28,8 @@ def state_of(folder: Path, name: str, rank: int = 0) -> TrainState:
 def by_one(name: str, stop: int | None = None, state: TrainState | None = None) -> TrainState:
     build, recipe = CASES[name]
     model = build()
-    return train(model, data(), recipe, order=ORDER, mask=mask_of(model), stop=stop, state=state).state
+    part, resume = Span(stop=stop), Resume(state=state)
+    return train(model, data(), recipe, order=ORDER, mask=mask_of(model), span=part, resume=resume).state
 
 
 def run(*orders: str) -> None:
@@ -47,8 +48,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("together")
     build, recipe = CASES["convolutions"]
     model, checkpoint = build(), folder / "back" / "convolutions.checkpoint"
-    every = {"checkpoint": checkpoint, "checkpoint_seconds": 0.0}
-    train(model, data(), recipe, order=ORDER, mask=mask_of(model), stop=9, **every)  # type: ignore[arg-type]
+    every = Resume(checkpoint, seconds=0.0)
+    train(model, data(), recipe, order=ORDER, mask=mask_of(model), span=Span(stop=9), resume=every)
     (folder / "cut").mkdir()
     whole = [f"{name}:{folder}" for name in CASES]
     run(*whole, *(f"{name}:{folder / 'cut'}:9" for name in EXACT), f"convolutions:{folder / 'back'}")

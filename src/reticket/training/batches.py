@@ -70,12 +70,16 @@ class TrainingBatches(ABC):
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
         """Yield the batches of one epoch as (normalised inputs, labels), without the first `skip` of them."""
 
+    def size(self, number: int) -> int:
+        """Return how many inputs the batch of this number in an epoch has, those of all ranks together."""
+        return min(self.batch_size, self.n - number * self.batch_size)
+
     def places(self, skip: int) -> list[range]:
         """Return for every batch of an epoch but the first `skip` the places in the epoch's order that are made."""
         rank, world = self.shard
         batches = []
-        for begin in range(skip * self.batch_size, self.steps * self.batch_size, self.batch_size):
-            size = min(self.batch_size, self.n - begin)
+        for number in range(skip, self.steps):
+            begin, size = number * self.batch_size, self.size(number)
             batches.append(range(begin + size * rank // world, begin + size * (rank + 1) // world))
         return batches
 

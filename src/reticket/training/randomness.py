@@ -79,5 +79,18 @@ class Randomness:
             )
 
 
+def set_global_state(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Set the global generators that a model on `device` may draw from to states of `global_state`.
+
+    Args:
+        states: by "cpu" and "cuda"; what is missing stays, and what is of another device is not looked at.
+        device: of the model.
+    """
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
+    if "cuda" in states and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
 def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     return all(torch.equal(state, other[name]) for name, state in one.items())
