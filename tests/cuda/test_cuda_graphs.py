@@ -1,13 +1,14 @@
 """Steps recorded as CUDA graphs: nothing is read in an epoch, dropout goes on drawing, a failure leaves no trace."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from reticket.data import Dataset
-from reticket.training import Callback, Notices, Placement, Recipe, Span, TrainingRun
+from reticket.training import Callback, Notices, Placement, Recipe, Resume, Span, TrainingRun
 from reticket.training.graphs import RecordingError, cuda_graph
 from tests.cuda.cases import (
     MODELS,
@@ -18,8 +19,9 @@ from tests.cuda.cases import (
     recorder,
     same_bits,
     trained,
+    zeros_kept,
 )
-from tests.ranks import mask_of
+from tests.ranks import RigL, mask_of
 
 pytestmark = pytest.mark.cuda
 
@@ -77,6 +79,29 @@ def test_dropout_gives_the_bits_of_single_operations(device: str) -> None:
     other = trained(model, device, graphs=True, order=("cuda", 1))
     with pytest.raises(AssertionError, match="not equal"):
         same_bits(one, other)
+
+
+class Begins(Callback):
+    """Sets a mask after a step of a run that had none."""
+
+    def after_step(self, run: TrainingRun) -> None:
+        if run.step == 6:
+            run.set_mask(mask_of(run.original))
+
+
+@pytest.mark.parametrize("callback", [RigL(), Begins()], ids=["changes", "begins"])
+@pytest.mark.parametrize("name", ["conv-small", "dropout", "mlp"])
+def test_a_mask_that_changes_gives_the_bits_of_single_operations(name: str, callback: Callback, device: str) -> None:
+    model = MODELS[name]()
+    options: dict[str, Any] = {"mask": mask_of(model) if isinstance(callback, RigL) else None, "callbacks": [callback]}
+    recorded, eager = (trained(model, device, graphs=graphs, **options) for graphs in (True, False))
+    plain = trained(model, device, graphs=True, mask=options["mask"])
+    same_bits(recorded, eager)
+    zeros_kept(recorded.weights, recorded.mask)
+    with pytest.raises(AssertionError):
+        same_bits(recorded, plain)
+    part = trained(model, device, graphs=True, span=Span(stop=10), **options)
+    same_bits(trained(model, device, graphs=True, resume=Resume(state=part.state), **options), recorded)
 
 
 def still_losses(name: str, device: str) -> Tensor:

@@ -56,6 +56,7 @@ class FlatParameters:
         self._bits = INTEGER_OF_SIZE[self.dtype.itemsize]
         self._gradient_bits = self.gradient.view(self._bits)
         self.keep: Tensor | None = None  # all bits set where kept; stays where it is, since recorded steps read it
+        self._masked: tuple[str, ...] = ()
         if mask:
             self.set_mask(mask)
 
@@ -72,6 +73,12 @@ class FlatParameters:
             begin += -(-shape.numel() // self.unit) * self.unit
         return found
 
+    @property
+    def mask(self) -> dict[str, Bool[Tensor, "..."]]:
+        """The mask as it is now, for the parameters that it names; empty where there is none."""
+        views = {} if self.keep is None else self.views(self.keep)
+        return {name: views[name] != 0 for name in self._masked}
+
     @torch.no_grad()
     def set_mask(self, mask: Mapping[str, Bool[Tensor, "..."]]) -> None:
         """Hold another mask from now on; what it masks becomes 0, what it lets go begins at 0.
@@ -87,6 +94,7 @@ class FlatParameters:
         if self.keep is None:
             self.keep = torch.empty_like(self._gradient_bits)
         self.keep.copy_(-kept.to(self._bits))
+        self._masked = tuple(dict.fromkeys(name for name, _ in named))
         self.weights.masked_fill_(~kept, 0)
         self.clear_masked_gradient()
 

@@ -71,7 +71,8 @@ def train(
         dataset: the training data.
         recipe: length, batch size, SGD's constants, schedule.
         order: labels that decide data order, augmentation and dropout, for instance `("A", 0, "dense")`.
-        mask: for some parameters which weights are kept (True); the others are exactly 0 at every step.
+        mask: for some parameters which weights are kept (True); the others are exactly 0 at every step. A callback may
+            change it, see `TrainingRun.set_mask`.
         span: the steps to train, where they are not the whole recipe.
         resume: what to go on from, and the checkpoint to leave behind.
         callbacks: what happens around the steps, in this order; the checkpoint comes after them.

@@ -1,7 +1,7 @@
 """torch's global generators as one training run sees them: dropout draws from them, and nothing else decides it."""
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 import torch
@@ -44,6 +44,11 @@ class Randomness:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._held.close()
+
+    @property
+    def held(self) -> bool:
+        """Whether the generators are this run's still."""
+        return self._kept is None
 
     def state(self) -> Mapping[str, Tensor]:
         """Return the states of the generators as this run has left them."""
@@ -90,6 +95,22 @@ def set_global_state(states: Mapping[str, Tensor], device: torch.device) -> None
         torch.set_rng_state(states["cpu"])
     if "cuda" in states and device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda"], device)
+
+
+@contextmanager
+def undisturbed(randomness: Randomness | None, device: torch.device) -> Iterator[None]:
+    """Put the global generators back at the end; a run that has given them back draws nothing from them.
+
+    Args:
+        randomness: the run's; None where it uses the generators as they are.
+        device: of the model.
+    """
+    if randomness is not None and not randomness.held:
+        yield
+        return
+    before = global_state(device)
+    yield
+    set_global_state(before, device)
 
 
 def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

@@ -15,7 +15,7 @@ from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
 from reticket.training.graphs import RecordedSteps, Recorder, RecordingError
 from reticket.training.placement import Placement
-from reticket.training.randomness import Randomness
+from reticket.training.randomness import Randomness, undisturbed
 from reticket.training.recipe import Recipe, learning_rate
 from reticket.training.sgd import SGD
 from reticket.training.state import EpochRecord
@@ -26,8 +26,10 @@ from reticket.training.synchronised import synchronise
 class Callback:
     """Hooks around the steps of a run; each does nothing until a subclass says what.
 
-    What a callback reads from the device (a loss, a weight) makes the host wait for it. A run that was stopped calls
-    the hooks from where it goes on. Of several processes each calls its own callbacks, all at the same steps.
+    A callback may read the run, and change it by `run.set_mask`. What it reads from the device (a loss, a weight)
+    makes the host wait for it. A run that was stopped calls the hooks from where it goes on: to give the bits of a run
+    that never stopped, a callback that changes the mask decides by the run (its step, weights, mask), not by what it
+    remembers. Of several processes each calls its own callbacks, all at the same steps.
 
     >>> class Losses(Callback):
     ...     def after_epoch(self, run):
@@ -59,7 +61,8 @@ class TrainingRun:
     """A run at a step; its model is a copy.
 
     What callbacks use: `step`, `start`, `stop`, `total` and `steps_in_epoch` (counts of steps), `history` (the complete
-    epochs), `model` (the copy, in train mode), `lr`, `recipe`, `dataset`, `device`, `ranks`.
+    epochs), `model` (the copy, in train mode), `mask`, `set_mask`, `dense_gradient`, `lr`, `recipe`,
+    `dataset`, `device`, `ranks`.
 
     Args:
         model, dataset, recipe, order, mask, start: as `train` takes them.
@@ -218,6 +221,39 @@ class TrainingRun:
             return None
         state = (self.parameters.weights, self.parameters.gradient, *self.model.buffers())
         return RecordedSteps(self.batches, lambda x, y, lr: self.update(x, y, len(y), lr), state, record)
+
+    # ---------------------------------------------------------------- the mask
+
+    @property
+    def mask(self) -> dict[str, Bool[Tensor, "..."]]:
+        """The mask as it is now, on the device; empty where there is none."""
+        return self.parameters.mask
+
+    def set_mask(self, mask: Mapping[str, Bool[Tensor, "..."]]) -> None:
+        """Hold another mask from now on: what it masks becomes 0, what it lets go begins at 0 without velocity.
+
+        Args:
+            mask: the whole mask, by parameter: of one that it does not name everything is kept. Of several processes
+                each sets the same one.
+
+        Raises:
+            MaskError: when it does not fit the model.
+        """
+        unmasked = self.parameters.keep is None
+        self.parameters.set_mask(mask)
+        if unmasked and self.recorded is not None:
+            self.recorded.close()  # recorded steps know of no mask; they are recorded anew
+
+    def dense_gradient(self) -> dict[str, Float[Tensor, "..."]]:
+        """Return the gradient of the loss by parameter, masked weights included; nothing of the run is changed.
+
+        It is that of the mean loss on the batch that the next step takes (after the last one: on the first of another
+        epoch), at the weights as they are, without weight decay. Of several processes all call it together.
+        """
+        epoch, number = divmod(self.step, self.steps_in_epoch)
+        x, y = next(iter(self.batches.epoch(epoch, skip=number)))
+        with undisturbed(self.randomness, self.device):
+            return self.update.dense_gradient(x, y, self.batches.size(number))
 
     # ---------------------------------------------------------------- rates and losses
 

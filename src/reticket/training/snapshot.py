@@ -1,6 +1,6 @@
 """A run's state as a value, and back: taken, checked, loaded, and brought to the other processes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ def state_of(run: TrainingRun) -> TrainState:
         epoch_losses=run.epoch_losses().cpu(),
         step=run.step,
         start=run.start,
+        mask={name: _copy(kept) for name, kept in run.mask.items()},
         history=tuple(run.history),
         seconds=run.seconds,
     )
@@ -40,8 +41,10 @@ def check_state(run: TrainingRun, state: TrainState) -> None:
         ConfigError: when its tensors or its counts are not those of this run.
     """
     weights, velocity = run.model.state_dict(), _velocity(run)
+    kept = {name: torch.empty(t.shape, dtype=torch.bool, device="meta") for name, t in velocity.items()}
     _check_forms(state.weights, weights)
     _check_forms(state.momentum, velocity)
+    _check_forms(state.mask, {name: tensor for name, tensor in kept.items() if name in state.mask})
     if _counts(state) != _counts_at(run, state.step):
         raise ConfigError(
             f"the state has {len(state.history)} complete epochs and {len(state.epoch_losses)} losses, which is "
@@ -86,7 +89,7 @@ def _counts_at(run: TrainingRun, step: int) -> tuple[list[tuple[int, int]], int]
 
 
 def load_state(run: TrainingRun, state: TrainState) -> None:
-    """Bring a run to a state of it.
+    """Bring a run to a state of it. Its mask is that of the state, or its own where the state was made without one.
 
     Raises:
         ConfigError: when it is of another run.
@@ -95,6 +98,8 @@ def load_state(run: TrainingRun, state: TrainState) -> None:
     run.model.load_state_dict(dict(state.weights))
     for name, view in _velocity(run).items():
         view.copy_(state.momentum[name])
+    if mask := state.mask or run.mask:
+        run.set_mask(mask)
     _set_generators(run, state.rng)
     run.losses = list(state.epoch_losses.to(run.device).unbind())
     run.history, run.step, run.earlier = list(state.history), state.step, state.seconds
@@ -110,10 +115,11 @@ def follow_first(run: TrainingRun, state: TrainState | None) -> None:
     said = None
     if state is not None:
         rng = {name: bytes(t.tolist()).hex() for name, t in state.rng.items()}
-        said = state.metadata() | {"rng": rng}
+        said = state.metadata() | {"rng": rng, "masked": list(run.mask)}
     said = run.ranks.say(said)
     for tensor in (run.parameters.weights, run.parameters.gradient, *run.model.buffers()):
         run.ranks.share_(tensor)
+    _share_mask(run, said["masked"] if said else ())
     if said is None or run.ranks.first:
         return
     rng = {
@@ -125,6 +131,18 @@ def follow_first(run: TrainingRun, state: TrainState | None) -> None:
     run.step, run.earlier = said["step"], said["seconds"]
     # the first process holds the sums
     run.losses = [run.parameters.weights.new_zeros(()) for _ in range(run.step % run.steps_in_epoch)]
+
+
+def _share_mask(run: TrainingRun, names: Sequence[str]) -> None:
+    """Give the first process's mask of these parameters to all."""
+    mask = {}
+    for name in names:
+        kept = run.mask[name] if run.ranks.first else _velocity(run)[name].bool()
+        as_bytes = kept.to(torch.uint8).contiguous()  # what every backend can send
+        run.ranks.share_(as_bytes)
+        mask[name] = as_bytes.bool()
+    if mask:
+        run.set_mask(mask)
 
 
 def _velocity(run: TrainingRun) -> dict[str, Tensor]:

@@ -1,7 +1,10 @@
 """One step of training: the gradient of the loss on a batch, then the optimiser's move, masked weights held at 0."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -61,3 +64,30 @@ class TrainingStep:
         self.ranks.sum_(self.parameters.gradient)
         self.optimiser.after_backward(lr)
         return loss
+
+    def dense_gradient(self, x: Float[Tensor, "b ..."], y: Int64[Tensor, " b"], n: int) -> dict[str, Tensor]:
+        """Return the gradient of the loss by parameter, masked weights included; model and optimiser stay as they are.
+
+        Args:
+            x: normalised inputs, those of this process.
+            y: their labels.
+            n: inputs in the batch, those of all processes together.
+        """
+        gradient = self.parameters.gradient
+        with self._buffers_kept():
+            kept = gradient.clone()
+            gradient.zero_()
+            self.loss_and_gradient(x, y, n)
+            self.ranks.sum_(gradient)
+            found = gradient.clone()
+            gradient.copy_(kept)
+        return self.parameters.views(found)
+
+    @contextmanager
+    def _buffers_kept(self) -> Iterator[None]:
+        """Put the model's buffers back at the end: a forward in train mode brings BatchNorm's statistics forward."""
+        kept = [buffer.clone() for buffer in self.model.buffers()]
+        yield
+        with torch.no_grad():
+            for buffer, value in zip(self.model.buffers(), kept, strict=True):
+                buffer.copy_(value)
