@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         sparse,
         true_density,
     )
-    from reticket.training import Callback, Placement, Recipe, Resume, Span, evaluate, train
+    from reticket.training import Callback, LogMetrics, Placement, Recipe, Resume, Span, evaluate, train
     from reticket.types import Permutation
 
 _HOMES = {
@@ -78,7 +78,7 @@ _HOMES = {
     ),
     "reticket.tasks.config": ("Config",),
     "reticket.tasks.running": ("Machine",),
-    "reticket.training": ("Callback", "Placement", "Recipe", "Resume", "Span", "evaluate", "train"),
+    "reticket.training": ("Callback", "LogMetrics", "Placement", "Recipe", "Resume", "Span", "evaluate", "train"),
     "reticket.types": ("Permutation",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -91,6 +91,7 @@ __all__ = [
     "Dataset",
     "Diversity",
     "Group",
+    "LogMetrics",
     "Machine",
     "Mask",
     "Permutation",

@@ -1,5 +1,6 @@
 """Laws of a mask that changes while a model trains: exact zeros, and the same bits however the run is cut or killed."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -178,10 +179,12 @@ def recorder(work: Callable[[], None], undo: Callable[[], None]) -> Callable[[],
     return work
 
 
-def test_the_example_of_the_documentation_keeps_the_count() -> None:
+def test_the_examples_of_the_documentation_run() -> None:
     text = (Path(__file__).parents[2] / "docs/training.md").read_text("utf-8")
     names: dict[str, Any] = {}
-    exec(text.split("```python")[1].split("```")[0], names)
+    for block in re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
+        exec(block, names)
+    assert [sorted(row) for row in names["table"].rows] == [["accuracy", "loss", "lr", "step"]] * 3
     assert sum(int(kept.sum()) for kept in names["result"].mask.values()) == names["mask"].kept
     assert any(not torch.equal(names["mask"][name], kept) for name, kept in names["result"].mask.items())
 

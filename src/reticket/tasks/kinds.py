@@ -28,12 +28,15 @@ from reticket.symmetry import Alignment, Symmetry, discover, load_into, random_a
 from reticket.tickets import Mask, MethodInputs, Ticket, get_method, prunable, prune_round, true_density
 from reticket.training import (
     Callback,
+    Evaluation,
+    LogMetrics,
     Notices,
     Placement,
     Recipe,
     ReportProgress,
     Resume,
     Span,
+    TrainResult,
     TrainState,
     evaluate,
     evaluation_batch,
@@ -86,7 +89,7 @@ def run_dense(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
     )
     if not context.ranks.first:
         return Output()
-    found = evaluate(model, dataset, weights=result.weights, device=context.device)
+    found = _evaluated(model, dataset, result, context)
     values = {
         "accuracy": found.accuracy,
         "loss": found.loss,
@@ -201,7 +204,15 @@ def _callbacks(context: Context, before: int) -> list[Callback]:
     return [
         ReportProgress(lambda p: context.progress((p.step - before) / max(1, p.stop - before))),
         Notices(context.tell),
+        LogMetrics(context),
     ]
+
+
+def _evaluated(model: nn.Module, dataset: DataSource, result: TrainResult, context: Context) -> Evaluation:
+    """Evaluate what was trained, and have its figures written down beside those of its epochs."""
+    found = evaluate(model, dataset, weights=result.weights, device=context.device)
+    context.on_metrics(result.state.step, {"accuracy": found.accuracy, "test_loss": found.loss})
+    return found
 
 
 def _train_sparse(task: Task, context: Context, model: nn.Module, weights: Mapping[str, Tensor], mask: Mask) -> Output:
@@ -221,7 +232,7 @@ def _train_sparse(task: Task, context: Context, model: nn.Module, weights: Mappi
     )
     if not context.ranks.first:
         return Output()
-    found = evaluate(model, dataset, weights=result.weights, device=context.device)
+    found = _evaluated(model, dataset, result, context)
     values = {
         "accuracy": found.accuracy,
         "loss": found.loss,

@@ -1,6 +1,6 @@
 """Training in memory: SGD on one flat vector, schedules, masks that hold exactly, resumption to the same bits."""
 
-from reticket.training.callbacks import Notices, ReportProgress
+from reticket.training.callbacks import LogMetrics, MetricsLogger, Notices, ReportProgress
 from reticket.training.evaluation import Evaluation, evaluate, evaluation_batch, score
 from reticket.training.loop import Span, train
 from reticket.training.placement import Placement
@@ -13,6 +13,8 @@ __all__ = [
     "Callback",
     "EpochRecord",
     "Evaluation",
+    "LogMetrics",
+    "MetricsLogger",
     "Notices",
     "Placement",
     "Progress",

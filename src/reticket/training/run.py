@@ -61,7 +61,7 @@ class TrainingRun:
     """A run at a step; its model is a copy.
 
     What callbacks use: `step`, `start`, `stop`, `total` and `steps_in_epoch` (counts of steps), `history` (the complete
-    epochs), `model` (the copy, in train mode), `mask`, `set_mask`, `dense_gradient`, `lr`, `recipe`,
+    epochs), `model` (the copy, in train mode), `mask`, `set_mask`, `dense_gradient`, `lr`, `last_loss`, `recipe`,
     `dataset`, `device`, `ranks`.
 
     Args:
@@ -111,6 +111,7 @@ class TrainingRun:
         self.total = recipe.epochs * self.steps_in_epoch
         self.start, self.step, self.stop = start, start, self.total
         self.losses: list[Tensor] = []  # of the epoch so far
+        self._complete: list[Tensor] = []  # of the epoch before
         self.history: list[EpochRecord] = []
         self.begun, self.earlier = time.monotonic(), 0.0
         self.callbacks: list[Callback] = []
@@ -201,7 +202,7 @@ class TrainingRun:
 
     def _end_epoch(self, record: EpochRecord) -> None:
         self.history.append(record)
-        self.losses = []
+        self._complete, self.losses = self.losses, []
         for callback in self.callbacks:
             callback.after_epoch(self)
 
@@ -271,6 +272,12 @@ class TrainingRun:
         if self.device.type != "cuda":
             return rates
         return sent(torch.tensor(rates, dtype=self.parameters.dtype, device="cpu"), self.device).unbind()
+
+    def last_loss(self) -> float:
+        """Return the loss of the last step in nats; the host waits for the device, all processes take part."""
+        loss = (self.losses or self._complete)[-1].clone()
+        self.ranks.sum_(loss)
+        return float(loss)
 
     def mean_loss(self) -> float:
         """Return the mean loss of the epoch so far; the host waits for the device here, and for a checkpoint.
