@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reticket.copied import private_copy
 from reticket.data import DataSource
 from reticket.errors import TrainingError
-from reticket.training.batches import Batches, sent, training_batches
+from reticket.training.batches import Batches, TrainingBatches, sent, training_batches
 from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
 from reticket.training.graphs import RecordedSteps, Recorder, RecordingError
@@ -95,16 +95,7 @@ class TrainingRun:
             self.model = synchronise(self.model, self.ranks)
         self.parameters = FlatParameters(self.model, mask, channels_last=channels_last)
         self.update = _update_of(self.model, self.parameters, recipe, where)
-        self.batches = training_batches(
-            dataset,
-            recipe.batch_size,
-            order,
-            augment=recipe.augment,
-            dtype=self.parameters.dtype,
-            device=self.device,
-            channels_last=channels_last,
-            shard=(self.ranks.rank, self.ranks.world),
-        )
+        self.batches = _batches_of(dataset, recipe, order, self.parameters, where)
         self.recorded = self._recorded_by(record)
         self.randomness: Randomness | None = None  # the global generators as they are, when None
         self.steps_in_epoch = self.batches.steps
@@ -252,7 +243,7 @@ class TrainingRun:
         epoch), at the weights as they are, without weight decay. Of several processes all call it together.
         """
         epoch, number = divmod(self.step, self.steps_in_epoch)
-        x, y = next(iter(self.batches.epoch(epoch, skip=number)))
+        x, y = self.batches.batch(epoch, number)
         with undisturbed(self.randomness, self.device):
             return self.update.dense_gradient(x, y, self.batches.size(number))
 
@@ -306,6 +297,21 @@ class TrainingRun:
     def seconds(self) -> float:
         """Time spent on the run, before a resumption included."""
         return self.earlier + time.monotonic() - self.begun
+
+
+def _batches_of(
+    dataset: DataSource, recipe: Recipe, order: tuple[str | int, ...], parameters: FlatParameters, where: Placement
+) -> TrainingBatches:
+    return training_batches(
+        dataset,
+        recipe.batch_size,
+        order,
+        augment=recipe.augment,
+        dtype=parameters.dtype,
+        device=torch.device(where.device),
+        channels_last=parameters.channels_last,
+        shard=(where.ranks.rank, where.ranks.world),
+    )
 
 
 def _update_of(model: nn.Module, parameters: FlatParameters, recipe: Recipe, where: Placement) -> TrainingStep:
