@@ -83,6 +83,7 @@ def _callbacks(schedule: Schedule, task: Task) -> TaskCallbacks:
     return TaskCallbacks(
         progress=lambda fraction, text, seconds: schedule.progress(task, fraction, text, seconds),
         notice=lambda text: schedule.notice(task, text),
+        metrics=lambda step, metrics: schedule.metrics(task, step, metrics),
     )
 
 
