@@ -5,11 +5,13 @@ import itertools
 import pytest
 
 from reticket.errors import ConfigError
-from reticket.tasks.blueprint import Blueprint, Facts
+from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.config import Config
+from reticket.tasks.networks import Facts
 from reticket.tasks.presets import list_presets, load_config
-from reticket.tasks.scale import Sizes, scale_text, scaled
+from reticket.tasks.scale import scale_text, scaled
 from reticket.tasks.sweep import variants
+from reticket.tasks.work import Sizes
 from reticket.training import learning_rate, parse_position, steps_per_epoch
 from reticket.training.recipe import Recipe
 

@@ -4,8 +4,9 @@ import pytest
 
 from reticket.errors import ConfigError
 from reticket.experiment import Plan
-from reticket.tasks.blueprint import Blueprint, Facts
+from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.config import Config
+from reticket.tasks.networks import Facts
 from reticket.tasks.presets import load_config
 from reticket.tasks.sweep import variants
 

@@ -1,14 +1,16 @@
 """The configuration of an experiment: every field that decides a result, checked once, with a hint for a slip."""
 
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
+    BeforeValidator,
     Field,
+    SerializeAsAny,
     ValidationError,
     field_validator,
     model_serializer,
@@ -16,21 +18,16 @@ from pydantic import (
 )
 
 from reticket.errors import ConfigError
-
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Position = Annotated[str, Field(pattern=r"^\d+(it|ep)$")]
-Place = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)$")]
-Pair = Literal["A to B", "permuted A to B", "dense A to IMP A"]
-Places = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)(\+(\d+(it|ep)|end))*$")]
+from reticket.lookup import nearest
+from reticket.tasks.declared import CheckSettings, declared, settings_model, settings_of
+from reticket.tasks.section import Fraction, Place, Places, Position, Section
+from reticket.tickets.imp import StyleName
+from reticket.tickets.prune import Scope
 
 PARAMS = ("model.params.", "data.params.")  # tables whose keys a model's builder or a data set's loader knows
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which data; `train_size` and `test_size` take a seeded, class-balanced part of the images.
 
     `params` go to the loader, where it takes any.
@@ -48,14 +45,14 @@ class DataConfig(_Section):
         return self.model_dump(exclude={name for name, value in later.items() if not value})
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Which model; `params` go to its builder."""
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """SGD as in the paper: cosine to 0 over `epochs`, restarted at a rewind point over what is left."""
 
     epochs: int = Field(ge=1)
@@ -77,21 +74,21 @@ class TrainConfig(_Section):
         return {key: value for key, value in values.items() if (key, value) != ("precision", "float32")}
 
 
-class SparseConfig(_Section):
+class SparseConfig(Section):
     """What the sparse runs change of the dense recipe; they end at the dense run's last epoch."""
 
     lr: float = Field(gt=0)
     weight_decay: float = Field(default=5e-4, ge=0)
 
 
-class PruneConfig(_Section):
+class PruneConfig(Section):
     """Iterative magnitude pruning of A (and of B, where a method or check asks for it).
 
     `finetune` goes on with the trained weights at `lr`; `weight-rewind` returns to the weights of `rewind` and
     `lr-rewind` keeps the weights, both replaying the dense schedule from `rewind` (Renda et al. 2020).
     """
 
-    style: Literal["finetune", "weight-rewind", "lr-rewind"] = "finetune"
+    style: StyleName = "finetune"
     rate: Fraction = 0.2
     epochs: int = Field(ge=1)
     lr: float = Field(gt=0)
@@ -99,11 +96,11 @@ class PruneConfig(_Section):
     weight_decay: float = Field(default=0.0, ge=0)
     schedule: Literal["cosine", "constant"] = "constant"
     rewind: Position = "0it"
-    scope: Literal["global", "layer"] = "global"
+    scope: Scope = "global"
     exclude: tuple[str, ...] = ("shortcut",)
 
 
-class MatchingConfig(_Section):
+class MatchingConfig(Section):
     """How A's units are matched to B's: on `samples` training images drawn once (all when unset), not augmented.
 
     A is taken at `a_at` of its dense training ("end", a position, or "same" as B), B at each of `grid.match_at`.
@@ -119,7 +116,7 @@ class MatchingConfig(_Section):
     batch_size: int = Field(default=500, ge=2)
 
 
-class GridConfig(_Section):
+class GridConfig(Section):
     """The table: every method at every sparsity and rewind point for every seed, which is one pair of networks A, B.
 
     `match_at` says at which position of B's dense training ("20ep", "300it" or "end") the units are matched; each gives
@@ -155,35 +152,11 @@ class GridConfig(_Section):
         return self
 
 
-class ChecksConfig(_Section):
-    """Checks of the theory; each costs evaluations.
-
-    `barriers` names the pairs of networks between which a line is walked, or all of them (true). With `rounds` the line
-    from dense A goes to its solution after every round of pruning, not to the grid's sparsities alone.
-
-    An ensemble of `diversity_members` from one ticket costs one sparse run less than that a method; it is trained at
-    `diversity_sparsity` (one of the grid's, the highest when unset) and `diversity_rewind` (the last when unset).
-    Beside it `independent_members` runs of `imp` are compared, each with a network of its own: the grid's when unset.
-    """
-
-    barriers: bool | tuple[Pair, ...] = True
-    rounds: bool = False
-    alphas: int = Field(default=11, ge=3)
-    barrier_samples: int | None = Field(default=None, ge=1)
-    overlap: bool = True
-    diversity_members: int = Field(default=0, ge=0)
-    diversity_sparsity: Fraction | None = None
-    diversity_rewind: Position | None = None
-    independent_members: int = Field(default=0, ge=0)
-    confidence: Fraction = 0.95
-
-    @property
-    def pairs(self) -> tuple[str, ...]:
-        """Return the pairs of networks between which barriers are measured."""
-        return get_args(Pair) if self.barriers is True else self.barriers or ()
+Checks = Annotated[SerializeAsAny[CheckSettings], BeforeValidator(settings_of)]
+"""The table `[checks]`, made of what every check declares."""
 
 
-class Config(_Section):
+class Config(Section):
     """A whole experiment, as a preset or a user's TOML file states it.
 
     `reference` says which result of the paper it is after. `sweep` gives one key several values: as many experiments in
@@ -201,16 +174,12 @@ class Config(_Section):
     prune: PruneConfig
     matching: MatchingConfig = MatchingConfig()
     grid: GridConfig
-    checks: ChecksConfig = ChecksConfig()
+    checks: Checks = Field(default_factory=lambda: settings_model()())
 
     @model_validator(mode="after")
-    def _diversity_in_grid(self) -> "Config":
-        wanted = self.checks.diversity_sparsity
-        if wanted is not None and wanted not in self.grid.sparsities:
-            raise ValueError(f"checks.diversity_sparsity is {wanted}, which is none of {list(self.grid.sparsities)}")
-        rewind = self.checks.diversity_rewind
-        if rewind is not None and rewind not in self.grid.rewinds:
-            raise ValueError(f"checks.diversity_rewind is {rewind}, which is none of {list(self.grid.rewinds)}")
+    def _checks_fit_the_grid(self) -> "Config":
+        for check in declared():
+            check.fits(self.checks, self.grid.sparsities, self.grid.rewinds)
         return self
 
     @model_validator(mode="after")
@@ -266,7 +235,7 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     """Return every dotted key a configuration may hold."""
     keys: list[str] = []
     for name, field in model.model_fields.items():
-        section = field.annotation
+        section = settings_model() if name == "checks" else field.annotation
         if isinstance(section, type) and issubclass(section, BaseModel):
             keys += known_keys(section, f"{prefix}{name}.")
         else:
@@ -310,6 +279,10 @@ def _sentence(error: Mapping[str, Any]) -> str:
         return f"'{where}' is missing"
     if error["type"] == "value_error":
         return f"{where}: {error['ctx']['error']}" if where else str(error["ctx"]["error"])
+    if error["type"] == "literal_error":
+        choices = [text.strip("'") for text in re.findall(r"'[^']*'", error["ctx"]["expected"])]
+        hint = nearest(str(error["input"]).lower(), choices)
+        return f"'{where}' is {error['input']!r}{hint + ';' if hint else ','} expected {error['ctx']['expected']}"
     return f"'{where}' is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
