@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         verify,
     )
     from reticket.tasks.config import Config
+    from reticket.tasks.results import Results
     from reticket.tasks.running import Machine
     from reticket.tickets import (
         Mask,
@@ -77,6 +78,7 @@ _HOMES = {
         "true_density",
     ),
     "reticket.tasks.config": ("Config",),
+    "reticket.tasks.results": ("Results",),
     "reticket.tasks.running": ("Machine",),
     "reticket.training": ("Recipe", "evaluate", "train"),
     "reticket.types": ("Permutation",),
@@ -95,6 +97,7 @@ __all__ = [
     "Permutation",
     "Quality",
     "Recipe",
+    "Results",
     "ReticketError",
     "Stat",
     "Symmetry",

@@ -63,7 +63,8 @@ def damage(error: ValidationError, model: type[BaseModel]) -> str:
         error: of reading a file.
         model: what it should hold.
     """
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])  # a slip leaves a gap too
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"unknown key '{where}'{nearest(str(first['loc'][-1]), _keys_at(model, first['loc'][:-1]))}"

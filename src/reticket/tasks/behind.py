@@ -7,6 +7,7 @@ from torch import Tensor
 
 from reticket.errors import InputError
 from reticket.experiment import Result, Store
+from reticket.lookup import nearest
 from reticket.symmetry import Alignment, Symmetry
 from reticket.tasks.rows import Row
 from reticket.tasks.tensors import WEIGHTS, alignment_in, mask_in, stripped
@@ -60,13 +61,23 @@ def _cell(rows: Sequence[Row], place: NetworkPlace) -> Row:
     if len(found) == 1:
         return found[0]
     if not found:
-        mine = [row for row in rows if row.method == place["method"]]
-        known = _listed(row.sparsity for row in mine) if mine else _listed(row.method for row in rows)
-        what = f"'{place['method']}' has sparsities" if mine else "it has the methods"
-        raise InputError(f"the table has no cell {_words(place)}; {what} {known}")
+        raise InputError(f"the table has no cell {_words(place)}{_known(rows, place)}")
     open_name = next(name for name in ("rewind", "match_at") if len({getattr(row, name) for row in found}) > 1)
     choices = _listed(getattr(row, open_name) for row in found)
     raise InputError(f"the table has {len(found)} cells {_words(place)}; give {open_name}, one of {choices}")
+
+
+def _known(rows: Sequence[Row], place: NetworkPlace) -> str:
+    """Return what the table has instead of a cell that it does not have."""
+    methods = dict.fromkeys(row.method for row in rows)
+    if place["method"] not in methods:
+        return f"{nearest(place['method'], methods)}; its methods are {_listed(methods)}"
+    mine = [row for row in rows if row.method == place["method"]]
+    for name in ("sparsity", "rewind", "match_at"):
+        has = dict.fromkeys(getattr(row, name) for row in mine)
+        if place.get(name, 0.0 if name == "sparsity" else next(iter(has))) not in has:
+            return f"; its {name} is one of {_listed(has)} for '{place['method']}'"
+    return f"; no run of '{place['method']}' has all of these together"
 
 
 def _listed(values: Iterable[object]) -> str:

@@ -201,10 +201,8 @@ class Results(Record):
 
     def _weights_store(self) -> Store:
         if self._store is None or not self._store.is_dir():
-            where = (
-                "results that were not loaded from a run have" if self._store is None else f"{self._store}: there is"
-            )
-            raise InputError(f"{where} no store of weights; give Results.load(run_dir, store=...) the run's own")
+            why = "these results were not loaded from a run" if self._store is None else f"no store at {self._store}"
+            raise InputError(f"{why}, so the networks behind them are unknown; use Results.load(run_dir, store=...)")
         return Store(self._store)
 
     def compare(self, other: "Results") -> tuple[Comparison, ...]:
