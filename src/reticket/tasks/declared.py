@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from pydantic import Field, create_model
 
+from reticket.errors import ConfigError
 from reticket.records import Record
 from reticket.tasks.section import Fraction, Section
 
@@ -70,11 +71,19 @@ def register(check: type[C]) -> type[C]:
     """Register a check; a decorator of its class.
 
     Raises:
-        ValueError: when another check has its name.
+        ConfigError: when another check has its name, or a setting or a section of one name.
     """
-    other = _registered.get(check.name)
-    if other is not None and type(other).__module__ != check.__module__:
-        raise ValueError(f"two checks are named '{check.name}': in {type(other).__module__} and {check.__module__}")
+    own = (check.__module__, check.__qualname__)  # a module may be imported again
+    for other in (one for one in _registered.values() if (type(one).__module__, type(one).__qualname__) != own):
+        where = f"{check.__module__} and {type(other).__module__}"
+        if other.name == check.name:
+            raise ConfigError(f"two checks are named '{check.name}', in {where}; rename one")
+        shared = CheckSettings.model_fields.keys()
+        fields = (check.settings.model_fields.keys() & other.settings.model_fields.keys()) - shared
+        for name in sorted(fields) if check.settings is not other.settings else ():
+            raise ConfigError(f"checks.{name} is a setting of two checks, in {where}; name one after its check")
+        for name in sorted(check.sections.keys() & other.sections.keys()):
+            raise ConfigError(f"'{name}' of results.json is a section of two checks, in {where}; rename one")
     _registered[check.name] = check()
     return check
 
@@ -92,22 +101,13 @@ def _load() -> None:
 
 
 def settings_model() -> type[CheckSettings]:
-    """Return the model of the table `[checks]`: the settings of all checks together.
-
-    Raises:
-        ValueError: when two checks have a field of one name.
-    """
+    """Return the model of the table `[checks]`: the settings of all checks together."""
     return _settings_model(declared())
 
 
 @cache
 def _settings_model(members: tuple[Declared, ...]) -> type[CheckSettings]:
-    own = list(dict.fromkeys(one.settings for one in members if one.settings is not CheckSettings))
-    owner: dict[str, type[CheckSettings]] = {}
-    for settings in own:
-        for name in settings.model_fields.keys() - CheckSettings.model_fields.keys():
-            if owner.setdefault(name, settings) is not settings:
-                raise ValueError(f"checks.{name} is a field of two checks; name one of them after its check")
+    own = dict.fromkeys(one.settings for one in members if one.settings is not CheckSettings)
     return create_model("ChecksConfig", __base__=tuple(reversed(own)) or (CheckSettings,))
 
 
