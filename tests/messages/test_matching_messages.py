@@ -23,7 +23,7 @@ def sym() -> Symmetry:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(InputError, match="unknown matching method 'activations', did you mean 'activation'"):
+    with pytest.raises(InputError, match="unknown matcher 'activations', did you mean 'activation'"):
         match(net(), net(), sym(), [X], "activations")
     with pytest.raises(InputError, match="unknown cost 'corelation', did you mean 'correlation'"):
         match(net(), net(), sym(), [X], cost="corelation")

@@ -14,6 +14,7 @@ from reticket.data import Reading, list_datasets, open_dataset
 from reticket.data.bounded import check_plain
 from reticket.data.subset import drawn_indices
 from reticket.errors import ConfigError, DataError, InputError
+from reticket.files import write_file
 from reticket.matching import HELD_BYTES, match
 from reticket.matching.forward import tensors_in
 from reticket.rng import generator_for
@@ -201,8 +202,5 @@ def write_text(path: Path, text: str) -> Path:
     Raises:
         InputError: when it cannot be written.
     """
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name a file in a folder that exists") from None
+    write_file(path, text, error=InputError, advice="name a file in a folder that exists")
     return path

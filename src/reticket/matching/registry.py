@@ -8,6 +8,7 @@ from torch import nn
 
 from reticket.errors import InputError
 from reticket.lookup import nearest
+from reticket.registry import Registry
 from reticket.symmetry import Alignment, Symmetry
 from reticket.symmetry.filled import check_filled
 from reticket.wrapped import inside
@@ -15,7 +16,7 @@ from reticket.wrapped import inside
 Matcher = Callable[..., Alignment]
 Checkpoints: TypeAlias = nn.Module | Sequence[nn.Module]  # one model, or one network at several points of its training
 
-MATCHERS: dict[str, Matcher] = {}
+MATCHERS = Registry[Matcher]("matcher", "reticket.matchers", InputError)
 
 
 def matcher(name: str) -> Callable[[Matcher], Matcher]:
@@ -26,14 +27,7 @@ def matcher(name: str) -> Callable[[Matcher], Matcher]:
     Args:
         name: what users write as `method`.
     """
-
-    def register(function: Matcher) -> Matcher:
-        if name in MATCHERS:
-            raise InputError(f"matcher '{name}' is registered already; choose another name")
-        MATCHERS[name] = function
-        return function
-
-    return register
+    return MATCHERS.register(name)
 
 
 def list_matchers() -> dict[str, str]:
@@ -42,7 +36,7 @@ def list_matchers() -> dict[str, str]:
     >>> list_matchers()
     {'activation': 'Match units by what they respond to, in one pass over the data.'}
     """
-    return {name: (MATCHERS[name].__doc__ or "").strip().partition("\n")[0] for name in sorted(MATCHERS)}
+    return dict(sorted(MATCHERS.descriptions().items()))
 
 
 def match(
@@ -91,10 +85,7 @@ def match(
             that cannot be matched.
         ModelError: a batch that a model cannot take, or a model without values (lazy, meta).
     """
-    if method not in MATCHERS:
-        raise InputError(
-            f"unknown matching method '{method}'{nearest(method, MATCHERS)}; known are {', '.join(MATCHERS)}"
-        )
+    match_by = MATCHERS.named(method)
     _check_options(method, options)
     models_a, models_b = _checkpoints(model_a, sym), _checkpoints(model_b, sym)
     if len(models_a) != len(models_b) or not models_a:
@@ -105,7 +96,7 @@ def match(
     for which, models in (("model_a", models_a), ("model_b", models_b)):
         for model in models:
             check_filled(model, which)
-    return MATCHERS[method](models_a, models_b, sym, batches, **options)
+    return match_by(models_a, models_b, sym, batches, **options)
 
 
 def _check_options(method: str, options: Mapping[str, object]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reticket.tasks.reading import read_json, read_text, read_toml
+from reticket.tasks.reading import read_json, read_toml, text_of
 from reticket.tasks.results import Results
 
 
@@ -38,4 +38,4 @@ def read_run(run_dir: Path) -> RunFolder:
     results = Results.load(run_dir)
     config, environment = run_dir / "config.toml", run_dir / "environment.json"
     seen = read_json(environment) if environment.is_file() else {}
-    return RunFolder(results, read_toml(config), read_text(config), dict(results.environment) | seen)
+    return RunFolder(results, read_toml(config), text_of(config), dict(results.environment) | seen)

@@ -1,6 +1,5 @@
 """The configuration of an experiment: every field that decides a result, checked once, with a hint for a slip."""
 
-import difflib
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +17,7 @@ from pydantic import (
 )
 
 from reticket.errors import ConfigError
-from reticket.lookup import nearest
+from reticket.lookup import closest, nearest
 from reticket.tasks.declared import CheckSettings, declared, settings_model, settings_of
 from reticket.tasks.section import Fraction, Place, Places, Position, Section
 from reticket.tickets.imp import StyleName
@@ -265,10 +264,8 @@ def _full_path(key: str) -> list[str]:
 def nearest_key(word: str, known: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" for the nearest of `known`, by the whole key or by its last part."""
     names = {name: name for name in known} | {name.rsplit(".", 1)[-1]: name for name in known}
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5) or difflib.get_close_matches(
-        word.rsplit(".", 1)[-1], names, n=1, cutoff=0.5
-    )
-    return f", did you mean '{names[close[0]]}'?" if close else f"; known: {', '.join(sorted(known))}"
+    close = closest(word, names, 0.5) or closest(word.rsplit(".", 1)[-1], names, 0.5)
+    return f", did you mean '{names[close]}'?" if close else f"; known: {', '.join(sorted(known))}"
 
 
 def _sentence(error: Mapping[str, Any]) -> str:

@@ -1,8 +1,9 @@
 """What a check declares for others to build upon: its settings and the sections of `results.json` that it writes.
 
 Checks are found by their place: each module of `reticket.tasks.checks` registers one when it is imported, and all of
-them are imported when the first is asked for. So nothing but its own module names a check, and nothing here imports
-one, although configuration and results are made of what they declare.
+them are imported when the first is asked for, with those that installed packages announce under `reticket.checks`. So
+nothing but its own module names a check, and nothing here imports one, although configuration and results are made of
+what they declare.
 """
 
 import importlib
@@ -15,6 +16,7 @@ from pydantic import Field, create_model
 
 from reticket.errors import ConfigError
 from reticket.records import Record
+from reticket.registry import Registry, first_line
 from reticket.tasks.section import Fraction, Section
 
 MEMBERS = "reticket.tasks.checks"
@@ -63,7 +65,7 @@ class Declared:
         """
 
 
-_registered: dict[str, Declared] = {}
+CHECKS = Registry[Declared]("check", "reticket.checks", ConfigError, says=lambda check: first_line(type(check)))
 C = TypeVar("C", bound=Declared)
 
 
@@ -73,31 +75,24 @@ def register(check: type[C]) -> type[C]:
     Raises:
         ConfigError: when another check has its name, or a setting or a section of one name.
     """
-    own = (check.__module__, check.__qualname__)  # a module may be imported again
-    for other in (one for one in _registered.values() if (type(one).__module__, type(one).__qualname__) != own):
+    for other in CHECKS.registered():
         where = f"{check.__module__} and {type(other).__module__}"
-        if other.name == check.name:
-            raise ConfigError(f"two checks are named '{check.name}', in {where}; rename one")
-        shared = CheckSettings.model_fields.keys()
-        fields = (check.settings.model_fields.keys() & other.settings.model_fields.keys()) - shared
-        for name in sorted(fields) if check.settings is not other.settings else ():
+        fields = check.settings.model_fields.keys() & other.settings.model_fields.keys()
+        for name in sorted(fields - CheckSettings.model_fields.keys()):
             raise ConfigError(f"checks.{name} is a setting of two checks, in {where}; name one after its check")
         for name in sorted(check.sections.keys() & other.sections.keys()):
             raise ConfigError(f"'{name}' of results.json is a section of two checks, in {where}; rename one")
-    _registered[check.name] = check()
+    CHECKS.add(check.name, check())
+    declared.cache_clear()
     return check
 
 
-def declared() -> tuple[Declared, ...]:
-    """Return every check in the order of the report."""
-    _load()
-    return tuple(sorted(_registered.values(), key=lambda one: (one.place, one.name)))
-
-
 @cache
-def _load() -> None:
+def declared() -> tuple[Declared, ...]:
+    """Return every check in the order of the report, those that installed packages announce included."""
     for member in pkgutil.iter_modules(importlib.import_module(MEMBERS).__path__):
         importlib.import_module(f"{MEMBERS}.{member.name}")
+    return tuple(sorted(CHECKS.values(), key=lambda one: (one.place, one.name)))
 
 
 def settings_model() -> type[CheckSettings]:

@@ -13,6 +13,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from reticket.data.source import DataSource
 from reticket.errors import ConfigError, InputError
+from reticket.files import replace_file
 
 LARGEST = 96  # pixels of a side; larger images are averaged down
 
@@ -41,7 +42,7 @@ def write_pictures(place: Path, dataset: DataSource, files: Mapping[int, str]) -
             return
         place.mkdir(parents=True, exist_ok=True)
         for name, picture in zip(files.values(), pixels, strict=True):
-            (place / name).write_bytes(png(picture))
+            replace_file(place / name, png(picture))
     except OSError as error:
         raise ConfigError(f"'{place}' cannot be written ({error.strerror}); choose another folder with --out") from None
 

@@ -6,20 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from reticket.errors import InputError
+from reticket.files import read_text
 
 
-def read_text(path: Path) -> str:
+def text_of(path: Path) -> str:
     """Return a file's text, empty where there is no file.
 
     Raises:
         InputError: when it cannot be read.
     """
-    if not path.is_file():
-        return ""
-    try:
-        return path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({type(error).__name__}); run it again") from None
+    return read_text(path, error=InputError, advice="run it again") if path.is_file() else ""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -29,7 +25,7 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: when it cannot be read, is not JSON or holds something else.
     """
     try:
-        values = json.loads(read_text(path))
+        values = json.loads(text_of(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}: is not JSON (line {error.lineno}: {error.msg}); run it again") from None
     except (ValueError, RecursionError):
@@ -46,6 +42,6 @@ def read_toml(path: Path) -> dict[str, Any]:
         InputError: when it cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(read_text(path))
+        return tomllib.loads(text_of(path))
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not TOML ({error}); restore it or run again") from None

@@ -1,6 +1,5 @@
 """Magnitude pruning with exact kept counts, and which weights of a model are pruned at all."""
 
-import difflib
 from collections.abc import Hashable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
@@ -11,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reticket.errors import MaskError
-from reticket.lookup import nearest
+from reticket.lookup import closest, nearest
 from reticket.symmetry.filled import check_filled
 from reticket.tickets.counts import kept_count, refuse_empty, share_out
 from reticket.tickets.mask import Mask
@@ -59,8 +58,8 @@ def prunable(model: nn.Module, exclude: Iterable[str] = ("shortcut",)) -> tuple[
     for pattern in exclude:
         matched = _excluded(model, names, pattern)
         if not matched and pattern not in KINDS:
-            near = difflib.get_close_matches(pattern, [*KINDS, *names, *(n.rpartition(".")[0] for n in names)], 1, 0.5)
-            hint = f"did you mean '{near[0]}'" if near else f"give a kind {KINDS} or a glob"
+            near = closest(pattern, [*KINDS, *names, *(n.rpartition(".")[0] for n in names)], 0.5)
+            hint = f"did you mean '{near}'" if near else f"give a kind {KINDS} or a glob"
             raise MaskError(f"exclude '{pattern}' matches no weight of {type(model).__name__}; {hint}")
         left = [name for name in left if name not in matched]
     if not left:
