@@ -96,7 +96,7 @@ class Runs:
             **self.networks.common,
             "method": cell.method,
             **self._choices(method, a, b),
-            "recipe": self.networks.sparse_recipe,
+            "recipe": self.config.sparse_recipe.decisive(),
             "start": start,
             "end": self.networks.end,
             "order": order_of(network, order),
@@ -105,7 +105,7 @@ class Runs:
         where += matched_text(cell.match_at)
         return Task(
             kind="sparse",
-            version=self.networks.training_version(self.networks.sparse_recipe, start),
+            version=self.networks.training_version(self.config.sparse_recipe, start),
             spec=spec,
             inputs=inputs,
             label=f"{cell.method} {where}" + (f", order {order}" if order else ""),

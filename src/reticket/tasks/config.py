@@ -3,16 +3,19 @@
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
+    PlainSerializer,
     SerializeAsAny,
     ValidationError,
+    WrapValidator,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -22,6 +25,7 @@ from reticket.tasks.declared import CheckSettings, declared, settings_model, set
 from reticket.tasks.section import Fraction, Place, Places, Position, Section
 from reticket.tickets.imp import StyleName
 from reticket.tickets.prune import Scope
+from reticket.training import Recipe
 
 PARAMS = ("model.params.", "data.params.")  # tables whose keys a model's builder or a data set's loader knows
 
@@ -51,52 +55,51 @@ class ModelConfig(Section):
     params: dict[str, Any] = Field(default_factory=dict)
 
 
-class TrainConfig(Section):
-    """SGD as in the paper: cosine to 0 over `epochs`, restarted at a rewind point over what is left."""
+def _recipe(values: Any, check: Callable[[Any], Recipe]) -> Recipe:
+    try:
+        recipe = check({"batch_size": 128, **values} if isinstance(values, Mapping) else values)
+        if recipe.epochs < 1:
+            raise ConfigError(f"epochs is {recipe.epochs}, but it must be at least 1")
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix("recipe: ")) from None
+    return recipe
 
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(default=128, ge=1)
-    lr: float = Field(gt=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=5e-4, ge=0)
-    schedule: Literal["cosine", "constant", "step"] = "cosine"
-    warmup_epochs: int | float = Field(default=0, ge=0)
-    milestones: tuple[int | float, ...] = ()
-    gamma: float = Field(default=0.1, gt=0, le=1)
-    augment: bool = True
-    precision: Literal["float32", "bfloat16"] = "float32"
 
-    @model_serializer(mode="wrap")
-    def _without_the_old_precision(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leave "float32" out, so that results which are older than the choice keep their keys."""
-        values = handler(self)
-        return {key: value for key, value in values.items() if (key, value) != ("precision", "float32")}
+DenseRecipe = Annotated[Recipe, WrapValidator(_recipe), PlainSerializer(Recipe.decisive)]
+"""The recipe of A and B as a table: SGD as in the paper, cosine to 0 over `epochs`, in batches of 128 if none is said.
+
+A run that starts at a rewind point restarts the schedule over what is left.
+"""
 
 
 class SparseConfig(Section):
     """What the sparse runs change of the dense recipe; they end at the dense run's last epoch."""
 
-    lr: float = Field(gt=0)
-    weight_decay: float = Field(default=5e-4, ge=0)
+    lr: float
+    weight_decay: float = 5e-4
 
 
 class PruneConfig(Section):
     """Iterative magnitude pruning of A (and of B, where a method or check asks for it).
 
-    `finetune` goes on with the trained weights at `lr`; `weight-rewind` returns to the weights of `rewind` and
-    `lr-rewind` keeps the weights, both replaying the dense schedule from `rewind` (Renda et al. 2020).
+    `finetune` goes on with the trained weights, by the dense recipe with what is given here and no warm-up;
+    `weight-rewind` returns to the weights of `rewind` and `lr-rewind` keeps the weights, both replaying the dense
+    schedule from `rewind` (Renda et al. 2020).
     """
 
     style: StyleName = "finetune"
     rate: Fraction = 0.2
     epochs: int = Field(ge=1)
-    lr: float = Field(gt=0)
-    momentum: float = Field(default=0.0, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
+    lr: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
     schedule: Literal["cosine", "constant"] = "constant"
     rewind: Position = "0it"
     scope: Scope = "global"
     exclude: tuple[str, ...] = ("shortcut",)
+
+
+RETRAINING = ("epochs", "lr", "momentum", "weight_decay", "schedule")  # what fine-tuning changes of the dense recipe
 
 
 class MatchingConfig(Section):
@@ -168,12 +171,32 @@ class Config(Section):
     scale: dict[str, tuple[int, int]] = Field(default_factory=dict)
     data: DataConfig
     model: ModelConfig
-    dense: TrainConfig
+    dense: DenseRecipe
     sparse: SparseConfig
     prune: PruneConfig
     matching: MatchingConfig = MatchingConfig()
     grid: GridConfig
     checks: Checks = Field(default_factory=lambda: settings_model()())
+
+    @cached_property
+    def sparse_recipe(self) -> Recipe:
+        """The recipe of the sparse runs: the dense one with what they change."""
+        return replace(self.dense, **self.sparse.model_dump())
+
+    @cached_property
+    def finetuning_recipe(self) -> Recipe:
+        """The recipe of a round of pruning that goes on with the trained weights."""
+        changes = {name: getattr(self.prune, name) for name in RETRAINING}
+        return replace(self.dense, **changes, warmup_epochs=0)
+
+    @model_validator(mode="after")
+    def _recipes_can_be(self) -> "Config":
+        for section, name in (("sparse", "sparse_recipe"), ("prune", "finetuning_recipe")):
+            try:
+                getattr(self, name)
+            except ConfigError as error:
+                raise ValueError(str(error).replace("recipe", section, 1)) from None
+        return self
 
     @model_validator(mode="after")
     def _checks_fit_the_grid(self) -> "Config":
@@ -235,7 +258,9 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     keys: list[str] = []
     for name, field in model.model_fields.items():
         section = settings_model() if name == "checks" else field.annotation
-        if isinstance(section, type) and issubclass(section, BaseModel):
+        if is_dataclass(section):
+            keys += [f"{prefix}{name}.{own.name}" for own in fields(section)]
+        elif isinstance(section, type) and issubclass(section, BaseModel):
             keys += known_keys(section, f"{prefix}{name}.")
         else:
             keys.append(f"{prefix}{name}")
@@ -270,7 +295,7 @@ def nearest_key(word: str, known: Iterable[str]) -> str:
 
 def _sentence(error: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"unknown key '{where}'{nearest_key(where, known_keys())}"
     if error["type"] == "missing":
         return f"'{where}' is missing"

@@ -74,8 +74,7 @@ class Findings:
     def experiment(self) -> Experiment:
         """Return what was trained, as far as it decides what the numbers may be compared with."""
         config, facts = self.blueprint.config, self.blueprint.facts
-        sections = ("data", "model", "dense", "sparse", "prune", "matching")
-        found = {name: getattr(config, name).model_dump(mode="json") for name in sections}
+        found = config.model_dump(mode="json", include={"data", "model", "dense", "sparse", "prune", "matching"})
         found["model"]["params"] = model_params(
             config.model.name, facts.input_shape, len(facts.classes), **config.model.params
         )
