@@ -26,7 +26,7 @@ from PIL import Image
 from reticket.connectivity import barrier
 from reticket.data import Dataset, Reading, describe, imagenet, open_dataset
 from reticket.experiment.memory import keep_freed_memory
-from reticket.matching import HELD_BYTES, match
+from reticket.matching import match, memory_options
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.symmetry import discover
@@ -177,7 +177,7 @@ def preset_work(values: Mapping[str, Any]) -> dict[str, Any]:
     symmetry = discover(a, torch.zeros(2, *data.input_shape))
     few = torch.arange(min(IMAGES, config.matching.batch_size))
     batches = Reading(data, "train", len(few), few)
-    match(a, b, symmetry, ((x[:MATCHED], y) for x, y in batches), stop=None, held_bytes=HELD_BYTES["cpu"])
+    match(a, b, symmetry, ((x[:MATCHED], y) for x, y in batches), stop=None, **memory_options("activation", "cpu"))
     until["matching"] = peak()
     if config.checks.pairs:
         test = Reading(data, "test", evaluation_batch(a, data.input_shape), few)

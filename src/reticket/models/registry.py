@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reticket.errors import ModelError
 from reticket.lookup import imported, nearest
-from reticket.models.code import digest_of_code
+from reticket.models.code import code_outside
 from reticket.registry import Registry, first_line
 from reticket.rng import generator_for, global_generators
 
@@ -167,8 +167,7 @@ def code_of(name: str) -> str:
     """
     if name.startswith(TIMM):
         return f"timm {_timm().__version__}"
-    build = _function(name)
-    return "" if build.__module__.startswith(f"{__package__}.") else digest_of_code(build)
+    return code_outside(_function(name))
 
 
 def _builder(name: str, params: dict[str, Any]) -> tuple[Builder, dict[str, Any]]:

@@ -163,8 +163,9 @@ def _sparse(section: Mapping[str, Any]) -> str:
 def _matching(section: Mapping[str, Any]) -> str:
     samples = section.get("samples")
     count = f"{samples:,}" if isinstance(samples, int) else "all"
-    method, cost = section.get("method", "activation"), section.get("cost", "correlation")
-    return f"By {method}, {cost} of the units over {count} training images, one linear assignment a group."
+    method, options = section.get("method", "activation"), section.get("options") or {}
+    cost = options.get("cost", section.get("cost", "correlation" if method == "activation" else ""))
+    return f"By {method}{f', {cost} of the units' if cost else ''} over {count} training images, one linear assignment a group."
 
 
 def _grid(section: Mapping[str, Any]) -> str:

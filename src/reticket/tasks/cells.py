@@ -10,6 +10,7 @@ from typing import Any
 
 from reticket.errors import ConfigError
 from reticket.experiment import Task
+from reticket.models.code import code_outside
 from reticket.tasks.config import Config
 from reticket.tasks.networks import Facts, Networks, density_of, matched_text, order_of
 from reticket.tickets.methods import Method, get_method
@@ -137,6 +138,8 @@ class Runs:
         choices: dict[str, Any] = {"frame": self.config.grid.frame} if "frame" in method.uses else {}
         if {"generator", "random_alignment"} & set(method.needs):
             choices["random"] = ["method", a, b]
+        if code := code_outside(method.function):  # of an installed package or a script
+            choices["code"] = code
         return choices
 
 

@@ -27,7 +27,8 @@ from reticket.tickets.imp import StyleName
 from reticket.tickets.prune import Scope
 from reticket.training import Recipe
 
-PARAMS = ("model.params.", "data.params.")  # tables whose keys a model's builder or a data set's loader knows
+PARAMS = ("model.params.", "data.params.", "matching.options.")  # tables whose keys a model, loader or matcher knows
+OLDEST_OPTIONS = ("cost", "stop")  # of matching; they may stand beside the table of options
 
 
 class DataConfig(Section):
@@ -102,20 +103,36 @@ class PruneConfig(Section):
 RETRAINING = ("epochs", "lr", "momentum", "weight_decay", "schedule")  # what fine-tuning changes of the dense recipe
 
 
-class MatchingConfig(Section):
-    """How A's units are matched to B's: on `samples` training images drawn once (all when unset), not augmented.
+class StartConfig(Section):
+    """The matcher whose alignment another one begins from."""
 
-    A is taken at `a_at` of its dense training ("end", a position, or "same" as B), B at each of `grid.match_at`.
-    With `stop = "stable"` matching ends early when every group's assignment has stayed the same over three doublings.
-    REPAIR reads its images in batches of `batch_size` too.
+    method: str = "activation"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class MatchingConfig(Section):
+    """How A's units are matched to B's: by a matcher and its `options`, checked against its signature when planning.
+
+    A is taken at `a_at` of its dense training ("end", a position, or "same" as B), B at each of `grid.match_at`. A
+    matcher that begins from an alignment gets that of `start`. One that looks at data gets `samples` training images
+    drawn once (all when unset), not augmented. REPAIR reads its images in batches of `batch_size` too.
     """
 
     method: str = "activation"
     a_at: Place | Literal["same"] = "end"
-    cost: Literal["correlation", "covariance", "cosine"] = "correlation"
-    stop: Literal["stable", "never"] = "stable"
+    options: dict[str, Any] = Field(default_factory=dict)
+    start: StartConfig | None = None
     samples: int | None = Field(default=None, ge=2)
     batch_size: int = Field(default=500, ge=2)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _oldest_options(cls, values: Any) -> Any:
+        """Take what stood beside the table before there was one into it."""
+        if not isinstance(values, Mapping) or not (moved := {k: values[k] for k in OLDEST_OPTIONS if k in values}):
+            return values
+        rest = {key: value for key, value in values.items() if key not in moved}
+        return {**rest, "options": {**rest.get("options", {}), **moved}}
 
 
 class GridConfig(Section):
@@ -249,7 +266,7 @@ def override(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, An
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
                 raise ConfigError(f"--set {key}: '{part}' is {table!r} in the file, expected a table")
-        table[path[-1]] = _toml_value(text.strip())
+        table[path[-1]] = toml_value(text.strip())
     return result
 
 
@@ -264,6 +281,8 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
             keys += known_keys(section, f"{prefix}{name}.")
         else:
             keys.append(f"{prefix}{name}")
+    if model is MatchingConfig:
+        keys += [f"{prefix}{option}" for option in OLDEST_OPTIONS]
     return keys
 
 
@@ -308,7 +327,8 @@ def _sentence(error: Mapping[str, Any]) -> str:
     return f"'{where}' is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 
-def _toml_value(text: str) -> Any:
+def toml_value(text: str) -> Any:
+    """Return the value that a TOML text stands for; a bare word is a text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -122,8 +122,10 @@ def work_of(task: Task, resumed: Task | None, sizes: Sizes) -> Work:
         epochs = (end - start) / per_epoch
         return Work(trained=epochs * sizes.train, evaluated=sizes.test, epochs=epochs)
     if task.kind == "match":
+        if "samples" not in spec:  # the matcher looks at no data
+            return Work()
         samples = min(spec["samples"] or sizes.train, sizes.train)
-        return Work(evaluated=(len(task.inputs) - 1) * samples)  # the symmetry is the input that is no network
+        return Work(evaluated=len(task.inputs.keys() - {"symmetry", "start"}) * samples)
     if task.kind == "symmetry":
         return Work(seconds=SYMMETRY_SECONDS)
     return next(check for check in checks() if task.kind in check.runners).work(task, sizes)

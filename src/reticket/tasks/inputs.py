@@ -90,9 +90,9 @@ def _parsed_symmetry(text: str) -> Symmetry:
     return Symmetry.from_json(text)
 
 
-def alignment_of(inputs: Mapping[str, Result]) -> Alignment:
+def alignment_of(inputs: Mapping[str, Result], name: str = "alignment") -> Alignment:
     """Return the alignment of A onto B among a task's inputs."""
-    return alignment_in(inputs["alignment"], symmetry_in(inputs))
+    return alignment_in(inputs[name], symmetry_in(inputs))
 
 
 def required_mask(result: Result) -> Mask:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reticket.experiment import Context, Output, Result, Task, collective, isolated
-from reticket.matching import HELD_BYTES, MatchedAlignment, match
+from reticket.matching import MatchedAlignment, match, memory_options
 from reticket.rng import generator_for
 from reticket.symmetry import discover, load_into, random_alignment
 from reticket.tasks.inputs import (
@@ -21,7 +21,9 @@ from reticket.tasks.inputs import (
     reading_for,
     required_mask,
     symmetry_in,
+    thawed,
 )
+from reticket.tasks.matchers import matcher_options
 from reticket.tasks.tensors import ALIGNMENT, MASK, WEIGHTS, mask_in, named, stripped
 from reticket.tickets import Mask, MethodInputs, Ticket, get_method, prunable, prune_round, true_density
 from reticket.training import Recipe, TrainState, evaluate, train
@@ -101,17 +103,14 @@ def run_prune_round(task: Task, inputs: Mapping[str, Result], context: Context) 
 
 
 def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
-    """Match A's units to B's by their activations on training inputs, at one point of their training or at several."""
-    spec, dataset = task.spec, dataset_for(task, context)
-    symmetry = symmetry_in(inputs)
+    """Match A's units to B's at one point of their training or at several, on data where the matcher asks for it."""
+    spec, symmetry = task.spec, symmetry_in(inputs)
     of_a, of_b = ([network_of(task, one).to(context.device) for one in _checkpoints(inputs, n)] for n in "ab")
-    batches = reading_for(task, dataset, "train", context)
-    stop = None if spec["stop"] == "never" else spec["stop"]
-    held = HELD_BYTES.get(torch.device(context.device).type)
-    alignment = match(
-        of_a, of_b, symmetry, batches, method=spec["method"], cost=spec["cost"], stop=stop, held_bytes=held
-    )
-    samples = alignment.examples if isinstance(alignment, MatchedAlignment) else batches.inputs
+    batches = reading_for(task, dataset_for(task, context), "train", context) if "samples" in spec else None
+    start = alignment_of(inputs, "start") if "start" in inputs else None
+    options = memory_options(spec["method"], context.device) | thawed(matcher_options(spec))
+    alignment = match(of_a, of_b, symmetry, batches, method=spec["method"], start=start, **options)
+    samples = alignment.examples if isinstance(alignment, MatchedAlignment) else batches.inputs if batches else 0
     groups = {
         name: {
             "size": group.size,
@@ -120,6 +119,7 @@ def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
             "margin": alignment.quality[name].margin,
         }
         for name, group in symmetry.groups.items()
+        if name in alignment.quality  # a matcher need not say how well it did
     }
     return Output(
         {"groups": groups, "samples": samples},

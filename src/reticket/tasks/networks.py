@@ -11,10 +11,9 @@ from typing import Any
 
 from reticket.errors import ConfigError
 from reticket.experiment import Task
-from reticket.lookup import nearest
-from reticket.matching import MATCHERS
 from reticket.models import model_params
-from reticket.tasks.config import RETRAINING, Config
+from reticket.tasks.config import RETRAINING, Config, MatchingConfig, StartConfig
+from reticket.tasks.matchers import check_matching, matcher_spec
 from reticket.tickets.imp import STYLES, chain
 from reticket.training import Recipe, parse_position, steps_per_epoch
 from reticket.training.recipe import warms_up_past_milestone
@@ -59,9 +58,7 @@ class Networks:
         }
         self.epoch = steps_per_epoch(facts.train_size, config.dense.batch_size)
         self.end = config.dense.epochs * self.epoch
-        if config.matching.method not in MATCHERS:
-            known = f"{nearest(config.matching.method, MATCHERS)}; known are {', '.join(MATCHERS)}"
-            raise ConfigError(f"matching.method: unknown matcher '{config.matching.method}'{known}")
+        check_matching(config.matching)
         self.rewinds = {text: self._position(text, "grid.rewinds") for text in config.grid.rewinds}
         self._prune_rewind = self._position(config.prune.rewind, "prune.rewind")
         self._matched = {text: self._matched_steps(text) for text in config.grid.match_at}
@@ -155,14 +152,16 @@ class Networks:
         inputs = {"symmetry": self.symmetry}
         for (name_a, name_b), step_a, step_b in zip(names, of_a, of_b, strict=True):
             inputs |= {name_a: self.at(("A", a), step_a), name_b: self.at(("B", b), step_b)}
-        return Task(
-            kind="match",
-            version=2,
-            spec={**self.common, **self.config.matching.model_dump(exclude={"a_at"})},
-            inputs=inputs,
-            label=f"matching A{a} to B{b}{matched_text(match_at)}",
-            cost=MATCHING_COST * len(names),
-        )
+        label = f"matching A{a} to B{b}{matched_text(match_at)}"
+        config = self.config.matching
+        if config.start is not None:
+            inputs["start"] = self._matched_by(config.start, inputs, f"{label}, the start")
+        return self._matched_by(config, inputs, label)
+
+    def _matched_by(self, chosen: MatchingConfig | StartConfig, inputs: Mapping[str, Task], label: str) -> Task:
+        spec = {**self.common, **matcher_spec(self.config.matching, chosen)}
+        cost = MATCHING_COST * sum(name.startswith("a") for name in inputs)
+        return Task(kind="match", version=2, spec=spec, inputs=dict(inputs), label=label, cost=cost)
 
     # ---------------------------------------------------------------- positions
 
