@@ -26,7 +26,7 @@ from PIL import Image
 from reticket.connectivity import barrier
 from reticket.data import Dataset, Reading, describe, imagenet, open_dataset
 from reticket.experiment.memory import keep_freed_memory
-from reticket.matching import HELD_BYTES, match
+from reticket.matching import match, memory_options
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.symmetry import discover
@@ -34,7 +34,7 @@ from reticket.tasks.config import Config
 from reticket.tasks.presets import list_presets, load_config
 from reticket.tasks.running import Machine, environment_of
 from reticket.tasks.sweep import variants
-from reticket.training import Recipe, TrainingRun, evaluate, evaluation_batch
+from reticket.training import TrainingRun, evaluate, evaluation_batch
 from reticket.training.batches import training_batches
 from reticket.training.snapshot import state_of
 
@@ -158,7 +158,7 @@ def preset_work(values: Mapping[str, Any]) -> dict[str, Any]:
     config = Config.model_validate(values)
     data = made_up(config.data.name)
     until["data"] = peak()
-    recipe = Recipe(**config.dense.model_dump())
+    recipe = config.dense
     a, b = (
         build_model(config.model.name, generator=generator_for("memory", name), **config.model.params) for name in "AB"
     )
@@ -177,7 +177,7 @@ def preset_work(values: Mapping[str, Any]) -> dict[str, Any]:
     symmetry = discover(a, torch.zeros(2, *data.input_shape))
     few = torch.arange(min(IMAGES, config.matching.batch_size))
     batches = Reading(data, "train", len(few), few)
-    match(a, b, symmetry, ((x[:MATCHED], y) for x, y in batches), stop=None, held_bytes=HELD_BYTES["cpu"])
+    match(a, b, symmetry, ((x[:MATCHED], y) for x, y in batches), stop=None, **memory_options("activation", "cpu"))
     until["matching"] = peak()
     if config.checks.pairs:
         test = Reading(data, "test", evaluation_batch(a, data.input_shape), few)

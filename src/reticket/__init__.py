@@ -4,133 +4,82 @@ The names below are the public surface. Each is imported from its home when it i
 costs little more than `import torch`.
 """
 
+import ast
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from reticket.version import __version__ as __version__
 
+# The one list of the public names. Type checkers and editors follow these imports (`A as A` says that A is public); a
+# running program does not carry them out, but reads the list as text: a table of names and homes, or an `__all__` that
+# is written out, would have to repeat every name, and from a table alone a checker learns no types.
 if TYPE_CHECKING:
-    from reticket.analysis import Diversity, Stat, diversity, gap_closed, overlap
-    from reticket.cli.run import run
-    from reticket.connectivity import BarrierCurve, barrier, interpolate, repair
-    from reticket.data import Dataset, load_dataset
-    from reticket.errors import ReticketError, VerificationError
-    from reticket.matching import match
-    from reticket.models import build_model
-    from reticket.rng import generator_for
+    from reticket.analysis import (
+        Diversity as Diversity,
+        Stat as Stat,
+        diversity as diversity,
+        gap_closed as gap_closed,
+        overlap as overlap,
+    )
+    from reticket.cli.run import run as run
+    from reticket.connectivity import (
+        BarrierCurve as BarrierCurve,
+        barrier as barrier,
+        interpolate as interpolate,
+        repair as repair,
+    )
+    from reticket.data import Dataset as Dataset, load_dataset as load_dataset
+    from reticket.errors import ReticketError as ReticketError, VerificationError as VerificationError
+    from reticket.matching import match as match
+    from reticket.models import build_model as build_model
+    from reticket.rng import generator_for as generator_for
     from reticket.symmetry import (
-        Alignment,
-        Group,
-        Quality,
-        Symmetry,
-        discover,
-        identity_alignment,
-        load_into,
-        random_alignment,
-        verify,
+        Alignment as Alignment,
+        Group as Group,
+        Quality as Quality,
+        Symmetry as Symmetry,
+        discover as discover,
+        identity_alignment as identity_alignment,
+        load_into as load_into,
+        random_alignment as random_alignment,
+        verify as verify,
     )
-    from reticket.tasks.config import Config
-    from reticket.tasks.running import Machine
+    from reticket.tasks.config import Config as Config
+    from reticket.tasks.results import Results as Results
+    from reticket.tasks.running import Machine as Machine
     from reticket.tickets import (
-        Mask,
-        Ticket,
-        erk_mask,
-        iterative_magnitude_pruning,
-        prunable,
-        prune_magnitude,
-        random_mask,
-        sparse,
-        true_density,
+        Mask as Mask,
+        Ticket as Ticket,
+        erk_mask as erk_mask,
+        iterative_magnitude_pruning as iterative_magnitude_pruning,
+        prunable as prunable,
+        prune_magnitude as prune_magnitude,
+        random_mask as random_mask,
+        sparse as sparse,
+        true_density as true_density,
     )
-    from reticket.training import Callback, LogMetrics, Placement, Recipe, Resume, Span, evaluate, train
-    from reticket.types import Permutation
+    from reticket.training import (
+        Callback as Callback,
+        LogMetrics as LogMetrics,
+        Placement as Placement,
+        Recipe as Recipe,
+        Resume as Resume,
+        Span as Span,
+        evaluate as evaluate,
+        train as train,
+    )
+    from reticket.types import Permutation as Permutation
 
-_HOMES = {
-    "reticket.analysis": ("Diversity", "Stat", "diversity", "gap_closed", "overlap"),
-    "reticket.cli.run": ("run",),
-    "reticket.connectivity": ("BarrierCurve", "barrier", "interpolate", "repair"),
-    "reticket.data": ("Dataset", "load_dataset"),
-    "reticket.errors": ("ReticketError", "VerificationError"),
-    "reticket.matching": ("match",),
-    "reticket.models": ("build_model",),
-    "reticket.rng": ("generator_for",),
-    "reticket.symmetry": (
-        "Alignment",
-        "Group",
-        "Quality",
-        "Symmetry",
-        "discover",
-        "identity_alignment",
-        "load_into",
-        "random_alignment",
-        "verify",
-    ),
-    "reticket.tickets": (
-        "Mask",
-        "Ticket",
-        "erk_mask",
-        "iterative_magnitude_pruning",
-        "prunable",
-        "prune_magnitude",
-        "random_mask",
-        "sparse",
-        "true_density",
-    ),
-    "reticket.tasks.config": ("Config",),
-    "reticket.tasks.running": ("Machine",),
-    "reticket.training": ("Callback", "LogMetrics", "Placement", "Recipe", "Resume", "Span", "evaluate", "train"),
-    "reticket.types": ("Permutation",),
+_HOME_OF = {
+    alias.name: str(statement.module)
+    for block in ast.parse(Path(__file__).read_text("utf-8")).body
+    if isinstance(block, ast.If)
+    for statement in block.body
+    if isinstance(statement, ast.ImportFrom)
+    for alias in statement.names
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = [
-    "Alignment",
-    "BarrierCurve",
-    "Callback",
-    "Config",
-    "Dataset",
-    "Diversity",
-    "Group",
-    "LogMetrics",
-    "Machine",
-    "Mask",
-    "Permutation",
-    "Placement",
-    "Quality",
-    "Recipe",
-    "Resume",
-    "ReticketError",
-    "Span",
-    "Stat",
-    "Symmetry",
-    "Ticket",
-    "VerificationError",
-    "barrier",
-    "build_model",
-    "discover",
-    "diversity",
-    "erk_mask",
-    "evaluate",
-    "gap_closed",
-    "generator_for",
-    "identity_alignment",
-    "interpolate",
-    "iterative_magnitude_pruning",
-    "load_dataset",
-    "load_into",
-    "match",
-    "overlap",
-    "prunable",
-    "prune_magnitude",
-    "random_alignment",
-    "random_mask",
-    "repair",
-    "run",
-    "sparse",
-    "train",
-    "true_density",
-    "verify",
-]
+__all__ = sorted(_HOME_OF)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Which device is meant, and what it does the same way each time."""
+"""Which device is meant, whether it is there, and what it does the same way each time."""
 
 import threading
 from collections.abc import Iterator
@@ -6,9 +6,35 @@ from contextlib import contextmanager
 
 import torch
 
+from reticket.errors import InputError
+
 _lock = threading.Lock()
 _users = 0
 _before = (False, False)
+
+
+def check_device(device: str, error: type[InputError] = InputError) -> None:
+    """Refuse a device on which nothing can be computed here.
+
+    Args:
+        device: what a user wrote: "cpu", "cuda", "cuda:1".
+        error: the class raised.
+
+    Raises:
+        InputError: of the class `error`.
+
+    >>> check_device("cpu")
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise error(f"device '{device}' is not one that torch knows; use cpu or cuda") from None
+    if found.type not in ("cpu", "cuda"):
+        raise error(f"device '{device}' is of a kind that reticket does not compute on; use cpu or cuda")
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise error(f"device '{device}' was asked for, but torch sees no GPU; use cpu")
+    if found.type == "cuda" and (found.index or 0) >= (count := torch.cuda.device_count()):
+        raise error(f"device '{device}' is not there, torch sees {count} of its kind; use cuda:0")
 
 
 @contextmanager

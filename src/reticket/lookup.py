@@ -1,15 +1,14 @@
-"""Names to functions: a registry's own entries, or the user's `package.module:function`."""
+"""Names: the nearest right one for a slip, and what `package.module:function` stands for."""
 
 import difflib
 import functools
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from reticket.errors import InputError
 
-T = TypeVar("T")
 _places: list[str] = []
 
 
@@ -21,44 +20,56 @@ def find_modules_in(folder: str) -> None:
     _places[:] = [folder]
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `, did you mean 'x'?` for the most similar of `known`, or nothing when none is similar.
+def closest(name: str, known: Iterable[str], least: float = 0.6) -> str | None:
+    """Return the most similar of `known`, or None when none is similar.
+
+    Args:
+        name: what somebody wrote.
+        known: what could be meant.
+        least: how similar it must be, 1 being the same, as `difflib` counts.
+
+    >>> closest("resnet2", ["mlp", "resnet20"]), closest("vgg", ["mlp", "resnet20"])
+    ('resnet20', None)
+    """
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=least)), None)
+
+
+def nearest(name: str, known: Iterable[str], least: float = 0.6) -> str:
+    """Return `, did you mean 'x'?` for the `closest` of `known`, or nothing when none is similar.
 
     >>> nearest("resnet2", ["mlp", "resnet20"])
     ", did you mean 'resnet20'?"
     """
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f", did you mean '{found[0]}'?" if found else ""
+    found = closest(name, known, least)
+    return f", did you mean '{found}'?" if found else ""
 
 
-def function_named(
-    name: str, registry: Mapping[str, Callable[..., T]], kind: str, error: type[InputError]
-) -> Callable[..., T]:
-    """Return the function registered as `name`, or import it when `name` reads `package.module:function`.
+def imported(name: str, kind: str, error: type[InputError]) -> Callable[..., Any]:
+    """Return the function that `package.module:function` names.
 
     Args:
-        name: a key of `registry`, or the path of a function on Python's search path.
-        registry: what the package itself knows.
-        kind: what the function makes, for the error ("model", "data set").
+        name: the path of a function, or of one in a class, on Python's search path.
+        kind: what the function is or makes, for the error ("model", "data set").
         error: the class raised.
 
     Raises:
-        InputError: of the class `error`, when the name is unknown or the path leads to nothing callable.
+        InputError: of the class `error`, when the path leads to nothing callable.
+
+    >>> imported("json:dumps", "writer", InputError)({"a": 1})
+    '{"a": 1}'
     """
-    if name in registry:
-        return registry[name]
-    module_name, colon, attribute = name.partition(":")
-    if not colon:
-        raise error(
-            f"unknown {kind} '{name}'{nearest(name, registry)}; known are {', '.join(sorted(registry))}, "
-            f"or name a function of your own as package.module:function"
-        )
+    module, colon, attribute = name.partition(":")
     try:
+        if not colon:
+            raise ImportError("it has no colon")
         if _places and _places[0] not in sys.path:
             sys.path.append(_places[0])
-        found: Any = functools.reduce(getattr, attribute.split("."), importlib.import_module(module_name))
+        found: Any = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
     except (ImportError, AttributeError, ValueError) as reason:
-        raise error(f"{kind} '{name}' cannot be imported ({reason}); it must be on Python's search path") from reason
+        raise error(
+            f"{kind} '{name}' cannot be imported ({reason}); name a function on Python's search path as "
+            f"package.module:function"
+        ) from reason
     if not callable(found):
-        raise error(f"{kind} '{name}' is a {type(found).__name__}, but a function that makes the {kind} was expected")
-    return cast(Callable[..., T], found)
+        raise error(f"{kind} '{name}' is a {type(found).__name__}, but a function was expected")
+    return found

@@ -1,25 +1,13 @@
-"""Files that anyone may have written: what is no plain file is not opened, and what was read is looked at first.
+"""What was read from files that anyone may have written is looked at first.
 
-A pipe would be waited for without end; JSON says `true` where a number belongs, or a number of thousands of digits.
+JSON says `true` where a number belongs, or a number of thousands of digits.
 """
 
 import json
-from pathlib import Path
 from typing import Any, TypeGuard
 
 MOST_AXES = 64  # of a tensor in numpy and torch
 LARGEST = 2**63 - 1  # of what torch counts
-
-
-def oddity(path: Path) -> str:
-    """Return what stands at a path in place of a plain file, nothing for a plain file or where there is none.
-
-    >>> oddity(Path("/")), oddity(Path("/nowhere"))
-    ('a folder', '')
-    """
-    if path.is_file() or not path.exists():
-        return ""
-    return "a folder" if path.is_dir() else "a pipe or a device"
 
 
 def is_shape(value: Any) -> TypeGuard[list[int]]:

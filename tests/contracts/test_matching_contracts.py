@@ -61,5 +61,5 @@ class TestEveryMatcher:
             match(net("a"), nn.Linear(6, 3), sym(), DATA, method)
 
     def test_is_documented(self, method: str) -> None:
-        assert MATCHERS[method].__doc__
+        assert MATCHERS[method].function.__doc__
         assert list_matchers()[method].endswith(".")

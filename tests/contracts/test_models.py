@@ -82,7 +82,7 @@ def test_messages() -> None:
         example_input("torch.nn:ReLU")
     with pytest.raises(ModelError, match=r"returned a OrderedDict, but a torch.nn.Module was expected"):
         build_model("collections:OrderedDict")
-    with pytest.raises(ModelError, match=r"is a str, but a function that makes the model was expected"):
+    with pytest.raises(ModelError, match=r"is a str, but a function was expected"):
         build_model("sys:platform")
     with pytest.raises(ModelError, match=r"model 'mlp' has widths 64-0-10; each must be at least 1"):
         build_model("mlp", hidden=(0,))

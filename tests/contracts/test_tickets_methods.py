@@ -19,7 +19,6 @@ from reticket.tickets import (
     method,
     prune_magnitude,
 )
-from reticket.tickets.methods import _REGISTERED
 from reticket.types import Permutable, StateDict
 
 NAMES = ("fc1.weight", "fc2.weight", "fc3.weight")
@@ -229,10 +228,10 @@ def test_registering_a_method() -> None:
         assert made.needs == ("ticket", "rewound_b")
         assert get_method("own") is made
         check_method(made, "init")
-        with pytest.raises(InputError, match="there is a method 'own' already"):
+        with pytest.raises(InputError, match="method 'own' is registered already"):
             method("own")(own)
     finally:
-        _REGISTERED.pop("own", None)
+        METHODS._members.pop("own", None)
 
 
 def test_a_method_must_ask_for_known_fields_and_say_what_it_is() -> None:

@@ -164,7 +164,7 @@ def test_an_output_folder_that_takes_nothing_does_not_end_a_run(tmp_path: Path) 
     assert events[-1].kind == "plan-finished"
     notices = [event.text for event in events if event.kind == "notice"]
     assert len(notices) == 1
-    assert "metrics.jsonl' cannot be written (it is no plain file); the run goes on without it" in notices[0]
+    assert "metrics.jsonl' cannot be written (it is a folder, but a plain file was expected); the run" in notices[0]
     for name in ("config.toml", "metrics.jsonl"):
         shutil.rmtree(out / name)
     summary = run_experiment(CONFIG, out, store=tmp_path / "store")

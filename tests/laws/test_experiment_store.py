@@ -162,7 +162,7 @@ def test_sizes_are_seen_even_without_checksums(tmp_path: Path) -> None:
 
 def whole_or_absent(root: Path, put: Callable[[Store], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """The law itself: whichever file a writer dies at, nothing of it is in the store, and the next one's is taken."""
-    write = store_module._write
+    write = store_module.write_through
     for dies_at in range(3):
         store = Store(root / str(dies_at))
         left = dies_at
@@ -174,10 +174,10 @@ def whole_or_absent(root: Path, put: Callable[[Store], object], monkeypatch: pyt
                 raise KeyboardInterrupt
             left -= 1
 
-        monkeypatch.setattr(store_module, "_write", dying)
+        monkeypatch.setattr(store_module, "write_through", dying)
         with pytest.raises(KeyboardInterrupt):
             put(store)
-        monkeypatch.setattr(store_module, "_write", write)
+        monkeypatch.setattr(store_module, "write_through", write)
         fresh = Store(root / str(dies_at))
         assert not fresh.has(KEY)
         assert not (fresh.root / "damaged").exists()
@@ -196,7 +196,7 @@ def test_the_law_of_dying_writers_can_fail(tmp_path: Path, monkeypatch: pytest.M
         folder = folder_of(store)
         folder.mkdir(parents=True)
         for name in ("manifest.json", "values.json", "tensors.safetensors"):
-            store_module._write(folder / name, b"{}" * 9, durable=False)
+            store_module.write_through(folder / name, b"{}" * 9, durable=False)
 
     with pytest.raises(AssertionError):
         whole_or_absent(tmp_path, in_place, monkeypatch)

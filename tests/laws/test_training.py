@@ -472,7 +472,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path: Path, monkey
         raise OSError(28, "No space left on device")
 
     whole = train(WithDropout(), images(), RECIPE, order=ORDER)
-    monkeypatch.setattr("reticket.training.state.os.fsync", full)
+    monkeypatch.setattr("reticket.files.os.fsync", full)
     notices = [Notices(told.append)]
     result = train(WithDropout(), images(), RECIPE, order=ORDER, resume=Resume(path, 0.0), callbacks=notices)
     same_bits(result.weights, whole.weights)

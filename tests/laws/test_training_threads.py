@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from reticket.errors import TrainingError
-from reticket.matching.forward import call
+from reticket.forward import call
 from reticket.models import build_model
 from reticket.rng import generator_for, shared_by_threads
 from reticket.training import Recipe, TrainResult, train

@@ -36,7 +36,7 @@ SLIPS = {
     "unknown data set": (["run", "--set", "data.name=digts"], "digits"),
     "unknown list": (["list", "preset"], "did you mean 'presets'?"),
     "unknown option": (["run", "--ouT", "x"], "No such option"),
-    "missing file": (["run", "absent.toml"], "absent.toml: cannot be read"),
+    "missing file": (["run", "absent.toml"], "absent.toml' cannot be read"),
     "shape": (["verify", "mlp", "--input-shape", "a,b"], "--input-shape a,b: expected positive sizes"),
     "shape of ids": (
         ["inspect", "mlp", "--vocabulary", "9"],
@@ -52,7 +52,7 @@ SLIPS = {
     ),
     "no folder for the drawing": (
         ["inspect", "digits", "--no-verify", "--svg", "no/folder/net.svg"],
-        "no/folder/net.svg: cannot be written (No such file or directory); name a file in a folder that exists",
+        "no/folder/net.svg' cannot be written (No such file or directory); name a file in a folder that exists",
     ),
     "nothing of that name to explain": (
         ["inspect", "digits", "--no-verify", "--explain", "layers.0.wieght"],

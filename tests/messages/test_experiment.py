@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import reticket.experiment.store as store_module
 import reticket.experiment.workers as workers_module
+from reticket.devices import check_device
 from reticket.errors import InputError, StoreError
 from reticket.experiment import EXECUTORS, Output, Plan, Store, Summary, Task, run_plan
 from reticket.experiment.workers import Worker, WorkerError
+from reticket.tasks.running import Machine
 
 DRAW = Task("draw", 1, {"seed": 0})
 
@@ -30,7 +33,7 @@ def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     def full(path: Path, content: bytes, *, durable: bool) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store_module, "_write", full)
+    monkeypatch.setattr(store_module, "write_through", full)
     with pytest.raises(
         StoreError, match=r"cannot be written \(No space left on device\); free space .* run again"
     ) as info:
@@ -59,17 +62,37 @@ def test_wrong_calls_are_refused(tmp_path: Path, options: dict[str, Any], words:
         ({}, "no runner for tasks of kind 'draw', only for none; add one"),
         (
             {"draw": "fake_tasks:drow"},
-            r"'fake_tasks:drow' cannot be loaded \(module .* has no attribute 'drow'\)",
+            r"'fake_tasks:drow' cannot be imported \(module .* has no attribute 'drow'\)",
         ),
-        ({"draw": "fake_taks:draw"}, r"runner 'fake_taks:draw' cannot be loaded \(No module named 'fake_taks'\)"),
-        ({"draw": "draw"}, "cannot be loaded .* name it as 'package.module:function'"),
-        ({"draw": "fake_tasks:KINDS"}, "runner 'fake_tasks:KINDS' is a tuple, expected a function"),
-        ({"draw": lambda task, inputs, context: Output()}, "cannot be loaded|is not what"),
+        ({"draw": "fake_taks:draw"}, r"runner 'fake_taks:draw' cannot be imported \(No module named 'fake_taks'\)"),
+        ({"draw": "draw"}, "cannot be imported .* as package.module:function"),
+        ({"draw": "fake_tasks:KINDS"}, "runner 'fake_tasks:KINDS' is a tuple, but a function was expected"),
+        ({"draw": lambda task, inputs, context: Output()}, "cannot be imported|is not what"),
     ],
 )
 def test_wrong_runners_are_refused_before_anything_runs(tmp_path: Path, runners: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         run(tmp_path, runners)
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "words"),
+    [
+        ("gpu", 0, "device 'gpu' is not one that torch knows; use cpu or cuda"),
+        ("mps", 0, "device 'mps' is of a kind that reticket does not compute on; use cpu or cuda"),
+        ("cuda", 0, "device 'cuda' was asked for, but torch sees no GPU; use cpu"),
+        ("cuda:2", 2, "device 'cuda:2' is not there, torch sees 2 of its kind; use cuda:0"),
+    ],
+)
+def test_a_device_that_is_not_there(device: str, gpus: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    for check in (check_device, lambda device: Machine(device=device)):
+        with pytest.raises(InputError) as info:
+            check(device)
+        assert str(info.value) == words
+    for right in ("cpu", *(f"cuda:{n}" for n in range(gpus))):
+        check_device(right)
 
 
 def test_a_store_that_is_a_file_or_in_no_place_is_a_wrong_call(tmp_path: Path) -> None:

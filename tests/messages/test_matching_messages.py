@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from reticket.errors import AlignmentError, InputError, ModelError
 from reticket.matching import match, matcher
+from reticket.matching.activation import match_activations
 from reticket.symmetry import Symmetry, discover
 
 X = torch.ones(6, 4)
@@ -23,20 +24,26 @@ def sym() -> Symmetry:
 
 
 def test_unknown_names() -> None:
-    with pytest.raises(InputError, match="unknown matching method 'activations', did you mean 'activation'"):
+    with pytest.raises(InputError, match="unknown matcher 'activations', did you mean 'activation'"):
         match(net(), net(), sym(), [X], "activations")
-    with pytest.raises(InputError, match="unknown cost 'corelation', did you mean 'correlation'"):
+    with pytest.raises(
+        InputError,
+        match=r"'cost' of .* is 'corelation', did you mean 'correlation'\?; expected one of correlation, covar",
+    ):
         match(net(), net(), sym(), [X], cost="corelation")
-    with pytest.raises(InputError, match="stop must be 'stable' or None, got 'never'"):
-        match(net(), net(), sym(), [X], stop="never")
-    with pytest.raises(InputError, match="unmatched must be 'error' or 'identity'"):
+    with pytest.raises(
+        InputError,
+        match=r"'stop' of .* is 'stabel', did you mean 'stable'\?; expected one of stable, never",
+    ):
+        match(net(), net(), sym(), [X], stop="stabel")
+    with pytest.raises(InputError, match=r"'unmatched' of .* is 'ignore'; expected one of error, identity"):
         match(net(), net(), sym(), [X], unmatched="ignore")
     with pytest.raises(InputError, match="held_bytes must be None or a number of bytes, at least 1, got 0"):
         match(net(), net(), sym(), [X], held_bytes=0)
     with pytest.raises(InputError, match="'activation' has no option 'costs', did you mean 'cost'"):
         match(net(), net(), sym(), [X], costs="correlation")
     with pytest.raises(InputError, match="matcher 'activation' is registered already"):
-        matcher("activation")(match)
+        matcher("activation")(match_activations)
 
 
 def test_no_batches() -> None:

@@ -195,12 +195,20 @@ def match(
     a: Annotated[Path, typer.Argument(metavar="A", help="Weights of A: a state_dict as .safetensors or .pt.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="Weights of B.")],
     model: Annotated[str, typer.Option("--model", help="As MODEL of inspect.")],
-    data: Annotated[
-        str, typer.Option("--data", help="A data set's name, its folder, or inputs as .safetensors or .npy.")
-    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the alignment goes.")],
-    method: Annotated[str, typer.Option("--method")] = "activation",
-    cost: Annotated[str, typer.Option("--cost", help="correlation, covariance or cosine.")] = "correlation",
+    data: Annotated[
+        str | None,
+        typer.Option("--data", help="A data set's name, its folder, or inputs as .safetensors or .npy, if need be."),
+    ] = None,
+    method: Annotated[str, typer.Option("--method", help="A matcher (reticket list matchers).")] = "activation",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of the matcher, as cost=cosine; again for more."),
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option("--start", help="The alignment to begin from, for a matcher that does.")
+    ] = None,
+    cost: Annotated[str | None, typer.Option("--cost", help="The same as --set cost=COST.")] = None,
     samples: Annotated[int, typer.Option("--samples", min=2, help="Training inputs to match on.")] = 2000,
     input_shape: Shape = None,
     debug: Debug = False,
@@ -208,7 +216,10 @@ def match(
     """Find the permutation that carries A's units onto B's."""
     from reticket.cli.files import match_files
 
-    alignment = match_files(a, b, model, data, method=method, cost=cost, samples=samples, input_shape=input_shape)
+    given = [*(settings or ()), *([] if cost is None else [f"cost={cost}"])]
+    alignment = match_files(
+        a, b, model, data, method=method, settings=given, start=start, samples=samples, input_shape=input_shape
+    )
     alignment.save(output)
     table = Table("group", "units", "matched correlation", "margin")
     for name, quality in alignment.quality.items():

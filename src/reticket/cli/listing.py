@@ -1,21 +1,21 @@
 """What `reticket list` shows."""
 
-import difflib
 from collections.abc import Callable, Mapping
 
-from reticket.data.registry import LOADERS
+from reticket.data.registry import DATASETS
 from reticket.errors import ConfigError
-from reticket.matching import MATCHERS
+from reticket.lookup import nearest
+from reticket.matching import list_matchers
 from reticket.models.registry import MODELS
 from reticket.tasks.presets import list_presets
 from reticket.tickets.methods import METHODS
 
 KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "presets": list_presets,
-    "datasets": lambda: {name: _first_line(LOADERS[name]) for name in sorted(LOADERS)},
-    "models": lambda: {name: _first_line(MODELS[name].build) for name in sorted(MODELS)},
-    "matchers": lambda: {name: _first_line(function) for name, function in MATCHERS.items()},
-    "methods": lambda: {name: method.description for name, method in METHODS.items()},
+    "datasets": lambda: dict(sorted(DATASETS.descriptions().items())),
+    "models": lambda: dict(sorted(MODELS.descriptions().items())),
+    "matchers": list_matchers,
+    "methods": METHODS.descriptions,
 }
 
 
@@ -26,11 +26,5 @@ def listing(what: str) -> Mapping[str, str]:
         ConfigError: for an unknown kind.
     """
     if what not in KINDS:
-        close = difflib.get_close_matches(what, KINDS, n=1)
-        hint = f", did you mean '{close[0]}'?" if close else ""
-        raise ConfigError(f"list {what}: unknown kind, expected one of {', '.join(KINDS)}{hint}")
+        raise ConfigError(f"list {what}: unknown kind, expected one of {', '.join(KINDS)}{nearest(what, KINDS)}")
     return KINDS[what]()
-
-
-def _first_line(function: object) -> str:
-    return (function.__doc__ or "").strip().partition("\n")[0]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reticket.errors import ConfigError, ModelError
-from reticket.lookup import function_named, nearest
+from reticket.lookup import imported, nearest
 from reticket.models import build_model, example_input, list_models
 from reticket.rng import generator_for
 from reticket.tasks.presets import list_presets, load_config
@@ -54,7 +54,7 @@ def resolve(
 
 def _example(name: str, params: Mapping[str, object], inputs: Tensor | None) -> Any:
     if ":" in name and not name.startswith("timm:"):
-        build = function_named(name, {}, "model", ModelError)
+        build = imported(name, "model", ModelError)
         example = getattr(build, "example_input", None)
         example = example(**params) if callable(example) else example
         if isinstance(example, tuple | dict):

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reticket.connectivity.interpolation import check_same_layout, interpolate
-from reticket.connectivity.repairing import Repairer, inputs_of, load
+from reticket.connectivity.repairing import Repairer, load
 from reticket.copied import private_copy
 from reticket.dense import dense
 from reticket.errors import InputError
-from reticket.matching.forward import call, described
+from reticket.forward import call, described, inputs_of
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
 from reticket.types import StateDict

@@ -13,7 +13,7 @@ from reticket.connectivity.layers import Layers, channel_axis, layers_to_repair,
 from reticket.connectivity.statistics import ChannelStats, Held
 from reticket.copied import private_copy
 from reticket.errors import InputError, ModelError
-from reticket.matching.forward import call
+from reticket.forward import call, inputs_of
 from reticket.matching.moments import Moments, centre
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
@@ -274,13 +274,6 @@ def load(model: nn.Module, state: StateDict) -> None:
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise ModelError(f"the state is not one of this {type(model).__name__}: {reason}") from error
-
-
-def inputs_of(batch: object, to_inputs: Callable[[object], object] | None = None) -> object:
-    """Return what the model takes of a batch: the first element of a tuple or list, anything else as it is."""
-    if to_inputs is not None:
-        return to_inputs(batch)
-    return batch[0] if isinstance(batch, tuple | list) and batch else batch
 
 
 def _stats(output: Tensor, axis: int) -> ChannelStats:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reticket.errors import DataError
-from reticket.untrusted import oddity
+from reticket.files import oddity
 
 MAGIC: tuple[tuple[bytes, Callable[..., Any]], ...] = (
     (b"\x1f\x8b", gzip.open),

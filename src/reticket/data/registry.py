@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -11,11 +12,28 @@ from reticket.data.description import Description
 from reticket.data.source import DataSource
 from reticket.data.subset import balanced_indices
 from reticket.errors import DataError
-from reticket.lookup import function_named
+from reticket.lookup import imported
+from reticket.registry import Registry, first_line
 
 Loader = Callable[..., DataSource]
-LOADERS: dict[str, Loader] = {}
-DESCRIBERS: dict[str, Callable[..., Description]] = {}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered data set.
+
+    Args:
+        load: gets a folder, or None, and the user's `params` as keywords; returns the full data set.
+        describe: returns for the same `params` what the data set is, without its files; None where nobody knows.
+    """
+
+    load: Loader
+    describe: Callable[..., Description] | None = None
+
+
+DATASETS = Registry[Entry](
+    "data set", "reticket.datasets", DataError, says=lambda one: first_line(one.load), importable=True
+)
 
 
 def dataset(name: str, describer: Callable[..., Description] | None = None) -> Callable[[Loader], Loader]:
@@ -28,11 +46,7 @@ def dataset(name: str, describer: Callable[..., Description] | None = None) -> C
     """
 
     def register(loader: Loader) -> Loader:
-        if name in LOADERS:
-            raise DataError(f"data set '{name}' is registered already; choose another name")
-        LOADERS[name] = loader
-        if describer is not None:
-            DESCRIBERS[name] = describer
+        DATASETS.add(name, Entry(loader, describer))
         return loader
 
     return register
@@ -44,7 +58,7 @@ def list_datasets() -> tuple[str, ...]:
     >>> list_datasets()
     ('cifar10', 'cifar100', 'digits', 'fashion-mnist', 'imagenet', 'svhn', 'tiny-imagenet')
     """
-    return tuple(sorted(LOADERS))
+    return tuple(sorted(DATASETS))
 
 
 def describe(name: str, params: Mapping[str, Any] = MappingProxyType({})) -> Description:
@@ -60,11 +74,16 @@ def describe(name: str, params: Mapping[str, Any] = MappingProxyType({})) -> Des
     >>> describe("cifar100")
     Description(train=50000, test=10000, classes=100, input_shape=(3, 32, 32))
     """
-    function_named(name, LOADERS, "data set", DataError)
-    if name not in DESCRIBERS:
+    found = _entry(name).describe
+    if found is None:
         raise DataError(f"what data set '{name}' holds is known only from its files; give their folder with --data")
-    _check_params(name, DESCRIBERS[name], params)
-    return DESCRIBERS[name](**params)
+    _check_params(name, found, params)
+    return found(**params)
+
+
+def _entry(name: str) -> Entry:
+    """Return a registered data set, or one that a function of the user's own loads."""
+    return Entry(imported(name, "data set", DataError)) if ":" in name else DATASETS.named(name)
 
 
 def _check_params(name: str, function: Callable[..., Any], params: Mapping[str, Any]) -> None:
@@ -102,7 +121,7 @@ def open_dataset(
     >>> open_dataset("digits", test_size=20).labels("test").bincount().tolist()
     [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     """
-    loader = function_named(name, LOADERS, "data set", DataError)
+    loader = _entry(name).load
     _check_params(name, loader, params)
     loaded = loader(folder, **params)
     if not isinstance(loaded, DataSource):

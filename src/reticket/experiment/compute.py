@@ -1,13 +1,12 @@
 """Carrying out one task: read its inputs from the store, call its runner, put the output back."""
 
-import importlib
 import platform
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -16,6 +15,7 @@ from reticket.errors import InputError, RanksError, ReticketError, StoreError
 from reticket.experiment.result import Result
 from reticket.experiment.store import MissingResult, Store
 from reticket.experiment.task import Output, Task
+from reticket.lookup import imported
 from reticket.ranks import Ranks, here
 
 DURABLE_ABOVE = 1.0  # seconds of work worth waiting for the disk
@@ -145,18 +145,7 @@ def load_runner(reference: str) -> Runner:
     >>> load_runner("json:dumps")({"a": 1})
     '{"a": 1}'
     """
-    module, _, path = reference.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for name in path.split("."):
-            found = getattr(found, name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(
-            f"runner '{reference}' cannot be loaded ({error}); name it as 'package.module:function'"
-        ) from error
-    if not callable(found):
-        raise InputError(f"runner '{reference}' is a {type(found).__name__}, expected a function")
-    return cast(Runner, found)
+    return imported(reference, "runner", InputError)
 
 
 def attempt(task: Task, store: Store, place: Workplace, told: Told) -> Outcome:

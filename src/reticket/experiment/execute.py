@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from reticket.devices import check_device
 from reticket.errors import InputError
 from reticket.experiment.compute import Told, Workplace, attempt, load_runner
 from reticket.experiment.events import Event, Listener
@@ -135,7 +136,8 @@ def run_plan(
         KeyboardInterrupt: after the workers were stopped; what is stored is kept.
     """
     tell = on_event or (lambda event: None)
-    _check_numbers(jobs, threads, device)
+    _check_numbers(jobs, threads)
+    check_device(device)
     if jobs > 1 and not here().alone:
         raise InputError(
             f"jobs is {jobs} under torchrun, whose {here().world} processes train one model; leave jobs at 1"
@@ -177,16 +179,10 @@ def _started(plan: Plan, rest: Plan, cached: int, jobs: int) -> Event:
     return Event("plan-started", text=text, work=dict(work), counts=counts)
 
 
-def _check_numbers(jobs: int, threads: int, device: str) -> None:
+def _check_numbers(jobs: int, threads: int) -> None:
     for name, value in (("jobs", jobs), ("threads", threads)):
         if value < 1:
             raise InputError(f"{name} is {value}, expected at least 1")
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise InputError(f"device '{device}' is not one that torch knows; use cpu or cuda") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device '{device}' was asked for, but torch sees no GPU; use cpu")
 
 
 def _executor(name: str) -> Executor:

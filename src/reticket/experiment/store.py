@@ -30,6 +30,7 @@ from reticket.errors import InputError, StoreError
 from reticket.experiment.locking import held, owned
 from reticket.experiment.result import Result, TensorFile
 from reticket.experiment.task import Output, canonical, plain
+from reticket.files import sync_folder, write_through
 
 FORMAT = 1
 TRIES = 100  # at making a folder that others drop
@@ -146,10 +147,10 @@ class Store:
         try:
             incoming.mkdir()
             for name, content in files.items():
-                _write(incoming / name, content, durable=durable)
+                write_through(incoming / name, content, durable=durable)
             first = self._move_in(incoming, key)
             if durable:
-                _sync(self._folder(key).parent)
+                sync_folder(self._folder(key).parent)
         except OSError as error:
             raise self._failure("written", error) from None
         finally:
@@ -358,22 +359,6 @@ def _savable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _pretty(value: dict[str, Any]) -> bytes:
     return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
-
-
-def _write(path: Path, content: bytes, *, durable: bool) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

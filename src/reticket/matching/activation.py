@@ -7,18 +7,17 @@ same whether earlier layers have been permuted or not: nothing is gained by goin
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor, nn
 
 from reticket.errors import AlignmentError, InputError, SymmetryError
-from reticket.lookup import nearest
+from reticket.forward import call, described, evaluating, examples_in, inputs_for, look_inside, parts
 from reticket.matching.assignment import COSTS, correlation, pooled
 from reticket.matching.families import Families, Seen
-from reticket.matching.fit import check_fits, check_unmatched, inputs_for
-from reticket.matching.forward import call, described, evaluating, examples_in, look_inside, parts
+from reticket.matching.fit import check_unmatched
 from reticket.matching.moments import CentredBatch, PairMoments, centre, centre_unmasked, moments_bytes
 from reticket.matching.registry import matcher
 from reticket.symmetry import Alignment, Inside, Site, Symmetry, capture, identity_alignment
@@ -26,7 +25,6 @@ from reticket.symmetry.views import later_views, own_views, reached_by
 from reticket.types import Permutation
 
 CHECK_FROM = 512  # examples at the first check for stability; every further check is at twice as many
-HELD_BYTES = {"cpu": 2**28, "cuda": 2**32}  # for `held_bytes`, by kind of device
 Score: TypeAlias = Callable[[PairMoments], Tensor]
 STABLE = 3  # equal checks in a row after which matching stops, so after 4096 examples at the earliest
 
@@ -51,10 +49,10 @@ def match_activations(
     sym: Symmetry,
     batches: Iterable[object],
     *,
-    cost: str = "correlation",
+    cost: Literal["correlation", "covariance", "cosine"] = "correlation",
     to_inputs: Callable[[object], object] | None = None,
-    stop: str | None = "stable",
-    unmatched: str = "error",
+    stop: Literal["stable", "never"] | None = "stable",
+    unmatched: Literal["error", "identity"] = "error",
     held_bytes: int | None = None,
 ) -> MatchedAlignment:
     """Match units by what they respond to, in one pass over the data.
@@ -63,14 +61,9 @@ def match_activations(
     averaged over checkpoints and the sites of group g (Ainsworth et al. 2023, section 3.1; Li et al. 2015 for the
     correlation). See `match` for the arguments.
     """
-    score = _cost_named(cost)
-    if stop not in (None, "stable"):
-        raise InputError(f"stop must be 'stable' or None, got {stop!r}")
+    score = COSTS[cost]
     if held_bytes is not None and held_bytes < 1:
         raise InputError(f"held_bytes must be None or a number of bytes, at least 1, got {held_bytes}")
-    for which, models in (("model_a", models_a), ("model_b", models_b)):
-        for number, model in enumerate(models):
-            check_fits(model, sym, which if len(models) == 1 else f"{which}[{number}]")
     seen = _Seen(sym, held_bytes)
     check_unmatched(sym, seen.matched, unmatched)
     previous: dict[str, Permutation] = {}
@@ -78,7 +71,7 @@ def match_activations(
     with evaluating(*models_a, *models_b):
         for batch in batches:
             seen.take(models_a, models_b, inputs_for(sym, batch, to_inputs))
-            if stop is None or seen.examples < check_at:
+            if stop != "stable" or seen.examples < check_at:
                 continue
             current = seen.permutations(score)
             equal, previous = (equal + 1 if current == previous else 0), current
@@ -259,9 +252,3 @@ def _equally_masked(a: CentredBatch, b: CentredBatch) -> bool:
 
 def _on(batch: CentredBatch, device: torch.device) -> CentredBatch:
     return CentredBatch(batch.values.to(device), batch.mean.to(device), batch.rest.to(device), batch.squares.to(device))
-
-
-def _cost_named(name: str) -> Score:
-    if name not in COSTS:
-        raise InputError(f"unknown cost '{name}'{nearest(name, COSTS)}; known are {', '.join(COSTS)}")
-    return COSTS[name]

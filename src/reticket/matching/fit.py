@@ -1,11 +1,10 @@
 """Whether models, batches and a symmetry fit each other, and where a group can be matched."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from itertools import islice
+from collections.abc import Collection, Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
-from reticket.errors import AlignmentError, InputError
+from reticket.errors import AlignmentError
 from reticket.symmetry import Symmetry
 from reticket.symmetry.state import named_state
 
@@ -37,8 +36,6 @@ def check_unmatched(sym: Symmetry, matched: Collection[str], unmatched: str) -> 
     Raises:
         AlignmentError: when a group cannot be matched and `unmatched` is "error".
     """
-    if unmatched not in ("error", "identity"):
-        raise InputError(f"unmatched must be 'error' or 'identity', got {unmatched!r}")
     without = [name for name in sym.groups if name not in matched]
     if without and unmatched == "error" and not sym.sites:
         raise AlignmentError(
@@ -59,15 +56,3 @@ def _others(names: Sequence[str]) -> str:
         return ""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f" (nor can {', '.join(repr(name) for name in names[:5])}{more})"
-
-
-def inputs_for(sym: Symmetry, batch: object, to_inputs: Callable[[object], object] | None) -> object:
-    """Return what the model takes of a batch: its first n elements, n being the number of example inputs."""
-    if to_inputs is not None:
-        return to_inputs(batch)
-    count = len(sym.inputs)
-    if isinstance(batch, Tensor):
-        return batch
-    if isinstance(batch, Mapping):
-        return dict(islice(batch.items(), count))
-    return tuple(batch[:count]) if isinstance(batch, tuple | list) else batch

@@ -1,39 +1,183 @@
 """Matching methods by name, all behind one call."""
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, TypeAlias, get_args
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from reticket.errors import InputError
+from reticket.errors import AlignmentError, InputError
 from reticket.lookup import nearest
+from reticket.matching.fit import check_fits
+from reticket.registry import Registry, first_line
 from reticket.symmetry import Alignment, Symmetry
 from reticket.symmetry.filled import check_filled
 from reticket.wrapped import inside
 
-Matcher = Callable[..., Alignment]
 Checkpoints: TypeAlias = nn.Module | Sequence[nn.Module]  # one model, or one network at several points of its training
+Function = Callable[..., Alignment]
 
-MATCHERS: dict[str, Matcher] = {}
+FIRST = ("models_a", "models_b", "sym")  # what every matcher is given, in this order
+GIVEN = {  # what a matcher asks for by naming it among its parameters, with how a user gives it
+    "batches": "batches of inputs, the argument batches",
+    "start": "an alignment to begin from, start=",
+    "masks_a": "the mask of A, masks_a=",
+    "masks_b": "the mask of B, masks_b=",
+}
+HELD_BYTES = {"cpu": 2**28, "cuda": 2**32}  # for an option `held_bytes`, by kind of device
 
 
-def matcher(name: str) -> Callable[[Matcher], Matcher]:
-    """Register a matching method: `(models_a, models_b, sym, batches, **options) -> Alignment`.
-
-    It gets two tuples of equal length, checkpoint by checkpoint; of one model each, mostly.
+@dataclass(frozen=True)
+class Matcher:
+    """A matching method.
 
     Args:
         name: what users write as `method`.
+        function: `(models_a, models_b, sym, ...) -> Alignment`.
+        uses: what it is given besides, names of `GIVEN`.
+        needs: those of `uses` that it cannot do without.
+        options: its settings, with their annotations and defaults.
+        description: one line for a listing.
     """
 
-    def register(function: Matcher) -> Matcher:
-        if name in MATCHERS:
-            raise InputError(f"matcher '{name}' is registered already; choose another name")
-        MATCHERS[name] = function
+    name: str
+    function: Function
+    uses: tuple[str, ...]
+    needs: tuple[str, ...]
+    options: Mapping[str, inspect.Parameter]
+    description: str
+
+    @classmethod
+    def of(cls, name: str, function: Function) -> "Matcher":
+        """Read from a function's signature what it needs and which options it has.
+
+        Raises:
+            InputError: for a parameter that is neither given nor an option.
+        """
+        parameters = inspect.signature(function, eval_str=True).parameters
+        options = {key: one for key, one in parameters.items() if one.kind is one.KEYWORD_ONLY and key not in GIVEN}
+        known = (*FIRST, *GIVEN, *options)
+        odd = [key for key in parameters if key not in known] + [key for key in FIRST if key not in parameters]
+        if odd or any(one.default is one.empty for one in options.values()):
+            raise InputError(
+                f"matcher '{name}' has the parameters {inspect.signature(function)}; it gets {', '.join(FIRST)}, what "
+                f"it names of {', '.join(GIVEN)}, and options, which stand after a * and have a default"
+            )
+        uses = tuple(key for key in parameters if key in GIVEN)
+        needs = tuple(key for key in uses if parameters[key].default is inspect.Parameter.empty)
+        return cls(name, function, uses, needs, MappingProxyType(options), first_line(function))
+
+    def check(self, given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        """Refuse a call that lacks what the matcher needs, or has what it does not take.
+
+        Batches are no such thing: a matcher that looks at no data leaves them unread.
+
+        Args:
+            given: values by names of `GIVEN`, None where there is none.
+            options: values by name.
+
+        Raises:
+            InputError: names it.
+        """
+        for key, value in given.items():
+            if value is None and key in self.needs:
+                raise InputError(f"matcher '{self.name}' needs {GIVEN[key]}; give it")
+            if value is not None and key not in (*self.uses, "batches"):
+                raise InputError(f"matcher '{self.name}' does not take {GIVEN[key]}; leave it out")
+        for key in options:
+            if key not in self.options:
+                known = f"it has {', '.join(self.options)}" if self.options else "it has none"
+                raise InputError(f"matcher '{self.name}' has no option '{key}'{nearest(key, self.options)}; {known}")
+            self._check_word(key, options[key])
+
+    def settings(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return every option that has a value, defaults included, for a configuration.
+
+        Args:
+            options: what a configuration holds: values that JSON knows.
+
+        Raises:
+            InputError: for an option that the matcher does not have, or a value that its annotation does not allow.
+
+        >>> MATCHERS["activation"].settings({"cost": "cosine"})
+        {'cost': 'cosine', 'stop': 'stable', 'unmatched': 'error'}
+        """
+        self.check({}, options)
+        for key, value in options.items():
+            self._check_value(key, value)
+        values = {key: one.default for key, one in self.options.items()} | dict(options)
+        return {key: value for key, value in values.items() if value is not None}
+
+    def _check_word(self, key: str, value: Any) -> None:
+        """Refuse a text where the annotation lists others."""
+        words = _words(self.options[key].annotation)
+        if isinstance(value, str) and words and value not in words:
+            raise InputError(
+                f"option '{key}' of matcher '{self.name}' is '{value}'{nearest(value, words)}; expected one of "
+                f"{', '.join(words)}"
+            )
+
+    def _check_value(self, key: str, value: Any) -> None:
+        from pydantic import TypeAdapter
+
+        allowed = self.options[key].annotation
+        if allowed is inspect.Parameter.empty:
+            return
+        try:
+            TypeAdapter(allowed).validate_json(json.dumps(value), strict=True)
+        except (ValueError, TypeError) as problem:
+            said = getattr(problem, "errors", lambda: [{"msg": str(problem)}])()[0]["msg"]
+            raise InputError(
+                f"option '{key}' of matcher '{self.name}' is {value!r}: {said[0].lower()}{said[1:]}"
+            ) from None
+
+
+def _words(annotation: Any) -> list[str]:
+    """Return the texts that an annotation lists, as `Literal["a", "b"] | None` does."""
+    return [annotation] if isinstance(annotation, str) else [w for one in get_args(annotation) for w in _words(one)]
+
+
+MATCHERS = Registry[Matcher]("matcher", "reticket.matchers", InputError, says=lambda one: one.description)
+
+
+def matcher(name: str) -> Callable[[Function], Function]:
+    """Register a matching method; its signature says what it needs and which options it has.
+
+    Its first parameters are `models_a`, `models_b` and `sym`: two tuples of equal length, checkpoint by checkpoint, of
+    one model each, mostly, and their symmetry, which they fit. What else it names of `batches`, `start`, `masks_a` and
+    `masks_b` it is given, and must be given where that parameter has no default. Options stand after a `*`, with their
+    types and defaults: a configuration's `matching.options` is checked against them.
+
+    Args:
+        name: what users write as `method`.
+
+    Raises:
+        InputError: when the name is taken or a parameter is none of these.
+    """
+
+    def register(function: Function) -> Function:
+        MATCHERS.add(name, Matcher.of(name, function))
         return function
 
     return register
+
+
+def memory_options(method: str, device: str) -> dict[str, Any]:
+    """Return the option that bounds what is held on a device, for a matching method that has it, else nothing.
+
+    Args:
+        method: name of a matching method.
+        device: where the models are, as "cpu".
+
+    >>> memory_options("activation", "cpu")
+    {'held_bytes': 268435456}
+    """
+    held = HELD_BYTES.get(torch.device(device).type)
+    return {"held_bytes": held} if held and "held_bytes" in MATCHERS.named(method).options else {}
 
 
 def list_matchers() -> dict[str, str]:
@@ -42,15 +186,19 @@ def list_matchers() -> dict[str, str]:
     >>> list_matchers()
     {'activation': 'Match units by what they respond to, in one pass over the data.'}
     """
-    return {name: (MATCHERS[name].__doc__ or "").strip().partition("\n")[0] for name in sorted(MATCHERS)}
+    return dict(sorted(MATCHERS.descriptions().items()))
 
 
 def match(
     model_a: Checkpoints,
     model_b: Checkpoints,
     sym: Symmetry,
-    batches: Iterable[object],
+    batches: Iterable[object] | None = None,
     method: str = "activation",
+    *,
+    start: Alignment | None = None,
+    masks_a: Mapping[str, Tensor] | None = None,
+    masks_b: Mapping[str, Tensor] | None = None,
     **options: Any,
 ) -> Alignment:
     """Return the alignment that carries A's units to B's order: `al.apply(a.state_dict())` is close to B's.
@@ -68,16 +216,19 @@ def match(
         model_b: model of the same architecture, whose order is taken, or as many checkpoints.
         sym: their symmetry, from `discover`.
         batches: any iterable, a generator too. Of a batch (a tensor, a tuple or a dict of keyword inputs) the model
-            gets the first n elements, n being the number of inputs `sym` was discovered with.
-        method: name of a matching method; "activation" is the one there is.
-        options: for "activation": `cost`, "correlation" (default), "covariance" or "cosine"; `to_inputs`, a function
-            from a batch to what the model takes (a tensor, a tuple or a dict); `stop`, "stable" (default: stop when no
-            assignment has changed over 3 doublings of the examples seen, at 4096 at the earliest) or None (see every
-            batch); `unmatched`, "error" (default) or "identity": what to do with a group that has no site where it can
-            be matched on its own; `held_bytes`, how much of A's activations may be held at once (default: all of a
-            batch): a larger batch is run in parts, cut along the first axis of its tensors, which must be that of the
-            examples. The cut changes the result by rounding alone; A runs on the very first example once more, to see
-            what one takes.
+            gets the first n elements, n being the number of inputs `sym` was discovered with. A method that looks at no
+            data needs none.
+        method: name of a matching method, see `reticket list matchers`.
+        start: an alignment of the same symmetry, for a method that begins from one.
+        masks_a, masks_b: masks of A's and B's weights, for a method that looks at them.
+        options: of the method. For "activation": `cost`, "correlation" (default), "covariance" or "cosine";
+            `to_inputs`, a function from a batch to what the model takes (a tensor, a tuple or a dict); `stop`, "stable"
+            (default: stop when no assignment has changed over 3 doublings of the examples seen, at 4096 at the
+            earliest) or "never" (see every batch, as None does); `unmatched`, "error" (default) or "identity": what to
+            do with a group that has no site where it can be matched on its own; `held_bytes`, how much of A's
+            activations may be held at once (default: all of a batch): a larger batch is run in parts, cut along the
+            first axis of its tensors, which must be that of the examples. The cut changes the result by rounding alone;
+            A runs on the very first example once more, to see what one takes.
 
     Returns:
         The alignment. `quality` holds, per matched group, the mean correlation of matched units and their margin over
@@ -86,39 +237,37 @@ def match(
         That of "activation" also has `examples` and `batches`, the budget used.
 
     Raises:
-        InputError: unknown method, cost or option, or unequal numbers of checkpoints.
-        AlignmentError: no batches, models that are not of this symmetry, activations that are not finite, or a group
-            that cannot be matched.
+        InputError: unknown method, cost or option, unequal numbers of checkpoints, or a method that lacks what it needs
+            (no batches, no start) or does not take what was given.
+        AlignmentError: empty batches, models or a start that are not of this symmetry, activations that are not
+            finite, or a group that cannot be matched.
         ModelError: a batch that a model cannot take, or a model without values (lazy, meta).
     """
-    if method not in MATCHERS:
-        raise InputError(
-            f"unknown matching method '{method}'{nearest(method, MATCHERS)}; known are {', '.join(MATCHERS)}"
-        )
-    _check_options(method, options)
+    chosen = MATCHERS.named(method)
+    given = {"batches": batches, "start": start, "masks_a": masks_a, "masks_b": masks_b}
+    chosen.check(given, options)
     models_a, models_b = _checkpoints(model_a, sym), _checkpoints(model_b, sym)
+    _check_models(models_a, models_b, sym)
+    if start is not None and start.symmetry.layouts != sym.layouts:
+        raise AlignmentError("start is an alignment of another symmetry; give one that was found with this one")
+    values = {name: given[name] for name in chosen.uses if given[name] is not None}
+    found = chosen.function(models_a, models_b, sym, **values, **options)
+    if not isinstance(found, Alignment):
+        raise InputError(f"matcher '{method}' returned a {type(found).__name__}, but an Alignment was expected")
+    return found
+
+
+def _check_models(models_a: Sequence[nn.Module], models_b: Sequence[nn.Module], sym: Symmetry) -> None:
+    """Refuse unequal numbers of checkpoints, and models that hold no values or are not of the symmetry."""
     if len(models_a) != len(models_b) or not models_a:
         raise InputError(
             f"matching got {len(models_a)} checkpoints of A and {len(models_b)} of B; "
             "give as many of each, at least one"
         )
     for which, models in (("model_a", models_a), ("model_b", models_b)):
-        for model in models:
+        for number, model in enumerate(models):
             check_filled(model, which)
-    return MATCHERS[method](models_a, models_b, sym, batches, **options)
-
-
-def _check_options(method: str, options: Mapping[str, object]) -> None:
-    """Refuse an option that the method does not take."""
-    parameters = inspect.signature(MATCHERS[method]).parameters.values()
-    known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
-    if any(one.kind is one.VAR_KEYWORD for one in parameters):
-        return
-    for name in options:
-        if name not in known:
-            raise InputError(
-                f"matching method '{method}' has no option '{name}'{nearest(name, known)}; it has {', '.join(known)}"
-            )
+            check_fits(model, sym, which if len(models) == 1 else f"{which}[{number}]")
 
 
 def _checkpoints(models: Checkpoints, sym: Symmetry) -> tuple[nn.Module, ...]:

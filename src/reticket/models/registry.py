@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reticket.errors import ModelError
-from reticket.lookup import function_named, nearest
-from reticket.models.code import digest_of_code
+from reticket.lookup import imported, nearest
+from reticket.models.code import code_outside
+from reticket.registry import Registry, first_line
 from reticket.rng import generator_for, global_generators
 
 Builder = Callable[..., nn.Module]
@@ -32,7 +33,9 @@ class Entry:
     input_shape: Callable[..., tuple[int, ...]]
 
 
-MODELS: dict[str, Entry] = {}
+MODELS = Registry[Entry](
+    "model", "reticket.models", ModelError, says=lambda one: first_line(one.build), importable=True
+)
 
 
 def model(name: str, input_shape: Callable[..., tuple[int, ...]]) -> Callable[[Builder], Builder]:
@@ -44,9 +47,7 @@ def model(name: str, input_shape: Callable[..., tuple[int, ...]]) -> Callable[[B
     """
 
     def register(build: Builder) -> Builder:
-        if name in MODELS:
-            raise ModelError(f"model '{name}' is registered already; choose another name")
-        MODELS[name] = Entry(build, input_shape)
+        MODELS.add(name, Entry(build, input_shape))
         return build
 
     return register
@@ -123,7 +124,7 @@ def example_input(name: str, **params: Any) -> Tensor:
         return _standard_normal((2, *_timm_input_shape(name, params)))
     if name in MODELS:
         return _standard_normal((2, *MODELS[name].input_shape(**_checked(name, MODELS[name].build, params))))
-    build = function_named(name, {}, "model", ModelError)
+    build = _function(name)
     example = getattr(build, "example_input", None)
     example = example(**params) if callable(example) else example
     if not isinstance(example, Tensor):
@@ -162,20 +163,23 @@ def code_of(name: str) -> str:
     """Return what decides a model besides its name and parameters: a version, or a digest of the user's own code.
 
     Args:
-        name: as for `build_model`. For one of the package's own models the name says it all.
+        name: as for `build_model`. For one of this package's own models the name says it all.
     """
     if name.startswith(TIMM):
         return f"timm {_timm().__version__}"
-    if name in MODELS:
-        return ""
-    return digest_of_code(function_named(name, {}, "model", ModelError))
+    return code_outside(_function(name))
 
 
 def _builder(name: str, params: dict[str, Any]) -> tuple[Builder, dict[str, Any]]:
     if name.startswith(TIMM):
         return _timm().create_model, {"model_name": name.removeprefix(TIMM), "pretrained": False, **params}
-    build = function_named(name, {known: entry.build for known, entry in MODELS.items()}, "model", ModelError)
-    return build, _checked(name, build, params) if name in MODELS else params
+    build = _function(name)
+    return build, params if ":" in name else _checked(name, build, params)
+
+
+def _function(name: str) -> Builder:
+    """Return the function that builds a model, timm's apart: a registered one, or one of the user's own."""
+    return imported(name, "model", ModelError) if ":" in name else MODELS.named(name).build
 
 
 def _checked(name: str, build: Builder, params: dict[str, Any]) -> dict[str, Any]:

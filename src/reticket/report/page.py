@@ -9,10 +9,12 @@ import jinja2
 from markupsafe import Markup
 
 from reticket.errors import InputError
-from reticket.report.exhibit import Exhibit
-from reticket.report.methods import PALETTE
-from reticket.report.plate import draw, themed
-from reticket.report.table import Table
+from reticket.figures.drawing import draw
+from reticket.figures.exhibit import ContactSheet, Exhibit
+from reticket.figures.looks import PALETTE
+from reticket.figures.plate import themed
+from reticket.figures.table import Table
+from reticket.files import write_file
 
 MOST_ROWS = 300
 
@@ -28,6 +30,7 @@ class Section:
     panels: tuple[Markup, ...] = ()
     table: Table | None = None
     open: tuple[tuple[str, Table], ...] = ()
+    contact: ContactSheet | None = None
 
 
 def draw_section(section: Section, folder: Path) -> Section | None:
@@ -71,16 +74,9 @@ def render(template: str, **values: Any) -> str:
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write beside the file and rename, so that no reader sees half of it.
+    """Write a file of the report so that no reader sees half of it; its folder is made.
 
     Raises:
         InputError: when it cannot be written.
     """
-    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(data)
-        beside.replace(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); make the run directory writable") from None
+    write_file(path, content, error=InputError, advice="make the run directory writable", folders=True)

@@ -4,7 +4,8 @@ from reticket.symmetry.alignment import Alignment, Quality, identity_alignment, 
 from reticket.symmetry.discover import discover
 from reticket.symmetry.rules import Operator, Refusal, rule
 from reticket.symmetry.sites import Site, capture
-from reticket.symmetry.symmetry import Group, Member, Symmetry
+from reticket.symmetry.structure import Group, Member
+from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.traced import Inside
 from reticket.symmetry.verify import verify
 

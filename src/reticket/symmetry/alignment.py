@@ -10,19 +10,21 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as safetensors_of
 from torch import Tensor, nn
 
 from reticket.dense import described, is_dense
 from reticket.errors import AlignmentError, InputError
+from reticket.files import WRITABLE, check_plain, reason, write_file
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.gather import gather
 from reticket.symmetry.optimizer_state import moved_optimizer
 from reticket.symmetry.state import is_extra, named_state
-from reticket.symmetry.symmetry import Group, Symmetry
+from reticket.symmetry.structure import Group
+from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import atoms
 from reticket.types import Permutable, Permutation
-from reticket.untrusted import oddity, one_line, parsed
+from reticket.untrusted import one_line, parsed
 from reticket.wrapped import named_like, same_values
 
 FORMAT = "1"
@@ -161,11 +163,18 @@ class Alignment:
         return Alignment(self.symmetry, permutations)
 
     def save(self, path: str | Path) -> None:
-        """Write permutations as safetensors, with the symmetry and the quality as metadata."""
+        """Write permutations as safetensors, with the symmetry and the quality as metadata.
+
+        The file is the old one or the new one at every moment.
+
+        Raises:
+            AlignmentError: when the file cannot be written; what was there stays as it was.
+        """
         tensors = {name: p.index.contiguous() for name, p in self.permutations.items()}
         quality = {name: [q.correlation, q.margin] for name, q in self.quality.items()}
         metadata = {"format": "reticket-alignment", "version": FORMAT, "symmetry": self.symmetry.to_json()}
-        save_file(tensors, str(path), metadata={**metadata, "quality": json.dumps(quality)})
+        content = safetensors_of(tensors, metadata={**metadata, "quality": json.dumps(quality)})
+        write_file(path, content, error=AlignmentError, advice=WRITABLE, what="the alignment ")
 
     @classmethod
     def load(cls, path: str | Path) -> "Alignment":
@@ -175,13 +184,15 @@ class Alignment:
             AlignmentError: when the file is missing, damaged or no alignment.
         """
         try:
-            if odd := oddity(Path(path)):
-                raise OSError(f"it is {odd}, but a plain file was expected")
+            check_plain(path)
             with safe_open(str(path), framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            raise AlignmentError(f"cannot read the alignment '{path}': {one_line(str(error))}") from error
+            why = one_line(reason(error))
+            raise AlignmentError(
+                f"the alignment '{path}' cannot be read ({why}); name a file that Alignment.save wrote"
+            ) from error
         if metadata.get("format") != "reticket-alignment" or metadata.get("version") != FORMAT:
             raise AlignmentError(f"'{path}' is no alignment of version {FORMAT}; write one with Alignment.save")
         try:

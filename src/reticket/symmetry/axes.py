@@ -6,7 +6,7 @@ sites of a discovered symmetry (`Symmetry.with_sites`).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
@@ -14,10 +14,8 @@ from reticket.errors import SymmetryError
 from reticket.lookup import nearest
 from reticket.symmetry.sites import Site
 from reticket.symmetry.state import named_state
+from reticket.symmetry.structure import Structure
 from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, describe, rewrite
-
-if TYPE_CHECKING:
-    from reticket.symmetry.symmetry import Symmetry
 
 Axes: TypeAlias = Mapping[str, Any]  # a user's own data: checked below
 HOW = "expected a group's name or None for each axis"
@@ -89,7 +87,7 @@ def _reason(term: Term, why: str) -> str:
     return "a single position" if term.size == 1 else why
 
 
-def axes_of(symmetry: "Symmetry") -> dict[str, tuple[str | None, ...]]:
+def axes_of(symmetry: Structure) -> dict[str, tuple[str | None, ...]]:
     """Return the specification of a symmetry of plain atoms.
 
     Raises:
@@ -112,7 +110,7 @@ def _plain(name: str, axis: int, term: Term) -> str | None:
     )
 
 
-def sites_of(found: "Symmetry", wanted: "Symmetry") -> tuple[tuple[Site, ...], tuple[Layout, ...], tuple[Layout, ...]]:
+def sites_of(found: Structure, wanted: Structure) -> tuple[tuple[Site, ...], tuple[Layout, ...], tuple[Layout, ...]]:
     """Return sites, inputs and outputs of `found` in terms of the groups of `wanted`, which must lie within `found`.
 
     Raises:
@@ -132,7 +130,7 @@ def sites_of(found: "Symmetry", wanted: "Symmetry") -> tuple[tuple[Site, ...], t
     return tuple(site for site in sites if site.groups), inputs, outputs
 
 
-def _names(found: "Symmetry", wanted: "Symmetry") -> dict[Key, str | None]:
+def _names(found: Structure, wanted: Structure) -> dict[Key, str | None]:
     """Return for every group found what `wanted` calls it wherever it stands, None where it is fixed there."""
     if odd := sorted(found.layouts.keys() ^ wanted.layouts.keys()):
         raise SymmetryError(f"the two symmetries are of different models: only one of them has '{odd[0]}'")

@@ -1,19 +1,16 @@
 """What `Symmetry.explain` prints: for every axis its groups and their members, or why it is pinned."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from reticket.errors import SymmetryError
 from reticket.lookup import nearest
 from reticket.symmetry.names import folded
 from reticket.symmetry.reasons import Reason, read_reasons
+from reticket.symmetry.structure import Group, Member, Structure
 from reticket.symmetry.terms import Atom, Fixed, atoms, describe, leaves
 
-if TYPE_CHECKING:
-    from reticket.symmetry.symmetry import Group, Member, Symmetry
 
-
-def explained(symmetry: "Symmetry", name: str) -> str:
+def explained(symmetry: Structure, name: str) -> str:
     """Return the text of `Symmetry.explain`.
 
     Raises:
@@ -31,7 +28,7 @@ def explained(symmetry: "Symmetry", name: str) -> str:
     )
 
 
-def members_text(symmetry: "Symmetry", members: Sequence["Member"]) -> list[str]:
+def members_text(symmetry: Structure, members: Sequence[Member]) -> list[str]:
     """Return members as `tensor[axis]`, with their places where the axis has several parts; equal blocks in one."""
     places: dict[tuple[str, int], list[int]] = {}
     for member in members:
@@ -44,7 +41,7 @@ def members_text(symmetry: "Symmetry", members: Sequence["Member"]) -> list[str]
     return folded(texts)
 
 
-def _tensor(symmetry: "Symmetry", tensor: str) -> list[str]:
+def _tensor(symmetry: Structure, tensor: str) -> list[str]:
     lines = [f"{tensor} {symmetry.shape(tensor)}"]
     if not symmetry.layouts[tensor]:
         return [*lines, "  a scalar: nothing to permute"]
@@ -59,7 +56,7 @@ def _tensor(symmetry: "Symmetry", tensor: str) -> list[str]:
     return [*lines, *(line for axis in sorted(blocks) for line in blocks[axis])]
 
 
-def _fixed(symmetry: "Symmetry", tensor: str, axes: list[int], reason: str) -> list[str]:
+def _fixed(symmetry: Structure, tensor: str, axes: list[int], reason: str) -> list[str]:
     sizes = ", ".join(str(symmetry.shape(tensor)[axis]) for axis in axes)
     head = f"  {'axis' if len(axes) == 1 else 'axes'} {', '.join(map(str, axes))}: fixed ({sizes})"
     leaf = (leaf for axis in axes for leaf in leaves(symmetry.layouts[tensor][axis]))
@@ -68,13 +65,13 @@ def _fixed(symmetry: "Symmetry", tensor: str, axes: list[int], reason: str) -> l
     return [head, *because, *(f"  {_of_place(symmetry, place)}" for place in places)]
 
 
-def _of_place(symmetry: "Symmetry", place: str) -> str:
+def _of_place(symmetry: Structure, place: str) -> str:
     """Return who depends on the positions of an axis that does not move."""
     below = [group.name for group in symmetry.groups.values() if place in group.over]
     return f"  each position has an order of its own for {', '.join(below)}"
 
 
-def _moving(symmetry: "Symmetry", tensor: str, axis: int, reason: str) -> list[str]:
+def _moving(symmetry: Structure, tensor: str, axis: int, reason: str) -> list[str]:
     term = symmetry.layouts[tensor][axis]
     lines = [f"  axis {axis}: moves by " + ("group " if isinstance(term, Atom) else "") + describe(term)]
     pinned = any(isinstance(leaf, Fixed) for leaf in leaves(term))
@@ -92,7 +89,7 @@ def _because(what: str, why: Reason) -> list[str]:
     return [*lines, f"    to free it: {why.remedy}"] if why.remedy else lines
 
 
-def _group(symmetry: "Symmetry", group: "Group") -> list[str]:
+def _group(symmetry: Structure, group: Group) -> list[str]:
     copies = f", in an order of its own for each of {group.copies} positions of {' and '.join(group.over)}"
     size = f"{group.size} units{copies if group.over else ''}, 10^{group.log10_order:.1f} permutations"
     sites = folded((site.name, "") for site in symmetry.sites if group.name in site.groups)

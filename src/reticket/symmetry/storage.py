@@ -9,23 +9,21 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reticket.errors import SymmetryError
 from reticket.lookup import nearest
 from reticket.symmetry.format import Groups, layout_to_json, term_from_json
 from reticket.symmetry.sites import Site
+from reticket.symmetry.structure import Structure
 from reticket.symmetry.terms import Atom, Fixed, Layout, Term, atoms, describe, rewrite
 from reticket.untrusted import LARGEST, MOST_AXES, is_shape, is_size, one_line, parsed, shown
-
-if TYPE_CHECKING:
-    from reticket.symmetry.symmetry import Symmetry
 
 FORMAT = 1
 NAME = "reticket-symmetry"
 
 
-def written(symmetry: "Symmetry") -> str:
+def written(symmetry: Structure) -> str:
     """Return the symmetry as JSON."""
     head = {
         "format": NAME,

@@ -1,64 +1,22 @@
 """What discovery returns: the groups of axes that may be permuted together, as a value that can be saved and read."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 
 from torch import Tensor, nn
 
 from reticket.errors import SymmetryError
+from reticket.files import WRITABLE, read_text, write_file
 from reticket.symmetry.axes import Axes, axes_of, layouts_from_axes, sites_of
 from reticket.symmetry.explain import explained
-from reticket.symmetry.sites import Site
 from reticket.symmetry.storage import fields_of, written
-from reticket.symmetry.terms import Atom, Fixed, Layout, atoms, beside, fixed_positions, leaves, shape_of
-from reticket.untrusted import oddity, one_line
+from reticket.symmetry.structure import Structure
+from reticket.untrusted import one_line
 
 
 @dataclass(frozen=True)
-class Member:
-    """One place where the units of a group stand.
-
-    Args:
-        tensor: name in the state_dict.
-        axis: axis of that tensor.
-        place: number of the atom among the leaves of the axis' term, from the left, from 0.
-    """
-
-    tensor: str
-    axis: int
-    place: int
-
-
-@dataclass(frozen=True)
-class Group:
-    """Units that are permuted together, wherever they occur.
-
-    Args:
-        name: first member in the order of the state_dict, with `:k` for its k-th atom where k > 0.
-        size: number of units n.
-        over: names of the parents, groups or places, outermost first; empty for an independent group.
-        copies: number of positions of the parents, each with a permutation of its own; 1 without parents.
-        members: every place where the units stand.
-    """
-
-    name: str
-    size: int
-    over: tuple[str, ...]
-    copies: int
-    members: tuple[Member, ...]
-
-    @property
-    def log10_order(self) -> float:
-        """log10 of the number of permutations: copies * log10(size!)."""
-        return self.copies * math.lgamma(self.size + 1) / math.log(10)
-
-
-@dataclass(frozen=True)
-class Symmetry:
+class Symmetry(Structure):
     """Which axes of which tensors of a model may be permuted together.
 
     Args:
@@ -74,83 +32,6 @@ class Symmetry:
     Raises:
         SymmetryError: when layouts and reasons do not fit each other or an atom has two sizes.
     """
-
-    layouts: Mapping[str, Layout]
-    reasons: Mapping[str, tuple[str, ...]] = field(repr=False)
-    sites: tuple[Site, ...] = field(default=(), repr=False)
-    inputs: tuple[Layout, ...] = field(default=(), repr=False)
-    outputs: tuple[Layout, ...] = field(default=(), repr=False)
-    pinned_by_verify: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "layouts", MappingProxyType(dict(self.layouts)))
-        object.__setattr__(self, "reasons", MappingProxyType(dict(self.reasons)))
-        object.__setattr__(self, "seconds", MappingProxyType(dict(self.seconds)))
-        sizes: dict[str, int] = {}
-        for name, layout in self.layouts.items():
-            if len(self.reasons.get(name, ())) != len(layout):
-                raise SymmetryError(
-                    f"tensor '{name}' has {len(layout)} axes and {len(self.reasons.get(name, ()))} reasons, "
-                    f"expected one each"
-                )
-            for atom in (atom for term in layout for atom in atoms(term)):
-                if sizes.setdefault(str(atom.key), atom.size) != atom.size:
-                    raise SymmetryError(
-                        f"group '{atom.key}' has {sizes[str(atom.key)]} units elsewhere and {atom.size} in '{name}'"
-                    )
-            for atom, parents in beside(layout):
-                if missing := [str(key) for key in atom.over if key not in parents]:
-                    raise SymmetryError(
-                        f"group '{atom.key}' depends on '{missing[0]}', which does not stand beside it exactly once "
-                        f"in '{name}'"
-                    )
-
-    @cached_property
-    def groups(self) -> Mapping[str, Group]:
-        """Every group by name, in the order in which they first occur in the state_dict."""
-        members: dict[str, list[Member]] = {}
-        found: dict[str, Atom] = {}
-        for tensor, layout in self.layouts.items():
-            for axis, term in enumerate(layout):
-                for place, atom in enumerate(atoms(term)):
-                    name = str(atom.key)
-                    found.setdefault(name, atom)
-                    members.setdefault(name, []).append(Member(tensor, axis, place))
-        groups = {}
-        for name, atom in found.items():
-            over = tuple(str(parent) for parent in atom.over)
-            copies = math.prod(self.places[parent] if parent in self.places else found[parent].size for parent in over)
-            groups[name] = Group(name, atom.size, over, copies, tuple(members[name]))
-        return MappingProxyType(groups)
-
-    @cached_property
-    def places(self) -> Mapping[str, int]:
-        """Number of positions of every place: a fixed axis with a permutation of its own for each position."""
-        ends = (leaf for layout in self.layouts.values() for term in layout for leaf in leaves(term))
-        return MappingProxyType({str(x.key): x.size for x in ends if isinstance(x, Fixed) and x.key is not None})
-
-    def parent_sizes(self, group: Group) -> tuple[int, ...]:
-        """Return the sizes of a group's parents, outermost first."""
-        return tuple(self.places[name] if name in self.places else self.groups[name].size for name in group.over)
-
-    @property
-    def log10_order(self) -> float:
-        """The freedom found: log10 of the order of the group, sum over groups of copies * log10(size!)."""
-        return math.fsum(group.log10_order for group in self.groups.values())
-
-    @property
-    def movable(self) -> float:
-        """Share of the numbers in the state_dict that some permutation moves, in [0, 1]; scalars are not counted."""
-        layouts = [layout for layout in self.layouts.values() if layout]
-        total = sum(math.prod(shape_of(layout)) for layout in layouts)
-        still = sum(math.prod(fixed_positions(term) for term in layout) for layout in layouts)
-        return 1 - still / total if total else 0.0
-
-    def shape(self, tensor: str) -> tuple[int, ...]:
-        """Return the shape of a tensor of the state_dict."""
-        return shape_of(self.layouts[tensor])
 
     def explain(self, name: str) -> str:
         """Say for each axis of a tensor its groups with all their members, or why it is pinned and what would free it.
@@ -185,15 +66,12 @@ class Symmetry:
             raise SymmetryError(f"{source}: {one_line(str(error))}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write the symmetry as JSON.
+        """Write the symmetry as JSON; the file is the old one or the new one at every moment.
 
         Raises:
-            SymmetryError: when the file cannot be written.
+            SymmetryError: when the file cannot be written; what was there stays as it was.
         """
-        try:
-            Path(path).write_text(self.to_json(), encoding="utf-8")
-        except OSError as error:
-            raise SymmetryError(f"cannot write the symmetry '{path}': {error}") from error
+        write_file(path, self.to_json(), error=SymmetryError, advice=WRITABLE, what="the symmetry ")
 
     @classmethod
     def load(cls, path: str | Path) -> "Symmetry":
@@ -202,12 +80,8 @@ class Symmetry:
         Raises:
             SymmetryError: when the file is missing or is no symmetry.
         """
-        try:
-            if odd := oddity(Path(path)):
-                raise OSError(f"it is {odd}, but a plain file was expected")
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise SymmetryError(f"cannot read the symmetry '{path}': {error}") from error
+        advice = "name a file that Symmetry.save wrote"
+        text = read_text(path, error=SymmetryError, advice=advice, what="the symmetry ")
         return cls.from_json(text, str(path))
 
     @classmethod

@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from reticket.symmetry.sites import Site
-from reticket.symmetry.symmetry import Group, Symmetry
+from reticket.symmetry.structure import Group
+from reticket.symmetry.symmetry import Symmetry
 
 
 @dataclass(frozen=True)

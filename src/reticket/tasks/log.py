@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from reticket.experiment import Event
+from reticket.files import check_plain, reason
 
 
 class Log:
@@ -41,16 +42,12 @@ class Log:
 @contextmanager
 def logged(path: Path, tell: Callable[[Event], None]) -> Iterator[Log]:
     """Give a log that appends to `path`, or that passes on alone where the path cannot be written."""
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        log = Log(None, tell, path)
-        log.give_up("it is no plain file")
-        yield log
-        return
     try:
+        check_plain(path)
         file = path.open("a", encoding="utf-8")
     except OSError as error:
         log = Log(None, tell, path)
-        log.give_up(error.strerror or str(error))
+        log.give_up(reason(error))
         yield log
         return
     try:

@@ -1,6 +1,5 @@
 """The experiments that ship with the package, and how a name or a file becomes a configuration."""
 
-import difflib
 import tomllib
 from collections.abc import Iterable
 from importlib import resources
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from reticket.errors import ConfigError
+from reticket.files import read_text
+from reticket.lookup import nearest
 from reticket.tasks.config import Config, override, parse_config
 
 DEFAULT = "digits"
@@ -38,9 +39,8 @@ def load_config(source: str | Path = DEFAULT, settings: Iterable[str] = ()) -> t
     elif str(source) in _names():
         name, values = str(source), _read(str(source))
     else:
-        close = difflib.get_close_matches(str(source), _names(), n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(_names())}"
-        raise ConfigError(f"unknown preset '{source}', {hint} (a file's name must end in .toml)")
+        hint = nearest(str(source), _names()) or f", known: {', '.join(_names())}"
+        raise ConfigError(f"unknown preset '{source}'{hint} (a file's name must end in .toml)")
     return name, parse_config(override(values, settings), str(source))
 
 
@@ -54,11 +54,8 @@ def _read(name: str) -> dict[str, Any]:
 
 
 def _parse(path: Path) -> dict[str, Any]:
+    text = read_text(path, error=ConfigError, advice="give a preset's name or a TOML file")
     try:
-        if path.exists() and not path.is_file():
-            raise OSError("it is no plain file")
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); give a preset's name or a TOML file") from None
+        return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: is not TOML ({error})") from None

@@ -14,17 +14,19 @@ from typing import Any
 import tomli_w
 import torch
 
-import reticket
+from reticket.devices import check_device
 from reticket.errors import ConfigError, InputError
 from reticket.experiment import EXECUTORS, Event, Plan, Store, Summary, Task, Until, run_plan
 from reticket.experiment.task import closure
+from reticket.files import write_file
 from reticket.lookup import nearest
+from reticket.tasks.check import checks, runners_of
 from reticket.tasks.config import Config
-from reticket.tasks.exemplars import write_pictures
+from reticket.tasks.findings import Findings
 from reticket.tasks.kinds import RUNNERS
 from reticket.tasks.log import logged
 from reticket.tasks.planning import Planned, plan_experiment
-from reticket.tasks.results import Findings
+from reticket.version import __version__
 
 
 class OutputError(InputError):
@@ -60,8 +62,7 @@ class Machine:
             raise ConfigError(
                 f"unknown executor '{self.executor}'{nearest(self.executor, EXECUTORS)}; known are {known}"
             )
-        if self.device != "cpu" and not (self.device.startswith("cuda") and torch.cuda.is_available()):
-            raise ConfigError(f"device '{self.device}' cannot be used here; use cpu, or cuda where torch sees a GPU")
+        check_device(self.device, ConfigError)
 
 
 def run_experiment(
@@ -110,7 +111,7 @@ def run_experiment(
         summary = run_plan(
             Plan.of(*(stages or _all_at_once)(planned), compared),
             results,
-            RUNNERS,
+            {**RUNNERS, **runners_of()},
             jobs=machine.jobs,
             threads=machine.threads,
             device=machine.device,
@@ -154,12 +155,10 @@ def _write_variant(
         _write(folder / "config.toml", tomli_w.dumps(_without_none(config.model_dump())))
         _write_json(folder / "environment.json", environment)
     findings = Findings(one.blueprint, store, one.dataset.labels("test"))
-    results = findings.to_json(config.title, preset, part, environment)
-    try:
-        write_pictures(folder, one.dataset, results["contact_sheet"])
-    except OSError as error:
-        raise _cannot_be_written(folder / "exemplars", error) from None
-    _write_json(folder / "results.json", results)
+    results = findings.results(config.title, preset, part, environment)
+    for check in checks():
+        check.write_files(results, one.dataset, folder)
+    _write_json(folder / "results.json", results.to_json())
     return findings.lost(part)
 
 
@@ -173,7 +172,7 @@ def environment_of(machine: Machine) -> dict[str, Any]:
     """Return where a run was made: versions, processor, devices, threads."""
     gpu = torch.cuda.get_device_name() if machine.device.startswith("cuda") and torch.cuda.is_available() else None
     return {
-        "reticket": reticket.__version__,
+        "reticket": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.system(),
@@ -223,22 +222,10 @@ def _write_all(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write `text` beside `path` and rename it, so that a reader never sees half a file."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise _cannot_be_written(path, error) from None
-
-
-def _cannot_be_written(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"'{path}' cannot be written ({error.strerror}); free space there or choose another folder with --out, and run "
-        f"again: what is computed is kept in the store"
+    advice = (
+        "free space there or choose another folder with --out, and run again: what is computed is kept in the store"
     )
+    write_file(path, text, error=OutputError, advice=advice)
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:

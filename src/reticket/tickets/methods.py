@@ -3,16 +3,15 @@
 A new method is a function under `@method(...)`; the contract tests find it in `METHODS`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from inspect import signature
-from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
 from reticket.errors import InputError
-from reticket.lookup import nearest
+from reticket.registry import Registry, first_line
 from reticket.tickets.control import erk_mask, layer_shuffle, random_mask
 from reticket.tickets.mask import Mask
 from reticket.tickets.start import SparseStart
@@ -105,8 +104,7 @@ class Method:
         return tuple(signature(self.function).parameters)
 
 
-_REGISTERED: dict[str, Method] = {}
-METHODS: Mapping[str, Method] = MappingProxyType(_REGISTERED)
+METHODS = Registry[Method]("method", "reticket.methods", InputError, says=lambda one: one.description)
 
 
 def method(
@@ -135,14 +133,11 @@ def method(
             raise InputError(
                 f"method '{name}' asks for '{unknown[0]}', which is no field of MethodInputs: {', '.join(known)}"
             )
-        if name in _REGISTERED:
-            raise InputError(f"there is a method '{name}' already; choose another name")
-        description = (function.__doc__ or "").strip().partition("\n")[0]
+        description = first_line(function)
         if not description:
             raise InputError(f"method '{name}' has no docstring; its first line is what the report says of it")
         needs = tuple(parameter for parameter in parameters if known[parameter] is None)
-        _REGISTERED[name] = Method(name, function, needs, network, trains, sparse, description)
-        return _REGISTERED[name]
+        return METHODS.add(name, Method(name, function, needs, network, trains, sparse, description))
 
     return register
 
@@ -151,11 +146,9 @@ def get_method(name: str) -> Method:
     """Return the method of this name.
 
     Raises:
-        InputError: when there is none, with the nearest name.
+        InputError: when there is none, with the nearest name, or when the package that announces it is broken.
     """
-    if name not in METHODS:
-        raise InputError(f"unknown method '{name}'{nearest(name, METHODS)}; known are {', '.join(METHODS)}")
-    return METHODS[name]
+    return METHODS.named(name)
 
 
 def _carry(ticket: Ticket, weights: StateDict, alignment: Carries, frame: str) -> tuple[Ticket, StateDict]:

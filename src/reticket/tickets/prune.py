@@ -1,9 +1,8 @@
 """Magnitude pruning with exact kept counts, and which weights of a model are pruned at all."""
 
-import difflib
 from collections.abc import Hashable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reticket.errors import MaskError
-from reticket.lookup import nearest
+from reticket.lookup import closest, nearest
 from reticket.symmetry.filled import check_filled
 from reticket.tickets.counts import kept_count, refuse_empty, share_out
 from reticket.tickets.mask import Mask
@@ -19,7 +18,9 @@ from reticket.tickets.used import CONVOLUTIONS, matrices, place_of, source_of, w
 from reticket.types import StateDict
 
 KINDS = ("shortcut", "first", "last")
-SCOPES = ("global", "layer")
+Scope = Literal["global", "layer"]
+"""Where magnitudes are compared: over all layers, or inside each."""
+SCOPES = get_args(Scope)
 LAYERS = (nn.Linear, *CONVOLUTIONS)
 SHORTCUT_NAMES = ("shortcut", "skip", "skip_connection", "projection", "downsample")
 
@@ -57,8 +58,8 @@ def prunable(model: nn.Module, exclude: Iterable[str] = ("shortcut",)) -> tuple[
     for pattern in exclude:
         matched = _excluded(model, names, pattern)
         if not matched and pattern not in KINDS:
-            near = difflib.get_close_matches(pattern, [*KINDS, *names, *(n.rpartition(".")[0] for n in names)], 1, 0.5)
-            hint = f"did you mean '{near[0]}'" if near else f"give a kind {KINDS} or a glob"
+            near = closest(pattern, [*KINDS, *names, *(n.rpartition(".")[0] for n in names)], 0.5)
+            hint = f"did you mean '{near}'" if near else f"give a kind {KINDS} or a glob"
             raise MaskError(f"exclude '{pattern}' matches no weight of {type(model).__name__}; {hint}")
         left = [name for name in left if name not in matched]
     if not left:
@@ -101,7 +102,7 @@ def prune_magnitude(
     density: float,
     *,
     names: Iterable[str] | None = None,
-    scope: Literal["global", "layer"] = "global",
+    scope: Scope = "global",
     within: Mask | None = None,
 ) -> Mask:
     """Keep the weights of largest magnitude, exactly as many as the density says.
@@ -130,7 +131,9 @@ def prune_magnitude(
     tensor([False,  True,  True, False])
     """
     if scope not in SCOPES:
-        raise MaskError(f"unknown scope {scope!r}{nearest(str(scope), SCOPES)}; choose from {', '.join(SCOPES)}")
+        raise MaskError(
+            f"unknown scope {scope!r}{nearest(str(scope).lower(), SCOPES)}; choose from {', '.join(SCOPES)}"
+        )
     if isinstance(model, nn.Module):
         check_filled(model)
     weights = _named_weights(model, names, within)

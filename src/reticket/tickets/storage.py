@@ -13,7 +13,8 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from reticket.errors import MaskError
-from reticket.untrusted import LARGEST, is_shape, is_size, oddity, one_line, parsed, shown
+from reticket.files import WRITABLE, check_plain, reason, write_file
+from reticket.untrusted import LARGEST, is_shape, is_size, one_line, parsed, shown
 
 VERSION = 1
 KEY = "reticket"
@@ -55,7 +56,7 @@ def unpack(packed: np.ndarray, shape: tuple[int, ...], where: str) -> Bool[Tenso
 def write(
     path: str | os.PathLike[str], kind: str, tensors: Mapping[str, np.ndarray], header: Mapping[str, Any]
 ) -> None:
-    """Write `tensors` and the JSON `header` to `path`, under a temporary name first: a half-written file is never seen.
+    """Write `tensors` and the JSON `header` to `path`; a half-written file is never seen.
 
     The header is one metadata entry, because safetensors writes several in no fixed order: equal values, equal bytes.
 
@@ -64,17 +65,9 @@ def write(
     """
     from safetensors.numpy import save
 
-    path = Path(path)
     entry = json.dumps({"kind": kind, "version": VERSION, **header})
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(save(dict(tensors), metadata={KEY: entry}))
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise MaskError(
-            f"cannot write '{path}': {error.strerror}; choose a folder that exists and is writable"
-        ) from None
+    content = save(dict(tensors), metadata={KEY: entry})
+    write_file(path, content, error=MaskError, advice=WRITABLE, what=f"the {kind} ")
 
 
 def read(path: str | os.PathLike[str], kinds: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -144,12 +137,11 @@ def unpack_all(
 
 def _first_bytes(path: Path) -> bytes:
     try:
-        if odd := oddity(path):
-            raise OSError(0, f"it is {odd}")
+        check_plain(path)
         with path.open("rb") as file:
             return file.read(4)
     except OSError as error:
-        raise MaskError(f"cannot read '{path}': {error.strerror}; expected a file that Mask.save wrote") from None
+        raise MaskError(f"'{path}' cannot be read ({reason(error)}); expected a file that Mask.save wrote") from None
 
 
 def _header(path: str | os.PathLike[str], metadata: Mapping[str, str], kinds: tuple[str, ...]) -> dict[str, Any]:

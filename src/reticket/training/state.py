@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from reticket.errors import TrainingError
+from reticket.files import read_bytes, replace_file
 
 FORMAT = "reticket-train-state-1"
 FILE_FORMAT = "reticket-checkpoint-2"  # 1 had no checksum
@@ -202,15 +202,7 @@ def write_checkpoint(path: Path, state: TrainState, run: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"format": FILE_FORMAT, "run": run, "state": json.dumps(state.metadata()), "sha256": "0" * 64}
     data = _with_digest(save(state.tensors(), metadata=metadata))
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_file(path, data, durable=True)
 
 
 def read_checkpoint(path: Path, run: str) -> TrainState | None:
@@ -225,9 +217,7 @@ def read_checkpoint(path: Path, run: str) -> TrainState | None:
     if not path.exists():
         return None
     try:
-        if not path.is_file():
-            raise ValueError("it is no plain file")
-        data = path.read_bytes()
+        data = read_bytes(path)
         metadata = _metadata(data)
         if metadata.get("format") != FILE_FORMAT:
             raise ValueError("it is of an earlier format, without a checksum")

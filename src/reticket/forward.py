@@ -1,8 +1,9 @@
-"""Running a model on a batch without leaving a trace in it."""
+"""Batches and forward passes: what a model takes of a batch, and running it without leaving a trace in it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from itertools import islice
 from weakref import WeakKeyDictionary
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from reticket.errors import ModelError
 from reticket.rng import are_shared, global_generators, global_state
-from reticket.symmetry import Inside, Site
+from reticket.symmetry import Inside, Site, Symmetry
 from reticket.symmetry.graph import Inputs
 from reticket.symmetry.untouched import host_generators, kept
 
@@ -97,6 +98,25 @@ def _generators_kept(model: nn.Module, device: torch.device) -> Iterator[None]:
         now = global_state(device) if before else {}
         if before and all(torch.equal(state, now[name]) for name, state in before.items()):
             _still[model] = model.training
+
+
+def inputs_for(sym: Symmetry, batch: object, to_inputs: Callable[[object], object] | None) -> object:
+    """Return what the model takes of a batch: its first n elements, n being the number of example inputs."""
+    if to_inputs is not None:
+        return to_inputs(batch)
+    count = len(sym.inputs)
+    if isinstance(batch, Tensor):
+        return batch
+    if isinstance(batch, Mapping):
+        return dict(islice(batch.items(), count))
+    return tuple(batch[:count]) if isinstance(batch, tuple | list) else batch
+
+
+def inputs_of(batch: object, to_inputs: Callable[[object], object] | None = None) -> object:
+    """Return what the model takes of a batch: the first element of a tuple or list, anything else as it is."""
+    if to_inputs is not None:
+        return to_inputs(batch)
+    return batch[0] if isinstance(batch, tuple | list) and batch else batch
 
 
 def described(value: object) -> str:
