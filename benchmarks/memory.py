@@ -34,9 +34,9 @@ from reticket.tasks.config import Config
 from reticket.tasks.presets import list_presets, load_config
 from reticket.tasks.running import Machine, environment_of
 from reticket.tasks.sweep import variants
-from reticket.training import evaluate, evaluation_batch
+from reticket.training import TrainingRun, evaluate, evaluation_batch
 from reticket.training.batches import training_batches
-from reticket.training.run import Run
+from reticket.training.snapshot import state_of
 
 OUT = Path(__file__).parent / "results" / "memory.json"
 PRESET = "imagenet-resnet50"  # whose batches the loader makes
@@ -167,9 +167,9 @@ def preset_work(values: Mapping[str, Any]) -> dict[str, Any]:
         for name, p in a.named_parameters()
         if p.dim() > 1
     }
-    run = Run(a, data, recipe, ("memory",), mask, 0, torch.device("cpu"))
+    run = TrainingRun(a, data, recipe, order=("memory",), mask=mask)
     run.go(STEPS)
-    state = run.state()
+    state = state_of(run)
     del run
     until["training"] = peak()
     evaluate(a, data.with_test_subset(torch.arange(IMAGES)), weights=state.weights)

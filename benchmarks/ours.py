@@ -10,9 +10,8 @@ from benchmarks.cases import Case
 from reticket.data import Dataset
 from reticket.matching import match
 from reticket.symmetry import Symmetry, discover
-from reticket.training import Recipe, evaluate
+from reticket.training import Placement, Recipe, TrainingRun, evaluate
 from reticket.training.evaluation import BATCH
-from reticket.training.run import Run
 
 ENDLESS = 100_000  # epochs
 
@@ -29,13 +28,13 @@ class OurLoop:
     def __init__(self, case: Case, dataset: Dataset, device: str = "cpu") -> None:
         self.case, self.dataset, self.device = case, dataset, device
         recipe = Recipe(epochs=ENDLESS, batch_size=case.batch_size, lr=0.05)
-        self.run = Run(case.build(), dataset, recipe, ("benchmark",), None, 0, torch.device(device))
+        self.run = TrainingRun(case.build(), dataset, recipe, order=("benchmark",), where=Placement(device))
 
     def train(self, steps: int) -> int:
         """Do some steps, going on where the last call stopped; return the number of inputs seen."""
         begin = self.run.step
         self.run.go(begin + steps)
-        n, per_epoch, size = len(self.dataset.train_y), self.run.batches.steps, self.case.batch_size
+        n, per_epoch, size = len(self.dataset.train_y), self.run.steps_in_epoch, self.case.batch_size
         return sum(min(size, n - size * (step % per_epoch)) for step in range(begin, begin + steps))
 
     def evaluate(self) -> int:

@@ -19,6 +19,7 @@ from reticket.rng import generator_for
 from reticket.tasks.running import Machine, environment_of
 from reticket.training.chain import ChainGradient, relu_backward
 from reticket.training.flat import FlatParameters
+from reticket.training.sgd import SGD
 
 OUT = Path(__file__).parent / "results" / "stacked.json"
 NETWORKS = {"64-128-128-10": ((64, 128, 128, 10), 64, 60), "784-512-512-10": ((784, 512, 512, 10), 128, 3)}
@@ -31,13 +32,13 @@ def one_after_another(widths: Sequence[int], x: Tensor, y: Tensor) -> Callable[[
     for _ in x:
         model = build_model("mlp", in_features=widths[0], hidden=tuple(widths[1:-1]), classes=widths[-1])
         flat = FlatParameters(model, None, channels_last=False)
-        models.append((flat, ChainGradient(model.relu_chain())))  # type: ignore[operator]
+        models.append((SGD(flat, MOMENTUM, DECAY), ChainGradient(model.relu_chain())))  # type: ignore[operator]
 
     def step() -> None:
-        for (flat, add_gradient), inputs, labels in zip(models, x, y, strict=True):
-            flat.before_backward(MOMENTUM, DECAY)
+        for (sgd, add_gradient), inputs, labels in zip(models, x, y, strict=True):
+            sgd.before_backward()
             add_gradient(inputs, labels, len(labels))
-            flat.after_backward(LR)
+            sgd.after_backward(LR)
 
     return step
 

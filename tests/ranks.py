@@ -16,8 +16,8 @@ from reticket.data import Dataset
 from reticket.models import build_model
 from reticket.ranks import joined
 from reticket.rng import generator_for
-from reticket.training import Recipe, train
-from reticket.training.clock import Clock
+from reticket.training import Callback, Placement, Recipe, Resume, Span, TrainingRun, train
+from reticket.training.resume import Checkpoints
 from reticket.training.state import write_checkpoint
 
 ORDER = ("together", 0)
@@ -48,6 +48,7 @@ def data(n: int = 53) -> Dataset:
 
 CASES = {
     "convolutions": (lambda: Convolutions(), RECIPE := Recipe(epochs=5, batch_size=16, lr=0.05)),
+    "changing": (lambda: Convolutions(), RECIPE),
     "dropout": (lambda: Convolutions(0.3), RECIPE),
     "batchnorm": (lambda: build_model("conv-small", in_channels=3, widths=(4, 6, 6, 8), classes=4), RECIPE),
     "mlp": (lambda: build_model("mlp", in_features=192, hidden=(24,), classes=4), RECIPE),
@@ -59,6 +60,39 @@ def mask_of(model: nn.Module) -> dict[str, Tensor]:
     """Return a mask that keeps about half of the weights."""
     named = model.named_parameters()
     return {n: torch.rand(p.shape, generator=generator_for(n)) < 0.5 for n, p in named if p.dim() > 1}
+
+
+class RigL(Callback):
+    """Every few steps drops the smallest weights of each layer and grows as many where the dense gradient is largest.
+
+    Args:
+        every: steps between two changes.
+        share: of the kept weights that are dropped.
+    """
+
+    def __init__(self, every: int = 3, share: float = 0.3) -> None:
+        self.every, self.share = every, share
+
+    def after_step(self, run: TrainingRun) -> None:
+        """Change the mask when it is time to."""
+        if run.step % self.every == 0:
+            weights, gradient = dict(run.model.named_parameters()), run.dense_gradient()
+            run.set_mask(
+                {name: self._moved(kept, weights[name].detach(), gradient[name]) for name, kept in run.mask.items()}
+            )
+
+    def _moved(self, kept: Tensor, weight: Tensor, gradient: Tensor) -> Tensor:
+        n = int(self.share * int(kept.sum()))
+        smallest = weight.abs().masked_fill(~kept, torch.inf).flatten().topk(n, largest=False).indices
+        largest = gradient.abs().masked_fill(kept, -1).flatten().topk(n).indices
+        moved = kept.flatten().clone()
+        moved[smallest], moved[largest] = False, True
+        return moved.view(kept.shape)
+
+
+def callbacks_of(name: str) -> list[Callback]:
+    """Return what happens around the steps of a case."""
+    return [RigL()] if name == "changing" else []
 
 
 def launch(world: int, *arguments: str | Path) -> list[subprocess.Popen[str]]:
@@ -81,13 +115,13 @@ def launch(world: int, *arguments: str | Path) -> list[subprocess.Popen[str]]:
 
 def dies_at_its_first_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process be killed as soon as the first one has all it needs for a checkpoint."""
-    save = Clock._save
+    save = Checkpoints._save
 
-    def saved(clock: Clock) -> None:
-        save(clock)
+    def saved(checkpoints: Checkpoints, run: TrainingRun) -> None:
+        save(checkpoints, run)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(Clock, "_save", saved)
+    monkeypatch.setattr(Checkpoints, "_save", saved)
 
 
 def main(orders: list[str], seconds: float) -> None:
@@ -110,11 +144,10 @@ def main(orders: list[str], seconds: float) -> None:
                 recipe,
                 order=ORDER,
                 mask=mask_of(model),
-                stop=int(stop[0]) if stop else None,
-                checkpoint=folder / f"{name}.checkpoint",
-                checkpoint_seconds=seconds,
-                device=device,
-                ranks=ranks,
+                span=Span(stop=int(stop[0]) if stop else None),
+                resume=Resume(folder / f"{name}.checkpoint", seconds),
+                callbacks=callbacks_of(name),
+                device=Placement(device, ranks),
             )
             write_checkpoint(folder / f"{name}.rank{ranks.rank}", result.state, name)
 

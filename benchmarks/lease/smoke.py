@@ -14,7 +14,7 @@ from reticket.matching import match
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.symmetry import discover
-from reticket.training import Recipe, train
+from reticket.training import Placement, Recipe, train
 
 DATA = images(None, train=160, test=32)
 RECIPE = Recipe(epochs=4, batch_size=32, lr=0.02)  # 20 steps
@@ -57,7 +57,7 @@ def _graphs(device: str, recipe: Recipe) -> float:
     model = build_model("resnet20", generator=generator_for("smoke"))
     graphs = device != "cpu"
     runs = (
-        train(model, DATA, recipe, order=("smoke",), mask=_mask(model), device=device, graphs=one)
+        train(model, DATA, recipe, order=("smoke",), mask=_mask(model), device=Placement(device, graphs=one))
         for one in (graphs, False)
     )
     return _apart(*(run.weights for run in runs))

@@ -18,9 +18,8 @@ from reticket.devices import deterministic
 from reticket.experiment.threads import TURN, own_stream, quick_turns
 from reticket.models import build_model
 from reticket.rng import generator_for, shared_by_threads
-from reticket.training import Recipe
+from reticket.training import Placement, Recipe, TrainingRun
 from reticket.training.graphs import cuda_graph
-from reticket.training.run import Run
 
 WAYS = ("graph float32", "graph bfloat16", "eager float32", "eager bfloat16")
 PLAIN = "plain loop"
@@ -83,7 +82,8 @@ class Runner:
         model = build_model("resnet20", generator=generator_for("lease", number), width=width)
         recipe = Recipe(epochs=10**6, batch_size=place.batch_size, lr=0.05, precision=precision)  # type: ignore[arg-type]
         record = cuda_graph if kind == "graph" and place.device != "cpu" else None
-        self._run = Run(model, dataset, recipe, ("lease", number), None, 0, torch.device(place.device), record=record)
+        where = Placement(place.device, graphs=record is not None)
+        self._run = TrainingRun(model, dataset, recipe, order=("lease", number), where=where, record=record)
 
     def go(self, steps: int) -> None:
         """Train on, past the ends of epochs, whose losses are read; the device is done at the end."""

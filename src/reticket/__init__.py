@@ -59,7 +59,16 @@ if TYPE_CHECKING:
         sparse as sparse,
         true_density as true_density,
     )
-    from reticket.training import Recipe as Recipe, evaluate as evaluate, train as train
+    from reticket.training import (
+        Callback as Callback,
+        LogMetrics as LogMetrics,
+        Placement as Placement,
+        Recipe as Recipe,
+        Resume as Resume,
+        Span as Span,
+        evaluate as evaluate,
+        train as train,
+    )
     from reticket.types import Permutation as Permutation
 
 _HOME_OF = {

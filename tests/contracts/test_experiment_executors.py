@@ -104,6 +104,9 @@ def test_events_tell_the_whole_story(ran: Ran) -> None:
     assert any(event.kind == "progress" and event.task == "slow" for event in ran.events)
     notices = sorted(event.text for event in ran.events if event.kind == "notice")
     assert notices == [f"goes on from step {step}" for step in (0, 1, 4)]
+    metrics = sorted((event.step, dict(event.metrics)) for event in ran.events if event.kind == "metrics")
+    assert metrics == [(step, {"loss": 0.5, "lr": 0.1 * step}) for step in (0, 1, 4)]
+    assert all(event.key in begun for event in ran.events if event.kind == "metrics")
     bug = next(event for event in ran.events if event.kind == "task-failed" and event.label == "a bug")
     assert "fake_tasks.py" in bug.traceback
 

@@ -21,8 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from reticket.data import Dataset
 from reticket.models import build_model
 from reticket.rng import generator_for, global_generators
-from reticket.training import Progress, Recipe, TrainResult, clock, train
-from reticket.training.run import Run
+from reticket.training import Placement, Progress, Recipe, ReportProgress, Resume, TrainingRun, TrainResult, train
+from reticket.training.loop import AFRESH
 from tests.ranks import Convolutions, mask_of
 
 REHEARSED = os.environ.get("RETICKET_CUDA_TESTS") == "cpu"
@@ -82,7 +82,8 @@ def trained(
     _rehearsal.graphs = graphs
     try:
         asked = graphs if device != "cpu" else None
-        return train(model, data or images(), recipe, order=order, device=device, graphs=asked, **options)
+        where = Placement(device, graphs=asked)
+        return train(model, data or images(), recipe, order=order, device=where, **options)
     finally:
         _rehearsal.graphs = None
 
@@ -155,18 +156,17 @@ def recorder(work: Callable[[], None], undo: Callable[[], None]) -> Callable[[],
     return work
 
 
-class RehearsedRun(Run):
+class RehearsedRun(TrainingRun):
     """A run on the CPU that does what one on a GPU does, where `trained` said whether with graphs."""
 
-    def __init__(self, *arguments: Any) -> None:
-        graphs, rest = _rehearsal.graphs, list(arguments)
-        if graphs is not False and graphs is not None:
-            rest[8:] = [recorder, None]
-        super().__init__(*rest)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        if _rehearsal.graphs:
+            options |= {"record": recorder, "where": Placement(graphs=True)}
+        super().__init__(*arguments, **options)
 
     def _rates(self, epoch: int) -> Any:
         rates = super()._rates(epoch)
-        return rates if _rehearsal.graphs is None else torch.tensor(rates, dtype=self.flat.dtype).unbind()
+        return rates if _rehearsal.graphs is None else torch.tensor(rates, dtype=self.parameters.dtype).unbind()
 
 
 # ---------------------------------------------------------------- the run that is killed
@@ -175,8 +175,9 @@ class RehearsedRun(Run):
 def killed_run(checkpoint: Path, device: str, told: Callable[[Progress], None], *, keep: bool = True) -> TrainResult:
     """Train with dropout and a mask, from the checkpoint if there is one, which is written after every step."""
     model = MODELS["dropout"]()
-    options: dict[str, Any] = {"checkpoint": checkpoint, "checkpoint_seconds": 0.0} if keep else {}
-    return train(model, images(), RECIPE, order=ORDER, mask=mask_of(model), device=device, progress=told, **options)
+    resume, callbacks = Resume(checkpoint, 0.0) if keep else AFRESH, [ReportProgress(told, seconds=0.0)]
+    mask = mask_of(model)
+    return train(model, images(), RECIPE, order=ORDER, mask=mask, resume=resume, callbacks=callbacks, device=device)
 
 
 def main(checkpoint: str, device: str) -> None:
@@ -188,7 +189,6 @@ def main(checkpoint: str, device: str) -> None:
         if at.step == TOTAL - 1:
             sys.stdin.read()
 
-    clock.PROGRESS_SECONDS = 0.0
     torch.set_num_threads(1)
     killed_run(Path(checkpoint), device, tell)
 

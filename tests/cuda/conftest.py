@@ -9,7 +9,7 @@ from tests.cuda.cases import REHEARSED, RehearsedRun
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> str:
     if REHEARSED:
-        monkeypatch.setattr("reticket.training.loop.Run", RehearsedRun)
+        monkeypatch.setattr("reticket.training.loop.TrainingRun", RehearsedRun)
         return "cpu"
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU: torch sees none")

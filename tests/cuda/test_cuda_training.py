@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from torch.testing import assert_close
 
 from reticket import sparse
 from reticket.tickets import Mask
-from reticket.training import Progress, Recipe, TrainState, evaluate, train
+from reticket.training import Progress, Recipe, ReportProgress, Resume, Span, TrainState, evaluate, train
 from tests.cuda.cases import (
     KILLED_AFTER,
     MODELS,
@@ -62,14 +63,14 @@ def test_a_graph_gives_the_bits_of_single_operations(name: str, start: int, prec
     model, recipe = MODELS[name](), replace(RECIPE, precision=precision)
     mask = mask_of(model)
     recorded, eager, again = (
-        trained(model, device, recipe, graphs=graphs, mask=mask, start=start) for graphs in (True, False, False)
+        trained(model, device, recipe, graphs=graphs, mask=mask, span=Span(start)) for graphs in (True, False, False)
     )
     same_bits(recorded, eager)
     same_bits(again, eager)
     assert len(recorded.history) == len(range(start, TOTAL, 4))
     zeros_kept(recorded.weights, mask)
     if name == "mlp" and start:
-        other = trained(model, device, recipe, graphs=True, mask=mask, start=start, order=("other",))
+        other = trained(model, device, recipe, graphs=True, mask=mask, span=Span(start), order=("other",))
         with pytest.raises(AssertionError, match="not equal"):
             same_bits(other, eager)
 
@@ -81,21 +82,20 @@ def test_a_run_cut_within_an_epoch_goes_on_to_the_same_bits(name: str, device: s
     whole = trained(model, device, graphs=True, mask=mask)
     state = None
     for cut in (3, 6, 13):
-        part = trained(model, device, graphs=True, mask=mask, state=state, stop=cut)
+        part = trained(model, device, graphs=True, mask=mask, span=Span(stop=cut), resume=Resume(state=state))
         state = TrainState.from_tensors(part.state.tensors(), part.state.metadata())
-    same_bits(trained(model, device, graphs=True, mask=mask, state=state), whole)
+    same_bits(trained(model, device, graphs=True, mask=mask, resume=Resume(state=state)), whole)
     assert state is not None
     lost = replace(state, momentum={key: torch.zeros_like(v) for key, v in state.momentum.items()})
     with pytest.raises(AssertionError, match="not equal"):
-        same_bits(trained(model, device, graphs=True, mask=mask, state=lost), whole)
+        same_bits(trained(model, device, graphs=True, mask=mask, resume=Resume(state=lost)), whole)
 
 
 class InterruptionError(Exception):
     """Stands for anything that ends a run."""
 
 
-def test_a_checkpoint_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
-    monkeypatch.setattr("reticket.training.clock.PROGRESS_SECONDS", 0.0)
+def test_a_checkpoint_goes_on_to_the_same_bits(tmp_path: Path, device: str) -> None:
     model, path, seen = MODELS["dropout"](), tmp_path / "run.safetensors", []
 
     def interrupt(at: Progress) -> None:
@@ -104,16 +104,16 @@ def test_a_checkpoint_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pyte
             raise InterruptionError
 
     whole = trained(model, device, graphs=True)
+    options: dict[str, Any] = {"resume": Resume(path, 0.0), "callbacks": [ReportProgress(interrupt, 0.0)]}
     for _ in range(3):
         with pytest.raises(InterruptionError):
-            trained(model, device, graphs=True, checkpoint=path, checkpoint_seconds=0.0, progress=interrupt)
-    same_bits(trained(model, device, graphs=True, checkpoint=path, checkpoint_seconds=0.0, progress=interrupt), whole)
+            trained(model, device, graphs=True, **options)
+    same_bits(trained(model, device, graphs=True, **options), whole)
     assert seen.count(3) == 1, "the later calls began where the earlier ones had stopped"
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, device: str) -> None:
     """Killed when it says that it has done a step of its second epoch, whatever it does just then."""
-    monkeypatch.setattr("reticket.training.clock.PROGRESS_SECONDS", 0.0)
     checkpoint = tmp_path / "run.safetensors"
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.cuda.cases", str(checkpoint), device],
@@ -140,7 +140,8 @@ def test_masks_are_exact_in_bfloat16_at_every_step(name: str, device: str) -> No
     model, recipe = MODELS[name](), replace(RECIPE, precision="bfloat16", lr=0.2)
     mask, state = mask_of(model), None
     for stop in range(1, 7):
-        state = trained(model, device, recipe, graphs=True, mask=mask, state=state, stop=stop).state
+        part: dict[str, Any] = {"span": Span(stop=stop), "resume": Resume(state=state)}
+        state = trained(model, device, recipe, graphs=True, mask=mask, **part).state
         for tensors in (state.weights, state.momentum):
             zeros_kept(tensors, mask)
             assert not any(torch.signbit(tensors[key][~kept]).any() for key, kept in mask.items())

@@ -48,6 +48,7 @@ def test_threads_bounds_and_resumption_do_not_change_a_pixel(tiny: DataSource, m
     whole = list(batches(tiny).epoch(1))
     assert [len(y) for _, y in whole] == [16, 16, 16, 16, 6]
     assert_same(list(batches(tiny).epoch(1, skip=3)), whole[3:])
+    assert_same([batches(tiny).batch(1, number) for number in (3, 4)], whole[3:])
     for threads in ("1", "5"):
         monkeypatch.setenv("RETICKET_DECODERS", threads)
         monkeypatch.setattr(parallel, "IN_FLIGHT", 1 if threads == "5" else 2**30)

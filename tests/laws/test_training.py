@@ -22,10 +22,21 @@ from reticket.data import Dataset, load_dataset
 from reticket.errors import TrainingError
 from reticket.models import build_model
 from reticket.rng import generator_for
-from reticket.training import Progress, Recipe, TrainState, steps_per_epoch, train
+from reticket.training import (
+    Notices,
+    Progress,
+    Recipe,
+    ReportProgress,
+    Resume,
+    Span,
+    TrainingRun,
+    TrainState,
+    steps_per_epoch,
+    train,
+)
 from reticket.training.flat import FlatParameters
-from reticket.training.loop import _read
-from reticket.training.run import Run
+from reticket.training.resume import fingerprint, read_or_discard
+from reticket.training.sgd import SGD
 from reticket.training.state import read_checkpoint, write_checkpoint
 
 ORDER = ("laws", 0)
@@ -71,10 +82,10 @@ def test_a_run_cut_anywhere_gives_the_bits_of_a_whole_one(cuts: tuple[int, ...])
     whole = train(model, data, RECIPE, order=ORDER, mask=mask)
     state = None
     for cut in cuts:
-        part = train(model, data, RECIPE, order=ORDER, mask=mask, stop=cut, state=state)
+        part = train(model, data, RECIPE, order=ORDER, mask=mask, span=Span(stop=cut), resume=Resume(state=state))
         assert part.state.step == cut
         state = TrainState.from_tensors(part.state.tensors(), part.state.metadata())
-    continued = train(model, data, RECIPE, order=ORDER, mask=mask, state=state)
+    continued = train(model, data, RECIPE, order=ORDER, mask=mask, resume=Resume(state=state))
     same_bits(continued.weights, whole.weights)
     same_bits(continued.state.momentum, whole.state.momentum)
     assert continued.history == whole.history
@@ -86,20 +97,20 @@ def test_continuing_needs_all_of_the_state(lost: str) -> None:
     """The proof that the law above can fail: without momentum or generator state the bits differ."""
     model, data = WithDropout(), images()
     whole = train(model, data, RECIPE, order=ORDER)
-    state = train(model, data, RECIPE, order=ORDER, stop=6).state
+    state = train(model, data, RECIPE, order=ORDER, span=Span(stop=6)).state
     if lost == "momentum":
         state = replace(state, momentum={name: torch.zeros_like(v) for name, v in state.momentum.items()})
     else:
         state = replace(state, rng={"cpu": generator_for("other").get_state()})
-    continued = train(model, data, RECIPE, order=ORDER, state=state)
+    continued = train(model, data, RECIPE, order=ORDER, resume=Resume(state=state))
     with pytest.raises(AssertionError):
         same_bits(continued.weights, whole.weights)
 
 
 def test_the_rewind_point_itself_is_the_initialisation_or_the_snapshot() -> None:
     model, data = WithDropout(), images()
-    same_bits(train(model, data, RECIPE, order=ORDER, stop=0).weights, model.state_dict())
-    end = train(model, data, RECIPE, order=ORDER, start=TOTAL)
+    same_bits(train(model, data, RECIPE, order=ORDER, span=Span(stop=0)).weights, model.state_dict())
+    end = train(model, data, RECIPE, order=ORDER, span=Span(TOTAL))
     same_bits(end.weights, model.state_dict())
     assert (end.steps, end.history) == (0, ())
 
@@ -111,11 +122,11 @@ def test_data_order_begins_at_the_start_step() -> None:
     model = build_model("mlp", hidden=(16,))
     whole = train(model, data, recipe, order=ORDER)
     rewound = copy.deepcopy(model)
-    rewound.load_state_dict(dict(train(model, data, recipe, order=ORDER, stop=7).weights))
-    same_bits(train(rewound, data, recipe, order=ORDER, start=7).weights, whole.weights)
+    rewound.load_state_dict(dict(train(model, data, recipe, order=ORDER, span=Span(stop=7)).weights))
+    same_bits(train(rewound, data, recipe, order=ORDER, span=Span(7)).weights, whole.weights)
     for other in (
-        train(rewound, data, recipe, order=ORDER, start=8),
-        train(rewound, data, recipe, order=("x",), start=7),
+        train(rewound, data, recipe, order=ORDER, span=Span(8)),
+        train(rewound, data, recipe, order=("x",), span=Span(7)),
     ):
         with pytest.raises(AssertionError):
             same_bits(other.weights, whole.weights)
@@ -141,10 +152,11 @@ def test_order_decides_and_nothing_outside_changes() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_masked_weights_are_exactly_zero_after_every_step(dtype: torch.dtype) -> None:
     model = build_model("mlp", hidden=(16,)).to(dtype)
-    mask, data = random_mask(model), load_dataset("digits", train_size=70)
+    mask, data, recipe = random_mask(model), load_dataset("digits", train_size=70), replace(RECIPE, lr=0.5)
     state = None
     for stop in range(1, 16):
-        state = train(model, data, replace(RECIPE, lr=0.5), order=ORDER, mask=mask, stop=stop, state=state).state
+        part, resume = Span(stop=stop), Resume(state=state)
+        state = train(model, data, recipe, order=ORDER, mask=mask, span=part, resume=resume).state
         for name, kept in mask.items():
             for tensor in (state.weights[name], state.momentum[name]):
                 assert not tensor[~kept].any()
@@ -161,23 +173,23 @@ def test_a_mask_holds_against_any_gradient_where_a_product_does_not(bad: float) 
     assert weight.grad is not None
     gradient = torch.ones(2, 3).masked_fill(~kept, bad)
     product = gradient * kept
-    flat.before_backward(0.9, 5e-4)
+    sgd = SGD(flat, 0.9, 5e-4)
+    sgd.before_backward()
     weight.grad.add_(gradient)
-    flat.after_backward(0.1)
+    sgd.after_backward(0.1)
     assert weight.detach().isfinite().all()
     assert not weight.detach()[~kept].any()
     assert not product.isfinite().all()
 
 
-def test_progress_is_told_in_order_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reticket.training.clock.PROGRESS_SECONDS", 0.0)
+def test_progress_is_told_in_order_and_at_the_end() -> None:
     told: list[Progress] = []
     train(
         build_model("mlp", hidden=(8,)),
         load_dataset("digits", train_size=70),
         RECIPE,
         order=ORDER,
-        progress=told.append,
+        callbacks=[ReportProgress(told.append, seconds=0.0)],
     )
     assert [p.step for p in told] == sorted(p.step for p in told)
     assert told[-1].step == told[-1].stop == 20
@@ -190,8 +202,7 @@ class InterruptionError(Exception):
     """Stands for anything that ends a run."""
 
 
-def test_a_checkpoint_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reticket.training.clock.PROGRESS_SECONDS", 0.0)
+def test_a_checkpoint_resumes_to_the_same_bits(tmp_path: Path) -> None:
     model, data, path = WithDropout(), images(), tmp_path / "sub" / "run.safetensors"
     whole = train(model, data, RECIPE, order=ORDER)
     seen = []
@@ -201,26 +212,27 @@ def test_a_checkpoint_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pyte
         if at.step in (2, 5, 11) and at.step not in seen[:-1]:
             raise InterruptionError
 
+    callbacks = [ReportProgress(interrupt, seconds=0.0)]
     for _ in range(3):
         with pytest.raises(InterruptionError):
-            train(model, data, RECIPE, order=ORDER, checkpoint=path, checkpoint_seconds=0.0, progress=interrupt)
+            train(model, data, RECIPE, order=ORDER, resume=Resume(path, 0.0), callbacks=callbacks)
     assert path.exists()
-    resumed = train(model, data, RECIPE, order=ORDER, checkpoint=path, checkpoint_seconds=0.0)
+    resumed = train(model, data, RECIPE, order=ORDER, resume=Resume(path, 0.0))
     same_bits(resumed.weights, whole.weights)
     assert resumed.history == whole.history
     assert [p.name for p in path.parent.iterdir()] == [path.name]
-    again = train(model, data, RECIPE, order=ORDER, checkpoint=path)
+    again = train(model, data, RECIPE, order=ORDER, resume=Resume(path))
     same_bits(again.weights, whole.weights)
     assert again.steps == TOTAL
 
 
 def test_a_short_run_writes_no_checkpoint(tmp_path: Path) -> None:
-    train(WithDropout(), images(), RECIPE, order=ORDER, checkpoint=tmp_path / "run.safetensors")
+    train(WithDropout(), images(), RECIPE, order=ORDER, resume=Resume(tmp_path / "run.safetensors"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_state_survives_the_file(tmp_path: Path) -> None:
-    state = train(WithDropout(), images(), RECIPE, order=ORDER, stop=6).state
+    state = train(WithDropout(), images(), RECIPE, order=ORDER, span=Span(stop=6)).state
     write_checkpoint(tmp_path / "a.safetensors", state, "run")
     found = read_checkpoint(tmp_path / "a.safetensors", "run")
     assert found is not None
@@ -232,23 +244,23 @@ def test_state_survives_the_file(tmp_path: Path) -> None:
 KILLED = """
 import os, signal, sys, torch
 from pathlib import Path
-import reticket.training.loop as loop
+import reticket.training.resume as resuming
 from reticket.data import Dataset
 from reticket.models import build_model
-from reticket.training import Recipe, train
+from reticket.training import Recipe, Resume, train
 torch.set_num_threads(1)
-write, left = loop.write_checkpoint, int(sys.argv[3])
+write, left = resuming.write_checkpoint, int(sys.argv[3])
 def writes_and_dies(*arguments):
     global left
     write(*arguments)
     left -= 1
     if left == 0:
         os.kill(os.getpid(), signal.SIGKILL)
-loop.write_checkpoint = writes_and_dies
+resuming.write_checkpoint = writes_and_dies
 x, y = torch.arange(9600).view(150, 64) % 17 / 17.0, torch.arange(150) % 10
 data = Dataset("made", x, y, x, y, tuple("0123456789"), mean=(0.5,), std=(0.3,))
 result = train(build_model("mlp", hidden=(16,)), data, Recipe(epochs=6, batch_size=16, lr=0.05), order=("killed",),
-               checkpoint=Path(sys.argv[1]), checkpoint_seconds=0.0)
+               resume=Resume(Path(sys.argv[1]), 0.0))
 torch.save(dict(result.weights), sys.argv[2])
 """
 
@@ -279,8 +291,8 @@ def test_training_learns_the_digits() -> None:
     assert result.epochs == 8
 
 
-def small_run() -> Run:
-    return Run(WithDropout(), images(), RECIPE, ORDER, None, 0, torch.device("cpu"))
+def small_run(model: nn.Module | None = None) -> TrainingRun:
+    return TrainingRun(model or WithDropout(), images(), RECIPE, order=ORDER)
 
 
 def small_state() -> TrainState:
@@ -374,7 +386,7 @@ def test_a_state_that_no_run_has_is_refused_and_set_aside(change: dict[str, Any]
         TrainingError, match=rf"run.safetensors' cannot be used \(.*{words}.*\); delete it to start this"
     ):
         read_checkpoint(path, "run")
-    assert _read(path, "run", small_run(), told.append) is None
+    assert read_or_discard(small_run(), path, "run", told.append) is None
     assert told[0].endswith("it was set aside as 'run.safetensors.damaged' and the run is started over")
     assert [file.name for file in tmp_path.iterdir()] == ["run.safetensors.damaged"]
 
@@ -382,7 +394,7 @@ def test_a_state_that_no_run_has_is_refused_and_set_aside(change: dict[str, Any]
 def test_a_checkpoint_of_the_format_without_a_checksum_is_set_aside(tmp_path: Path) -> None:
     path, told, state = tmp_path / "run.safetensors", [], small_state()
     save_file(state.tensors(), path, metadata={"run": "run", "state": json.dumps(state.metadata())})
-    assert _read(path, "run", small_run(), told.append) is None
+    assert read_or_discard(small_run(), path, "run", told.append) is None
     assert "is damaged (it is of an earlier format, without a checksum); it was set aside" in told[0]
 
 
@@ -427,7 +439,7 @@ UNFITTING: dict[str, tuple[Callable[[TrainState], TrainState], str]] = {
 def at_six() -> tuple[TrainState, TrainState]:
     """The states at step 6, in the second epoch, and at the end."""
     model = WithDropout()
-    first = train(model, images(), RECIPE, order=ORDER, stop=6).state
+    first = train(model, images(), RECIPE, order=ORDER, span=Span(stop=6)).state
     return first, train(model, images(), RECIPE, order=ORDER).state
 
 
@@ -438,14 +450,13 @@ def test_a_whole_checkpoint_that_is_no_state_of_its_run_is_set_aside(
     """Its checksum is right and it names this run; the results are those of a run without a checkpoint."""
     path, told, model = tmp_path / "run.safetensors", [], WithDropout()
     change, words = UNFITTING.get(kind, (lambda state: state, ""))
-    write_checkpoint(path, change(at_six[0]), small_run().fingerprint(model, None))
-    options: dict[str, Any] = {"order": ORDER, "checkpoint": path}
+    write_checkpoint(path, change(at_six[0]), fingerprint(small_run(model)))
     if kind:
         with pytest.raises(
             TrainingError, match=rf"run.safetensors' cannot be used \(.*{words}.*\); delete it to start"
         ):
-            train(model, images(), RECIPE, **options)
-    result = train(model, images(), RECIPE, set_aside=told.append, **options)
+            train(model, images(), RECIPE, order=ORDER, resume=Resume(path))
+    result = train(model, images(), RECIPE, order=ORDER, resume=Resume(path, on_checkpoint_discarded=told.append))
     same_bits(result.weights, at_six[1].weights)
     assert result.history == at_six[1].history
     assert [line.partition("; ")[2] for line in told] == (
@@ -462,8 +473,8 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path: Path, monkey
 
     whole = train(WithDropout(), images(), RECIPE, order=ORDER)
     monkeypatch.setattr("reticket.files.os.fsync", full)
-    options: dict[str, Any] = {"checkpoint": path, "checkpoint_seconds": 0.0, "notice": told.append}
-    result = train(WithDropout(), images(), RECIPE, order=ORDER, **options)
+    notices = [Notices(told.append)]
+    result = train(WithDropout(), images(), RECIPE, order=ORDER, resume=Resume(path, 0.0), callbacks=notices)
     same_bits(result.weights, whole.weights)
     assert told == [
         "a checkpoint cannot be written (No space left on device); the run goes on without, and starts over if it is "

@@ -16,8 +16,8 @@ from reticket.errors import ConfigError
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.tasks.presets import load_config
-from reticket.training import Recipe, train
-from reticket.training.run import Run
+from reticket.training import Placement, Recipe, TrainingRun, train
+from reticket.training.snapshot import state_of
 from tests.ranks import Convolutions, data
 
 ORDER = ("speed", 0)
@@ -67,7 +67,7 @@ class Curious(Convolutions):
 
 def reads_of(model: nn.Module, n: int, batch_size: int) -> tuple[int, int, int]:
     """Return the steps of one epoch and what was read in it, its end included."""
-    run = Run(model, data(n), Recipe(1, batch_size, 0.05), ORDER, None, 0, torch.device("cpu"))
+    run = TrainingRun(model, data(n), Recipe(1, batch_size, 0.05), order=ORDER)
     with counted() as (reads, scalars):
         run.go(run.total)
     return run.total, len(reads.seen), scalars.seen
@@ -140,9 +140,9 @@ def test_a_recorded_step_is_the_step(name: str) -> None:
     for record in (None, recorder):
         model = MODELS[name]()
         mask = {key: p.detach() > 0 for key, p in model.named_parameters() if p.dim() > 1}
-        run = Run(model, data(), RECIPE, ORDER, mask, 0, torch.device("cpu"), record=record)
+        run = TrainingRun(model, data(), RECIPE, order=ORDER, mask=mask, record=record)
         run.go(run.total)
-        weights.append(dict(run.state().weights))
+        weights.append(dict(state_of(run).weights))
         losses.append([epoch.loss for epoch in run.history])
     assert_close(weights[1], weights[0], rtol=1e-6, atol=1e-6)
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
@@ -152,4 +152,4 @@ def test_graphs_are_for_a_gpu() -> None:
     with pytest.raises(
         ConfigError, match="graphs need one process on a GPU and data in memory, not 1 on 'cpu' with 'noise'; leave"
     ):
-        train(Convolutions(), data(), RECIPE, order=ORDER, graphs=True)
+        train(Convolutions(), data(), RECIPE, order=ORDER, device=Placement(graphs=True))

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,12 +12,13 @@ from torch.testing import assert_close
 
 from reticket.errors import TrainingError
 from reticket.ranks import Ranks
-from reticket.training import TrainState, train
+from reticket.training import Resume, Span, TrainState, train
 from reticket.training.state import read_checkpoint
 from reticket.training.synchronised import SharedBatchNorm, synchronise
-from tests.ranks import CASES, DIES, ORDER, data, launch, mask_of
+from tests.ranks import CASES, DIES, ORDER, callbacks_of, data, launch, mask_of
 
 EXACT = ("convolutions", "mlp")
+BEGUN = ("convolutions", "changing")  # by one process
 
 
 def state_of(folder: Path, name: str, rank: int = 0) -> TrainState:
@@ -28,7 +30,8 @@ def state_of(folder: Path, name: str, rank: int = 0) -> TrainState:
 def by_one(name: str, stop: int | None = None, state: TrainState | None = None) -> TrainState:
     build, recipe = CASES[name]
     model = build()
-    return train(model, data(), recipe, order=ORDER, mask=mask_of(model), stop=stop, state=state).state
+    options: dict[str, Any] = {"mask": mask_of(model), "span": Span(stop=stop), "resume": Resume(state=state)}
+    return train(model, data(), recipe, order=ORDER, callbacks=callbacks_of(name), **options).state
 
 
 def run(*orders: str) -> None:
@@ -45,13 +48,14 @@ def close(one: Mapping[str, Tensor], two: Mapping[str, Tensor], tolerance: float
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All that two processes do undisturbed, in one launch, because a launch costs more than the training."""
     folder = tmp_path_factory.mktemp("together")
-    build, recipe = CASES["convolutions"]
-    model, checkpoint = build(), folder / "back" / "convolutions.checkpoint"
-    every = {"checkpoint": checkpoint, "checkpoint_seconds": 0.0}
-    train(model, data(), recipe, order=ORDER, mask=mask_of(model), stop=9, **every)  # type: ignore[arg-type]
+    for name in BEGUN:
+        build, recipe = CASES[name]
+        model, every = build(), Resume(folder / "back" / f"{name}.checkpoint", seconds=0.0)
+        options: dict[str, Any] = {"mask": mask_of(model), "span": Span(stop=9), "resume": every}
+        train(model, data(), recipe, order=ORDER, callbacks=callbacks_of(name), **options)
     (folder / "cut").mkdir()
     whole = [f"{name}:{folder}" for name in CASES]
-    run(*whole, *(f"{name}:{folder / 'cut'}:9" for name in EXACT), f"convolutions:{folder / 'back'}")
+    run(*whole, *(f"{name}:{folder / 'cut'}:9" for name in EXACT), *(f"{name}:{folder / 'back'}" for name in BEGUN))
     return folder
 
 
@@ -68,7 +72,7 @@ def test_two_processes_give_what_one_gives(name: str, trained: Path) -> None:
         assert not two.weights[key][~kept].any()
 
 
-@pytest.mark.parametrize("name", ["convolutions", "batchnorm", "dropout"])
+@pytest.mark.parametrize("name", ["convolutions", "changing", "batchnorm", "dropout"])
 def test_every_process_holds_the_same_bits(name: str, trained: Path) -> None:
     one, two = (state_of(trained, name, rank) for rank in (0, 1))
     close(one.weights, two.weights, 0)
@@ -92,10 +96,22 @@ def test_one_process_goes_on_from_the_state_of_two(name: str, trained: Path) -> 
     close(by_one(name, state=state).weights, by_one(name).weights, 1e-6)
 
 
-def test_two_processes_go_on_from_the_checkpoint_of_one(trained: Path) -> None:
-    state = state_of(trained / "back", "convolutions")
-    close(state.weights, by_one("convolutions").weights, 1e-6)
-    assert [r.loss for r in state.history] == pytest.approx([r.loss for r in by_one("convolutions").history], abs=1e-6)
+@pytest.mark.parametrize("name", BEGUN)
+def test_two_processes_go_on_from_the_checkpoint_of_one(name: str, trained: Path) -> None:
+    state, whole = state_of(trained / "back", name), by_one(name)
+    close(state.weights, whole.weights, 1e-6)
+    assert [r.loss for r in state.history] == pytest.approx([r.loss for r in whole.history], abs=1e-6)
+    close(state.mask, whole.mask, 0)
+
+
+def test_a_mask_that_changes_is_that_of_one_process_in_all(trained: Path) -> None:
+    """Dense gradients are those of the whole batch; the mask has changed six times, and all processes hold it."""
+    one, first, second = by_one("changing"), *(state_of(trained, "changing", rank) for rank in (0, 1))
+    close(first.weights, one.weights, 1e-6)
+    for state in (first, second, state_of(trained / "back", "changing", 1)):
+        close(state.mask, one.mask, 0)
+    begun = mask_of(CASES["changing"][0]())
+    assert all(not torch.equal(begun[name], kept) for name, kept in one.mask.items())
 
 
 def test_one_is_killed_and_both_go_on_to_the_same_bits(

@@ -10,7 +10,7 @@ from torch import nn
 from reticket.data import load_dataset
 from reticket.errors import ConfigError, MaskError, TrainingError
 from reticket.models import build_model
-from reticket.training import Recipe, TrainState, evaluate, parse_position, train
+from reticket.training import Recipe, Resume, Span, TrainState, evaluate, parse_position, train
 from reticket.training.state import read_checkpoint, write_checkpoint
 
 DATA = load_dataset("digits", train_size=70)
@@ -49,23 +49,34 @@ def test_position_that_is_none(text: str) -> None:
         parse_position(text, 11)
 
 
-@pytest.mark.parametrize(("start", "stop"), [(-1, None), (16, None), (0, 16), (5, 4)])
+@pytest.mark.parametrize(("start", "stop"), [(-1, None), (5, 4)])
+def test_a_span_that_is_none(start: int, stop: int | None) -> None:
+    with pytest.raises(ConfigError, match=f"step {start} to step {stop} is not possible; choose 0 <= start <= stop"):
+        Span(start, stop)
+
+
+def test_a_negative_time_between_checkpoints() -> None:
+    with pytest.raises(ConfigError, match=r"resume: seconds is -1.0, but it must be at least 0"):
+        Resume(seconds=-1.0)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(16, None), (0, 16)])
 def test_impossible_start_and_stop(start: int, stop: int | None) -> None:
     with pytest.raises(ConfigError, match=r"in a recipe of 15 steps \(3 epochs of 5\)"):
-        train(small(), DATA, RECIPE, order=ORDER, start=start, stop=stop)
+        train(small(), DATA, RECIPE, order=ORDER, span=Span(start, stop))
 
 
 def test_state_of_another_place() -> None:
-    state = train(small(), DATA, RECIPE, order=ORDER, stop=8).state
+    state = train(small(), DATA, RECIPE, order=ORDER, span=Span(stop=8)).state
     with pytest.raises(ConfigError, match="a state at step 8 of a run from step 0 cannot be continued to step 5"):
-        train(small(), DATA, RECIPE, order=ORDER, stop=5, state=state)
+        train(small(), DATA, RECIPE, order=ORDER, span=Span(stop=5), resume=Resume(state=state))
     with pytest.raises(ConfigError, match="of a run from step 3"):
-        train(small(), DATA, RECIPE, order=ORDER, start=3, state=state)
+        train(small(), DATA, RECIPE, order=ORDER, span=Span(3), resume=Resume(state=state))
     with pytest.raises(
         ConfigError,
         match=r"the state's tensors do not fit this model \('layers.0.weight' has shape \(8, 64\) of float32 there and",
     ):
-        train(build_model("mlp", hidden=(9,)), DATA, RECIPE, order=ORDER, state=state)
+        train(build_model("mlp", hidden=(9,)), DATA, RECIPE, order=ORDER, resume=Resume(state=state))
 
 
 def test_divergence_names_the_step() -> None:
@@ -100,13 +111,13 @@ def test_models_that_cannot_be_trained() -> None:
 
 def test_damaged_and_foreign_checkpoints(tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
-    state = train(small(), DATA, RECIPE, order=ORDER, stop=8).state
+    state = train(small(), DATA, RECIPE, order=ORDER, span=Span(stop=8)).state
     write_checkpoint(path, state, "another run")
     with pytest.raises(TrainingError, match=r"run.safetensors' belongs to another run \(recipe, data, order"):
-        train(small(), DATA, RECIPE, order=ORDER, checkpoint=path)
+        train(small(), DATA, RECIPE, order=ORDER, resume=Resume(path))
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(TrainingError, match=r"run.safetensors' is damaged \(.*\); delete it to start this run over"):
-        train(small(), DATA, RECIPE, order=ORDER, checkpoint=path)
+        train(small(), DATA, RECIPE, order=ORDER, resume=Resume(path))
     path.write_bytes(b"\x80\x04 a pickle")
     with pytest.raises(TrainingError, match="is damaged"):
         read_checkpoint(path, "run")
@@ -118,11 +129,11 @@ def test_damaged_and_foreign_checkpoints(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_cannot_be_used_is_set_aside(tmp_path: Path) -> None:
     path, told = tmp_path / "run.safetensors", []
-    state = train(small(), DATA, RECIPE, order=ORDER, stop=8).state
+    state = train(small(), DATA, RECIPE, order=ORDER, span=Span(stop=8)).state
     write_checkpoint(path, state, "another run")
-    result = train(small(), DATA, RECIPE, order=ORDER, checkpoint=path, set_aside=told.append)
+    result = train(small(), DATA, RECIPE, order=ORDER, resume=Resume(path, on_checkpoint_discarded=told.append))
     path.write_bytes(b"half a checkpoi")
-    again = train(small(), DATA, RECIPE, order=ORDER, checkpoint=path, set_aside=told.append)
+    again = train(small(), DATA, RECIPE, order=ORDER, resume=Resume(path, on_checkpoint_discarded=told.append))
     assert [line.partition("' ")[2] for line in told] == [
         "belongs to another run (recipe, data, order, mask or initial weights differ); it was set aside as "
         "'run.safetensors.damaged' and the run is started over",
@@ -133,7 +144,7 @@ def test_a_checkpoint_that_cannot_be_used_is_set_aside(tmp_path: Path) -> None:
     assert (tmp_path / "run.safetensors.damaged").read_bytes() == b"half a checkpoi"
     for name, weight in result.weights.items():
         assert torch.equal(weight, again.weights[name])
-    train(small(), DATA, RECIPE, order=ORDER, checkpoint=path, set_aside=told.append)
+    train(small(), DATA, RECIPE, order=ORDER, resume=Resume(path, on_checkpoint_discarded=told.append))
     assert len(told) == 2
 
 

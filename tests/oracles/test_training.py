@@ -13,7 +13,7 @@ from reticket.data import Dataset, load_dataset
 from reticket.data.source import Augmentation
 from reticket.models import build_model
 from reticket.rng import generator_for
-from reticket.training import Recipe, evaluate, evaluation_batch, learning_rate, steps_per_epoch, train
+from reticket.training import Recipe, Span, evaluate, evaluation_batch, learning_rate, steps_per_epoch, train
 from reticket.training.batches import Batches
 
 ORDER = ("oracle", 0)
@@ -78,7 +78,7 @@ def test_equals_torch_sgd_with_cosine_annealing(name: str, masked: bool, start: 
         for key, p in model.named_parameters()
         if p.dim() > 1 and masked
     }
-    result = train(model, data, recipe, order=ORDER, start=start, mask=mask)
+    result = train(model, data, recipe, order=ORDER, span=Span(start), mask=mask)
     expected = torch_training(build_model(name, **params).double(), data, recipe, start, mask)
     assert_close(dict(result.weights), expected, rtol=1e-12, atol=1e-12)
     wrong = torch_training(build_model(name, **params).double(), data, recipe, start, mask, nesterov=True)

@@ -34,6 +34,7 @@ class Context:
         settings: facts of the machine, such as where data lie.
         ranks: this process's place among those that compute the task together.
         tell: is told sentences that someone should read.
+        log: is told the figures of a step of a training.
     """
 
     threads: int
@@ -44,6 +45,7 @@ class Context:
     report: Callable[[float, str], None] = lambda fraction, text: None
     ranks: Ranks = field(default_factory=Ranks)
     tell: Callable[[str], None] = lambda text: None
+    log: Callable[[int, Mapping[str, float]], None] = lambda step, metrics: None
 
     def progress(self, fraction: int | float, text: str = "") -> None:
         """Say how far the task is.
@@ -53,6 +55,15 @@ class Context:
             text: a few words on where it is.
         """
         self.report(min(max(float(fraction), 0.0), 1.0), text)
+
+    def on_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write figures of a training down, so that a context is a logger.
+
+        Args:
+            step: steps done.
+            metrics: by name.
+        """
+        self.log(step, metrics)
 
 
 Runner = Callable[[Task, Mapping[str, Result], Context], Output]
@@ -87,11 +98,13 @@ class Told:
     Args:
         progress: (fraction, text, seconds so far), at most five times a second.
         notice: sentences that someone should read.
+        metrics: (steps done, figures by name) of a training.
         check: called whenever the task says how far it is, however often; it ends the task by raising.
     """
 
     progress: Callable[[float, str, float], None]
     notice: Callable[[str], None]
+    metrics: Callable[[int, Mapping[str, float]], None]
     check: Callable[[], None] = lambda: None
 
 
@@ -185,6 +198,7 @@ def _compute(task: Task, store: Store, place: Workplace, told: Told) -> float:
             report=throttled,
             ranks=here(),
             tell=told.notice,
+            log=told.metrics,
         )
         with deterministic(place.device):
             output = load_runner(place.runners[task.kind])(task, inputs, context)

@@ -11,6 +11,7 @@ EventKind = Literal[
     "plan-started",
     "task-started",
     "progress",
+    "metrics",
     "notice",
     "task-done",
     "task-failed",
@@ -33,6 +34,8 @@ class Event:
         cost: its cost.
         text: a sentence: the plan in words, the error, the runner's word on its progress, why a task was skipped.
         fraction: how much of the task is done, in [0, 1].
+        step: for `metrics`: steps of the training so far.
+        metrics: figures of that step by name, such as loss (nats), lr and accuracy (percent).
         seconds: how long the task, or the plan, took.
         cached: whether the result was found in the store instead of being computed.
         traceback: of a failure, for `--debug`.
@@ -52,6 +55,8 @@ class Event:
     cost: float | None = None
     text: str = ""
     fraction: float | None = None
+    step: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
     cached: bool = False
     traceback: str = ""
@@ -67,7 +72,7 @@ class Event:
         """Return the event as JSON without its empty fields."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values["work"] = {kind: dict(amount) for kind, amount in self.work.items()}
-        values["counts"] = dict(self.counts)
+        values["counts"], values["metrics"] = dict(self.counts), dict(self.metrics)
         return {name: value for name, value in values.items() if value not in (None, "", {}) and value is not False}
 
 

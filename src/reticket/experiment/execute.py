@@ -82,6 +82,7 @@ def _told(schedule: Schedule, task: Task) -> Told:
     return Told(
         progress=lambda fraction, text, seconds: schedule.progress(task, fraction, text, seconds),
         notice=lambda text: schedule.notice(task, text),
+        metrics=lambda step, metrics: schedule.metrics(task, step, metrics),
     )
 
 

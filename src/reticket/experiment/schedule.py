@@ -1,7 +1,7 @@
 """Which task may start next, and what follows from its end; the one bookkeeping that all executors share."""
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from reticket.experiment.events import Event, EventKind, Listener
@@ -111,6 +111,10 @@ class Schedule:
     def notice(self, task: Task, text: str) -> None:
         """Pass on a sentence that someone should read."""
         self._event("notice", task, text=text)
+
+    def metrics(self, task: Task, step: int, metrics: Mapping[str, float]) -> None:
+        """Pass on the figures of a step of a training."""
+        self._event("metrics", task, step=step, metrics=metrics)
 
     def finish(self, task: Task, seconds: float, *, cached: bool = False) -> None:
         """Note that the task's result is in the store."""

@@ -8,7 +8,7 @@ import contextlib
 import queue
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
@@ -111,7 +111,10 @@ class Crew:
         def notice(text: str) -> None:
             self._said.put(lambda: self._schedule.notice(task, text))
 
-        return Told(progress, notice, self._until.check)
+        def metrics(step: int, metrics: Mapping[str, float]) -> None:
+            self._said.put(lambda: self._schedule.metrics(task, step, metrics))
+
+        return Told(progress, notice, metrics, self._until.check)
 
 
 def threads(schedule: Schedule, store: Store, place: Workplace) -> None:

@@ -1,7 +1,7 @@
 """The process that computes tasks for a pool: it takes keys from a pipe, and ends at once when the other end is gone.
 
 Messages are JSON. To the worker: the setup, then `{"key": ...}` for each task. From it: `hello`, `ready`, `progress`,
-`notice`, `done`, `failed`, and `stop` with an error that would meet every other task too.
+`notice`, `metrics`, `done`, `failed`, and `stop` with an error that would meet every other task too.
 """
 
 import json
@@ -10,6 +10,7 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -80,7 +81,10 @@ def _serve(task: Task, store: Store, place: Workplace, link: Link) -> None:
     def report(fraction: float, text: str, seconds: float) -> None:
         link.send("progress", fraction=fraction, text=text, seconds=seconds)
 
-    outcome = attempt(task, store, place, Told(report, lambda text: link.send("notice", text=text)))
+    def metrics(step: int, metrics: Mapping[str, float]) -> None:
+        link.send("metrics", step=step, metrics=dict(metrics))
+
+    outcome = attempt(task, store, place, Told(report, lambda text: link.send("notice", text=text), metrics))
     if outcome.error:
         link.send("failed", error=outcome.error, traceback=outcome.traceback)
     else:

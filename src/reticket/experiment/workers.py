@@ -168,6 +168,8 @@ class Pool:
                 self._schedule.progress(task, message["fraction"], message["text"], message["seconds"])
             case "notice", Task() as task:
                 self._schedule.notice(task, message["text"])
+            case "metrics", Task() as task:
+                self._schedule.metrics(task, message["step"], message["metrics"])
             case "done", Task() as task:
                 worker.task = None
                 self._schedule.finish(task, message["seconds"])
@@ -221,6 +223,8 @@ def alone(task: Task, store: Store, place: Workplace, told: Told, until: Until) 
                 told.progress(event.fraction or 0.0, event.text, event.seconds or 0.0)
             case "notice":
                 told.notice(event.text)
+            case "metrics":
+                told.metrics(event.step or 0, event.metrics)
             case "task-done":
                 ends.append(Outcome(seconds=event.seconds or 0.0))
             case "task-failed":

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reticket.data import DataSource
 from reticket.experiment import Context, Output, Result, Task, collective, isolated
 from reticket.matching import MatchedAlignment, match, memory_options
 from reticket.rng import generator_for
@@ -26,7 +27,21 @@ from reticket.tasks.inputs import (
 from reticket.tasks.matchers import matcher_options
 from reticket.tasks.tensors import ALIGNMENT, MASK, WEIGHTS, mask_in, named, stripped
 from reticket.tickets import Mask, MethodInputs, Ticket, get_method, prunable, prune_round, true_density
-from reticket.training import Recipe, TrainState, evaluate, train
+from reticket.training import (
+    Callback,
+    Evaluation,
+    LogMetrics,
+    Notices,
+    Placement,
+    Recipe,
+    ReportProgress,
+    Resume,
+    Span,
+    TrainResult,
+    TrainState,
+    evaluate,
+    train,
+)
 
 RUNNERS = {
     kind: f"{__name__}:{runner}"
@@ -63,18 +78,14 @@ def run_dense(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
         dataset,
         _recipe(spec["recipe"]),
         order=tuple(spec["order"]),
-        stop=spec["at"],
-        state=state,
-        checkpoint=context.scratch / "train.safetensors",
-        set_aside=context.tell,
-        notice=context.tell,
-        progress=lambda p: context.progress((p.step - before) / max(1, spec["at"] - before)),
-        device=context.device,
-        ranks=context.ranks,
+        span=Span(stop=spec["at"]),
+        resume=_resume(context, state),
+        callbacks=_callbacks(context, before),
+        device=Placement(context.device, context.ranks),
     )
     if not context.ranks.first:
         return Output()
-    found = evaluate(model, dataset, weights=result.weights, device=context.device)
+    found = _evaluated(model, dataset, result, context)
     values = {
         "accuracy": found.accuracy,
         "loss": found.loss,
@@ -138,6 +149,27 @@ def run_sparse(task: Task, inputs: Mapping[str, Result], context: Context) -> Ou
 # ---------------------------------------------------------------- parts of several runners
 
 
+def _resume(context: Context, state: TrainState | None = None) -> Resume:
+    """Return how a training goes on: from the checkpoint in the task's folder, or an earlier state."""
+    return Resume(context.scratch / "train.safetensors", state=state, on_checkpoint_discarded=context.tell)
+
+
+def _callbacks(context: Context, before: int) -> list[Callback]:
+    """Return what tells of a training that goes on from the step `before`."""
+    return [
+        ReportProgress(lambda p: context.progress((p.step - before) / max(1, p.stop - before))),
+        Notices(context.tell),
+        LogMetrics(context),
+    ]
+
+
+def _evaluated(model: nn.Module, dataset: DataSource, result: TrainResult, context: Context) -> Evaluation:
+    """Evaluate what was trained, and have its figures written down beside those of its epochs."""
+    found = evaluate(model, dataset, weights=result.weights, device=context.device)
+    context.on_metrics(result.state.step, {"accuracy": found.accuracy, "test_loss": found.loss})
+    return found
+
+
 def _train_sparse(task: Task, context: Context, model: nn.Module, weights: Mapping[str, Tensor], mask: Mask) -> Output:
     spec, dataset = task.spec, dataset_for(task, context)
     load_into(model, weights)
@@ -148,17 +180,14 @@ def _train_sparse(task: Task, context: Context, model: nn.Module, weights: Mappi
         recipe,
         order=tuple(spec["order"]),
         mask=mask,
-        start=start,
-        checkpoint=context.scratch / "train.safetensors",
-        set_aside=context.tell,
-        notice=context.tell,
-        progress=lambda p: context.progress((p.step - start) / max(1, p.stop - start)),
-        device=context.device,
-        ranks=context.ranks,
+        span=Span(start),
+        resume=_resume(context),
+        callbacks=_callbacks(context, start),
+        device=Placement(context.device, context.ranks),
     )
     if not context.ranks.first:
         return Output()
-    found = evaluate(model, dataset, weights=result.weights, device=context.device)
+    found = _evaluated(model, dataset, result, context)
     values = {
         "accuracy": found.accuracy,
         "loss": found.loss,

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from reticket.data import Dataset
 from reticket.models import build_model
 from reticket.rng import generator_for
-from reticket.training import Recipe, evaluate
-from reticket.training.run import Run
+from reticket.training import Placement, Recipe, TrainingRun, evaluate
 
 LONG_ENOUGH = 0.4  # seconds; a batch is not made larger when a step takes as long
 STEPS = 3
@@ -100,7 +99,7 @@ def _measure(work: Workload, threads: int, device: str) -> Speed:
 def _training_step(model: nn.Module, data: Dataset, size: int, augment: bool, device: str) -> float:
     """Return the seconds of one step, without the first, which sets things up."""
     recipe = Recipe(epochs=1 + STEPS, batch_size=size, lr=1e-3, augment=augment)
-    run = Run(model, data, recipe, ("timing",), None, 0, torch.device(device))
+    run = TrainingRun(model, data, recipe, order=("timing",), where=Placement(device))
     run.go(1)
     return _seconds(lambda: run.go(1 + STEPS), device) / STEPS
 

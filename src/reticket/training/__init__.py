@@ -1,17 +1,30 @@
 """Training in memory: SGD on one flat vector, schedules, masks that hold exactly, resumption to the same bits."""
 
+from reticket.training.callbacks import LogMetrics, MetricsLogger, Notices, ReportProgress
 from reticket.training.evaluation import Evaluation, evaluate, evaluation_batch, score
-from reticket.training.loop import train
+from reticket.training.loop import Span, train
+from reticket.training.placement import Placement
 from reticket.training.recipe import Recipe, learning_rate, parse_position, steps_per_epoch
+from reticket.training.resume import Resume
+from reticket.training.run import Callback, TrainingRun
 from reticket.training.state import EpochRecord, Progress, TrainResult, TrainState
 
 __all__ = [
+    "Callback",
     "EpochRecord",
     "Evaluation",
+    "LogMetrics",
+    "MetricsLogger",
+    "Notices",
+    "Placement",
     "Progress",
     "Recipe",
+    "ReportProgress",
+    "Resume",
+    "Span",
     "TrainResult",
     "TrainState",
+    "TrainingRun",
     "evaluate",
     "evaluation_batch",
     "learning_rate",

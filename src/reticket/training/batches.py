@@ -66,16 +66,30 @@ class TrainingBatches(ABC):
         self.n = dataset.size("train")
         self.steps = steps_per_epoch(self.n, batch_size)
 
-    @abstractmethod
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
         """Yield the batches of one epoch as (normalised inputs, labels), without the first `skip` of them."""
+        return self.made(epoch, self.places(skip))
+
+    def batch(self, epoch: int, number: int) -> tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]:
+        """Return one batch of an epoch as (normalised inputs, labels); no other is made."""
+        return next(self.made(epoch, self.places(number)[:1]))
+
+    @abstractmethod
+    def made(
+        self, epoch: int, batches: Sequence[range]
+    ) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
+        """Yield the batches at some places of an epoch's order as (normalised inputs, labels)."""
+
+    def size(self, number: int) -> int:
+        """Return how many inputs the batch of this number in an epoch has, those of all ranks together."""
+        return min(self.batch_size, self.n - number * self.batch_size)
 
     def places(self, skip: int) -> list[range]:
         """Return for every batch of an epoch but the first `skip` the places in the epoch's order that are made."""
         rank, world = self.shard
         batches = []
-        for begin in range(skip * self.batch_size, self.steps * self.batch_size, self.batch_size):
-            size = min(self.batch_size, self.n - begin)
+        for number in range(skip, self.steps):
+            begin, size = number * self.batch_size, self.size(number)
             batches.append(range(begin + size * rank // world, begin + size * (rank + 1) // world))
         return batches
 
@@ -135,9 +149,11 @@ class Batches(TrainingBatches):
         # batches gathered at a time; on a GPU one, since a kernel is chosen by where in memory its inputs begin
         self.chunk = 1 if self.device.type == "cuda" else max(1, at_once)
 
-    def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
-        """Yield the batches of one epoch as (normalised inputs, labels), without the first `skip` of them."""
-        draws, batches = self.draws(epoch).to(self.device), self.places(skip)
+    def made(
+        self, epoch: int, batches: Sequence[range]
+    ) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
+        """Yield the batches at some places of an epoch's order as (normalised inputs, labels)."""
+        draws = self.draws(epoch).to(self.device)
         for first in range(0, len(batches), self.chunk):
             together = batches[first : first + self.chunk]
             x, y = self.taken(draws.at(_joined(together, self.device)))
@@ -201,13 +217,15 @@ class StreamedBatches(TrainingBatches):
 
     dataset: StreamedSource
 
-    def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
-        """Yield the batches of one epoch as (normalised inputs, labels), without the first `skip` of them."""
+    def made(
+        self, epoch: int, batches: Sequence[range]
+    ) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
+        """Yield the batches at some places of an epoch's order as (normalised inputs, labels)."""
         labels, y = (*self.order, "epoch", epoch), self.dataset.labels("train")
         order = torch.randperm(self.n, generator=generator_for(*labels), device="cpu")
-        batches = [order[places.start : places.stop] for places in self.places(skip)]
-        drawn = self.dataset.drawn(batches, labels, augment=self.augment)
-        for indices in batches:  # nothing here keeps a batch that was handed over
+        indices_of = [order[places.start : places.stop] for places in batches]
+        drawn = self.dataset.drawn(indices_of, labels, augment=self.augment)
+        for indices in indices_of:  # nothing here keeps a batch that was handed over
             yield self._ready(next(drawn)), y[indices].to(self.device)
 
     def _ready(self, x: Tensor) -> Float[Tensor, "n ..."]:

@@ -1,4 +1,4 @@
-"""All parameters of a model as one vector, so that an SGD step with a mask is a handful of operations.
+"""All parameters of a model as one vector, so that an optimiser's step with a mask is a handful of operations.
 
 A small network's step costs more in calls than in arithmetic: one call on the whole vector replaces one on each tensor.
 """
@@ -6,7 +6,7 @@ A small network's step costs more in calls than in arithmetic: one call on the w
 from collections.abc import Iterable, Mapping
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Shaped
 from torch import Tensor, nn
 
 from reticket.errors import MaskError, TrainingError
@@ -17,18 +17,15 @@ INTEGER_OF_SIZE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class FlatParameters:
-    """Moves a model's trainable parameters into one vector, their velocities into another, and does SGD there.
+    """Moves a model's trainable parameters into one vector and their gradients into another, and holds a mask there.
 
-    With g the gradient, p the parameters, v the velocity, l the weight decay, m the momentum, lr the learning rate:
-    `v <- m v + l p + g; p <- p - lr v`, as `torch.optim.SGD` with dampening 0. The velocity is also where autograd
-    accumulates the gradient: `before_backward` makes `m v + l p` of it, backward adds g, `after_backward` moves p.
-    A masked weight is set to 0 at the beginning and its velocity after each backward, so that both are exactly 0 at
+    A masked weight is set to 0 when the mask is set and its gradient after each backward, so that both are exactly 0 at
     every step, whatever the gradient was (NaN included: bits are cleared, nothing is multiplied). A parameter that the
     loss does not reach counts as one with gradient 0.
 
     Args:
         model: its parameters become views of `self.weights`; **the model is changed**.
-        mask: for some parameters which weights are kept.
+        mask: for some parameters which weights are kept; None for all.
         channels_last: whether 4-dimensional parameters are laid out as (out, height, width, in).
 
     Raises:
@@ -49,14 +46,19 @@ class FlatParameters:
         unit = ALIGNMENT // self.dtype.itemsize
         self.length = sum(-(-p.numel() // unit) * unit for p in parameters.values())
         self.unit = unit
-        self.weights, self.velocity = (torch.zeros(self.length, dtype=self.dtype, device=self.device) for _ in range(2))
-        velocities = self.views(self.velocity)
+        self.weights, self.gradient = (torch.zeros(self.length, dtype=self.dtype, device=self.device) for _ in range(2))
+        gradients = self.views(self.gradient)
         for name, view in self.views(self.weights).items():
             view.copy_(parameters[name].detach())
             parameters[name].data = view
-            parameters[name].grad = velocities[name]
-        self.keep = None if not mask else self._flat_mask(_renamed(mask, model, parameters))
-        self.velocity_bits = self.velocity.view(INTEGER_OF_SIZE[self.dtype.itemsize])
+            parameters[name].grad = gradients[name]
+        self._model, self._parameters = model, parameters
+        self._bits = INTEGER_OF_SIZE[self.dtype.itemsize]
+        self._gradient_bits = self.gradient.view(self._bits)
+        self.keep: Tensor | None = None  # all bits set where kept; stays where it is, since recorded steps read it
+        self._masked: tuple[str, ...] = ()
+        if mask:
+            self.set_mask(mask)
 
     def views(self, vector: Shaped[Tensor, " n"]) -> dict[str, Tensor]:
         """Return for every parameter its part of `vector` in the parameter's shape."""
@@ -71,7 +73,38 @@ class FlatParameters:
             begin += -(-shape.numel() // self.unit) * self.unit
         return found
 
-    def _flat_mask(self, mask: Iterable[tuple[str, Bool[Tensor, "..."]]]) -> Tensor:
+    @property
+    def mask(self) -> dict[str, Bool[Tensor, "..."]]:
+        """The mask as it is now, for the parameters that it names; empty where there is none."""
+        views = {} if self.keep is None else self.views(self.keep)
+        return {name: views[name] != 0 for name in self._masked}
+
+    @torch.no_grad()
+    def set_mask(self, mask: Mapping[str, Bool[Tensor, "..."]]) -> None:
+        """Hold another mask from now on; what it masks becomes 0, what it lets go begins at 0.
+
+        Args:
+            mask: the whole mask: of a parameter that it does not name everything is kept.
+
+        Raises:
+            MaskError: when it names what is no trainable parameter, or has another shape or type.
+        """
+        named = _renamed(mask, self._model, self._parameters)
+        kept = self._flat_mask(named)
+        if self.keep is None:
+            self.keep = torch.empty_like(self._gradient_bits)
+        self.keep.copy_(-kept.to(self._bits))
+        self._masked = tuple(dict.fromkeys(name for name, _ in named))
+        self.weights.masked_fill_(~kept, 0)
+        self.clear_masked_gradient()
+
+    def clear_masked_gradient(self) -> None:
+        """Set the gradient of masked weights to 0."""
+        if self.keep is not None:
+            # as exact as masked_fill (NaN, signed zero) and several times faster on a CPU
+            self._gradient_bits.bitwise_and_(self.keep)
+
+    def _flat_mask(self, mask: Iterable[tuple[str, Bool[Tensor, "..."]]]) -> Bool[Tensor, " n"]:
         keep = torch.ones(self.length, dtype=torch.bool, device=self.device)
         views = self.views(keep)
         for name, kept in mask:
@@ -86,27 +119,7 @@ class FlatParameters:
                     f"{tuple(views[name].shape)} was expected; use the mask of this model"
                 )
             views[name].logical_and_(kept.to(self.device))
-        self.weights.masked_fill_(~keep, 0)
-        bits = INTEGER_OF_SIZE[self.dtype.itemsize]
-        return -keep.to(bits)  # all bits set where kept
-
-    @torch.no_grad()
-    def before_backward(self, momentum: float, weight_decay: float) -> None:
-        """Make the velocity ready for the gradient."""
-        self.velocity.mul_(momentum)
-        if weight_decay:
-            self.velocity.add_(self.weights, alpha=weight_decay)
-
-    @torch.no_grad()
-    def after_backward(self, lr: float | Float[Tensor, ""]) -> None:
-        """Do the step; with the learning rate as a tensor it may be recorded and done again with another one."""
-        if self.keep is not None:
-            # as exact as masked_fill (NaN, signed zero) and several times faster on a CPU
-            self.velocity_bits.bitwise_and_(self.keep)
-        if isinstance(lr, Tensor):
-            self.weights.addcmul_(self.velocity, lr, value=-1)
-        else:
-            self.weights.add_(self.velocity, alpha=-lr)
+        return keep
 
 
 def _renamed(

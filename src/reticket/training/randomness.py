@@ -1,7 +1,7 @@
 """torch's global generators as one training run sees them: dropout draws from them, and nothing else decides it."""
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 import torch
@@ -45,6 +45,11 @@ class Randomness:
     ) -> None:
         self._held.close()
 
+    @property
+    def held(self) -> bool:
+        """Whether the generators are this run's still."""
+        return self._kept is None
+
     def state(self) -> Mapping[str, Tensor]:
         """Return the states of the generators as this run has left them."""
         return self._kept or global_state(self._device)
@@ -77,6 +82,35 @@ class Randomness:
                 "random numbers were drawn from torch's global generator by a model that drew none in its first step; "
                 "threads cannot tell whose they are, use --executor processes"
             )
+
+
+def set_global_state(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Set the global generators that a model on `device` may draw from to states of `global_state`.
+
+    Args:
+        states: by "cpu" and "cuda"; what is missing stays, and what is of another device is not looked at.
+        device: of the model.
+    """
+    if "cpu" in states:
+        torch.set_rng_state(states["cpu"])
+    if "cuda" in states and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+@contextmanager
+def undisturbed(randomness: Randomness | None, device: torch.device) -> Iterator[None]:
+    """Put the global generators back at the end; a run that has given them back draws nothing from them.
+
+    Args:
+        randomness: the run's; None where it uses the generators as they are.
+        device: of the model.
+    """
+    if randomness is not None and not randomness.held:
+        yield
+        return
+    before = global_state(device)
+    yield
+    set_global_state(before, device)
 
 
 def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

@@ -1,39 +1,75 @@
 """A training run at a step: a copy of the model on its device, brought forward one epoch after another."""
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reticket.copied import private_copy
 from reticket.data import DataSource
-from reticket.errors import ConfigError, TrainingError
-from reticket.ranks import ALONE, Ranks
-from reticket.rng import global_state, seed_for
-from reticket.training.batches import Batches, sent, training_batches
+from reticket.errors import TrainingError
+from reticket.training.batches import Batches, TrainingBatches, sent, training_batches
 from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
 from reticket.training.graphs import RecordedSteps, Recorder, RecordingError
-from reticket.training.randomness import Randomness
+from reticket.training.placement import Placement
+from reticket.training.randomness import Randomness, undisturbed
 from reticket.training.recipe import Recipe, learning_rate
-from reticket.training.state import EpochRecord, TrainResult, TrainState
+from reticket.training.sgd import SGD
+from reticket.training.state import EpochRecord
+from reticket.training.step import TrainingStep
 from reticket.training.synchronised import synchronise
 
 
-class Run:
+class Callback:
+    """Hooks around the steps of a run; each does nothing until a subclass says what.
+
+    A callback may read the run, and change it by `run.set_mask`. What it reads from the device (a loss, a weight)
+    makes the host wait for it. A run that was stopped calls the hooks from where it goes on: to give the bits of a run
+    that never stopped, a callback that changes the mask decides by the run (its step, weights, mask), not by what it
+    remembers. Of several processes each calls its own callbacks, all at the same steps.
+
+    >>> class Losses(Callback):
+    ...     def after_epoch(self, run):
+    ...         print(f"epoch {run.history[-1].epoch}: {len(run.history)} done at step {run.step}")
+    >>> from reticket import Recipe, build_model, load_dataset, train
+    >>> data, model = load_dataset("digits", train_size=70), build_model("mlp", hidden=(8,))
+    >>> result = train(model, data, Recipe(epochs=2, batch_size=16, lr=0.05), callbacks=[Losses()])
+    epoch 0: 1 done at step 5
+    epoch 1: 2 done at step 10
+    """
+
+    def on_start(self, run: "TrainingRun") -> None:
+        """Called before the first step of this call, after a resumption."""
+
+    def after_step(self, run: "TrainingRun") -> None:
+        """Called after each step; `run.step` counts it already."""
+
+    def after_epoch(self, run: "TrainingRun") -> None:
+        """Called when an epoch is complete and stands in `run.history`, before `after_step` of its last step."""
+
+    def on_end(self, run: "TrainingRun") -> None:
+        """Called after the last step of this call."""
+
+    def on_notice(self, text: str) -> None:
+        """Called with a sentence that someone should read: a step cannot be recorded, a disk takes no checkpoint."""
+
+
+class TrainingRun:
     """A run at a step; its model is a copy.
+
+    What callbacks use: `step`, `start`, `stop`, `total` and `steps_in_epoch` (counts of steps), `history` (the complete
+    epochs), `model` (the copy, in train mode), `mask`, `set_mask`, `dense_gradient`, `lr`, `last_loss`, `recipe`,
+    `dataset`, `device`, `ranks`.
 
     Args:
         model, dataset, recipe, order, mask, start: as `train` takes them.
-        device: where the copy, the data and all work are.
-        ranks: the processes that train this model together, each of which makes such a run.
+        where: where the copy, the data and all work are; of several processes each makes such a run.
         record: records a step, to be done again by one call (see `RecordedSteps`); None for doing it operation by
             operation. Not for several processes, nor for data that are streamed.
-        give_up: is told why a step cannot be recorded, and the run goes on without; None for an error.
+        callbacks: what happens around the steps, in this order.
     """
 
     def __init__(
@@ -41,115 +77,108 @@ class Run:
         model: nn.Module,
         dataset: DataSource,
         recipe: Recipe,
+        *,
         order: tuple[str | int, ...],
-        mask: Mapping[str, Tensor] | None,
-        start: int,
-        device: torch.device,
-        ranks: Ranks = ALONE,
+        mask: Mapping[str, Bool[Tensor, "..."]] | None = None,
+        start: int = 0,
+        where: Placement | None = None,
         record: Recorder | None = None,
-        give_up: Callable[[str], None] | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> None:
+        where = where or Placement()
+        self.original, self.first_mask = model, dict(mask or {})
+        self.dataset, self.recipe, self.where = dataset, recipe, where
+        self.device, self.ranks = torch.device(where.device), where.ranks
         channels_last = any(p.dim() == 4 for p in model.parameters())
-        self.model, self.ranks = private_copy(model).to(device).train(), ranks
-        if not ranks.alone:
-            self.model = synchronise(self.model, ranks)
-        self.flat = FlatParameters(self.model, mask, channels_last=channels_last)
-        self.add_gradient = loss_and_gradient(self.model, autocast=recipe.precision == "bfloat16")
-        self.batches = training_batches(
-            dataset,
-            recipe.batch_size,
-            order,
-            augment=recipe.augment,
-            dtype=self.flat.dtype,
-            device=device,
-            channels_last=channels_last,
-            shard=(ranks.rank, ranks.world),
-        )
-        self.recorded, self.give_up = None, give_up
-        if record is not None and isinstance(self.batches, Batches):
-            state = (self.flat.weights, self.flat.velocity, *self.model.buffers())
-            self.recorded = RecordedSteps(self.batches, self._whole_step, state, record)
+        self.model = private_copy(model).to(self.device).train()
+        if not self.ranks.alone:
+            self.model = synchronise(self.model, self.ranks)
+        self.parameters = FlatParameters(self.model, mask, channels_last=channels_last)
+        self.update = _update_of(self.model, self.parameters, recipe, where)
+        self.batches = _batches_of(dataset, recipe, order, self.parameters, where)
+        self.recorded = self._recorded_by(record)
         self.randomness: Randomness | None = None  # the global generators as they are, when None
-        self.recipe, self.start, self.step = recipe, start, start
-        self.total = recipe.epochs * self.batches.steps
-        self.losses: list[Tensor] = []
+        self.steps_in_epoch = self.batches.steps
+        self.total = recipe.epochs * self.steps_in_epoch
+        self.start, self.step, self.stop = start, start, self.total
+        self.losses: list[Tensor] = []  # of the epoch so far
+        self._complete: list[Tensor] = []  # of the epoch before
         self.history: list[EpochRecord] = []
         self.begun, self.earlier = time.monotonic(), 0.0
+        self.callbacks: list[Callback] = []
+        self.add_callbacks(callbacks)
 
-    def go(self, stop: int, tick: Callable[[], None] = lambda: None) -> None:
+    def add_callbacks(self, callbacks: Sequence[Callback]) -> None:
+        """Let more happen around the steps, after what happens there already."""
+        self.callbacks += callbacks
+        self._after_step = [c.after_step for c in self.callbacks if type(c).after_step is not Callback.after_step]
+
+    # ---------------------------------------------------------------- going on
+
+    def go(self, stop: int) -> None:
         """Train up to a step.
 
         Args:
             stop: the step.
-            tick: called after each step but an epoch's last, and after each epoch.
 
         Raises:
             TrainingError: when a loss or a weight is not finite; seen at the end of an epoch.
         """
-        per_epoch = self.batches.steps
+        self.stop, per_epoch = stop, self.steps_in_epoch
         while self.step < stop:
             epoch = self.step // per_epoch
-            self.steps_within_epoch(epoch, min(stop, (epoch + 1) * per_epoch), tick)
+            self.steps_within_epoch(epoch, min(stop, (epoch + 1) * per_epoch))
             mean = self.mean_loss()
             if self.randomness is not None:
                 self.randomness.check()
             if self.step == (epoch + 1) * per_epoch:
-                self.history.append(EpochRecord(epoch, self.step, mean, self.lr(self.step - 1)))
-                self.losses = []
-            tick()
+                self._end_epoch(EpochRecord(epoch, self.step, mean, self.lr(self.step - 1)))
+            self._tell_step()
 
-    def steps_within_epoch(self, epoch: int, last: int, tick: Callable[[], None]) -> None:
+    def steps_within_epoch(self, epoch: int, last: int) -> None:
         """Do the steps of one epoch up to `last`; the host reads nothing from the device.
 
-        Of several processes each adds the gradient of its part of the batch; only the first brings what the step needs
-        besides (momentum, weight decay), so that the sum of their velocities is that of one process.
+        Callbacks hear of each step but the last, of which they hear when the epoch's losses have been read.
         """
         if self.recorded is not None:
             try:
-                self._replay(self.recorded, epoch, last, tick)
+                self._replay(self.recorded, epoch, last)
                 return
             except RecordingError as error:
-                if self.give_up is None:
+                if self.where.graphs:
                     raise
-                self.give_up(f"{error.args[0].partition(';')[0]}; it is done operation by operation instead")
+                self.notify(f"{error.args[0].partition(';')[0]}; it is done operation by operation instead")
                 self.close()
-        self._do(epoch, last, tick)
+        self._do(epoch, last)
 
-    def _do(self, epoch: int, last: int, tick: Callable[[], None]) -> None:
+    def _do(self, epoch: int, last: int) -> None:
         """Do steps operation by operation."""
-        recipe, flat, ranks, add_gradient = self.recipe, self.flat, self.ranks, self.add_gradient
-        batches, first = self.batches, epoch * self.batches.steps
-        rates = self._rates(epoch)
+        batches, first, rates = self.batches, epoch * self.steps_in_epoch, self._rates(epoch)
         for x, y in batches.epoch(epoch, skip=self.step - first):
             unsettled = self._settling()
-            if ranks.first:
-                flat.before_backward(recipe.momentum, recipe.weight_decay)
-            else:
-                flat.velocity.zero_()
-            n = min(recipe.batch_size, batches.n - (self.step - first) * recipe.batch_size)
-            self.losses.append(add_gradient(x, y, n))
-            ranks.sum_(flat.velocity)
-            flat.after_backward(rates[self.step - first])
+            number = self.step - first
+            self.losses.append(self.update(x, y, batches.size(number), rates[number]))
             del x, y  # else they would be there until the next batch is made
             if unsettled is not None:
                 unsettled.after_step()
             self.step += 1
             if self.step == last:
                 break
-            tick()
+            self._tell_step()
 
-    def _replay(self, recorded: RecordedSteps, epoch: int, last: int, tick: Callable[[], None]) -> None:
+    def _replay(self, recorded: RecordedSteps, epoch: int, last: int) -> None:
         """Do steps by replaying them."""
-        first, sizes = epoch * self.batches.steps, [len(places) for places in self.batches.places(0)]
+        first = epoch * self.steps_in_epoch
         recorded.begin(epoch, self.step - first, self._rates_of(epoch))
         while self.step < last:
             unsettled = self._settling()
-            self.losses.append(recorded(sizes[self.step - first], self.step - first))
+            number = self.step - first
+            self.losses.append(recorded(self.batches.size(number), number))
             if unsettled is not None:
                 unsettled.after_step()
             self.step += 1
             if self.step < last:
-                tick()
+                self._tell_step()
 
     def _settling(self) -> Randomness | None:
         """Return the run's randomness, before its first step alone."""
@@ -158,26 +187,88 @@ class Run:
         self.randomness.before_step()
         return self.randomness
 
-    def _whole_step(self, x: Tensor, y: Tensor, lr: Tensor) -> Tensor:
-        self.flat.before_backward(self.recipe.momentum, self.recipe.weight_decay)
-        loss = self.add_gradient(x, y, len(y))
-        self.flat.after_backward(lr)
-        return loss
+    def _tell_step(self) -> None:
+        for after_step in self._after_step:
+            after_step(self)
+
+    def _end_epoch(self, record: EpochRecord) -> None:
+        self.history.append(record)
+        self._complete, self.losses = self.losses, []
+        for callback in self.callbacks:
+            callback.after_epoch(self)
+
+    def notify(self, text: str) -> None:
+        """Tell the callbacks a sentence that someone should read."""
+        for callback in self.callbacks:
+            callback.on_notice(text)
+
+    def close(self) -> None:
+        """Let go of what was recorded."""
+        if self.recorded is not None:
+            self.recorded.close()
+        self.recorded = None
+
+    def _recorded_by(self, record: Recorder | None) -> RecordedSteps | None:
+        if record is None or not isinstance(self.batches, Batches):
+            return None
+        state = (self.parameters.weights, self.parameters.gradient, *self.model.buffers())
+        return RecordedSteps(self.batches, lambda x, y, lr: self.update(x, y, len(y), lr), state, record)
+
+    # ---------------------------------------------------------------- the mask
+
+    @property
+    def mask(self) -> dict[str, Bool[Tensor, "..."]]:
+        """The mask as it is now, on the device; empty where there is none."""
+        return self.parameters.mask
+
+    def set_mask(self, mask: Mapping[str, Bool[Tensor, "..."]]) -> None:
+        """Hold another mask from now on: what it masks becomes 0, what it lets go begins at 0 without velocity.
+
+        Args:
+            mask: the whole mask, by parameter: of one that it does not name everything is kept. Of several processes
+                each sets the same one.
+
+        Raises:
+            MaskError: when it does not fit the model.
+        """
+        unmasked = self.parameters.keep is None
+        self.parameters.set_mask(mask)
+        if unmasked and self.recorded is not None:
+            self.recorded.close()  # recorded steps know of no mask; they are recorded anew
+
+    def dense_gradient(self) -> dict[str, Float[Tensor, "..."]]:
+        """Return the gradient of the loss by parameter, masked weights included; nothing of the run is changed.
+
+        It is that of the mean loss on the batch that the next step takes (after the last one: on the first of another
+        epoch), at the weights as they are, without weight decay. Of several processes all call it together.
+        """
+        epoch, number = divmod(self.step, self.steps_in_epoch)
+        x, y = self.batches.batch(epoch, number)
+        with undisturbed(self.randomness, self.device):
+            return self.update.dense_gradient(x, y, self.batches.size(number))
+
+    # ---------------------------------------------------------------- rates and losses
+
+    def lr(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        return learning_rate(self.recipe, step, self.start, self.steps_in_epoch)
 
     def _rates_of(self, epoch: int) -> list[float]:
-        first = epoch * self.batches.steps
-        return [self.lr(max(step, self.start)) for step in range(first, first + self.batches.steps)]
+        first = epoch * self.steps_in_epoch
+        return [self.lr(max(step, self.start)) for step in range(first, first + self.steps_in_epoch)]
 
     def _rates(self, epoch: int) -> Sequence[float | Tensor]:
         """Return the learning rates of an epoch; on a GPU as tensors there, which gives the bits of a recording."""
         rates = self._rates_of(epoch)
-        if self.flat.device.type != "cuda":
+        if self.device.type != "cuda":
             return rates
-        return sent(torch.tensor(rates, dtype=self.flat.dtype, device="cpu"), self.flat.device).unbind()
+        return sent(torch.tensor(rates, dtype=self.parameters.dtype, device="cpu"), self.device).unbind()
 
-    def lr(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        return learning_rate(self.recipe, step, self.start, self.batches.steps)
+    def last_loss(self) -> float:
+        """Return the loss of the last step in nats; the host waits for the device, all processes take part."""
+        loss = (self.losses or self._complete)[-1].clone()
+        self.ranks.sum_(loss)
+        return float(loss)
 
     def mean_loss(self) -> float:
         """Return the mean loss of the epoch so far; the host waits for the device here, and for a checkpoint.
@@ -187,18 +278,18 @@ class Run:
         """
         losses = self.epoch_losses().double().cpu()
         bad = torch.nonzero(~torch.isfinite(losses)).flatten()
-        if len(bad) or not bool(torch.isfinite(self.flat.weights.sum())):
+        if len(bad) or not bool(torch.isfinite(self.parameters.weights.sum())):
             step = self.step - len(losses) + int(bad[0]) if len(bad) else self.step - 1
             what = f"the loss is {losses[bad[0]]:g}" if len(bad) else "a weight is not finite"
             raise TrainingError(
-                f"{what} at step {step} (epoch {step // self.batches.steps}, lr {self.lr(step):.3g}): training "
+                f"{what} at step {step} (epoch {step // self.steps_in_epoch}, lr {self.lr(step):.3g}): training "
                 f"diverged; lower lr or add warmup_epochs"
             )
         return float(losses.mean())
 
-    def epoch_losses(self) -> Tensor:
+    def epoch_losses(self) -> Float[Tensor, " steps"]:
         """Return the losses of the epoch so far, on the device; all processes take part."""
-        losses = torch.stack(self.losses) if self.losses else self.flat.weights.new_zeros(0)
+        losses = torch.stack(self.losses) if self.losses else self.parameters.weights.new_zeros(0)
         self.ranks.sum_(losses)
         return losses
 
@@ -207,139 +298,27 @@ class Run:
         """Time spent on the run, before a resumption included."""
         return self.earlier + time.monotonic() - self.begun
 
-    def state(self) -> TrainState:
-        """Return a copy of everything that decides the rest; all processes take part and get the same."""
-        rng = global_state(self.flat.device) if self.randomness is None else self.randomness.state()
-        return TrainState(
-            weights={name: _copy(tensor) for name, tensor in self.model.state_dict().items()},
-            momentum={name: _copy(view) for name, view in self.flat.views(self.flat.velocity).items()},
-            rng={_of(rank, name): t for name, own in rng.items() for rank, t in enumerate(self.ranks.gather(own))},
-            epoch_losses=self.epoch_losses().cpu(),
-            step=self.step,
-            start=self.start,
-            history=tuple(self.history),
-            seconds=self.seconds,
-        )
 
-    def check(self, state: TrainState) -> None:
-        """See that a state is one that this run can have been in.
-
-        Raises:
-            ConfigError: when its tensors or its counts are not those of this run.
-        """
-        velocity = self.flat.views(self.flat.velocity)
-        for seen, own in ((state.weights, self.model.state_dict()), (state.momentum, velocity)):
-            forms = [{name: (tuple(t.shape), t.dtype) for name, t in tensors.items()} for tensors in (seen, own)]
-            for name in {**forms[0], **forms[1]}:
-                if forms[0].get(name) != forms[1].get(name):
-                    there, here = (_form(form.get(name)) for form in forms)
-                    raise ConfigError(
-                        f"the state's tensors do not fit this model ('{name}' has {there} there and {here} here); "
-                        f"continue with the model that it came from"
-                    )
-        if self._counts(state) != self._counts_at(state.step):
-            raise ConfigError(
-                f"the state has {len(state.history)} complete epochs and {len(state.epoch_losses)} losses, which is "
-                f"not what this run has at step {state.step}; give the state of this run"
-            )
-        if "cpu" not in state.rng:
-            raise ConfigError("the state has no generator 'cpu'; give the state of this run")
-        for name, rng in state.rng.items():
-            kind = name.partition(":")[0]
-            if kind == "cpu" or kind == self.flat.device.type:
-                try:
-                    torch.Generator(self.flat.device if kind == "cuda" else "cpu").set_state(rng)
-                except (RuntimeError, TypeError) as error:
-                    first = str(error).splitlines()[0]
-                    raise ConfigError(f"the state's generator '{name}' cannot be taken up: {first}") from None
-
-    @staticmethod
-    def _counts(state: TrainState) -> tuple[list[tuple[int, int]], int]:
-        return [(record.epoch, record.step) for record in state.history], len(state.epoch_losses)
-
-    def _counts_at(self, step: int) -> tuple[list[tuple[int, int]], int]:
-        """Return what a state at a step has: epoch and step of every record, and the number of losses since."""
-        steps = self.batches.steps
-        epochs = range(self.start // steps, step // steps)
-        return [(epoch, (epoch + 1) * steps) for epoch in epochs], step - max(self.start, step - step % steps)
-
-    def load(self, state: TrainState) -> None:
-        """Go to a state of this run.
-
-        Raises:
-            ConfigError: when it is of another one.
-        """
-        self.check(state)
-        self.model.load_state_dict(dict(state.weights))
-        for name, view in self.flat.views(self.flat.velocity).items():
-            view.copy_(state.momentum[name])
-        self._set_randomness(state.rng)
-        self.losses = list(state.epoch_losses.to(self.flat.device).unbind())
-        self.history, self.step, self.earlier = list(state.history), state.step, state.seconds
-
-    def follow_first(self, state: TrainState | None) -> None:
-        """Bring every process to where the first one is; the others need neither its files nor its results.
-
-        Args:
-            state: what the first process has loaded; of no meaning in the others.
-        """
-        said = None
-        if state is not None:
-            said = state.metadata() | {"rng": {name: bytes(t.tolist()).hex() for name, t in state.rng.items()}}
-        said = self.ranks.say(said)
-        for tensor in (self.flat.weights, self.flat.velocity, *self.model.buffers()):
-            self.ranks.share_(tensor)
-        if said is None or self.ranks.first:
-            return
-        rng = {
-            name: torch.tensor(list(bytes.fromhex(text)), dtype=torch.uint8, device="cpu")
-            for name, text in said["rng"].items()
-        }
-        self._set_randomness(rng)
-        self.history = [EpochRecord(**record) for record in said["history"]]
-        self.step, self.earlier = said["step"], said["seconds"]
-        # the first process holds the sums
-        self.losses = [self.flat.weights.new_zeros(()) for _ in range(self.step % self.batches.steps)]
-
-    def _set_randomness(self, rng: Mapping[str, Tensor]) -> None:
-        """Take the generators' states that a process of this rank had; where there was none, a draw of its own."""
-        cpu, cuda = (_of(self.ranks.rank, name) for name in ("cpu", "cuda"))
-        if cpu not in rng:
-            torch.default_generator.manual_seed(seed_for(*self.batches.order, "rank", self.ranks.rank, self.step))
-        else:
-            torch.set_rng_state(rng[cpu])
-        if cuda in rng and self.flat.device.type == "cuda":
-            torch.cuda.set_rng_state(rng[cuda], self.flat.device)
-
-    def close(self) -> None:
-        """Let go of what was recorded."""
-        if self.recorded is not None:
-            self.recorded.close()
-        self.recorded = None
-
-    def result(self) -> TrainResult:
-        """Return where the run is."""
-        steps = self.step - self.start
-        return TrainResult(self.state(), steps=steps, epochs=steps / self.batches.steps, seconds=self.seconds)
-
-    def fingerprint(self, model: nn.Module, mask: Mapping[str, Tensor] | None) -> str:
-        """Return a name for what decides this run, for its checkpoint."""
-        data = self.batches.dataset
-        digest = hashlib.sha256()
-        described = (asdict(self.recipe), self.batches.order, self.start, data.name, data.input_shape, data.classes)
-        digest.update(json.dumps(described).encode())
-        for tensor in (*model.state_dict().values(), *(mask or {}).values(), data.labels("train")):
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+def _batches_of(
+    dataset: DataSource, recipe: Recipe, order: tuple[str | int, ...], parameters: FlatParameters, where: Placement
+) -> TrainingBatches:
+    return training_batches(
+        dataset,
+        recipe.batch_size,
+        order,
+        augment=recipe.augment,
+        dtype=parameters.dtype,
+        device=torch.device(where.device),
+        channels_last=parameters.channels_last,
+        shard=(where.ranks.rank, where.ranks.world),
+    )
 
 
-def _form(form: tuple[tuple[int, ...], torch.dtype] | None) -> str:
-    return "no tensor" if form is None else f"shape {form[0]} of {str(form[1]).removeprefix('torch.')}"
-
-
-def _of(rank: int, name: str) -> str:
-    return f"{name}:{rank}" if rank else name
-
-
-def _copy(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+def _update_of(model: nn.Module, parameters: FlatParameters, recipe: Recipe, where: Placement) -> TrainingStep:
+    return TrainingStep(
+        model,
+        parameters,
+        loss_and_gradient(model, autocast=recipe.precision == "bfloat16"),
+        SGD(parameters, recipe.momentum, recipe.weight_decay),
+        where.ranks,
+    )

@@ -4,12 +4,12 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from reticket.errors import TrainingError
@@ -72,6 +72,7 @@ class TrainState:
         start: step at which the run began.
         history: the complete epochs.
         seconds: spent on the run so far.
+        mask: for some parameters which weights are kept (True) from here on; empty for a run without a mask.
     """
 
     weights: Mapping[str, Tensor]
@@ -82,10 +83,11 @@ class TrainState:
     start: int
     history: tuple[EpochRecord, ...] = ()
     seconds: float = 0.0
+    mask: Mapping[str, Tensor] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors under one flat set of names, to be stored with `metadata`."""
-        parts = {"weights": self.weights, "momentum": self.momentum, "rng": self.rng}
+        parts = {"weights": self.weights, "momentum": self.momentum, "rng": self.rng, "mask": self.mask}
         named = {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
         return {**named, "epoch_losses": self.epoch_losses}
 
@@ -104,7 +106,7 @@ class TrainState:
         try:
             if metadata["format"] != FORMAT:
                 raise TrainingError(f"a training state of format '{metadata['format']}' was found, expected '{FORMAT}'")
-            parts: dict[str, dict[str, Tensor]] = {"weights": {}, "momentum": {}, "rng": {}}
+            parts: dict[str, dict[str, Tensor]] = {"weights": {}, "momentum": {}, "rng": {}, "mask": {}}
             for key, tensor in tensors.items():
                 part, _, name = key.partition("/")
                 if name:
@@ -145,6 +147,11 @@ class TrainResult:
         return self.state.weights
 
     @property
+    def mask(self) -> Mapping[str, Bool[Tensor, "..."]]:
+        """The mask at the end, by parameter, on the CPU; empty where there is none."""
+        return self.state.mask
+
+    @property
     def history(self) -> tuple[EpochRecord, ...]:
         """The complete epochs."""
         return self.state.history
@@ -154,8 +161,8 @@ def check_sound(state: TrainState) -> None:
     """Refuse a state that no run can have had, however whole its file is.
 
     Raises:
-        TrainingError: when a velocity is of another shape than its weight, a trained weight or a loss is not finite, or
-            a count is none.
+        TrainingError: when a velocity or a mask is of another shape than its weight, a trained weight or a loss is not
+            finite, a masked weight is not 0, or a count is none.
     """
     for name, velocity in state.momentum.items():
         weight = state.weights.get(name)
@@ -164,6 +171,10 @@ def check_sound(state: TrainState) -> None:
             raise TrainingError(f"the velocity of '{name}' has shape {tuple(velocity.shape)}, but {seen}")
         if not bool(torch.isfinite(weight).all() and torch.isfinite(velocity).all()):
             raise TrainingError(f"'{name}' holds values that are not finite")
+    for name, kept in state.mask.items():
+        weight = state.weights.get(name)
+        if weight is None or kept.dtype != torch.bool or kept.shape != weight.shape or bool(weight[~kept].any()):
+            raise TrainingError(f"the mask of '{name}' is not the one that its weight was held by")
     if state.epoch_losses.dim() != 1 or not bool(torch.isfinite(state.epoch_losses).all()):
         raise TrainingError("its losses are not finite numbers, one a step")
     if any(rng.dtype != torch.uint8 or rng.dim() != 1 for rng in state.rng.values()):

@@ -1,0 +1,93 @@
+"""One step of training: the gradient of the loss on a batch, then the optimiser's move, masked weights held at 0."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from reticket.ranks import ALONE, Ranks
+from reticket.training.chain import LossAndGradient
+from reticket.training.flat import FlatParameters
+
+
+@runtime_checkable
+class Optimiser(Protocol):
+    """What a step asks of an optimiser; it works on the vectors of `FlatParameters`."""
+
+    def before_backward(self, *, leads: bool = True) -> None:
+        """Make the gradient's vector ready for what backward adds, in the first process that `leads` or in another."""
+        ...
+
+    def after_backward(self, lr: float | Float[Tensor, ""]) -> None:
+        """Move the weights; a masked weight stays 0."""
+        ...
+
+
+class TrainingStep:
+    """A step on a batch. It reads nothing from the device, so it may be recorded.
+
+    Args:
+        model: what is trained.
+        parameters: the model's own, as vectors.
+        loss_and_gradient: adds to the gradient's vector, see `chain.loss_and_gradient`.
+        optimiser: moves the parameters.
+        ranks: the processes that train this model together, each of which adds the gradient of its part of the batch.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: FlatParameters,
+        loss_and_gradient: LossAndGradient,
+        optimiser: Optimiser,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.model, self.parameters, self.ranks = model, parameters, ranks
+        self.loss_and_gradient, self.optimiser = loss_and_gradient, optimiser
+
+    def __call__(
+        self, x: Float[Tensor, "b ..."], y: Int64[Tensor, " b"], n: int, lr: float | Float[Tensor, ""]
+    ) -> Float[Tensor, ""]:
+        """Do the step and return the loss before it in nats, or this process's share of it.
+
+        Args:
+            x: normalised inputs, those of this process.
+            y: their labels.
+            n: inputs in the batch, those of all processes together.
+            lr: learning rate.
+        """
+        self.optimiser.before_backward(leads=self.ranks.first)
+        loss = self.loss_and_gradient(x, y, n)
+        self.ranks.sum_(self.parameters.gradient)
+        self.optimiser.after_backward(lr)
+        return loss
+
+    def dense_gradient(self, x: Float[Tensor, "b ..."], y: Int64[Tensor, " b"], n: int) -> dict[str, Tensor]:
+        """Return the gradient of the loss by parameter, masked weights included; model and optimiser stay as they are.
+
+        Args:
+            x: normalised inputs, those of this process.
+            y: their labels.
+            n: inputs in the batch, those of all processes together.
+        """
+        gradient = self.parameters.gradient
+        with self._buffers_kept():
+            kept = gradient.clone()
+            gradient.zero_()
+            self.loss_and_gradient(x, y, n)
+            self.ranks.sum_(gradient)
+            found = gradient.clone()
+            gradient.copy_(kept)
+        return self.parameters.views(found)
+
+    @contextmanager
+    def _buffers_kept(self) -> Iterator[None]:
+        """Put the model's buffers back at the end: a forward in train mode brings BatchNorm's statistics forward."""
+        kept = [buffer.clone() for buffer in self.model.buffers()]
+        yield
+        with torch.no_grad():
+            for buffer, value in zip(self.model.buffers(), kept, strict=True):
+                buffer.copy_(value)
