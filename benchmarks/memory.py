@@ -34,7 +34,7 @@ from reticket.tasks.config import Config
 from reticket.tasks.presets import list_presets, load_config
 from reticket.tasks.running import Machine, environment_of
 from reticket.tasks.sweep import variants
-from reticket.training import Recipe, TrainingRun, evaluate, evaluation_batch
+from reticket.training import TrainingRun, evaluate, evaluation_batch
 from reticket.training.batches import training_batches
 from reticket.training.snapshot import state_of
 
@@ -158,7 +158,7 @@ def preset_work(values: Mapping[str, Any]) -> dict[str, Any]:
     config = Config.model_validate(values)
     data = made_up(config.data.name)
     until["data"] = peak()
-    recipe = Recipe(**config.dense.model_dump())
+    recipe = config.dense
     a, b = (
         build_model(config.model.name, generator=generator_for("memory", name), **config.model.params) for name in "AB"
     )

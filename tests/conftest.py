@@ -17,8 +17,8 @@ def shaped_modules() -> list[str]:
     return [".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__") for path in files]
 
 
-# Both check every signature; jaxtyping's wrapper compares shapes, too, and takes ten times as long as beartype's own: it
-# goes where shapes are.
+# Both check every signature. jaxtyping's wrapper compares shapes as well and takes ten times as long as beartype's own,
+# so it goes where shapes are.
 beartype_package("reticket", conf=BeartypeConf(claw_is_pep526=False))
 hook = install_import_hook(shaped_modules(), "beartype.beartype")
 

@@ -16,8 +16,8 @@ from benchmarks.lease.loans import COMMAND, FIGURES, Cell, Loan, Schedule, cell_
 from benchmarks.lease.schedule import DECISIVE, OTHERS, PAPER_EPOCHS
 from reticket.analysis import Stat, gap_closed, paired_difference
 from reticket.errors import ReticketError
-from reticket.report.published import Accuracy, find_accuracies, source
-from reticket.report.text import number
+from reticket.figures.published import Accuracy, find_accuracies, source
+from reticket.figures.text import number
 
 RESULTS = Path(__file__).parents[1] / "results"
 PAGE = Path(__file__).parents[2] / "docs" / "gpu.md"

@@ -101,12 +101,12 @@ def figures(blueprint: Blueprint, store: Store) -> dict[str, Any]:
     barriers = [
         {"pair": cell.pair, "repair": cell.repair, "sparsity": cell.sparsity, "match_at": cell.match_at, "seed": seed}
         | {name: result.values[name] for name in ("loss_barrier", "accuracy_barrier")}
-        for cell, tasks in blueprint.barriers.items()
+        for cell, tasks in blueprint.of("barriers").items()
         for seed, result in _there(blueprint, store, tasks)
     ]
     matching = [
         {"match_at": at, "seed": seed, "group": group, "correlation": found["correlation"]}
-        for at, tasks in blueprint.matchings.items()
+        for at, tasks in blueprint.of("matching").items()
         for seed, result in _there(blueprint, store, tasks)
         for group, found in result.values["groups"].items()
     ]

@@ -20,7 +20,8 @@ from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.config import Config
 from reticket.tasks.networks import Facts
 from reticket.tasks.presets import load_config
-from reticket.tasks.scale import Sizes, scaled
+from reticket.tasks.scale import scaled
+from reticket.tasks.work import Sizes
 
 DECISIVE = ("dense", "imp", "lth", "naive", "permuted")
 OTHERS = ("random-permutation", "signed", "naive-signed", "imp-b")
@@ -121,10 +122,10 @@ def _ranked(blueprint: Blueprint) -> Iterator[tuple[int, tuple[Task, ...]]]:
     for cell, tasks in blueprint.runs.items():
         decisive = cell.method in DECISIVE and cell.match_at in (None, "end")
         yield (2 if cell.sparsity not in main else 0 if decisive else 1), tasks
-    for at, tasks in blueprint.matchings.items():
+    for at, tasks in blueprint.of("matching").items():
         yield (0 if at == "end" else 1), tasks
-    barriers = [(cell.sparsity, tasks) for cell, tasks in blueprint.barriers.items()]
-    for sparsity, tasks in (*barriers, *blueprint.overlaps.items()):
+    barriers = [(cell.sparsity, tasks) for cell, tasks in blueprint.of("barriers").items()]
+    for sparsity, tasks in (*barriers, *blueprint.of("overlap").items()):
         yield (1 if sparsity in main else 2), tasks
 
 

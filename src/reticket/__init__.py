@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         verify as verify,
     )
     from reticket.tasks.config import Config as Config
+    from reticket.tasks.results import Results as Results
     from reticket.tasks.running import Machine as Machine
     from reticket.tickets import (
         Mask as Mask,

@@ -83,6 +83,10 @@ class Registry(Mapping[str, T], Generic[T]):
         """
         return lambda member: self.add(name, member)
 
+    def registered(self) -> tuple[T, ...]:
+        """Return the members that are registered by now; none that a package announces is imported for it."""
+        return tuple(self._members.values())
+
     def named(self, name: str) -> T:
         """Return the member of this name.
 

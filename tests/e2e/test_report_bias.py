@@ -8,10 +8,10 @@ import torch
 
 from reticket.errors import InputError
 from reticket.report import build_report
-from reticket.report.bias import contact_sheet
-from reticket.report.members import per_class
-from reticket.report.schema import Results
-from reticket.tasks.exemplars import png
+from reticket.tasks.checks.exemplars import contact_sheet
+from reticket.tasks.checks.per_class import per_class
+from reticket.tasks.pictures import png
+from reticket.tasks.results import Results
 from tests.e2e.test_report import OUTSIDE, Page
 from tests.sample_results import sample_results, stat, write_run
 
@@ -78,21 +78,21 @@ def test_a_picture_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "exemplars").mkdir()
     (tmp_path / "exemplars" / "000000.png").write_bytes(b"<svg/>")
     with pytest.raises(InputError, match=r"000000\.png: is no PNG picture"):
-        contact_sheet(Results.model_validate(with_sheet(1)), tmp_path)
+        contact_sheet(Results.of_json(with_sheet(1)), tmp_path)
 
 
 def test_a_picture_is_only_looked_for_in_the_run_itself(tmp_path: Path) -> None:
     results = with_sheet(1)
     results["contact_sheet"]["images"][0]["file"] = "../../000009.png"
     (tmp_path.parent / "000009.png").write_bytes(b"x")
-    sheet = contact_sheet(Results.model_validate(results), tmp_path)
+    sheet = contact_sheet(Results.of_json(results), tmp_path)
     assert sheet is not None
     assert sheet.pictures == ()
 
 
 def changes(values: dict[str, list[float]]) -> Results:
-    rows = [{**PLACE, "class": name, "dense": 90.0, "sparse": 90.0, "change": stat(v)} for name, v in values.items()]
-    return Results.model_validate({"per_class": rows})
+    rows = [{**PLACE, "class": name, "dense": stat([90.0]), "change": stat(v)} for name, v in values.items()]
+    return Results.of_json({"schema": 1, "per_class": rows})
 
 
 def test_classes_that_change_beyond_chance_are_counted() -> None:

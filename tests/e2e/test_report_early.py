@@ -6,7 +6,7 @@ from typing import Any
 from reticket.report import build_report
 from reticket.report.early import early_matching
 from reticket.report.positions import at_main, match_order
-from reticket.report.schema import Results
+from reticket.tasks.results import Results
 from tests.e2e.test_report import Page, small
 from tests.sample_results import PAPER_EXPERIMENT, stat, write_run
 
@@ -22,7 +22,7 @@ def matched_early() -> dict[str, Any]:
 
 
 def test_only_the_latest_position_is_in_the_other_figures(tmp_path: Path) -> None:
-    results = Results.model_validate(matched_early())
+    results = Results.of_json(matched_early())
     assert match_order(results) == ["5ep", "100ep", "end"]
     assert {row.match_at for row in at_main(results).rows} == {None, "end"}
     page = Page(build_report(write_run(tmp_path, matched_early())).read_text("utf-8"))
@@ -33,7 +33,7 @@ def test_only_the_latest_position_is_in_the_other_figures(tmp_path: Path) -> Non
 
 
 def test_what_matching_early_costs_is_said() -> None:
-    results = Results.model_validate(matched_early())
+    results = Results.of_json(matched_early())
     exhibit = early_matching(results)
     assert exhibit is not None
     late = next(row.mean or 0 for row in results.rows if row.match_at == "end" and row.metric == "accuracy")

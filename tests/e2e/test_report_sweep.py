@@ -11,8 +11,8 @@ import pytest
 from reticket.analysis import gap_closed
 from reticket.errors import InputError
 from reticket.report import build_report
-from reticket.report.schema import Results
 from reticket.report.sweep_figures import published_share, shares
+from reticket.tasks.results import Results
 from tests.e2e.test_report import Page
 from tests.sample_results import PAPER_EXPERIMENT, sample_results, write_run
 
@@ -75,7 +75,7 @@ def test_tables_hold_every_experiment_with_its_value_in_front(swept: Path) -> No
 
 
 def test_the_share_is_that_of_the_means_over_late_rewind_points() -> None:
-    results = Results.model_validate(variant(1))
+    results = Results.of_json(variant(1))
     rows = {(r.method, r.sparsity, r.rewind): r.values for r in results.rows if r.metric == "accuracy"}
     means = [
         [(a + b) / 2 for a, b in zip(rows[m, 0.9, "10ep"], rows[m, 0.95, "10ep"], strict=True)]  # pyright: ignore
@@ -87,7 +87,7 @@ def test_the_share_is_that_of_the_means_over_late_rewind_points() -> None:
 
 
 def test_the_published_share_lies_by_the_papers_mean_of_shares() -> None:
-    results = Results.model_validate(variant(4))
+    results = Results.of_json(variant(4))
     assert published_share(results.experiment) == pytest.approx(57, abs=0.5)
     assert published_share(Results().experiment) is None
 
@@ -95,7 +95,7 @@ def test_the_published_share_lies_by_the_papers_mean_of_shares() -> None:
 def test_seeds_that_do_not_pair_give_no_share() -> None:
     results = variant(1)
     results["rows"] = [row for row in results["rows"] if row["method"] != "lth"]
-    assert shares(Results.model_validate(results)) is None
+    assert shares(Results.of_json(results)) is None
 
 
 def test_damaged_and_empty_sweeps_are_named(tmp_path: Path) -> None:

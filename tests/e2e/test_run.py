@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+import reticket as rt
 from reticket.cli import main
+from reticket.errors import InputError
 
 TINY = Path(__file__).with_name("tiny.toml")
 
@@ -109,6 +112,36 @@ def test_checks_of_the_theory_are_there(finished: Path) -> None:
         assert one["values"] == [a - b for a, b in zip(higher, lower, strict=True)]
         assert one["low"] <= one["mean"] <= one["high"]
     assert {c["kind"] for c in results["cost"]} >= {"dense", "prune-round", "match", "sparse"}
+
+
+def test_the_networks_behind_a_cell_are_given_back(finished: Path) -> None:
+    results = rt.Results.load(finished)
+    for seed in (0, 1):
+        place = {"sparsity": 0.7, "seed": seed}
+        mask = results.mask(method="permuted", rewind="1ep", **place)
+        moved = results.alignment(method="permuted", rewind="1ep", **place).apply(results.mask(method="imp", **place))
+        assert all(torch.equal(mask[name], moved[name]) for name in mask)
+        weights = results.weights(method="permuted", rewind="1ep", **place)
+        assert all(bool((weights[name][~mask[name]] == 0).all()) for name in mask)
+        stored = results.result(method="permuted", rewind="1ep", **place).values["accuracy"]
+        assert row(read(finished), "permuted", 0.7, "1ep")["values"][seed] == stored
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ({"method": "permuted", "sparsity": 0.7}, "the table has 2 cells .*; give rewind, one of 0it, 1ep"),
+        ({"method": "permutd"}, "has no cell .*, did you mean 'permuted'?; its methods are dense, imp,"),
+        ({"method": "permuted", "sparsity": 0.3}, "its sparsity is one of 0.4, 0.7 for 'permuted'"),
+        ({"method": "imp", "sparsity": 0.7, "seed": 7}, "has no seed 7; it has 0, 1"),
+        ({"method": "dense"}, "dense A0 to step 24 of 24: a dense network has no mask"),
+    ],
+)
+def test_a_network_that_is_not_there_is_named(finished: Path, place: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message.replace("?", r"\?")):
+        rt.Results.load(finished).mask(**place)
+    with pytest.raises(InputError, match="uses no alignment; name one that does"):
+        rt.Results.load(finished).alignment(method="imp", sparsity=0.7)
 
 
 def test_running_again_computes_nothing_and_changes_no_row(

@@ -31,7 +31,7 @@ from reticket.data.decode import read_image
 from reticket.data.idx import read_idx
 from reticket.data.svhn import read_mat
 from reticket.errors import ReticketError, TrainingError
-from reticket.report.schema import read_run
+from reticket.report.run_folder import read_run
 from reticket.report.sweep import read_sweep
 from reticket.symmetry import Alignment, Quality, Symmetry, random_alignment
 from reticket.symmetry.sites import Site

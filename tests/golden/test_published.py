@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from reticket.report import published
-from reticket.report.published import find_accuracies
+from reticket.figures import published
+from reticket.figures.published import find_accuracies
 
 
 def test_counts_of_cells() -> None:

@@ -1,7 +1,10 @@
 """Keys of the digits preset: a change of any of them orphans stored results, so it has to be meant."""
 
 from reticket.experiment import Task
-from reticket.tasks.blueprint import BarrierCell, Blueprint, Cell, Facts
+from reticket.tasks.blueprint import Blueprint
+from reticket.tasks.cells import Cell
+from reticket.tasks.checks.barriers import BarrierCell
+from reticket.tasks.networks import Facts
 from reticket.tasks.presets import load_config
 
 FACTS = Facts("0" * 64, 1297, tuple("0123456789"), (64,))
@@ -21,9 +24,9 @@ def test_ten_keys_are_pinned() -> None:
         "permuted": plan.runs[Cell("permuted", 0.98, "5ep", "end")][1],
         "naive": plan.runs[Cell("naive", 0.98, "0ep")][1],
         "random-permutation": plan.runs[Cell("random-permutation", 0.9, "0ep")][0],
-        "match": plan.matchings["end"][2],
-        "barrier": plan.barriers[BarrierCell("dense A to IMP A", True, 0.95)][0],
-        "overlap": plan.overlaps[0.98][4],
+        "match": plan.of("matching")["end"][2],
+        "barrier": plan.of("barriers")[BarrierCell("dense A to IMP A", True, 0.95)][0],
+        "overlap": plan.of("overlap")[0.98][4],
     }
     assert {name: task.key[:12] for name, task in tasks.items()} == PINNED
 

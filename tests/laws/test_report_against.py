@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from reticket.analysis.diversity import diversity
-from reticket.report import published
+from reticket.figures import published
 from reticket.report.accuracy import by_sparsity
 from reticket.report.against import departures, meetings
 from reticket.report.paper import beside_the_paper, comparison_tables
-from reticket.report.schema import Experiment, Results
 from reticket.tasks.presets import load_config
+from reticket.tasks.results import Results
+from reticket.tasks.rows import Experiment
 from tests.sample_results import PAPER_EXPERIMENT, stat
 
 CELL = {"method": "lth", "sparsity": 0.9, "rewind": "20ep", "true_sparsity": 0.829, "metric": "accuracy"}
@@ -21,7 +22,7 @@ CELL = {"method": "lth", "sparsity": 0.9, "rewind": "20ep", "true_sparsity": 0.8
 def run(rows: list[dict[str, Any]], experiment: dict[str, Any] | None = None, **more: Any) -> Results:
     """Rows are changes of one cell, LTH at 90 % and epoch 20 over three seeds, whose mean is 91.18."""
     values = [{**CELL, **stat([91.08, 91.18, 91.28]), **row} for row in rows]
-    return Results.model_validate({"rows": values, "experiment": experiment or PAPER_EXPERIMENT, **more})
+    return Results.of_json({"schema": 1, "rows": values, "experiment": experiment or PAPER_EXPERIMENT, **more})
 
 
 def changed(**sections: dict[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 
-from reticket.report.chart import spread
-from reticket.report.methods import PALETTE, looks
-from reticket.report.plate import Panel, Plate, draw, themed
+from reticket.figures.chart import spread
+from reticket.figures.drawing import draw
+from reticket.figures.looks import PALETTE, looks
+from reticket.figures.plate import Panel, Plate, themed
 from reticket.tickets.methods import METHODS
 
 GROUND = {"light": (255, 255, 255), "dark": (0x12, 0x16, 0x1B)}

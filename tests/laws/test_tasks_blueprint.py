@@ -7,8 +7,10 @@ import pytest
 from reticket.errors import ConfigError, InputError
 from reticket.experiment import Plan, Task
 from reticket.experiment.task import closure
-from reticket.tasks.blueprint import Blueprint, Cell, Facts, member_seeds
-from reticket.tasks.networks import density_of
+from reticket.tasks.blueprint import Blueprint
+from reticket.tasks.cells import Cell
+from reticket.tasks.checks.diversity import Ensemble, member_seeds
+from reticket.tasks.networks import Facts, density_of
 from reticket.tasks.presets import list_presets, load_config
 
 FACTS = Facts("0" * 64, 1297, tuple("0123456789"), (64,))
@@ -75,11 +77,11 @@ def test_methods_of_one_pair_train_on_the_same_order_of_data() -> None:
 
 def test_members_of_an_ensemble_share_one_ticket_and_reuse_the_table() -> None:
     plan = blueprint()
-    permuted = plan.members[Cell("permuted", 0.98, "5ep", "end")]
+    permuted = plan.of("diversity")[Ensemble("one ticket", Cell("permuted", 0.98, "5ep", "end"))]
     assert len({task.inputs["ticket"].key for task in permuted}) == 1
     assert len({task.inputs["rewound_b"].key for task in permuted}) == 5
     assert permuted[0] == plan.runs[Cell("permuted", 0.98, "5ep", "end")][0]
-    lth = plan.members[Cell("lth", 0.98, "5ep")]
+    lth = plan.of("diversity")[Ensemble("one ticket", Cell("lth", 0.98, "5ep"))]
     assert len({task.spec["order"] for task in lth}) == 5
     assert len({task.inputs["rewound_a"].key for task in lth}) == 1
 
@@ -95,22 +97,23 @@ def test_weight_rewinding_rewinds_and_replays_the_dense_schedule() -> None:
 
 def test_lines_to_every_round_of_pruning() -> None:
     plan = blueprint("seeds=1", "sparsities=[0.4, 0.5]", 'barriers=["dense A to IMP A"]', "checks.rounds=true")
-    curves = {cell.sparsity: tasks[0] for cell, tasks in plan.barriers.items() if not cell.repair}
+    curves = {cell.sparsity: tasks[0] for cell, tasks in plan.of("barriers").items() if not cell.repair}
     assert list(curves) == [0.2, 0.36, 0.4, 0.488, 0.5]
     ends = [curves[sparsity].inputs["b"] for sparsity in (0.2, 0.36, 0.488)]
     assert [end.spec["density"] for end in ends] == pytest.approx([0.8, 0.64, 0.512])
     assert ends[1].inputs["previous"] == ends[0] == curves[0.36].inputs["b"].inputs["previous"]
     assert curves[0.4].inputs["b"].inputs["previous"] == ends[1], "a target is a leaf, the chain goes on without it"
-    assert {cell.pair for cell in plan.barriers} == {"dense A to IMP A"}
+    assert {cell.pair for cell in plan.of("barriers")} == {"dense A to IMP A"}
 
 
 def test_independent_members_are_networks_of_their_own_at_the_diversity_sparsity() -> None:
     plan = blueprint("independent_members=6", "diversity_sparsity=0.9", "diversity_rewind=0ep")
-    ((cell, tasks),) = plan.independent.items()
+    ensembles = plan.of("diversity")
+    ((cell, tasks),) = [(one.cell, tasks) for one, tasks in ensembles.items() if one.protocol == "independent"]
     assert cell == Cell("imp", 0.9, None)
     assert len({task.key for task in tasks}) == 6
     assert tasks[:5] == plan.runs[cell]
-    assert {(cell.sparsity, cell.rewind) for cell in plan.members} == {(0.9, "0ep")}
+    assert {(one.cell.sparsity, one.cell.rewind) for one in ensembles if one.protocol == "one ticket"} == {(0.9, "0ep")}
 
 
 @pytest.mark.parametrize("preset", list(list_presets()))
@@ -139,7 +142,7 @@ def test_b_is_trained_no_further_than_to_be_matched_and_rewound(match_at: str, s
 
 
 def test_either_side_is_matched_early() -> None:
-    match = {at: early("match_at=9ep", f"a_at={at}").matchings["9ep"][0] for at in ("end", "3ep", "same")}
+    match = {at: early("match_at=9ep", f"a_at={at}").of("matching")["9ep"][0] for at in ("end", "3ep", "same")}
     assert [match[at].inputs["a"].spec["at"] // 21 for at in ("end", "3ep", "same")] == [25, 3, 9]
     assert {task.inputs["b"].spec["at"] // 21 for task in match.values()} == {9}
 
@@ -150,13 +153,13 @@ def test_positions_of_matching_are_an_axis_of_the_table() -> None:
     assert cells == {"lth": 3, "naive": 3, "permuted": 6, "signed": 6}
     assert plan.runs[Cell("permuted", 0.9, "5ep", "5ep")] != plan.runs[Cell("permuted", 0.9, "5ep", "end")]
     assert set(plan.runs.items()) >= set(early('methods=["lth", "permuted", "naive", "signed"]').runs.items())
-    moved = [cell.match_at for cell in plan.barriers if cell.pair == "permuted A to B" and not cell.repair]
+    moved = [cell.match_at for cell in plan.of("barriers") if cell.pair == "permuted A to B" and not cell.repair]
     assert moved == ["5ep", "end"]
 
 
 def test_a_consensus_takes_both_networks_at_each_checkpoint() -> None:
     plan = early('match_at=["5ep", "5ep+9ep+end"]', "a_at=3ep")
-    one, several = plan.matchings["5ep"][0], plan.matchings["5ep+9ep+end"][0]
+    one, several = plan.of("matching")["5ep"][0], plan.of("matching")["5ep+9ep+end"][0]
     assert set(one.inputs) == {"a", "b", "symmetry"}
     steps = {name: task.spec["at"] // 21 for name, task in several.inputs.items() if task.kind == "dense"}
     assert steps == {"a0": 5, "b0": 5, "a1": 9, "b1": 9, "a2": 25, "b2": 25}

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 import torch
 
 from reticket.data import load_dataset
-from reticket.tasks.blueprint import Cell
-from reticket.tasks.exemplars import LARGEST, Population, as_pixels, png, sheet_cell, write_pictures
+from reticket.tasks.cells import Cell
+from reticket.tasks.checks.exemplars import Population, sheet_cell
+from reticket.tasks.pictures import LARGEST, as_pixels, png, write_pictures
 
 NAMES = ("a", "b", "c")
 LABELS = torch.tensor([0, 0, 1, 1, 2])
@@ -18,8 +20,13 @@ DENSE = torch.tensor([[0, 0, 1, 1, 2], [0, 0, 1, 1, 2], [0, 1, 1, 1, 0]])
 SPARSE = torch.tensor([[1, 1, 1, 2, 2], [1, 1, 1, 0, 2], [1, 0, 1, 1, 2]])
 
 
+def written(found: Population) -> dict[str, Any]:
+    row = found.as_row(Cell("permuted", 0.9, "5ep", "end"), LABELS, NAMES)
+    return row.model_dump(mode="json", by_alias=True)
+
+
 def test_counts_by_hand() -> None:
-    found = Population(DENSE, SPARSE, (DENSE, DENSE)).as_dict(LABELS, NAMES)
+    found = written(Population(DENSE, SPARSE, (DENSE, DENSE)))
     assert (found["found"], found["undecided"], found["stable"], found["noise"], found["images"]) == (2, 1, 1, 0, 5)
     assert [(one["class"], one["found"], one["images"]) for one in found["classes"]] == [
         ("a", 2, 2), ("b", 0, 2), ("c", 0, 1),
@@ -31,11 +38,11 @@ def test_counts_by_hand() -> None:
 
 def test_the_surest_come_first_and_without_exemplars_there_are_none() -> None:
     first, second = Population(DENSE, SPARSE, None).surest(LABELS, NAMES)
-    assert (first["index"], first["dense"], first["dense_votes"], first["sparse"], first["sparse_votes"]) == (
+    assert (first.index, first.dense, first.dense_votes, first.sparse, first.sparse_votes) == (
         0, "a", 3, "b", 3,
     )  # fmt: skip
-    assert (second["index"], second["stable"]) == (1, False)
-    none = Population(DENSE, DENSE, None).as_dict(LABELS, NAMES)
+    assert (second.index, second.stable) == (1, False)
+    none = written(Population(DENSE, DENSE, None))
     assert (none["found"], none["noise"], none["dense_on_exemplars"]) == (0, None, None)
 
 
@@ -74,13 +81,12 @@ def test_large_pictures_are_averaged_down() -> None:
 
 def test_pictures_stand_under_the_names_of_the_sheet_and_old_ones_go(tmp_path: Path) -> None:
     digits = load_dataset("digits")
-    sheet = {"images": [{"index": i, "file": f"exemplars/{i:06d}.png"} for i in (7, 3)]}
     (tmp_path / "exemplars").mkdir()
     (tmp_path / "exemplars" / "000001.png").write_bytes(b"old")
-    write_pictures(tmp_path, digits, sheet)
+    write_pictures(tmp_path / "exemplars", digits, {index: f"{index:06d}.png" for index in (7, 3)})
     assert sorted(path.name for path in (tmp_path / "exemplars").iterdir()) == ["000003.png", "000007.png"]
     read = matplotlib.image.imread(tmp_path / "exemplars" / "000007.png")
     image = next(iter(digits.stored("test", 1, torch.tensor([7]))))[0].view(8, 8)
     assert np.corrcoef(read.ravel(), image.numpy().ravel())[0, 1] > 0.999
-    write_pictures(tmp_path, digits, {})
+    write_pictures(tmp_path / "exemplars", digits, {})
     assert list((tmp_path / "exemplars").iterdir()) == []

@@ -5,11 +5,12 @@ from collections.abc import Collection
 import pytest
 
 from reticket.experiment import Task
-from reticket.tasks.blueprint import Blueprint, Facts
-from reticket.tasks.forecast import Forecast, Work, forecast, model_of, work_of
+from reticket.tasks.blueprint import Blueprint
+from reticket.tasks.forecast import Forecast, forecast, model_of, work_of
+from reticket.tasks.networks import Facts
 from reticket.tasks.presets import load_config
-from reticket.tasks.scale import Sizes
 from reticket.tasks.timing import Speed, Workload, measure
+from reticket.tasks.work import Sizes, Work
 
 FACTS = Facts("0" * 64, 1297, tuple("0123456789"), (64,))
 SIZES = Sizes(1297, 500)
@@ -71,7 +72,7 @@ def test_images_of_evaluations_and_checks() -> None:
     plan = small("checks.alphas=5", "barrier_samples=100", "matching.samples=300")
     found = counted(plan).kinds
     assert found["match"].work.evaluated == 2 * 300
-    curves = len(plan.barriers)
+    curves = len(plan.of("barriers"))
     assert found["barrier"].work.evaluated == curves * 5 * 100 + curves / 2 * 7 * 100
     assert found["sparse"].work.evaluated == 6 * 500
 

@@ -5,13 +5,14 @@ import itertools
 import pytest
 
 from reticket.errors import ConfigError
-from reticket.tasks.blueprint import Blueprint, Facts
+from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.config import Config
+from reticket.tasks.networks import Facts
 from reticket.tasks.presets import list_presets, load_config
-from reticket.tasks.scale import Sizes, scale_text, scaled
+from reticket.tasks.scale import scale_text, scaled
 from reticket.tasks.sweep import variants
+from reticket.tasks.work import Sizes
 from reticket.training import learning_rate, parse_position, steps_per_epoch
-from reticket.training.recipe import Recipe
 
 CIFAR = Sizes(50_000, 10_000)
 
@@ -68,8 +69,7 @@ def test_warm_up_and_milestones_fall_on_whole_steps_at_the_same_share() -> None:
     steps = steps_per_epoch(40_960, 1024)
     assert steps == 40
     assert [round(m * steps, 9) for m in (small.warmup_epochs, *small.milestones)] == [2, 15, 30]
-    recipe = Recipe(**small.model_dump())
-    rates = [learning_rate(recipe, step, 0, steps) for step in range(steps)]
+    rates = [learning_rate(small, step, 0, steps) for step in range(steps)]
     assert rates[:3] == pytest.approx([0.2, 0.4, 0.4])
     assert [step for step, (a, b) in enumerate(itertools.pairwise(rates), 1) if b < a] == [15, 30]
 

@@ -4,8 +4,9 @@ import pytest
 
 from reticket.errors import ConfigError
 from reticket.experiment import Plan
-from reticket.tasks.blueprint import Blueprint, Facts
+from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.config import Config
+from reticket.tasks.networks import Facts
 from reticket.tasks.presets import load_config
 from reticket.tasks.sweep import variants
 
@@ -64,7 +65,7 @@ def test_two_keys_are_refused() -> None:
 
 
 def test_a_value_that_makes_no_experiment_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"sweep.dense.epochs = 0: 'dense.epochs' is 0"):
+    with pytest.raises(ConfigError, match=r"sweep.dense.epochs = 0: dense: epochs is 0, but it must be at least 1"):
         variants(digits("sweep.dense.epochs=[5, 0]"))
 
 

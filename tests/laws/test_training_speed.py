@@ -119,10 +119,10 @@ def test_bfloat16_is_torchs_autocast_with_weights_in_float32() -> None:
 
 
 def test_bfloat16_is_in_the_key_and_float32_leaves_older_keys_alone() -> None:
-    old, new = (load_config("digits", [f"dense.precision={p}"])[1].dense.model_dump() for p in ("float32", "bfloat16"))
+    old, new = (load_config("digits", [f"dense.precision={p}"])[1].dense.decisive() for p in ("float32", "bfloat16"))
     assert "precision" not in old
     assert new == old | {"precision": "bfloat16"}
-    assert load_config("digits")[1].dense.model_dump() == old
+    assert load_config("digits")[1].dense.decisive() == old
 
 
 def recorder(work: Callable[[], None], undo: Callable[[], None]) -> Callable[[], None]:

@@ -225,6 +225,8 @@ def test_a_scope_that_is_none_is_refused(scope: object) -> None:
     as_users_call_it = inspect.unwrap(prune_magnitude)  # without the check of types that tests add
     with pytest.raises(MaskError, match=r"unknown scope .*; choose from global, layer"):
         as_users_call_it(state, 0.5, names=state, scope=scope)
+    with pytest.raises(MaskError, match=r"unknown scope 'LAYER', did you mean 'layer'\?"):
+        as_users_call_it(state, 0.5, names=state, scope="LAYER")
     assert prune_magnitude(state, 0.5, names=state) != prune_magnitude(state, 0.5, names=state, scope="layer")
 
 

@@ -141,11 +141,11 @@ def test_the_decisive_methods_come_first_then_95_percent_then_one_pair_after_ano
         rank = 2 if cell.sparsity == 0.95 else 0 if decisive else 1
         late = 0 if rank == 0 else 1
         assert [where[one.key] for one in tasks] == [rank] * 3 + [3 + late, 5 + late], cell
-    for cell, tasks in made.barriers.items():
+    for cell, tasks in made.of("barriers").items():
         rank = 2 if cell.sparsity == 0.95 else 1
         assert [where[one.key] for one in tasks] == [rank] * 3 + [4, 6], cell
-    assert [where[one.key] for one in made.matchings["end"]] == [0] * 3 + [3, 5]
-    assert [where[one.key] for one in made.matchings["2ep"]] == [1] * 3 + [4, 6]
+    assert [where[one.key] for one in made.of("matching")["end"]] == [0] * 3 + [3, 5]
+    assert [where[one.key] for one in made.of("matching")["2ep"]] == [1] * 3 + [4, 6]
 
 
 def test_the_decisive_stage_needs_nothing_else() -> None:

@@ -3,12 +3,8 @@
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from matplotlib.axes import Axes
-
-from reticket.report import published
-from reticket.report.against import published_cell
-from reticket.report.cells import accuracy_rows, at, sparsities
-from reticket.report.chart import (
+from reticket.figures import published
+from reticket.figures.chart import (
     MOST_LABELS,
     Dot,
     Series,
@@ -22,11 +18,14 @@ from reticket.report.chart import (
     sparsity_axis,
     sparsity_places,
 )
-from reticket.report.exhibit import MOST_PANELS, Exhibit, left_out, some
-from reticket.report.methods import Look, label, looks
-from reticket.report.plate import Key, Panel, Plate, method_key
-from reticket.report.schema import Results, Row
-from reticket.report.text import listed, number, percent, position, rewind_order, rewound, spread_note
+from reticket.figures.exhibit import MOST_PANELS, Exhibit, left_out, some
+from reticket.figures.looks import Look, label, looks
+from reticket.figures.plate import Axes, Key, Panel, Plate, method_key
+from reticket.figures.text import listed, number, percent, position, rewind_order, rewound, spread_note
+from reticket.report.against import published_cell
+from reticket.report.cells import accuracy_rows, at, sparsities
+from reticket.tasks.results import Results
+from reticket.tasks.rows import Row
 
 UNIT = "test accuracy (%)"
 BELOW = " Triangles on the axis mark points below it."

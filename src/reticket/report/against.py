@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reticket.report import published
+from reticket.figures import published
+from reticket.figures.published import Accuracy
+from reticket.records import Stat
 from reticket.report.cells import accuracy_rows
 from reticket.report.positions import in_epochs
-from reticket.report.published import Accuracy
-from reticket.report.schema import Experiment, Results, Row, Stat
+from reticket.tasks.results import Results
+from reticket.tasks.rows import Experiment, Row
 
 TOLERANCE = 0.5  # epochs of the paper's training, where only the share of training can be compared
 

@@ -4,22 +4,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from reticket.report import accuracy, barriers, gap, members, units
-from reticket.report.bias import ContactSheet, contact_sheet, exemplar_figure
+from reticket.figures.looks import looks
+from reticket.figures.table import Table
+from reticket.figures.text import without_folders
+from reticket.report import accuracy, gap
 from reticket.report.early import early_matching
 from reticket.report.grid import Grid, grid
-from reticket.report.methods import looks
 from reticket.report.order import order
 from reticket.report.page import Section, draw_section, render, write
 from reticket.report.paper import MOST_OPEN, beside_the_paper, comparison_tables, open_tables
 from reticket.report.positions import at_main
+from reticket.report.run_folder import RunFolder, read_run
 from reticket.report.scale import scale_words
-from reticket.report.schema import Failure, Results, Run, read_run
 from reticket.report.story import commands, environment, facts, headline, what_was_run
 from reticket.report.sweep import build_sweep_report
-from reticket.report.table import Table
 from reticket.report.tables import all_tables
-from reticket.report.text import percent, rewound, without_folders
+from reticket.tasks.check import checks
+from reticket.tasks.checks.diversity import Diversity
+from reticket.tasks.results import Results
+from reticket.tasks.rows import Failure
 from reticket.tickets.methods import METHODS
 
 _ALL_POSITIONS = ("paper", "early_matching")  # of matching; the other sections show the latest
@@ -39,18 +42,6 @@ _SECTIONS = (
      "LTH keeps the ticket where it was found, naive moves it as it is: how far from naive to LTH does a method come?"),
     ("differences", "Does the order hold?", order, "differences",
      "The ticket where it was found should be best, the moved one next, the unmoved one last."),
-    ("barriers", "Barriers along the straight line", barriers.barriers, "barriers",
-     "If the permutation is right, the two networks lie in one basin, and mixing them costs little."),
-    ("matching", "How well the units were matched", units.matching, "matching",
-     "Each group of units is matched by its activations; a badly matched group is a weak place of the permutation."),
-    ("overlap", "Overlap with B's own mask", units.overlap, "overlap",
-     "Does the carried mask keep the weights that pruning B itself would keep?"),
-    ("diversity", "Diversity of an ensemble", members.diversity, "diversity",
-     "Members that err differently gain as an ensemble; what a start hands over, it takes from diversity."),
-    ("per_class", "Change of each class", members.per_class, "per_class",
-     "Pruning may cost some classes more than others."),
-    ("exemplars", "What pruning makes the networks see differently", exemplar_figure, "exemplars",
-     "Pruning-identified exemplars: test images on which most sparse networks say something else than most dense."),
 )  # fmt: skip
 
 
@@ -74,43 +65,53 @@ def build_report(run_dir: Path) -> Path:
     tables = all_tables(run.results) | comparison_tables(run.results)
     main = at_main(run.results)
     table = grid(main)
-    drawn = []
-    for name, title, make, data, about in _SECTIONS:
-        exhibit = make(run.results if name in _ALL_POSITIONS else main)
-        whole = tables.get(data or "")
-        opened = _opened(name, main, run.results, whole)
-        if any(table == whole for _, table in opened):
-            whole = None
-        drawn.append(draw_section(Section(name, title, about, exhibit, (), whole, opened), run_dir))
+    drawn = [draw_section(one, run_dir) for one in (*_own(run.results, main, tables), *_checks(main, tables, run_dir))]
     sections = [section for section in drawn if section is not None]
     for one in tables.values():
         write(run_dir / "tables" / f"{one.name}.csv", one.to_csv())
         write(run_dir / "tables" / f"{one.name}.md", one.to_markdown())
     if table is not None:
         write(run_dir / "tables" / "accuracy_grid.md", table.to_markdown())
-    page = _render(run, table, sections, tables, contact_sheet(main, run_dir))
+    page = _render(run, table, sections, tables)
     path = run_dir / "report.html"
     write(path, page)
     return path
 
 
-def _opened(name: str, main: Results, full: Results, whole: Table | None) -> tuple[tuple[str, Table], ...]:
+def _own(full: Results, main: Results, tables: Mapping[str, Table]) -> Iterable[Section]:
+    """Yield the sections of the table: beside the paper, accuracy, the gap, the order of the methods."""
+    for name, title, make, data, about in _SECTIONS:
+        exhibit = make(full if name in _ALL_POSITIONS else main)
+        whole = tables.get(data or "")
+        opened = _opened(name, full, whole)
+        yield Section(name, title, about, exhibit, (), _folded(whole, opened), opened)
+
+
+def _checks(main: Results, tables: Mapping[str, Table], run_dir: Path) -> Iterable[Section]:
+    """Yield the section of every check."""
+    for check in checks():
+        opened = check.opened(main)
+        yield Section(
+            check.name,
+            check.title,
+            check.about,
+            check.exhibit(main),
+            table=_folded(tables.get(check.name), opened),
+            open=opened,
+            contact=check.contact_sheet(main, run_dir),
+        )
+
+
+def _folded(whole: Table | None, opened: Iterable[tuple[str, Table]]) -> Table | None:
+    """Return the table that is folded away: the whole one, unless it stands open."""
+    return None if any(table == whole for _, table in opened) else whole
+
+
+def _opened(name: str, full: Results, whole: Table | None) -> tuple[tuple[str, Table], ...]:
     """Return the tables of a section that stand open, with their captions."""
-    if name == "diversity":
-        return _excerpt(main)
     if name == "differences" and whole is not None and len(whole.body) <= MOST_OPEN:
         return (("Differences in points of accuracy", whole),)
     return open_tables(full) if name == "paper" else ()
-
-
-def _excerpt(results: Results) -> tuple[tuple[str, Table], ...]:
-    """Return the part of the diversity table that stands open: the setting that the text speaks of."""
-    place = members.diversity_place(results)
-    if place is None:
-        return ()
-    kept = tuple(one for one in results.diversity if one.sparsity == place[0] and one.rewind in (place[1], None))
-    table = all_tables(results.model_copy(update={"diversity": kept}))["diversity"]
-    return ((f"Diversity at {percent(place[0])} sparsity, {rewound(place[1])}", table),)
 
 
 def _without_folders(results: Results) -> Results:
@@ -119,14 +120,13 @@ def _without_folders(results: Results) -> Results:
 
 
 def _render(
-    run: Run,
+    run: RunFolder,
     table: Grid | None,
     sections: Iterable[Section],
     tables: Mapping[str, Table],
-    contact: ContactSheet | None,
 ) -> str:
     results = run.results
-    methods = looks(row.method for row in (*results.rows, *results.gap_closed, *results.diversity))
+    methods = looks(row.method for row in (*results.rows, *results.gap_closed, *results.of(Diversity)))
     return render(
         "report.html.j2",
         results=results,
@@ -139,7 +139,6 @@ def _render(
         sections=list(sections),
         tables=tables,
         methods=[(look, METHODS[name].description if name in METHODS else UNKNOWN) for name, look in methods.items()],
-        contact=contact,
         environment=environment(run),
         commands=commands(run),
     )

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from reticket.report.schema import Results, Row
+from reticket.tasks.results import Results
+from reticket.tasks.rows import Row
 
 
 def accuracy_rows(results: Results) -> list[Row]:

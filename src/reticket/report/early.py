@@ -4,18 +4,17 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
-from matplotlib.axes import Axes
-
+from reticket.figures.chart import Series
+from reticket.figures.exhibit import MOST_PANELS, Exhibit, left_out
+from reticket.figures.looks import label, looks
+from reticket.figures.plate import Axes, Plate
+from reticket.figures.text import number, percent, position, rewind_order, rewound, spread_note
 from reticket.report.accuracy import panels_of
 from reticket.report.against import published_cell
 from reticket.report.cells import accuracy_rows, at
-from reticket.report.chart import Series
-from reticket.report.exhibit import MOST_PANELS, Exhibit, left_out
-from reticket.report.methods import label, looks
-from reticket.report.plate import Plate
 from reticket.report.positions import match_order
-from reticket.report.schema import Results, Row
-from reticket.report.text import number, percent, position, rewind_order, rewound, spread_note
+from reticket.tasks.results import Results
+from reticket.tasks.rows import Row
 
 REFERENCES = ("lth", "naive")
 

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from functools import partial
 
-from matplotlib.axes import Axes
-
-from reticket.report.chart import Dot, dots, name_room, row_height
-from reticket.report.exhibit import MOST_PANELS, Exhibit, left_out
-from reticket.report.methods import INK, RULE, SOFT, label, looks
-from reticket.report.plate import SIZE, Panel, Plate
-from reticket.report.schema import Gap, Results
-from reticket.report.text import counts, interval, listed, number, percent, rewind_order, rewound
+from reticket.figures.chart import Dot, dots, name_room, row_height
+from reticket.figures.exhibit import MOST_PANELS, Exhibit, left_out
+from reticket.figures.looks import INK, RULE, SOFT, label, looks
+from reticket.figures.plate import SIZE, Axes, Panel, Plate
+from reticket.figures.text import PERCENT, counts, listed, number, percent, rewind_order, rewound
+from reticket.tasks.results import Results
+from reticket.tasks.rows import Gap
 
 MOST_ROWS = 36
 FEW = 5  # seeds
@@ -40,6 +39,14 @@ def sentence(gap: Gap) -> str:
     name = "the permuted ticket" if gap.method == "permuted" else label(gap.method)
     bare = ", so without an interval" if gap.low is None else ""
     return f"{where}, {name} closes {interval(gap)} of the gap between naive and LTH (n = {gap.n}{bare})."
+
+
+def interval(gap: Gap) -> str:
+    """Return a share with its interval, "82 % [61, 104]"."""
+    text = number(gap.share, 0) + PERCENT
+    if gap.low is None or gap.high is None:
+        return text
+    return f"{text} [{number(gap.low, 0)}, {number(gap.high, 0)}]"
 
 
 def gap_closed(results: Results) -> Exhibit | None:

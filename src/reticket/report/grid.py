@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from reticket.figures.looks import ORACLES, Look, looks
+from reticket.figures.text import number, percent, plus_minus, position, rewind_order
 from reticket.report.cells import accuracy_rows, at, sparsities
-from reticket.report.methods import ORACLES, Look, looks
-from reticket.report.schema import Results, Row
-from reticket.report.text import number, percent, plus_minus, position, rewind_order
+from reticket.tasks.results import Results
+from reticket.tasks.rows import Row
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Whether LTH > permuted > naive, the order that the method promises, holds beyond the noise of the seeds."""
 
-from reticket.report.exhibit import Exhibit
-from reticket.report.methods import label
-from reticket.report.schema import Difference, Results
-from reticket.report.text import PERCENT, listed, percent, rewound
+from reticket.figures.exhibit import Exhibit
+from reticket.figures.looks import label
+from reticket.figures.text import PERCENT, listed, percent, rewound
+from reticket.tasks.results import Results
+from reticket.tasks.rows import Difference
 
 STEPS = 2  # of the order
 

@@ -9,11 +9,12 @@ import jinja2
 from markupsafe import Markup
 
 from reticket.errors import InputError
+from reticket.figures.drawing import draw
+from reticket.figures.exhibit import ContactSheet, Exhibit
+from reticket.figures.looks import PALETTE
+from reticket.figures.plate import themed
+from reticket.figures.table import Table
 from reticket.files import write_file
-from reticket.report.exhibit import Exhibit
-from reticket.report.methods import PALETTE
-from reticket.report.plate import draw, themed
-from reticket.report.table import Table
 
 MOST_ROWS = 300
 
@@ -29,6 +30,7 @@ class Section:
     panels: tuple[Markup, ...] = ()
     table: Table | None = None
     open: tuple[tuple[str, Table], ...] = ()
+    contact: ContactSheet | None = None
 
 
 def draw_section(section: Section, folder: Path) -> Section | None:

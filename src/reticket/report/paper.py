@@ -6,16 +6,18 @@ from functools import partial
 from statistics import fmean
 from typing import Any
 
-from reticket.report import published
+from reticket.figures import published
+from reticket.figures.columns import METHOD, PLACE, SPARSITY
+from reticket.figures.exhibit import Exhibit
+from reticket.figures.looks import label
+from reticket.figures.table import Column, Table, column
+from reticket.figures.text import DASH, PERCENT, listed, number, percent, plus_minus, position, rewound
 from reticket.report.against import Meeting, departures, meetings
-from reticket.report.exhibit import Exhibit
 from reticket.report.gap import open_gap
-from reticket.report.methods import label
 from reticket.report.scale import scale_words
-from reticket.report.schema import Diversity, Experiment, Results
-from reticket.report.table import Column, Table, column
-from reticket.report.tables import METHOD, PLACE, SPARSITY
-from reticket.report.text import DASH, PERCENT, listed, number, percent, plus_minus, position, rewound
+from reticket.tasks.checks.diversity import Diversity
+from reticket.tasks.results import Results
+from reticket.tasks.rows import Experiment
 
 KEY = ("lth", "naive", "permuted")
 
@@ -69,7 +71,7 @@ class _Beside:
 
 def _both(name: str, head: str, digits: int) -> Column:
     def values(one: _Beside) -> tuple[float | None, float]:
-        return getattr(one.ours, name).mean, getattr(one.theirs, name)
+        return getattr(one.ours, name), getattr(one.theirs, name)
 
     return Column(
         head,
@@ -137,7 +139,7 @@ def _ensembles(results: Results) -> list[_Beside]:
     here = (known.dataset, known.network, known.width)
     return [
         _Beside(one, theirs)
-        for one in results.diversity
+        for one in results.of(Diversity)
         for theirs in published.ensembles()
         if (theirs.dataset, theirs.model, theirs.width) == here
         and (theirs.method, theirs.protocol) == (one.method, one.protocol)

@@ -3,10 +3,8 @@
 import re
 from typing import Any
 
-from reticket.report.schema import Results
-from reticket.report.text import rewind_order
-
-_WITH_POSITIONS = ("rows", "gap_closed", "differences", "barriers", "matching", "diversity", "per_class", "exemplars")
+from reticket.figures.text import rewind_order
+from reticket.tasks.results import Results
 
 
 def in_epochs(position: str | None, steps_per_epoch: int | None) -> float | None:
@@ -39,4 +37,10 @@ def at_main(results: Results) -> Results:
     def kept(one: Any) -> bool:
         return one.match_at in (None, order[-1])
 
-    return results.model_copy(update={name: tuple(filter(kept, getattr(results, name))) for name in _WITH_POSITIONS})
+    sections = {name: getattr(results, name) for name in type(results).model_fields}
+    with_positions = {name: rows for name, rows in sections.items() if isinstance(rows, tuple) and rows}
+    return results.model_copy(
+        update={
+            name: tuple(filter(kept, rows)) for name, rows in with_positions.items() if hasattr(rows[0], "match_at")
+        }
+    )

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from reticket.report.schema import Results
-from reticket.report.text import listed
+from reticket.figures.text import listed
+from reticket.tasks.results import Results
 
 _WORDS = {
     "epochs": "epochs of dense training",

@@ -4,11 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reticket.report.cells import accuracy_rows, at
-from reticket.report.gap import leading, open_gap, sentence
-from reticket.report.methods import label
-from reticket.report.schema import Results, Run
-from reticket.report.text import (
+from reticket.figures.looks import label
+from reticket.figures.text import (
     PERCENT,
     counts,
     duration,
@@ -21,6 +18,11 @@ from reticket.report.text import (
     rewound,
     without_folders,
 )
+from reticket.report.cells import accuracy_rows, at
+from reticket.report.gap import leading, open_gap, sentence
+from reticket.report.run_folder import RunFolder
+from reticket.tasks.checks.matching import Match
+from reticket.tasks.results import Results
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def facts(results: Results) -> tuple[Fact, ...]:
         found.append(
             Fact("left between LTH and permuted", f"{number(gap.left)} points", f"of {number(gap.gap)} points to naive")
         )
-    known = [one.correlation.mean for one in results.matching if one.correlation.mean is not None]
+    known = [one.correlation.mean for one in results.of(Match) if one.correlation.mean is not None]
     if known:
         found.append(
             Fact("matched correlation", number(sum(known) / len(known), 2), f"mean over {plural(len(known), 'group')}")
@@ -161,8 +163,10 @@ def _sparse(section: Mapping[str, Any]) -> str:
 def _matching(section: Mapping[str, Any]) -> str:
     samples = section.get("samples")
     count = f"{samples:,}" if isinstance(samples, int) else "all"
-    method, cost = section.get("method", "activation"), section.get("cost", "correlation")
-    return f"By {method}, {cost} of the units over {count} training images, one linear assignment a group."
+    method, options = section.get("method", "activation"), section.get("options") or {}
+    cost = options.get("cost", section.get("cost", "correlation" if method == "activation" else ""))
+    by = f"{method}, {cost} of the units" if cost else method
+    return f"By {by} over {count} training images, one linear assignment a group."
 
 
 def _grid(section: Mapping[str, Any]) -> str:
@@ -176,7 +180,7 @@ def _grid(section: Mapping[str, Any]) -> str:
     return f"{text}{plural(len(methods), 'method')}: {listed(methods)}."
 
 
-def environment(run: Run) -> tuple[tuple[str, str], ...]:
+def environment(run: RunFolder) -> tuple[tuple[str, str], ...]:
     """Return the environment as (name, value) pairs, nested tables flattened, folders left out."""
     told: list[tuple[str, str]] = []
 
@@ -192,7 +196,7 @@ def environment(run: Run) -> tuple[tuple[str, str], ...]:
     return tuple(told)
 
 
-def commands(run: Run) -> tuple[str, ...]:
+def commands(run: RunFolder) -> tuple[str, ...]:
     """Return the commands that make this run again, from its own configuration."""
     known = run.environment
     versions = [f"{name}=={str(known[name]).partition('+')[0]}" for name in ("torch", "reticket") if known.get(name)]

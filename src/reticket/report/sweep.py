@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from reticket.errors import InputError
+from reticket.figures.table import Table
+from reticket.figures.text import number, without_folders
 from reticket.report.page import Section, draw_section, render, write
 from reticket.report.paper import comparison_tables
 from reticket.report.positions import at_main
+from reticket.report.run_folder import read_run
 from reticket.report.scale import scale_words
-from reticket.report.schema import Results, read_json, read_run
 from reticket.report.sweep_figures import (
     Variant,
     accuracy_by_rewind,
@@ -21,9 +23,10 @@ from reticket.report.sweep_figures import (
     gap_by_value,
     shares,
 )
-from reticket.report.table import Table
 from reticket.report.tables import all_tables
-from reticket.report.text import number, without_folders
+from reticket.tasks.checks.matching import Match
+from reticket.tasks.reading import read_json
+from reticket.tasks.results import Results
 
 STACKED = ("accuracy", "gap_closed", "differences", "barriers", "matching", "diversity", "paper")
 
@@ -141,7 +144,7 @@ def _overview(sweep: Sweep) -> list[tuple[Variant, tuple[str, ...]]]:
     rows = []
     for one in sweep.variants:
         share = shares(one.results)
-        known = [m.correlation.mean for m in one.results.matching if m.correlation.mean is not None]
+        known = [m.correlation.mean for m in one.results.of(Match) if m.correlation.mean is not None]
         closed = left = "–"
         if share is not None and claimed(share):
             bounds = f" [{number(share.low, 0)}, {number(share.high, 0)}]" if share.low is not None else ""

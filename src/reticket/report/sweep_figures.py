@@ -6,23 +6,23 @@ from functools import partial
 from statistics import fmean
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from reticket.analysis import GapClosed, Stat, gap_closed
-from reticket.report import published
+from reticket.figures import published
+from reticket.figures.chart import Series, few_ticks
+from reticket.figures.exhibit import Exhibit, left_out
+from reticket.figures.looks import INK, PALETTE, RULE, SOFT, label, looks
+from reticket.figures.plate import SIZE, Axes, Key, Panel, Plate
+from reticket.figures.text import PERCENT, listed, number, percent, rewind_order, rewound, spread_note
+from reticket.records import Stat as Drawn
 from reticket.report.accuracy import panels_of, rewind_axis, series_of
 from reticket.report.against import published_cell
-from reticket.report.barriers import COLOURS, REPAIR_DASH, WORDS
 from reticket.report.cells import accuracy_rows, at, sparsities
-from reticket.report.chart import STEPS, Series
-from reticket.report.exhibit import Exhibit, left_out
-from reticket.report.methods import INK, PALETTE, RULE, SOFT, label, looks
-from reticket.report.plate import SIZE, Key, Panel, Plate
 from reticket.report.positions import in_epochs
-from reticket.report.schema import Experiment, Results, Row
-from reticket.report.schema import Stat as Drawn
-from reticket.report.text import PERCENT, listed, number, percent, rewind_order, rewound, spread_note
+from reticket.tasks.checks.barriers import COLOURS, REPAIR_DASH, WORDS, Barrier
+from reticket.tasks.checks.matching import Match
+from reticket.tasks.results import Results
+from reticket.tasks.rows import Experiment, Row
 
 MOST_PANELS = 12
 EARLIEST = 10.0  # epochs; the paper's means begin there
@@ -188,7 +188,7 @@ def _points(
         x, y = zip(*published_at, strict=True)
         axes.plot(x, y, linestyle="", marker="D", markersize=8, markerfacecolor="none", color=colour, alpha=0.55)
     axes.set_ylim(low, high)
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
+    few_ticks(axes.yaxis, 6)
     _value_axis(axes, names, short)
 
 
@@ -259,7 +259,7 @@ def accuracy_by_rewind(variants: Sequence[Variant], short: str) -> Exhibit | Non
 def barriers_by_value(variants: Sequence[Variant], short: str) -> Exhibit | None:
     """Return the loss and accuracy barriers between A and B, moved and unmoved, with and without REPAIR."""
     names = [one.value for one in variants]
-    pairs = [pair for pair in COLOURS if any(b.pair == pair for one in variants for b in one.results.barriers)]
+    pairs = [pair for pair in COLOURS if any(b.pair == pair for one in variants for b in one.results.of(Barrier))]
     panels, told = [], []
     for metric, unit in (("accuracy_barrier", "points"), ("loss_barrier", "nats")):
         title = metric.replace("_", " ")
@@ -284,14 +284,14 @@ def barriers_by_value(variants: Sequence[Variant], short: str) -> Exhibit | None
             told.append(f"The barrier from {WORDS['permuted A to B']} is {listed(parts)}, {with_words} REPAIR.")
     legend = [Key(WORDS.get(pair, pair), PALETTE[COLOURS[pair]][0]) for pair in pairs]
     legend += [Key("as it is", SOFT), Key("with REPAIR", SOFT, dash=REPAIR_DASH)]
-    counts = [b.n for one in variants for b in one.results.barriers]
+    counts = [b.n for one in variants for b in one.results.of(Barrier)]
     caption = f"Barrier along the straight line against {short}; pruned networks at their highest sparsity. "
     caption += spread_note("Whiskers", counts)
     return Exhibit(Plate("barriers_by_value", tuple(panels), tuple(legend)), tuple(told), caption)
 
 
 def _barrier(results: Results, pair: str, repair: bool, metric: str) -> Drawn | None:
-    mine = [one for one in results.barriers if (one.pair, one.repair) == (pair, repair)]
+    mine = [one for one in results.of(Barrier) if (one.pair, one.repair) == (pair, repair)]
     found = max(mine, key=lambda one: one.sparsity or 0.0, default=None)
     stat = getattr(found, metric) if found is not None else None
     return stat if stat is not None and stat.mean is not None else None
@@ -311,7 +311,7 @@ def _draw_barriers(
             if stat.sd is not None and stat.mean is not None:
                 axes.vlines(place, stat.mean - stat.sd, stat.mean + stat.sd, color=colour, linewidth=1.1)
     axes.axhline(0, color=INK, linewidth=0.6, zorder=1)
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
+    few_ticks(axes.yaxis, 6)
     _value_axis(axes, names, short)
 
 
@@ -319,7 +319,7 @@ def correlation_by_value(variants: Sequence[Variant], short: str) -> Exhibit | N
     """Return the matched correlation, its mean over groups, against the swept value."""
     points = []
     for x, one in enumerate(variants):
-        groups = [group.correlation.values for group in one.results.matching if group.correlation.values]
+        groups = [group.correlation.values for group in one.results.of(Match) if group.correlation.values]
         whole = [[value for value in values if value is not None] for values in groups]
         if whole and len({len(values) for values in (*groups, *whole)}) == 1:
             stat = Stat.of(fmean(seed) for seed in zip(*whole, strict=True))

@@ -1,37 +1,37 @@
 """The configuration of an experiment: every field that decides a result, checked once, with a hint for a slip."""
 
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal, get_args
+from dataclasses import fields, is_dataclass, replace
+from functools import cached_property
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
+    BeforeValidator,
     Field,
+    PlainSerializer,
+    SerializeAsAny,
     ValidationError,
+    WrapValidator,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
 from reticket.errors import ConfigError
-from reticket.lookup import closest
-
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Position = Annotated[str, Field(pattern=r"^\d+(it|ep)$")]
-Place = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)$")]
-Pair = Literal["A to B", "permuted A to B", "dense A to IMP A"]
-Places = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)(\+(\d+(it|ep)|end))*$")]
+from reticket.lookup import closest, nearest
+from reticket.tasks.declared import CheckSettings, declared, settings_model, settings_of
+from reticket.tasks.section import Fraction, Place, Places, Position, Section
+from reticket.tickets.imp import StyleName
+from reticket.tickets.prune import Scope
+from reticket.training import Recipe
 
 PARAMS = ("model.params.", "data.params.", "matching.options.")  # tables whose keys a model, loader or matcher knows
 OLDEST_OPTIONS = ("cost", "stop")  # of matching; they may stand beside the table of options
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """Which data; `train_size` and `test_size` take a seeded, class-balanced part of the images.
 
     `params` go to the loader, where it takes any.
@@ -49,69 +49,68 @@ class DataConfig(_Section):
         return self.model_dump(exclude={name for name, value in later.items() if not value})
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Which model; `params` go to its builder."""
 
     name: str
     params: dict[str, Any] = Field(default_factory=dict)
 
 
-class TrainConfig(_Section):
-    """SGD as in the paper: cosine to 0 over `epochs`, restarted at a rewind point over what is left."""
-
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(default=128, ge=1)
-    lr: float = Field(gt=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=5e-4, ge=0)
-    schedule: Literal["cosine", "constant", "step"] = "cosine"
-    warmup_epochs: int | float = Field(default=0, ge=0)
-    milestones: tuple[int | float, ...] = ()
-    gamma: float = Field(default=0.1, gt=0, le=1)
-    augment: bool = True
-    precision: Literal["float32", "bfloat16"] = "float32"
-
-    @model_serializer(mode="wrap")
-    def _without_the_old_precision(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leave "float32" out, so that results which are older than the choice keep their keys."""
-        values = handler(self)
-        return {key: value for key, value in values.items() if (key, value) != ("precision", "float32")}
+def _recipe(values: Any, check: Callable[[Any], Recipe]) -> Recipe:
+    try:
+        recipe = check({"batch_size": 128, **values} if isinstance(values, Mapping) else values)
+        if recipe.epochs < 1:
+            raise ConfigError(f"epochs is {recipe.epochs}, but it must be at least 1")
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix("recipe: ")) from None
+    return recipe
 
 
-class SparseConfig(_Section):
+DenseRecipe = Annotated[Recipe, WrapValidator(_recipe), PlainSerializer(Recipe.decisive)]
+"""The recipe of A and B as a table: SGD as in the paper, cosine to 0 over `epochs`, in batches of 128 if none is said.
+
+A run that starts at a rewind point restarts the schedule over what is left.
+"""
+
+
+class SparseConfig(Section):
     """What the sparse runs change of the dense recipe; they end at the dense run's last epoch."""
 
-    lr: float = Field(gt=0)
-    weight_decay: float = Field(default=5e-4, ge=0)
+    lr: float
+    weight_decay: float = 5e-4
 
 
-class PruneConfig(_Section):
+class PruneConfig(Section):
     """Iterative magnitude pruning of A (and of B, where a method or check asks for it).
 
-    `finetune` goes on with the trained weights at `lr`; `weight-rewind` returns to the weights of `rewind` and
-    `lr-rewind` keeps the weights, both replaying the dense schedule from `rewind` (Renda et al. 2020).
+    `finetune` goes on with the trained weights, by the dense recipe with what is given here and no warm-up;
+    `weight-rewind` returns to the weights of `rewind` and `lr-rewind` keeps the weights, both replaying the dense
+    schedule from `rewind` (Renda et al. 2020).
     """
 
-    style: Literal["finetune", "weight-rewind", "lr-rewind"] = "finetune"
+    style: StyleName = "finetune"
     rate: Fraction = 0.2
     epochs: int = Field(ge=1)
-    lr: float = Field(gt=0)
-    momentum: float = Field(default=0.0, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
+    lr: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
     schedule: Literal["cosine", "constant"] = "constant"
     rewind: Position = "0it"
-    scope: Literal["global", "layer"] = "global"
+    scope: Scope = "global"
     exclude: tuple[str, ...] = ("shortcut",)
 
 
-class StartConfig(_Section):
+RETRAINING = ("epochs", "lr", "momentum", "weight_decay", "schedule")  # what fine-tuning changes of the dense recipe
+
+
+class StartConfig(Section):
     """The matcher whose alignment another one begins from."""
 
     method: str = "activation"
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class MatchingConfig(_Section):
+class MatchingConfig(Section):
     """How A's units are matched to B's: by a matcher and its `options`, checked against its signature when planning.
 
     A is taken at `a_at` of its dense training ("end", a position, or "same" as B), B at each of `grid.match_at`. A
@@ -136,7 +135,7 @@ class MatchingConfig(_Section):
         return {**rest, "options": {**rest.get("options", {}), **moved}}
 
 
-class GridConfig(_Section):
+class GridConfig(Section):
     """The table: every method at every sparsity and rewind point for every seed, which is one pair of networks A, B.
 
     `match_at` says at which position of B's dense training ("20ep", "300it" or "end") the units are matched; each gives
@@ -172,35 +171,11 @@ class GridConfig(_Section):
         return self
 
 
-class ChecksConfig(_Section):
-    """Checks of the theory; each costs evaluations.
-
-    `barriers` names the pairs of networks between which a line is walked, or all of them (true). With `rounds` the line
-    from dense A goes to its solution after every round of pruning, not to the grid's sparsities alone.
-
-    An ensemble of `diversity_members` from one ticket costs one sparse run less than that a method; it is trained at
-    `diversity_sparsity` (one of the grid's, the highest when unset) and `diversity_rewind` (the last when unset).
-    Beside it `independent_members` runs of `imp` are compared, each with a network of its own: the grid's when unset.
-    """
-
-    barriers: bool | tuple[Pair, ...] = True
-    rounds: bool = False
-    alphas: int = Field(default=11, ge=3)
-    barrier_samples: int | None = Field(default=None, ge=1)
-    overlap: bool = True
-    diversity_members: int = Field(default=0, ge=0)
-    diversity_sparsity: Fraction | None = None
-    diversity_rewind: Position | None = None
-    independent_members: int = Field(default=0, ge=0)
-    confidence: Fraction = 0.95
-
-    @property
-    def pairs(self) -> tuple[str, ...]:
-        """Return the pairs of networks between which barriers are measured."""
-        return get_args(Pair) if self.barriers is True else self.barriers or ()
+Checks = Annotated[SerializeAsAny[CheckSettings], BeforeValidator(settings_of)]
+"""The table `[checks]`, made of what every check declares."""
 
 
-class Config(_Section):
+class Config(Section):
     """A whole experiment, as a preset or a user's TOML file states it.
 
     `reference` says which result of the paper it is after. `sweep` gives one key several values: as many experiments in
@@ -213,21 +188,37 @@ class Config(_Section):
     scale: dict[str, tuple[int, int]] = Field(default_factory=dict)
     data: DataConfig
     model: ModelConfig
-    dense: TrainConfig
+    dense: DenseRecipe
     sparse: SparseConfig
     prune: PruneConfig
     matching: MatchingConfig = MatchingConfig()
     grid: GridConfig
-    checks: ChecksConfig = ChecksConfig()
+    checks: Checks = Field(default_factory=lambda: settings_model()())
+
+    @cached_property
+    def sparse_recipe(self) -> Recipe:
+        """The recipe of the sparse runs: the dense one with what they change."""
+        return replace(self.dense, **self.sparse.model_dump())
+
+    @cached_property
+    def finetuning_recipe(self) -> Recipe:
+        """The recipe of a round of pruning that goes on with the trained weights."""
+        changes = {name: getattr(self.prune, name) for name in RETRAINING}
+        return replace(self.dense, **changes, warmup_epochs=0)
 
     @model_validator(mode="after")
-    def _diversity_in_grid(self) -> "Config":
-        wanted = self.checks.diversity_sparsity
-        if wanted is not None and wanted not in self.grid.sparsities:
-            raise ValueError(f"checks.diversity_sparsity is {wanted}, which is none of {list(self.grid.sparsities)}")
-        rewind = self.checks.diversity_rewind
-        if rewind is not None and rewind not in self.grid.rewinds:
-            raise ValueError(f"checks.diversity_rewind is {rewind}, which is none of {list(self.grid.rewinds)}")
+    def _recipes_can_be(self) -> "Config":
+        for section, name in (("sparse", "sparse_recipe"), ("prune", "finetuning_recipe")):
+            try:
+                getattr(self, name)
+            except ConfigError as error:
+                raise ValueError(str(error).replace("recipe", section, 1)) from None
+        return self
+
+    @model_validator(mode="after")
+    def _checks_fit_the_grid(self) -> "Config":
+        for check in declared():
+            check.fits(self.checks, self.grid.sparsities, self.grid.rewinds)
         return self
 
     @model_validator(mode="after")
@@ -283,8 +274,10 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     """Return every dotted key a configuration may hold."""
     keys: list[str] = []
     for name, field in model.model_fields.items():
-        section = field.annotation
-        if isinstance(section, type) and issubclass(section, BaseModel):
+        section = settings_model() if name == "checks" else field.annotation
+        if is_dataclass(section):
+            keys += [f"{prefix}{name}.{own.name}" for own in fields(section)]
+        elif isinstance(section, type) and issubclass(section, BaseModel):
             keys += known_keys(section, f"{prefix}{name}.")
         else:
             keys.append(f"{prefix}{name}")
@@ -321,12 +314,16 @@ def nearest_key(word: str, known: Iterable[str]) -> str:
 
 def _sentence(error: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"unknown key '{where}'{nearest_key(where, known_keys())}"
     if error["type"] == "missing":
         return f"'{where}' is missing"
     if error["type"] == "value_error":
         return f"{where}: {error['ctx']['error']}" if where else str(error["ctx"]["error"])
+    if error["type"] == "literal_error":
+        choices = [text.strip("'") for text in re.findall(r"'[^']*'", error["ctx"]["expected"])]
+        hint = nearest(str(error["input"]).lower(), choices)
+        return f"'{where}' is {error['input']!r}{hint + ';' if hint else ','} expected {error['ctx']['expected']}"
     return f"'{where}' is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
 
 

@@ -7,36 +7,12 @@ from dataclasses import dataclass, field
 from reticket.experiment import Plan, Task
 from reticket.experiment.plan import Keeps
 from reticket.experiment.task import canonical, closure, plain
-from reticket.tasks.scale import Sizes
+from reticket.tasks.check import checks
 from reticket.tasks.timing import Speed
+from reticket.tasks.work import Sizes, Work
 from reticket.training import steps_per_epoch
 
 SYMMETRY_SECONDS = 10.0  # discovering and proving, of whatever model: an assumption, not a measurement
-
-
-@dataclass(frozen=True)
-class Work:
-    """What one task passes through a network, in images.
-
-    Args:
-        trained: images forward and backward.
-        evaluated: images forward only.
-        seconds: work that is in neither.
-        epochs: of training.
-    """
-
-    trained: int | float = 0
-    evaluated: int | float = 0
-    seconds: int | float = 0
-    epochs: int | float = 0
-
-    def __add__(self, other: "Work") -> "Work":
-        return Work(
-            self.trained + other.trained,
-            self.evaluated + other.evaluated,
-            self.seconds + other.seconds,
-            self.epochs + other.epochs,
-        )
 
 
 @dataclass
@@ -130,11 +106,10 @@ def model_of(task: Task) -> str:
 def work_of(task: Task, resumed: Task | None, sizes: Sizes) -> Work:
     """Return the work of a task of an experiment.
 
-    Matching may stop before it has seen every image it is allowed; REPAIR passes over its images once at every alpha
-    and once at both ends. Both are counted in full.
+    Matching may stop before it has seen every image it is allowed; it is counted in full.
 
     Args:
-        task: any of `tasks.kinds`.
+        task: any of `tasks.kinds`, or of a check.
         resumed: the point of its trajectory that it goes on from; None for the initialisation.
         sizes: of the data it is about.
     """
@@ -147,12 +122,13 @@ def work_of(task: Task, resumed: Task | None, sizes: Sizes) -> Work:
         epochs = (end - start) / per_epoch
         return Work(trained=epochs * sizes.train, evaluated=sizes.test, epochs=epochs)
     if task.kind == "match":
+        if "samples" not in spec:  # the matcher looks at no data
+            return Work()
         samples = min(spec["samples"] or sizes.train, sizes.train)
-        return Work(evaluated=(len(task.inputs) - 1) * samples)  # the symmetry is the input that is no network
-    if task.kind == "barrier":
-        train, test = (min(spec["samples"] or size, size) for size in (sizes.train, sizes.test))
-        return Work(evaluated=spec["alphas"] * test + ((spec["alphas"] + 2) * train if spec["repair"] else 0))
-    return Work(seconds=SYMMETRY_SECONDS if task.kind == "symmetry" else 0.0)
+        return Work(evaluated=len(task.inputs.keys() - {"symmetry", "start"}) * samples)
+    if task.kind == "symmetry":
+        return Work(seconds=SYMMETRY_SECONDS)
+    return next(check for check in checks() if task.kind in check.runners).work(task, sizes)
 
 
 def _resumed(task: Task, ready: Callable[[Task], bool]) -> Task | None:

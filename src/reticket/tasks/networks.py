@@ -12,7 +12,7 @@ from typing import Any
 from reticket.errors import ConfigError
 from reticket.experiment import Task
 from reticket.models import model_params
-from reticket.tasks.config import Config, MatchingConfig, StartConfig
+from reticket.tasks.config import RETRAINING, Config, MatchingConfig, StartConfig
 from reticket.tasks.matchers import check_matching, matcher_spec
 from reticket.tickets.imp import STYLES, chain
 from reticket.training import Recipe, parse_position, steps_per_epoch
@@ -58,8 +58,6 @@ class Networks:
         }
         self.epoch = steps_per_epoch(facts.train_size, config.dense.batch_size)
         self.end = config.dense.epochs * self.epoch
-        for recipe in (config.dense.model_dump(), self.sparse_recipe, self._round_recipe):
-            Recipe(**recipe)
         check_matching(config.matching)
         self.rewinds = {text: self._position(text, "grid.rewinds") for text in config.grid.rewinds}
         self._prune_rewind = self._position(config.prune.rewind, "prune.rewind")
@@ -76,14 +74,9 @@ class Networks:
         spec = {"model": self.common["model"], "input_shape": list(self.facts.input_shape)}
         return Task(kind="symmetry", version=1, spec=spec, inputs={}, label="symmetry of the model", cost=1.0)
 
-    @cached_property
-    def sparse_recipe(self) -> dict[str, Any]:
-        """Return the recipe of the sparse runs: the dense one with what they change."""
-        return {**self.config.dense.model_dump(), **self.config.sparse.model_dump()}
-
-    def training_version(self, recipe: Mapping[str, Any], start: int) -> int:
+    def training_version(self, recipe: Recipe, start: int) -> int:
         """Return the version of a task that trains: 2 where version 1 warmed up to the full rate past a milestone."""
-        return 2 if warms_up_past_milestone(Recipe(**recipe), start, self.epoch) else 1
+        return 2 if warms_up_past_milestone(recipe, start, self.epoch) else 1
 
     @cached_property
     def rounds(self) -> tuple[float, ...]:
@@ -100,14 +93,14 @@ class Networks:
         before = earlier[-1] if earlier else 0
         spec = {
             **self.common,
-            "recipe": self.config.dense.model_dump(),
+            "recipe": self.config.dense.decisive(),
             "network": list(network),
             "order": order_of(network, 0),
             "at": at,
         }
         return Task(
             kind="dense",
-            version=self.training_version(spec["recipe"], 0),
+            version=self.training_version(self.config.dense, 0),
             spec=spec,
             inputs={},
             resumes=(self.at(network, before),) if at else (),
@@ -133,11 +126,11 @@ class Networks:
         replay = style.schedule == "dense"
         if style.weights == "rewound":
             inputs["rewound"] = self.at(network, self._prune_rewind)
-        own = ("epochs", "lr", "momentum", "weight_decay", "schedule", "rewind")
+        recipe = self.config.dense if replay else self.config.finetuning_recipe
         spec = {
             **self.common,
-            "prune": {key: value for key, value in prune.items() if key not in own},
-            "recipe": self._round_recipe,
+            "prune": {key: value for key, value in prune.items() if key not in (*RETRAINING, "rewind")},
+            "recipe": recipe.decisive(),
             "start": self._prune_rewind if replay else 0,
             "density": density,
             "order": [*order_of(network, 0), "round", number],
@@ -145,21 +138,12 @@ class Networks:
         epochs = (self.end - self._prune_rewind) / self.epoch if replay else prune["epochs"]
         return Task(
             kind="prune-round",
-            version=self.training_version(spec["recipe"], spec["start"]),
+            version=self.training_version(recipe, spec["start"]),
             spec=spec,
             inputs=inputs,
             label=f"IMP {network[0]}{network[1]} round {number}, density {density:.3g}",
             cost=epochs,
         )
-
-    @cached_property
-    def _round_recipe(self) -> dict[str, Any]:
-        """Return the recipe of a retraining: its own for fine-tuning, the dense run's for either kind of rewinding."""
-        dense, prune = self.config.dense.model_dump(), self.config.prune
-        if STYLES[prune.style].schedule == "dense":
-            return dense
-        fields = ("epochs", "lr", "momentum", "weight_decay", "schedule")
-        return {**dense, **{name: getattr(prune, name) for name in fields}, "warmup_epochs": 0}
 
     def _make_match(self, a: int, b: int, match_at: str) -> Task:
         """Return the matching of A onto B at one of the grid's positions, or at several by consensus."""

@@ -9,8 +9,9 @@ from reticket.models import code_of
 from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.config import Config, DataConfig
 from reticket.tasks.networks import Facts
-from reticket.tasks.scale import Sizes, scaled
+from reticket.tasks.scale import scaled
 from reticket.tasks.sweep import Variant, variants
+from reticket.tasks.work import Sizes
 
 
 @dataclass(frozen=True)

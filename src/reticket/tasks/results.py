@@ -1,322 +1,249 @@
-"""From stored results to `results.json`: every number with its n, its spread and the keys it came from."""
+"""`results.json` and the run directory around it: one model that a run writes, a report reads and a user looks into."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, Unpack, cast
 
-import torch
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, create_model
 from torch import Tensor
 
-from reticket.analysis import Stat, diversity, gap_closed, paired_difference, per_class_accuracy
-from reticket.experiment import DamagedResult, MissingResult, Result, Store, Summary, Task
-from reticket.experiment.task import closure
-from reticket.models import model_params
-from reticket.tasks.blueprint import Blueprint, Cell
-from reticket.tasks.exemplars import Population, sheet_cell
+from reticket.errors import InputError
+from reticket.experiment import FolderStore, Result, Store
+from reticket.lookup import nearest
+from reticket.records import Record, damage
+from reticket.symmetry import Alignment
+from reticket.tasks.behind import NetworkPlace, alignment_behind, find_result, mask_behind, weights_behind
+from reticket.tasks.comparison import Comparison, compare_rows
+from reticket.tasks.declared import Declared, declared
+from reticket.tasks.reading import read_json, read_toml
+from reticket.tasks.rows import Cost, Difference, Experiment, Failure, Gap, Row
+from reticket.tickets import Mask
 
 SCHEMA = 1
-ORDER = (("lth", "permuted"), ("permuted", "naive"))  # what the method promises, best first
+R = TypeVar("R", bound=Record)
 
 
-class Findings:
-    """The results of an experiment, read once from the store.
+class Results(Record):
+    """What a run found: `results.json`, with the store of weights behind it.
 
-    Args:
-        blueprint: what was planned.
-        store: where the results are; what failed is absent and left out of the rows.
-        labels: classes of the test images, shape `(n,)`.
+    Sections that a check writes are fields like the others; `of` gives them by the check's record.
+
+    >>> results = Results.of_json({"schema": 1, "rows": [{"method": "lth", "sparsity": 0.9, "n": 1, "mean": 97.0}]})
+    >>> results.rows[0].mean, results.records()[0]["method"]
+    (97.0, 'lth')
     """
 
-    def __init__(self, blueprint: Blueprint, store: Store, labels: Tensor) -> None:
-        self.blueprint = blueprint
-        self.labels = labels
-        self._store = store
-        self._planned = {task.key for task in closure(blueprint.targets, resumes=True)}
-        self._seen: dict[str, Result | None] = {}
-        self._damaged: dict[str, str] = {}
-        self._predictions: dict[str, Tensor] = {}
-
-    def to_json(self, title: str, preset: str, summary: Summary, environment: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the content of `results.json`, schema 1."""
-        costs = self.costs()  # reads every result, which `origins` then knows of
-        failed = {**summary.failed, **self.lost(summary)}
-        return {
-            "schema": SCHEMA,
-            "title": title,
-            "preset": preset,
-            "scale": {name: list(both) for name, both in self.blueprint.config.scale.items()},
-            "complete": summary.complete and not failed,
-            "experiment": self.experiment(),
-            "rows": self.rows(),
-            "gap_closed": self.gaps(),
-            "differences": self.differences(),
-            "barriers": self.barriers(),
-            "matching": self.matching(),
-            "overlap": self.overlaps(),
-            "diversity": self.diversities(),
-            "per_class": self.per_class(),
-            "exemplars": self.exemplars(),
-            "contact_sheet": self.contact_sheet(),
-            "cost": costs,
-            "failures": [{"label": label, "error": error} for label, error in failed.values()],
-            "environment": {**environment, "computed_with": self.origins()},
-        }
-
-    def lost(self, summary: Summary) -> dict[str, tuple[str, str]]:
-        """Return by key label and error of what a run found in the store, or put there, and is not there any more."""
-        known = {*summary.failed, *summary.skipped, *summary.unfinished}
-        shown = {task.key: task for task in (*self.blueprint.targets, *self.blueprint.compared)}
-        gone = {key: task for key, task in shown.items() if key not in known and self._get(task) is None}
-        text = "its result is not in the store any more; run again to compute it anew"
-        return {key: (task.name, self._damaged.get(key, text)) for key, task in gone.items()}
-
-    def experiment(self) -> dict[str, Any]:
-        """Return what was trained, as far as it decides what the numbers may be compared with."""
-        config, facts = self.blueprint.config, self.blueprint.facts
-        sections = ("data", "model", "dense", "sparse", "prune", "matching")
-        found = {name: getattr(config, name).model_dump(mode="json") for name in sections}
-        found["model"]["params"] = model_params(
-            config.model.name, facts.input_shape, len(facts.classes), **config.model.params
-        )
-        return {**found, "train_size": facts.train_size, "steps_per_epoch": self.blueprint.networks.epoch}
-
-    def origins(self) -> list[str]:
-        """Return what the results were computed with, each combination once: a store may be older than this run."""
-        found = [result.provenance for result in self._seen.values() if result is not None]
-        return sorted({f"torch {p['torch']}, {p['device']}, {p['threads']} thread(s) a task" for p in found})
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return accuracy (percent) and loss (nats) of every cell."""
-        return [
-            {**_place(cell), "true_sparsity": results[0].values["true_sparsity"], "metric": metric}
-            | Stat.of([r.values[metric] for r in results]).as_dict()
-            | {"keys": [r.key for r in results]}
-            for cell, results in self._cells()
-            for metric in ("accuracy", "loss")
-        ]
-
-    def gaps(self) -> list[dict[str, Any]]:
-        """Return the share of the LTH - naive gap that each method closes, paired by seed."""
-        rows = []
-        for cell, tasks in self.blueprint.runs.items():
-            if cell.rewind is None or cell.method in ("lth", "naive"):
-                continue
-            paired = self._paired(self._beside("lth", cell), self._beside("naive", cell), tasks)
-            if not paired:
-                continue
-            lth, naive, other = zip(*(_accuracies(trial) for trial in paired), strict=True)
-            gap = gap_closed(lth, naive, other, confidence=self.blueprint.config.checks.confidence)
-            rows.append({**_place(cell), **asdict(gap), "keys": [r.key for trial in paired for r in trial]})
-        return rows
-
-    def differences(self) -> list[dict[str, Any]]:
-        """Return each step of LTH > permuted > naive in points of accuracy, paired by seed; two seeds or more."""
-        rows = []
-        for cell in self.blueprint.runs:
-            for higher, lower in ORDER if cell.method == "permuted" else ():
-                paired = self._paired(self._beside(higher, cell), self._beside(lower, cell))
-                if len(paired) < 2:
-                    continue
-                one, other = zip(*(_accuracies(trial) for trial in paired), strict=True)
-                found = paired_difference(one, other, self.blueprint.config.checks.confidence)
-                place = {key: value for key, value in _place(cell).items() if key != "method"}
-                keys = [r.key for trial in paired for r in trial]
-                rows.append({"higher": higher, "lower": lower, **place, **asdict(found), "keys": keys})
-        return rows
-
-    def barriers(self) -> list[dict[str, Any]]:
-        """Return every curve between two networks, one line a seed."""
-        rows = []
-        for cell, tasks in self.blueprint.barriers.items():
-            results = self._present(tasks)
-            if not results:
-                continue
-            rows.append(
-                {"pair": cell.pair, "repair": cell.repair, "sparsity": cell.sparsity, "match_at": cell.match_at}
-                | {"n": len(results)}
-                | {"alphas": results[0].values["alphas"]}
-                | {metric: [r.values[metric] for r in results] for metric in ("loss", "accuracy")}
-                | {m: _stat(results, m) for m in ("loss_barrier", "accuracy_barrier")}
-                | {"keys": [r.key for r in results]}
-            )
-        return rows
-
-    def matching(self) -> list[dict[str, Any]]:
-        """Return how well each group of units was matched, at every position where it was."""
-        rows = []
-        for place, tasks in self.blueprint.matchings.items():
-            results = self._present(tasks)
-            groups = results[0].values["groups"] if results else {}
-            rows += [
-                {"group": name, "size": group["size"], "copies": group["copies"], "match_at": place}
-                | {m: _over(results, name, m) for m in ("correlation", "margin")}
-                | {"keys": [r.key for r in results]}
-                for name, group in groups.items()
-            ]
-        return rows
-
-    def overlaps(self) -> list[dict[str, Any]]:
-        """Return the share of B's own mask that A's mask hits, moved and unmoved, against chance (percent)."""
-        rows = []
-        for sparsity, tasks in self.blueprint.overlaps.items():
-            results = self._present(tasks)
-            layers = results[0].values["permuted"] if results else {}
-            for mask in ("permuted", "naive"):
-                for layer in layers:
-                    shares = [r.values[mask][layer] for r in results]
-                    whole = [share for share in shares if share["overlap"] is not None]  # a layer may lose every weight
-                    if whole:
-                        rows.append(
-                            {"sparsity": sparsity, "layer": layer or None, "mask": mask}
-                            | {m: Stat.of([share[m] for share in whole]).as_dict() for m in ("overlap", "chance")}
-                            | {"keys": [r.key for r in results]}
-                        )
-        return rows
-
-    def diversities(self) -> list[dict[str, Any]]:
-        """Return how different the members of an ensemble are: independent runs, and one ticket on several networks."""
-        ensembles: list[tuple[str, Cell, Sequence[Result]]] = [
-            ("independent", cell, results) for cell, results in self._cells() if cell not in self.blueprint.independent
-        ]
-        ensembles += [("independent", c, self._present(tasks)) for c, tasks in self.blueprint.independent.items()]
-        ensembles += [("one ticket", cell, self._present(tasks)) for cell, tasks in self.blueprint.members.items()]
-        return [
-            {**_place(cell), "protocol": protocol}
-            | asdict(diversity(torch.stack([r.tensors["logits"] for r in results]), self.labels))
-            | {"keys": [r.key for r in results]}
-            for protocol, cell, results in ensembles
-            if len(results) > 1
-        ]
-
-    def per_class(self) -> list[dict[str, Any]]:
-        """Return each class's accuracy after sparse training against the same network's dense training (percent)."""
-        rows = []
-        for cell, tasks in self.blueprint.runs.items():
-            if cell.method == "dense":
-                continue
-            network = self.blueprint.methods[cell.method].network
-            pairs = [
-                (self._by_class(self.blueprint.networks.dense(network, seed)), self._by_class(task))
-                for seed, task in zip(self.blueprint.config.grid.seeds, tasks, strict=True)
-            ]
-            whole = [(before, after) for before, after in pairs if before and after]
-            for number, name in enumerate(self.blueprint.facts.classes):
-                both = [(before[number], after[number]) for before, after in whole]
-                known = [(x, y) for x, y in both if x is not None and y is not None]
-                if known:
-                    stats = {"dense": [x for x, _ in known], "sparse": [y for _, y in known]}
-                    stats["change"] = [y - x for x, y in known]
-                    rows.append({**_place(cell), "class": name} | {k: Stat.of(v).as_dict() for k, v in stats.items()})
-        return rows
-
-    def exemplars(self) -> list[dict[str, Any]]:
-        """Return for every cell how many test images pruning makes the networks see differently, and which classes."""
-        return [
-            {**_place(cell), **found.as_dict(self.labels, self.blueprint.facts.classes)}
-            for cell in self.blueprint.runs
-            if (found := self._exemplars(cell)) is not None
-        ]
-
-    def contact_sheet(self) -> dict[str, Any]:
-        """Return the surest exemplars of one cell, whose images stand in `exemplars/`; nothing where there are none."""
-        cell = sheet_cell(self.blueprint.runs, self.blueprint.config.grid.match_at)
-        found = None if cell is None else self._exemplars(cell)
-        if cell is None or found is None:
-            return {}
-        return {**_place(cell), "images": found.surest(self.labels, self.blueprint.facts.classes)}
-
-    def _exemplars(self, cell: Cell) -> Population | None:
-        if cell.method == "dense":
-            return None
-        networks, seeds = self.blueprint.networks, self.blueprint.config.grid.seeds
-        a, b = (self._predicted(networks.dense(side, seed) for seed in seeds) for side in ("A", "B"))
-        own = b if self.blueprint.methods[cell.method].network == "B" and b is not None else a
-        sparse = self._predicted(self.blueprint.runs[cell])
-        if own is None or sparse is None:
-            return None
-        return Population(own, sparse, (a, b) if a is not None and b is not None else None)
-
-    def _predicted(self, tasks: Iterable[Task]) -> Tensor | None:
-        """Return (networks, n) predictions of the networks that are there."""
-        found = [self._prediction(result) for result in self._present(tasks)]
-        return torch.stack(found) if found else None
-
-    def _prediction(self, result: Result) -> Tensor:
-        """Return (n,) predictions, kept because a dense network stands beside every cell."""
-        if result.key not in self._predictions:
-            self._predictions[result.key] = result.tensors["logits"].argmax(-1)
-        return self._predictions[result.key]
-
-    def costs(self) -> list[dict[str, Any]]:
-        """Return model-epochs and seconds by kind of task, and of how many tasks no result is there to be counted."""
-        totals: dict[str, list[float]] = defaultdict(lambda: [0, 0.0, 0.0])
-        missing = Counter(task.kind for task in closure(self.blueprint.targets) if self._get(task) is None)
-        for task in closure(self.blueprint.targets, resumes=True):
-            result = self._get(task)
-            if result is not None:
-                total = totals[task.kind]
-                total[0] += 1
-                total[1] += result.values.get("epochs", 0.0)
-                total[2] += result.provenance["seconds"]
-        return [
-            {"kind": kind, "tasks": int(count), "model_epochs": round(epochs, 3), "seconds": round(seconds, 3)}
-            | ({"missing": missing[kind]} if missing[kind] else {})
-            for kind, (count, epochs, seconds) in sorted(totals.items())
-        ]
+    schema_version: int = Field(
+        default=SCHEMA, validation_alias="schema", serialization_alias="schema", description="version of this format"
+    )
+    title: str = Field(default="experiment", description="of the experiment, in words")
+    preset: str = Field(default="", description="short name of the preset or file")
+    scale: Mapping[str, tuple[Any, Any]] = Field(default={}, description="what was made smaller, before and after")
+    complete: bool = Field(default=True, description="whether nothing is missing and nothing failed")
+    experiment: Experiment = Field(default=Experiment(), description="what was trained")
+    rows: tuple[Row, ...] = Field(default=(), description="the table: accuracy and loss of every cell")
+    gap_closed: tuple[Gap, ...] = Field(default=(), description="shares of the LTH - naive gap")
+    differences: tuple[Difference, ...] = Field(default=(), description="LTH > permuted > naive, step by step")
+    cost: tuple[Cost, ...] = Field(default=(), description="work by kind of task")
+    failures: tuple[Failure, ...] = Field(default=(), description="what went wrong")
+    environment: Mapping[str, Any] = Field(
+        default={}, description="where it was computed: versions, processor, threads"
+    )
+    _store: Path | None = PrivateAttr(None)
 
     # ---------------------------------------------------------------- reading
 
-    def _get(self, task: Task) -> Result | None:
-        if task.key not in self._planned:  # a store may be shared: what else it holds decides nothing here
-            return None
-        if task.key not in self._seen:
-            try:
-                self._seen[task.key] = self._store.get(task.key)
-            except MissingResult as error:
-                self._seen[task.key] = None
-                if isinstance(error, DamagedResult):
-                    self._damaged[task.key] = str(error)
-        return self._seen[task.key]
+    @staticmethod
+    def of_json(values: Mapping[str, Any], source: str = "results") -> "Results":
+        """Return results from the content of `results.json`; what is null is what is missing.
 
-    def _present(self, tasks: Iterable[Task]) -> list[Result]:
-        return [result for task in tasks if (result := self._get(task)) is not None]
+        Args:
+            values: the content.
+            source: where it comes from; named in errors.
 
-    def _cells(self) -> list[tuple[Cell, list[Result]]]:
-        found = [(cell, self._present(tasks)) for cell, tasks in self.blueprint.runs.items()]
-        return [(cell, results) for cell, results in found if results]
+        Raises:
+            InputError: for another schema, an unknown key (with the nearest right one) or a damaged value.
+        """
+        if values.get("schema") != SCHEMA:
+            seen = values.get("schema")
+            raise InputError(f"{source}: has schema {seen!r}, this version reads schema {SCHEMA}; run it again")
+        try:
+            return results_model().model_validate({key: value for key, value in values.items() if value is not None})
+        except ValidationError as error:
+            raise InputError(f"{source}: {damage(error, results_model())}; run it again") from None
 
-    def _beside(self, method: str, cell: Cell) -> Sequence[Task]:
-        """Return the runs of a method where `cell` is, `cell` itself if it is that method's."""
-        found = cell if method == cell.method else Cell(method, cell.sparsity, cell.rewind)
-        return self.blueprint.runs.get(found, ())
+    @staticmethod
+    def load(run_dir: str | Path, *, store: str | Path | None = None) -> "Results":
+        """Return the results of a run.
 
-    def _paired(self, *columns: Sequence[Task]) -> list[tuple[Result, ...]]:
-        """Return the results of the seeds that all columns have."""
-        trials = [[self._get(task) for task in trial] for trial in zip(*columns, strict=False)]
-        return [tuple(filter(None, trial)) for trial in trials if None not in trial]
+        Args:
+            run_dir: the directory that `reticket run` wrote; for a sweep, that of one of its experiments.
+            store: directory of the stored weights; `run_dir/store`, or the sweep's, when None.
 
-    def _by_class(self, task: Task) -> tuple[float | None, ...] | None:
-        result = self._get(task)
-        return None if result is None else per_class_accuracy(result.tensors["logits"], self.labels)
+        Raises:
+            InputError: when the directory or `results.json` is missing or damaged.
+
+        >>> Results.load("runs/nowhere")
+        Traceback (most recent call last):
+            ...
+        reticket.errors.InputError: runs/nowhere: no such directory; give the directory that `reticket run` wrote
+        """
+        folder = Path(run_dir)
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such directory; give the directory that `reticket run` wrote")
+        path = folder / "results.json"
+        if not path.is_file():
+            raise InputError(f"{folder}: holds no results.json; run `reticket run` into it first")
+        values = read_json(path)
+        if "experiment" not in values:  # written before results held it
+            config = read_toml(folder / "config.toml")
+            known = {name: config[name] for name in Experiment.model_fields if isinstance(config.get(name), dict)}
+            values = {**values, "experiment": known}
+        found = Results.of_json(values, str(path))
+        found._store = Path(store) if store is not None else _store_of(folder)
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `results.json`."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    # ---------------------------------------------------------------- sections
+
+    def of(self, record: type[R]) -> tuple[R, ...]:
+        """Return the rows of a check's section by their record, `results.of(Barrier)`."""
+        name = next(name for name, one in sections().items() if one is record)
+        found = getattr(self, name)
+        return cast(tuple[R, ...], found if isinstance(found, tuple) else () if found is None else (found,))
+
+    def records(self, section: str = "rows") -> list[dict[str, Any]]:
+        """Return the rows of a section as plain dicts.
+
+        Args:
+            section: "rows" (the table), or any other that holds rows: "barriers", "overlap", ...
+
+        Raises:
+            InputError: for an unknown section, with the nearest right one.
+
+        >>> Results.of_json({"schema": 1}).records("gap_closd")
+        Traceback (most recent call last):
+            ...
+        reticket.errors.InputError: results have no section 'gap_closd', did you mean 'gap_closed'?
+        """
+        fields = type(self).model_fields
+        known = [name for name in fields if isinstance(getattr(self, name), tuple)]
+        if section not in known:
+            hint = nearest(section, known) or f"; they have {', '.join(known)}"
+            raise InputError(f"results have no section '{section}'{hint}")
+        return [row.model_dump(mode="json", by_alias=True) for row in getattr(self, section)]
+
+    def to_pandas(self, section: str = "rows") -> Any:
+        """Return the rows of a section as a `pandas.DataFrame`.
+
+        Args:
+            section: as for `records`.
+
+        Raises:
+            InputError: when pandas is not installed, or the section is unknown.
+        """
+        try:
+            import pandas  # type: ignore[import-not-found, unused-ignore]
+        except ImportError:
+            raise InputError("to_pandas needs pandas, which is not installed; install it, or use records()") from None
+        return pandas.DataFrame(self.records(section))
+
+    # ---------------------------------------------------------------- what stands behind a cell
+
+    def result(self, **place: Unpack[NetworkPlace]) -> Result:
+        """Return the stored result of one network of the table, with its values and all its tensors.
+
+        Args:
+            place: `method`, and where needed `sparsity`, `seed`, `rewind` and `match_at`; see `NetworkPlace`.
+
+        Raises:
+            InputError: when the table has no such cell or several, no such seed, or the store is not there.
+            MissingResult: when the store holds it no more.
+        """
+        return find_result(self.rows, place, self._weights_store())
+
+    def weights(self, **place: Unpack[NetworkPlace]) -> dict[str, Tensor]:
+        """Return the trained weights and buffers of one network of the table, by name.
+
+        Args:
+            place: as for `result`: `results.weights(method="permuted", sparsity=0.9, seed=0, rewind="5ep")`.
+
+        Raises:
+            InputError, MissingResult: as for `result`.
+        """
+        return weights_behind(self.result(**place))
+
+    def mask(self, **place: Unpack[NetworkPlace]) -> Mask:
+        """Return the mask with which one network of the table was trained.
+
+        Args:
+            place: as for `result`.
+
+        Raises:
+            InputError, MissingResult: as for `result`, and for a dense network.
+        """
+        return mask_behind(self.result(**place))
+
+    def alignment(self, **place: Unpack[NetworkPlace]) -> Alignment:
+        """Return the alignment of A onto B through which one network's ticket was moved.
+
+        Args:
+            place: as for `result`.
+
+        Raises:
+            InputError, MissingResult: as for `result`, and for a method that uses no alignment.
+        """
+        return alignment_behind(self.result(**place), self._weights_store())
+
+    def _weights_store(self) -> Store:
+        if self._store is None or not self._store.is_dir():
+            why = "these results were not loaded from a run" if self._store is None else f"no store at {self._store}"
+            raise InputError(f"{why}, so the networks behind them are unknown; use Results.load(run_dir, store=...)")
+        return FolderStore(self._store)
+
+    def compare(self, other: "Results") -> tuple[Comparison, ...]:
+        """Return every cell of either run's table with both values, and how far apart their means are.
+
+        Args:
+            other: another run.
+
+        >>> values = {"schema": 1, "rows": [{"method": "lth", "sparsity": 0.9, "n": 1, "mean": 97.0, "values": [97.0]}]}
+        >>> [one.same for one in Results.of_json(values).compare(Results.of_json(values))]
+        [True]
+        """
+        return compare_rows(self.rows, other.rows)
 
 
-def _accuracies(results: Iterable[Result]) -> list[float]:
-    return [result.values["accuracy"] for result in results]
+def sections() -> dict[str, type[Record]]:
+    """Return by key of `results.json` the record of every section that a check writes, in the order of the report."""
+    return {key: record for check in declared() for key, record in check.sections.items()}
 
 
-def _place(cell: Cell) -> dict[str, Any]:
-    return {
-        "method": cell.method,
-        "sparsity": 0.0 if cell.sparsity is None else cell.sparsity,
-        "rewind": cell.rewind,
-        "match_at": cell.match_at,
-    }
+def results_model() -> type[Results]:
+    """Return the model of `results.json`: `Results` with a field for every section of a check."""
+    return _results_model(declared())
 
 
-def _over(results: Sequence[Result], group: str, name: str) -> dict[str, Any]:
-    return Stat.of([r.values["groups"][group][name] for r in results]).as_dict()
+@cache
+def _results_model(members: tuple[Declared, ...]) -> type[Results]:
+    single = {key for check in members for key in check.single}
+    fields: dict[str, Any] = {}
+    for key, record in sections().items():
+        about = (record.__doc__ or "").strip().partition("\n")[0]
+        kind = Annotated[record | None, BeforeValidator(_absent)] if key in single else tuple[record, ...]
+        fields[key] = (kind, Field(None if key in single else (), description=about))
+    return create_model("Results", __base__=Results, __doc__=Results.__doc__, **fields)
 
 
-def _stat(results: Sequence[Result], name: str) -> dict[str, Any]:
-    return Stat.of([r.values[name] for r in results]).as_dict()
+def _absent(value: Any) -> Any:
+    return None if value == {} else value  # as a run wrote it that had none
+
+
+def _store_of(folder: Path) -> Path:
+    """Return where a run keeps its weights: beside its results, or above them where it is one of a sweep."""
+    own = folder / "store"
+    return folder.parent / "store" if not own.is_dir() and (folder.parent / "sweep.json").is_file() else own

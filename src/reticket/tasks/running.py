@@ -19,12 +19,12 @@ from reticket.errors import ConfigError, InputError
 from reticket.experiment import EXECUTORS, Event, FolderStore, Plan, Store, Summary, Task, Until, run_plan
 from reticket.experiment.task import closure
 from reticket.files import write_file
+from reticket.tasks.check import checks, runners_of
 from reticket.tasks.config import Config
-from reticket.tasks.exemplars import write_pictures
+from reticket.tasks.findings import Findings
 from reticket.tasks.kinds import RUNNERS
 from reticket.tasks.log import logged
 from reticket.tasks.planning import Planned, plan_experiment
-from reticket.tasks.results import Findings
 from reticket.version import __version__
 
 
@@ -106,7 +106,7 @@ def run_experiment(
         summary = run_plan(
             Plan.of(*(stages or _all_at_once)(planned), compared),
             results,
-            RUNNERS,
+            {**RUNNERS, **runners_of()},
             jobs=machine.jobs,
             threads=machine.threads,
             device=machine.device,
@@ -150,9 +150,10 @@ def _write_variant(
         _write(folder / "config.toml", tomli_w.dumps(_without_none(config.model_dump())))
         _write_json(folder / "environment.json", environment)
     findings = Findings(one.blueprint, store, one.dataset.labels("test"))
-    results = findings.to_json(config.title, preset, part, environment)
-    write_pictures(folder, one.dataset, results["contact_sheet"])
-    _write_json(folder / "results.json", results)
+    results = findings.results(config.title, preset, part, environment)
+    for check in checks():
+        check.write_files(results, one.dataset, folder)
+    _write_json(folder / "results.json", results.to_json())
     return findings.lost(part)
 
 

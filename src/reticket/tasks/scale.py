@@ -5,28 +5,15 @@ which stands in `config.toml` and `results.json`, so that no scaled number can p
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from reticket.errors import ConfigError
 from reticket.tasks.config import Config, parse_config
+from reticket.tasks.declared import declared
+from reticket.tasks.work import Sizes
 from reticket.training import parse_position, steps_per_epoch
 
 SCALED = ("dense.epochs", "prune.epochs", "prune.rewind", "grid.rewinds", "grid.match_at", "matching.a_at", "data.")
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How many inputs a data set has before anything is left out.
-
-    Args:
-        train, test: inputs of each part.
-        balanced: the most test inputs that a class-balanced choice can have; all when None.
-    """
-
-    train: int
-    test: int
-    balanced: int | None = None
 
 
 def scaled(config: Config, sizes: Sizes, *, epochs: int | None = None, subset: int | None = None) -> Config:
@@ -141,8 +128,9 @@ def _on_clock(config: Config, clock: _Clock) -> dict[str, Any]:
     grid["rewinds"] = once(config.grid.rewinds, clock.rewind)
     grid["match_at"] = once(config.grid.match_at, clock.place)
     values["matching"]["a_at"] = clock.place(config.matching.a_at)
-    if config.checks.diversity_rewind is not None:
-        checks["diversity_rewind"] = clock.rewind(config.checks.diversity_rewind)
+    for name in (name for check in declared() for name in check.rewinds):
+        if checks[name] is not None:
+            checks[name] = clock.rewind(checks[name])
     return values
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from reticket.errors import MaskError
 from reticket.tickets.mask import Mask
-from reticket.tickets.prune import as_names, prune_magnitude, select
+from reticket.tickets.prune import Scope, as_names, prune_magnitude, select
 from reticket.tickets.start import SparseStart
 from reticket.types import StateDict
 
@@ -145,7 +145,7 @@ def prune_round(
     within: Mask | None = None,
     style: StyleName = "finetune",
     rewound: StateDict | None = None,
-    scope: Literal["global", "layer"] = "global",
+    scope: Scope = "global",
 ) -> SparseStart:
     """Prune once and return what the round is retrained from.
 
@@ -182,7 +182,7 @@ def iterative_magnitude_pruning(
     rate: float = 0.2,
     style: StyleName = "finetune",
     rewound: StateDict | None = None,
-    scope: Literal["global", "layer"] = "global",
+    scope: Scope = "global",
 ) -> dict[float, SparseStart]:
     """Prune and retrain, round by round, to every target density.
 

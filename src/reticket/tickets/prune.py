@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from reticket.tickets.used import CONVOLUTIONS, matrices, place_of, source_of, w
 from reticket.types import StateDict
 
 KINDS = ("shortcut", "first", "last")
-SCOPES = ("global", "layer")
+Scope = Literal["global", "layer"]
+"""Where magnitudes are compared: over all layers, or inside each."""
+SCOPES = get_args(Scope)
 LAYERS = (nn.Linear, *CONVOLUTIONS)
 SHORTCUT_NAMES = ("shortcut", "skip", "skip_connection", "projection", "downsample")
 
@@ -100,7 +102,7 @@ def prune_magnitude(
     density: float,
     *,
     names: Iterable[str] | None = None,
-    scope: Literal["global", "layer"] = "global",
+    scope: Scope = "global",
     within: Mask | None = None,
 ) -> Mask:
     """Keep the weights of largest magnitude, exactly as many as the density says.
@@ -129,7 +131,9 @@ def prune_magnitude(
     tensor([False,  True,  True, False])
     """
     if scope not in SCOPES:
-        raise MaskError(f"unknown scope {scope!r}{nearest(str(scope), SCOPES)}; choose from {', '.join(SCOPES)}")
+        raise MaskError(
+            f"unknown scope {scope!r}{nearest(str(scope).lower(), SCOPES)}; choose from {', '.join(SCOPES)}"
+        )
     if isinstance(model, nn.Module):
         check_filled(model)
     weights = _named_weights(model, names, within)

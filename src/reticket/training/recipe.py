@@ -2,8 +2,8 @@
 
 import math
 import re
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
 from reticket.errors import ConfigError
 
@@ -42,6 +42,16 @@ class Recipe:
     gamma: float = 0.1
     augment: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}  # it is a table of an experiment's configuration as it stands
+
+    def decisive(self) -> dict[str, Any]:
+        """Return what decides a training; what came later only where it is set, so that older results keep their keys.
+
+        >>> [Recipe(2, 64, 0.1, precision=p).decisive().get("precision") for p in ("float32", "bfloat16")]
+        [None, 'bfloat16']
+        """
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("precision", "float32")}
 
     def __post_init__(self) -> None:
         ranges = (

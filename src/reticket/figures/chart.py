@@ -3,19 +3,16 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
-
-from reticket.report.methods import GRID, INK, Look
-from reticket.report.plate import SIZE
-from reticket.report.schema import Stat
-from reticket.report.text import number, percent, shortened
+from reticket.figures.looks import GRID, INK, Look
+from reticket.figures.plate import SIZE, Axes
+from reticket.figures.text import number, percent, shortened
+from reticket.records import Stat
 
 LABEL_GAP = SIZE * 1.12
 LABEL_LENGTH = 19
 MOST_LABELS = 15
-STEPS = (1, 2, 5, 10)
 OPACITY = {"key": 0.16, "variant": 0.1, "reference": 0.06, "control": 0.06}
 ORDER = {"key": 4.0, "variant": 3.0, "reference": 2.5, "control": 2.0}
 MARKER_SIZE = {"key": 5.0, "variant": 4.2, "reference": 3.6, "control": 3.4}
@@ -63,10 +60,17 @@ def _range(series: Sequence[Series]) -> tuple[float, float]:
     return (min(ends), max(ends)) if ends else (0.0, 1.0)
 
 
+def few_ticks(axis: Any, most: int) -> None:
+    """Put at most so many intervals on an axis of matplotlib's, with ends at 1, 2 or 5 times a power of ten."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(most, steps=(1, 2, 5, 10)))
+
+
 def lines(axes: Axes, series: Sequence[Series], limits: tuple[float, float], end: float) -> None:
     """Draw each series with its band of one sd, and the names where the lines end, at `end`, while all names fit."""
     axes.set_ylim(*limits)
-    axes.yaxis.set_major_locator(MaxNLocator(8, steps=STEPS))
+    few_ticks(axes.yaxis, 8)
     for one in reversed(series):
         _line(axes, one, limits)
     _end_labels(axes, labelled(series), limits, end)
@@ -207,7 +211,7 @@ def dots(axes: Axes, names: Sequence[str], points: Sequence[Dot], limits: tuple[
     rows = [row for row, name in enumerate(names) if name]
     axes.set_yticks(rows, [shortened(names[row]) for row in rows])
     axes.tick_params(axis="y", pad=8, labelcolor=INK)
-    axes.xaxis.set_major_locator(MaxNLocator(7, steps=STEPS))
+    few_ticks(axes.xaxis, 7)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     left, right = limits or (-math.inf, math.inf)
     if limits is not None:
@@ -233,6 +237,17 @@ def dots(axes: Axes, names: Sequence[str], points: Sequence[Dot], limits: tuple[
             zorder=4,
             clip_on=False,
         )
+
+
+def labelled_dots(
+    axes: Axes, names: Sequence[str], points: Sequence[Dot], unit: str, limits: tuple[float, float] | None
+) -> None:
+    """Draw rows of points over an axis of this unit; without limits the axis reaches to 0."""
+    dots(axes, names, points, limits)
+    if limits is None:
+        low, high = axes.get_xlim()
+        axes.set_xlim(min(0.0, low), max(0.0, high))
+    axes.set_xlabel(unit)
 
 
 def _alike(points: Sequence[Dot], left: float, right: float) -> dict[tuple[str, str, bool], list[Dot]]:

@@ -1,129 +1,106 @@
-"""What sparse networks give as an ensemble, and which classes pruning hurts."""
+"""Which classes pruning hurts: each class's accuracy after sparse training against the same network's dense one."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any, ClassVar
 
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
+from pydantic import Field
 
 from reticket.analysis import changed_classes, mean_interval
-from reticket.report.chart import STEPS, Dot, dots, name_room, row_height
-from reticket.report.exhibit import MOST_PANELS, Exhibit, left_out
-from reticket.report.methods import RULE, Look, label, looks
-from reticket.report.plate import SIZE, Key, Panel, Plate
-from reticket.report.schema import ClassChange, Diversity, Results, Stat
-from reticket.report.text import PERCENT, counts, listed, number, percent, plural, rewind_order, rewound, spread_note
+from reticket.experiment import Task
+from reticket.figures.chart import Dot, dots, name_room, row_height
+from reticket.figures.columns import PLACE
+from reticket.figures.exhibit import MOST_PANELS, Exhibit, left_out
+from reticket.figures.looks import RULE, label, looks
+from reticket.figures.plate import Axes, Key, Panel, Plate
+from reticket.figures.table import column, measured
+from reticket.figures.text import PERCENT, counts, listed, number, percent, plural, rewind_order, rewound, spread_note
+from reticket.records import Measured, Stat
+from reticket.tasks.cells import Cell
+from reticket.tasks.check import Check, register
+from reticket.tasks.checks.exemplars import Exemplars
+from reticket.tasks.results import Results
+from reticket.tasks.rows import Cell as CellRecord
+from reticket.tasks.stored import Stored, place_of, stat_of
 
 MOST_CLASSES = 20
-PROTOCOLS = {"one ticket": "runs of one ticket", "independent": "independent runs"}
-Place = tuple[float, str | None]
+Pairs = Sequence[tuple[Sequence[float | None], Sequence[float | None]]]
 
 
-def diversity(results: Results) -> Exhibit | None:
-    """Return the gain of the ensemble against the disagreement of its members at the highest sparsity."""
-    known = [one for one in results.diversity if one.gain is not None and one.disagreement.mean is not None]
-    place = diversity_place(results)
-    if place is None or not known:
-        return None
-    top = [one for one in known if one.sparsity == place[0]]
-    rewinds: list[str | None] = [*rewind_order(one.rewind for one in top)] or [None]
-    shown = rewinds[-MOST_PANELS:]
-    styles = looks(one.method for one in top)
-    panels = []
-    for rewind in shown:
-        mine = [one for one in top if one.rewind in (rewind, None)]
-        alt = f"Ensemble gain against disagreement, {rewound(rewind)}. {' '.join(_diversity_says(mine))}"
-        draw = partial(_scatter, known=mine, styles=styles, limits=_ranges(top, styles))
-        panels.append(Panel(draw, rewound(rewind), "ensemble gain (points)", alt, 190.0))
-    members = counts(one.members for one in top).replace("n = ", "")
-    caption = (
-        f"At {percent(place[0])} sparsity: accuracy of the ensemble of {members} members less their mean accuracy, "
-        "against the share of test images on which two members differ. Filled: one ticket, many runs; open: "
-        "independent runs. Arrows point to what lies outside the axes."
-    )
-    says = _diversity_says([one for one in top if one.rewind in (shown[-1], None)])
-    legend = tuple(Key(look.label, look.hex, look.mark, width=0.0) for look in styles.values())
-    return Exhibit(Plate("diversity", tuple(panels), legend), tuple(says), caption)
+class ClassChange(CellRecord):
+    """Accuracy of one class, dense and sparse."""
+
+    name: str = Field(validation_alias="class", serialization_alias="class", description="the class")
+    dense: Measured = Field(default=Stat(), description="accuracy of the dense networks on its test images (percent)")
+    sparse: Measured = Field(default=Stat(), description="accuracy of the sparse networks (percent)")
+    change: Measured = Field(default=Stat(), description="sparse less dense, paired by seed (points)")
 
 
-def diversity_place(results: Results) -> Place | None:
-    """Return the setting that speaks most plainly: the highest sparsity, and its latest rewind point."""
-    levels = [one.sparsity for one in results.diversity]
-    if not levels:
-        return None
-    rewinds = rewind_order(one.rewind for one in results.diversity if one.sparsity == max(levels))
-    return max(levels), rewinds[-1] if rewinds else None
+@register
+class ClassChanges(Check):
+    """The change of each class from dense to sparse; computed from the networks of the table."""
 
-
-Ranges = tuple[tuple[float, float], tuple[float, float]]
-
-
-def _ranges(known: Sequence[Diversity], styles: dict[str, Look]) -> Ranges:
-    """Return the ranges of disagreement and gain, without the controls where these would crowd the rest."""
-    chosen = [one for one in known if styles[one.method].role != "control"] or list(known)
-    x = [one.disagreement.mean or 0.0 for one in chosen]
-    y = [one.gain or 0.0 for one in chosen]
-    low = min(0.0, *y) if len(y) > 1 else min(0.0, y[0])
-    return (0.0, 1.12 * max(x) or 1.0), (low, low + 1.12 * (max(y) - low) or 1.0)
-
-
-def _scatter(axes: Axes, known: Sequence[Diversity], styles: dict[str, Look], limits: Ranges) -> None:
-    (left, right), (low, high) = limits
-    axes.set_xlim(left, right)
-    axes.set_ylim(low, high)
-    bare = all(one.protocol == "independent" for one in known)
-    for one in known:
-        look, filled = styles[one.method], one.protocol != "independent"
-        x, y = one.disagreement.mean or 0.0, one.gain or 0.0
-        outside = not (left <= x <= right and low <= y <= high)
-        axes.plot(
-            min(x, right),
-            min(max(y, low), high),
-            linestyle="",
-            marker=(">" if x > right else "^") if outside else look.mark,
-            color=look.hex,
-            markersize=4 if outside else 7 if look.role == "key" else 5.5,
-            markerfacecolor=look.hex if filled else "none",
-            markeredgewidth=0 if filled else 1.1,
-            zorder=4 if look.role == "key" else 3,
-            clip_on=False,
+    name = "per_class"
+    place = 50
+    sections: ClassVar = {"per_class": ClassChange}
+    title = "Change of each class"
+    about = "Pruning may cost some classes more than others."
+    columns: ClassVar = {
+        "per_class": (
+            *PLACE,
+            column("class", "class", get="name"),
+            measured("dense", "dense (%)"),
+            measured("sparse", "sparse (%)"),
+            measured("change", "change (points)"),
+            column("n", "n", get="change.n"),
         )
-        if look.role == "key" and (filled or bare) and not outside:
-            out = {"textcoords": "offset points", "annotation_clip": False, "size": SIZE, "weight": "bold"}
-            axes.annotate(look.label, (x, y), (7, 0), va="center", color=look.hex, **out)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
-    axes.set_xlabel("disagreement of two members (share of test images)")
+    }
+
+    def results(self, found: Stored, tasks: Mapping[Any, tuple[Task, ...]]) -> Mapping[str, Any]:
+        """Return each class's accuracy after sparse training against the same network's dense training (percent)."""
+        return {
+            "per_class": [
+                row
+                for cell, mine in found.plan.runs.items()
+                if cell.method != "dense"
+                for row in _rows(cell, _pairs(cell, mine, found), found.plan.facts.classes)
+            ]
+        }
+
+    def exhibit(self, results: Results) -> Exhibit | None:
+        """Return the change of each class at the highest sparsity, a panel for each rewind point."""
+        return per_class(results)
 
 
-def _diversity_says(known: Sequence[Diversity]) -> list[str]:
-    """Say which ensemble is best, and what permuted and LTH gain and differ by under the same protocol."""
-    if not known:
-        return []
-    best = max(known, key=lambda one: one.ensemble_accuracy.mean or 0.0)
-    accuracy, gain = f"{number(best.ensemble_accuracy.mean)}{PERCENT}", number(best.gain, 1, sign=True)
-    protocol = f" ({PROTOCOLS.get(best.protocol, best.protocol)})" if best.protocol else ""
-    result = [
-        f"The best ensemble is that of {label(best.method)}{protocol}: {accuracy}, {gain} points over its members."
-    ]
-    found = {(one.protocol, one.method): one for one in known}
-    for protocol in dict.fromkeys(one.protocol for one in known):
-        mine = [found[protocol, method] for method in ("permuted", "naive", "lth") if (protocol, method) in found]
-        if len(mine) > 1:
-            runs = PROTOCOLS.get(protocol, protocol or "of these runs")
-            result.append(f"Two {runs} differ on {listed(map(_member_says, mine))}.")
-            break
-    return result
+def _pairs(cell: Cell, tasks: Sequence[Task], found: Stored) -> Pairs:
+    """Return by seed the accuracy on each class, of the dense network and of the sparse one."""
+    plan = found.plan
+    network = plan.methods[cell.method].network
+    dense = (plan.networks.dense(network, seed) for seed in plan.config.grid.seeds)
+    both = [(found.by_class(before), found.by_class(after)) for before, after in zip(dense, tasks, strict=True)]
+    return [(before, after) for before, after in both if before and after]
 
 
-def _member_says(one: Diversity) -> str:
-    share = f"{number(100 * (one.disagreement.mean or 0.0))}{PERCENT} of the test images for {label(one.method)}"
-    return f"{share} (ensemble gain {number(one.gain, 1, sign=True)} points)"
+def _rows(cell: Cell, pairs: Pairs, classes: Sequence[str]) -> list[ClassChange]:
+    rows = []
+    for place, name in enumerate(classes):
+        both = [(before[place], after[place]) for before, after in pairs]
+        known = [(x, y) for x, y in both if x is not None and y is not None]
+        if known:
+            dense, sparse = ([pair[side] for pair in known] for side in (0, 1))
+            change = stat_of([after - before for before, after in known])
+            rows.append(
+                ClassChange(**place_of(cell), name=name, dense=stat_of(dense), sparse=stat_of(sparse), change=change)
+            )
+    return rows
+
+
+# ---------------------------------------------------------------- the figure
 
 
 def per_class(results: Results) -> Exhibit | None:
     """Return the change of each class from dense to sparse at the highest sparsity, a panel for each rewind point."""
-    known = [one for one in results.per_class if one.change.mean is not None]
+    known = [one for one in results.of(ClassChange) if one.change.mean is not None]
     if not known:
         return None
     top = max(one.sparsity for one in known)
@@ -142,7 +119,7 @@ def per_class(results: Results) -> Exhibit | None:
         f"classes (Holm, family-wise 5{PERCENT}); with few seeds only large changes can be told from chance."
     )
     legend = tuple(Key(look.label, look.hex, look.marker, width=0.0) for look in styles.values())
-    images = {one.name: one.images for cell in results.exemplars[:1] for one in cell.classes}
+    images = {one.name: one.images for cell in results.of(Exemplars)[:1] for one in cell.classes}
     says = (*_class_says(mine, rewinds[-1]), *_class_tests(mine, rewinds[-1], images))
     return Exhibit(
         Plate("per_class", panels, legend), says, caption + left_out(len(shown), len(names), "classes", "per_class")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reticket.report.schema import Stat
-from reticket.report.text import number, plus_minus
+from reticket.figures.text import number, plus_minus
+from reticket.records import Stat
 
 Value = str | int | float | bool | None
 

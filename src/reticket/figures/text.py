@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterable
 
-from reticket.report.schema import Gap, Stat
+from reticket.records import Stat
 
 DASH = "–"
 PERCENT = "\u00a0%"
@@ -89,14 +89,6 @@ def rewind_order(rewinds: Iterable[str | None]) -> list[str]:
         return (0 if count == 0 else 1 if found[2] == "it" else 2, count, rewind)
 
     return sorted({rewind for rewind in rewinds if rewind is not None}, key=place)
-
-
-def interval(gap: Gap) -> str:
-    """Return a share with its interval, "82 % [61, 104]"."""
-    text = number(gap.share, 0) + PERCENT
-    if gap.low is None or gap.high is None:
-        return text
-    return f"{text} [{number(gap.low, 0)}, {number(gap.high, 0)}]"
 
 
 def counts(numbers: Iterable[int]) -> str:

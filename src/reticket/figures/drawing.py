@@ -1,4 +1,4 @@
-"""A plate: panels of one size drawn once, saved whole as SVG and PDF, and cut into themed SVG panels for the page.
+"""Drawing a plate: its panels drawn once, saved whole as SVG and PDF, and cut into themed SVG panels for the page.
 
 The page must be read at 400 px too, where a row of three panels would shrink to nothing. Each panel is therefore a
 picture of its own in the HTML, cut out of the same drawing that the files hold, and the page arranges them.
@@ -8,24 +8,22 @@ import copy
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 
-from reticket.report.methods import GRID, INK, PALETTE, RULE, SOFT, Look
+from reticket.figures.looks import GRID, INK, RULE, SOFT
+from reticket.figures.plate import SIZE, Drawn, Key, Panel, Plate, themed
 
 FONTS = ("Arial", "Liberation Sans", "DejaVu Sans")
-SIZE = 8.5
 GUTTER = 16.0
 HEAD = 34.0
 FOOT = 30.0
@@ -33,63 +31,6 @@ LEGEND_ROW = 16.0
 MARGIN = 6.0
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One pair of axes; sizes in points. `unit` names the vertical axis and stands above it, read without turning."""
-
-    draw: Callable[[Axes], None]
-    title: str
-    unit: str
-    alt: str
-    height: float = 200.0
-    left: float = 32.0
-    right: float = 10.0
-
-
-@dataclass(frozen=True)
-class Key:
-    """One entry of a legend."""
-
-    label: str
-    colour: str
-    marker: str = ""
-    dash: tuple[float, ...] = ()
-    width: float = 1.5
-
-
-@dataclass(frozen=True)
-class Plate:
-    """Panels that belong together, with their legend."""
-
-    name: str
-    panels: tuple[Panel, ...]
-    legend: tuple[Key, ...] = ()
-
-    @property
-    def columns(self) -> int:
-        """Panels side by side on a wide page."""
-        return len(self.panels) if len(self.panels) < 3 else 2 if len(self.panels) == 4 else 3
-
-    @property
-    def cell(self) -> float:
-        """Width of a panel in points."""
-        return 270.0 if self.columns == 3 else 310.0
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A plate as files, and its panels as SVG elements for the page."""
-
-    svg: bytes
-    pdf: bytes
-    panels: tuple[str, ...]
-
-
-def method_key(look: Look) -> Key:
-    """Return the legend entry of a method."""
-    return Key(look.label, look.hex, look.marker, look.dash, look.width)
 
 
 def draw(plate: Plate) -> Drawn:
@@ -216,16 +157,6 @@ def handle(key: Key) -> Line2D:
         line.set_marker(key.marker)
         line.set_markersize(4.5)
     return line
-
-
-def themed(markup: str) -> str:
-    """Return markup with every colour of the palette replaced by the page's variable of that name.
-
-    >>> themed('stroke: #1c2430')
-    'stroke: var(--ink)'
-    """
-    names = {light: name for name, (light, _) in PALETTE.items()}
-    return re.sub(r"#[0-9a-f]{6}", lambda found: f"var(--{names[found[0]]})" if found[0] in names else found[0], markup)
 
 
 def _cut(text: str, plate: Plate, boxes: list[tuple[float, float, float, float]]) -> Iterator[str]:

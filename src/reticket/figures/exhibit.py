@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reticket.report.plate import Plate
+from reticket.figures.plate import Plate
 
 MOST_PANELS = 6
 
@@ -20,6 +20,31 @@ class Exhibit:
     says: tuple[str, ...]
     caption: str
     title: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a contact sheet as the page holds it, without any file beside it.
+
+    Args:
+        source: its bytes as a `data:` address.
+        told: what stands under it, as (name, value).
+        alt: what it shows, in words.
+        stable: whether its frame is whole.
+    """
+
+    source: str
+    told: tuple[tuple[str, str], ...]
+    alt: str
+    stable: bool
+
+
+@dataclass(frozen=True)
+class ContactSheet:
+    """Pictures side by side; `caption` tells how to read them, or why there are none."""
+
+    pictures: tuple[Picture, ...]
+    caption: str
 
 
 def some(values: Sequence[float], most: int = MOST_PANELS) -> list[float]:

@@ -87,7 +87,7 @@ class Collapse:
 
 @cache
 def _data() -> Mapping[str, Any]:
-    return json.loads((resources.files("reticket.report") / "published.json").read_text("utf-8"))
+    return json.loads((resources.files("reticket.figures") / "published.json").read_text("utf-8"))
 
 
 def source() -> str:

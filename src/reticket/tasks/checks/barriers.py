@@ -1,0 +1,387 @@
+"""Loss and accuracy along the straight line between two networks, with and without REPAIR."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from reticket.connectivity import barrier
+from reticket.experiment import Context, Output, Result, Task
+from reticket.figures import published
+from reticket.figures.chart import few_ticks, sparsity_axis, sparsity_places
+from reticket.figures.columns import MATCHED, SPARSITY, N
+from reticket.figures.exhibit import Exhibit
+from reticket.figures.looks import PALETTE
+from reticket.figures.plate import Axes, Key, Panel, Plate
+from reticket.figures.table import column, measured
+from reticket.figures.text import number, percent, spread_note
+from reticket.records import Measured, Number, Record, Stat
+from reticket.tasks.cells import Runs
+from reticket.tasks.check import Check, register, settings_in
+from reticket.tasks.declared import CheckSettings
+from reticket.tasks.inputs import alignment_of, dataset_for, model_for, reading_for
+from reticket.tasks.networks import density_of, matched_text, sparsity_of
+from reticket.tasks.results import Results
+from reticket.tasks.rows import KEYS, MATCH_AT
+from reticket.tasks.stored import Stored, stat_of
+from reticket.tasks.tensors import WEIGHTS, stripped
+from reticket.tasks.work import Sizes, Work
+from reticket.training import evaluation_batch
+
+Pair = Literal["A to B", "permuted A to B", "dense A to IMP A"]
+
+
+class BarrierSettings(CheckSettings):
+    """Which lines are walked, and how finely."""
+
+    barriers: bool | tuple[Pair, ...] = Field(default=True, description="the pairs of networks, all of them, or none")
+    rounds: bool = Field(
+        default=False, description="dense A to IMP A after every round of pruning, not at the targets alone"
+    )
+    alphas: int = Field(default=11, ge=3, description="points on a line, both ends included")
+    barrier_samples: int | None = Field(default=None, ge=1, description="images of each part of the data; null for all")
+
+    @property
+    def pairs(self) -> tuple[str, ...]:
+        """Return the pairs of networks between which barriers are measured."""
+        return get_args(Pair) if self.barriers is True else self.barriers or ()
+
+
+class Barrier(Record):
+    """The line between two networks, one curve a seed."""
+
+    pair: str = Field(description="the first network and the second")
+    repair: bool = Field(default=False, description="whether REPAIR recomputed the statistics of the mixed network")
+    sparsity: Number = Field(default=None, description="of the second network, fraction pruned; null where it is dense")
+    match_at: str | None = Field(default=None, description=MATCH_AT)
+    n: int = Field(default=0, description="seeds")
+    alphas: tuple[float, ...] = Field(description="share of the second network, from 0 to 1")
+    loss: tuple[tuple[Number, ...], ...] = Field(default=(), description="test loss along the line (nats), by seed")
+    accuracy: tuple[tuple[Number, ...], ...] = Field(
+        default=(), description="test accuracy along the line (percent), by seed"
+    )
+    loss_barrier: Measured = Field(
+        default=Stat(), description="most that the loss is above the line of its ends (nats)"
+    )
+    accuracy_barrier: Measured = Field(default=Stat(), description="most that the accuracy is below it (points)")
+    keys: tuple[str, ...] = Field(default=(), description=KEYS)
+
+
+@dataclass(frozen=True)
+class BarrierCell:
+    """One curve: which pair of networks, at which sparsity, with or without REPAIR, with which alignment."""
+
+    pair: str
+    repair: bool
+    sparsity: float | None
+    match_at: str | None = None
+
+
+def run_barrier(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
+    """Walk the line between two networks."""
+    spec, dataset = task.spec, dataset_for(task, context)
+    a, b = (stripped(inputs[side].tensors, WEIGHTS) for side in ("a", "b"))
+    if "alignment" in inputs:
+        a = alignment_of(inputs).apply(a)
+    model = model_for(task, "structure").to(context.device)
+    train, test = (reading_for(task, dataset, split, context) for split in ("train", "test"))
+    curve = barrier(
+        model,
+        a,
+        b,
+        replace(test, batch_size=evaluation_batch(model, dataset.input_shape, test.batch_size)),
+        torch.linspace(0, 1, spec["alphas"], dtype=torch.float64, device="cpu").tolist(),
+        repair=spec["repair"],
+        repair_batches=train if spec["repair"] else None,
+    )
+    return Output(
+        {
+            "alphas": list(curve.alphas),
+            "loss": list(curve.loss),
+            "accuracy": list(curve.accuracy),
+            "loss_barrier": curve.loss_barrier,
+            "accuracy_barrier": curve.accuracy_barrier,
+        }
+    )
+
+
+Metric = Literal["loss", "accuracy"]
+UNITS: dict[Metric, str] = {"loss": "test loss (nats)", "accuracy": "test accuracy (%)"}
+BARRIER_UNITS: dict[Metric, str] = {"loss": "loss barrier (nats)", "accuracy": "accuracy barrier (points)"}
+WORDS = {"permuted A to B": "π(A) to B", "A to B": "A to B", "dense A to IMP A": "dense A to IMP A"}
+COLOURS = {"permuted A to B": "permuted", "A to B": "naive", "dense A to IMP A": "lth"}
+REPAIR_DASH = (3.5, 1.6)
+
+
+@register
+class Barriers(Check):
+    """Barriers between networks: A to B, permuted A to B, dense A to IMP A at each sparsity or round."""
+
+    name = "barriers"
+    place = 10
+    settings = BarrierSettings
+    sections: ClassVar = {"barriers": Barrier}
+    runners: ClassVar = {"barrier": run_barrier}
+    title = "Barriers along the straight line"
+    about = "If the permutation is right, the two networks lie in one basin, and mixing them costs little."
+    columns: ClassVar = {
+        "barriers": (
+            column("pair", "pair", lambda pair: str(WORDS.get(pair, pair))),
+            SPARSITY,
+            MATCHED,
+            column("repair", "REPAIR", lambda repaired: "yes" if repaired else "no"),
+            measured("loss_barrier", "loss barrier (nats)", 3),
+            measured("accuracy_barrier", "accuracy barrier (points)", 2),
+            N,
+        )
+    }
+
+    def tasks(self, plan: Runs) -> Mapping[BarrierCell, tuple[Task, ...]]:
+        """Return the curves, one task a seed."""
+        grid, own = plan.config.grid, settings_in(plan, BarrierSettings)
+        rounds = {sparsity_of(density) for density in plan.networks.rounds} if own.rounds else set()
+        places: dict[str, list[tuple[float | None, str | None]]] = {
+            "A to B": [(None, None)],
+            "permuted A to B": [(None, at) for at in grid.match_at],
+            "dense A to IMP A": [(sparsity, None) for sparsity in sorted(rounds | set(grid.sparsities))],
+        }
+        cells = [
+            BarrierCell(pair, repair, *place)
+            for repair in (False, True)
+            for pair in own.pairs
+            for place in places[pair]
+        ]
+        return {cell: tuple(_task(plan, own, seed, cell) for seed in grid.seeds) for cell in cells}
+
+    def work(self, task: Task, sizes: Sizes) -> Work:
+        """Return its evaluations; REPAIR passes over its images once at every alpha and once at both ends."""
+        spec = task.spec
+        train, test = (min(spec["samples"] or size, size) for size in (sizes.train, sizes.test))
+        return Work(evaluated=spec["alphas"] * test + ((spec["alphas"] + 2) * train if spec["repair"] else 0))
+
+    def results(self, found: Stored, tasks: Mapping[BarrierCell, tuple[Task, ...]]) -> Mapping[str, Any]:
+        """Return every curve between two networks, one line a seed."""
+        known = [(cell, results) for cell, mine in tasks.items() if (results := found.present(mine))]
+        return {"barriers": [_row(cell, results) for cell, results in known]}
+
+    def exhibit(self, results: Results) -> Exhibit | None:
+        """Return the curves: the dense pairs together, each pair that has sparsities at its highest, and its way."""
+        return barriers(results)
+
+
+def _task(plan: Runs, own: BarrierSettings, seed: int, cell: BarrierCell) -> Task:
+    networks = plan.networks
+    end = networks.dense("B", seed) if cell.sparsity is None else _pruned_or_round(plan, seed, cell.sparsity)
+    inputs = {"a": networks.dense("A", seed), "b": end}
+    if cell.match_at is not None:
+        inputs |= {"alignment": networks.match(seed, seed, cell.match_at), "symmetry": networks.symmetry}
+    spec = {
+        **networks.common,
+        "alphas": own.alphas,
+        "repair": cell.repair,
+        "samples": own.barrier_samples,
+        "batch_size": plan.config.matching.batch_size,
+    }
+    label = f"barrier {cell.pair}{f' {cell.sparsity:.0%}' if cell.sparsity else ''}{matched_text(cell.match_at)}"
+    label += f"{' with REPAIR' if cell.repair else ''}, seed {seed}"
+    version = 3 if cell.repair else 2  # REPAIR meets its targets since 3
+    return Task(kind="barrier", version=version, spec=spec, inputs=inputs, label=label, cost=own.alphas * 0.3)
+
+
+def _pruned_or_round(plan: Runs, seed: int, sparsity: float) -> Task:
+    if sparsity in plan.config.grid.sparsities:
+        return plan.networks.pruned(("A", seed), density_of(sparsity))
+    number = [sparsity_of(density) for density in plan.networks.rounds].index(sparsity) + 1
+    return plan.networks.round(("A", seed), number)
+
+
+def _row(cell: BarrierCell, results: Sequence[Result]) -> Barrier:
+    return Barrier(
+        pair=cell.pair,
+        repair=cell.repair,
+        sparsity=cell.sparsity,
+        match_at=cell.match_at,
+        n=len(results),
+        alphas=results[0].values["alphas"],
+        loss=tuple(r.values["loss"] for r in results),
+        accuracy=tuple(r.values["accuracy"] for r in results),
+        loss_barrier=stat_of([r.values["loss_barrier"] for r in results]),
+        accuracy_barrier=stat_of([r.values["accuracy_barrier"] for r in results]),
+        keys=tuple(r.key for r in results),
+    )
+
+
+# ---------------------------------------------------------------- the figure
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean and sd over seeds along the line."""
+
+    alphas: tuple[float, ...]
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    colour: str
+    repair: bool
+
+
+def barriers(results: Results) -> Exhibit | None:
+    """Return the curves: the dense pairs together, each pair that has sparsities at its highest, and its way there."""
+    known = [
+        one for one in results.of(Barrier) if _values(one, "loss") is not None or _values(one, "accuracy") is not None
+    ]
+    if not known:
+        return None
+    panels = _dense_panels([one for one in known if one.sparsity is None])
+    for pair in dict.fromkeys(one.pair for one in known if one.sparsity is not None):
+        panels += _pair_panels([one for one in known if one.pair == pair and one.sparsity is not None])
+    panels.sort(key=lambda panel: "loss" not in panel.unit)  # losses in one row, accuracies in the next
+    pairs = list(dict.fromkeys(one.pair for one in known))
+    legend = [Key(WORDS.get(pair, pair), _colour(pair, pairs)) for pair in pairs]
+    if any(one.repair for one in known):
+        legend += [Key("as it is", PALETTE["soft"][0]), Key("with REPAIR", PALETTE["soft"][0], dash=REPAIR_DASH)]
+    caption = (
+        f"Networks (1 − α) · first + α · second. {spread_note('Bands', (one.n for one in known))} "
+        "REPAIR recomputes the statistics of the mixed network's activations."
+    )
+    if _growth_says(results):
+        caption += f" Published: {published.source()}, over its rounds of pruning; for which network is not known here."
+    return Exhibit(Plate("barriers", tuple(panels), tuple(legend)), (*_says(known), *_growth_says(results)), caption)
+
+
+def _colour(pair: str, pairs: Sequence[str]) -> str:
+    others = [one for one in pairs if one not in COLOURS]
+    name = COLOURS.get(pair) or f"other-{others.index(pair) % 6 + 1}"
+    return PALETTE[name][0]
+
+
+def _values(one: Barrier, metric: Metric) -> np.ndarray | None:
+    """Return (seeds, alphas), or None where a curve is missing or of another length."""
+    curves = one.loss if metric == "loss" else one.accuracy
+    if not curves or any(len(curve) != len(one.alphas) for curve in curves):
+        return None
+    values = np.array([[math.nan if value is None else value for value in curve] for curve in curves], dtype=float)
+    return values if np.isfinite(values).all() else None
+
+
+def _curve(one: Barrier, metric: Metric, colour: str) -> Curve | None:
+    values = _values(one, metric)
+    if values is None:
+        return None
+    sd = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+    return Curve(one.alphas, tuple(values.mean(axis=0).tolist()), tuple(sd.tolist()), colour, one.repair)
+
+
+def _dense_panels(known: Sequence[Barrier]) -> list[Panel]:
+    if not known:
+        return []
+    pairs = list(dict.fromkeys(one.pair for one in known))
+    title = " and ".join(WORDS.get(pair, pair) for pair in pairs) if len(pairs) < 3 else "dense pairs"
+    return _curve_panels(known, pairs, title)
+
+
+def _pair_panels(known: Sequence[Barrier]) -> list[Panel]:
+    levels = sorted({one.sparsity for one in known if one.sparsity is not None})
+    pair = known[0].pair
+    title = f"{WORDS.get(pair, pair)}, {percent(levels[-1])} sparsity"
+    panels = _curve_panels([one for one in known if one.sparsity == levels[-1]], [pair], title)
+    if len(levels) < 2:
+        return panels
+    for metric, unit in BARRIER_UNITS.items():
+        stats = [
+            (level, one.repair, _barrier(one, metric)) for level in levels for one in known if one.sparsity == level
+        ]
+        draw = partial(_draw_growth, stats=stats, levels=levels, colour=_colour(pair, [pair]))
+        alt = f"{unit} of {WORDS.get(pair, pair)} against sparsity, with and without REPAIR."
+        panels.append(Panel(draw, f"{WORDS.get(pair, pair)}, along pruning", unit, alt, 150.0))
+    return panels
+
+
+def _curve_panels(known: Sequence[Barrier], pairs: Sequence[str], title: str) -> list[Panel]:
+    panels = []
+    for metric, unit in UNITS.items():
+        found = [_curve(one, metric, _colour(one.pair, pairs)) for one in known]
+        curves = [curve for curve in found if curve is not None]
+        if curves:
+            alt = f"{unit} along the line, {title}. {' '.join(_pair_says(known, pairs))}"
+            panels.append(Panel(partial(_draw_curves, curves=curves), title, unit, alt, 150.0))
+    return panels
+
+
+def _barrier(one: Barrier, metric: Metric) -> Stat:
+    return one.loss_barrier if metric == "loss" else one.accuracy_barrier
+
+
+def _draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
+    for curve in curves:
+        x, mean, sd = (np.array(values) for values in (curve.alphas, curve.mean, curve.sd))
+        style = (0, REPAIR_DASH) if curve.repair else "-"
+        if sd.any():
+            axes.fill_between(x, mean - sd, mean + sd, color=curve.colour, alpha=0.1, linewidth=0)
+        axes.plot(x, mean, color=curve.colour, linewidth=1.7, linestyle=style)
+    axes.set_xlim(0, 1)
+    few_ticks(axes.yaxis, 5)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
+    axes.set_xlabel("α (0 is the first network, 1 the second)")
+
+
+def _draw_growth(axes: Axes, stats: Sequence[tuple[float, bool, Stat]], levels: Sequence[float], colour: str) -> None:
+    for repair in (False, True):
+        points = [(level, stat) for level, has, stat in stats if has == repair and stat.mean is not None]
+        if not points:
+            continue
+        x = sparsity_places([level for level, _ in points])
+        mean = np.array([stat.mean for _, stat in points], dtype=float)
+        sd = np.array([stat.sd or 0.0 for _, stat in points], dtype=float)
+        axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.1, linewidth=0)
+        style = (0, REPAIR_DASH) if repair else "-"
+        axes.plot(x, mean, color=colour, linewidth=1.7, linestyle=style, marker="o", markersize=4, markeredgewidth=0)
+    sparsity_axis(axes, levels)
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    few_ticks(axes.yaxis, 5)
+
+
+def _says(known: Sequence[Barrier]) -> tuple[str, ...]:
+    pairs = list(dict.fromkeys(one.pair for one in known))
+    return tuple(_pair_says(known, pairs))
+
+
+def _pair_says(known: Sequence[Barrier], pairs: Sequence[str]) -> list[str]:
+    """Say each pair's barrier, at its highest sparsity, without and with REPAIR."""
+    result = []
+    for pair in pairs:
+        mine = [one for one in known if one.pair == pair]
+        top = max((one.sparsity or 0.0 for one in mine), default=0.0)
+        parts = []
+        for repair, words in ((False, ""), (True, " with REPAIR")):
+            one = next((one for one in mine if one.repair == repair and (one.sparsity or 0.0) == top), None)
+            if one is not None and one.accuracy_barrier.mean is not None:
+                loss = f" ({number(one.loss_barrier.mean, 2)} nats)" if one.loss_barrier.mean is not None else ""
+                parts.append(f"{number(one.accuracy_barrier.mean)} points{loss}{words}")
+        if parts:
+            where = f" at {percent(top)} sparsity" if top else ""
+            result.append(f"From {WORDS.get(pair, pair)}{where} the barrier is {' and '.join(parts)}.")
+    return result
+
+
+def _growth_says(results: Results) -> list[str]:
+    """Say how the barrier to the pruned network grows over the rounds, here and in the paper."""
+    mine = [one for one in results.of(Barrier) if one.pair == "dense A to IMP A" and one.sparsity is not None]
+    levels = sorted({one.sparsity for one in mine if one.sparsity is not None})
+    parts = []
+    for there in published.collapses() if len(levels) > 1 else ():
+        stats = {one.sparsity: one.accuracy_barrier for one in mine if one.repair == there.repair}
+        first, last = (stats[level].mean if level in stats else None for level in (levels[0], levels[-1]))
+        if first is not None and last is not None:
+            words = "with" if there.repair else "without"
+            paper = f"published {number(there.first)} to {number(there.last)}"
+            parts.append(f"from {number(first)} to {number(last)} points {words} REPAIR ({paper})")
+    if not parts or published.settings(results.experiment.dataset, results.experiment.network) is None:
+        return []
+    ends_at = f"From {percent(levels[0])} to {percent(levels[-1])} sparsity"
+    return [f"{ends_at} the accuracy barrier between dense A and IMP A goes {' and '.join(parts)}."]

@@ -1,0 +1,161 @@
+"""How well the units of A were matched to those of B, group by group, wherever the experiment matches any."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from reticket.experiment import Result, Task
+from reticket.experiment.task import closure
+from reticket.figures.chart import dot_of, labelled_dots, name_room, row_height
+from reticket.figures.columns import MATCHED
+from reticket.figures.exhibit import Exhibit, left_out
+from reticket.figures.looks import PALETTE
+from reticket.figures.plate import Panel, Plate
+from reticket.figures.table import column, measured
+from reticket.figures.text import number, plural, shortened, spread_note
+from reticket.records import Measured, Record, Stat
+from reticket.tasks.cells import Runs
+from reticket.tasks.check import Check, register
+from reticket.tasks.results import Results
+from reticket.tasks.rows import KEYS, MATCH_AT
+from reticket.tasks.stored import Stored, stat_of
+
+MOST_GROUPS = 48
+
+
+class Match(Record):
+    """How well one group of units was matched."""
+
+    group: str = Field(description="name of the group")
+    size: int = Field(description="units that are permuted")
+    copies: int = Field(default=1, description="copies of the group that move together")
+    match_at: str | None = Field(default=None, description=MATCH_AT)
+    correlation: Measured = Field(
+        default=Stat(), description="mean correlation of A's units with their partners, in [-1, 1]"
+    )
+    margin: Measured = Field(
+        default=Stat(), description="how far the partner is ahead of the best other unit (correlation)"
+    )
+    keys: tuple[str, ...] = Field(default=(), description=KEYS)
+
+
+@register
+class Matching(Check):
+    """Matched correlation and margin of every group. It plans no matching of its own: it shows what others need."""
+
+    name = "matching"
+    place = 20
+    sections: ClassVar = {"matching": Match}
+    title = "How well the units were matched"
+    about = (
+        "Each group of units is matched by its activations; a badly matched group is a weak place of the permutation."
+    )
+    columns: ClassVar = {
+        "matching": (
+            column("group", "group"),
+            column("size", "units"),
+            column("copies", "copies"),
+            MATCHED,
+            measured("correlation", "matched correlation", 3),
+            measured("margin", "margin", 3),
+            column("n", "n", get="correlation.n"),
+        )
+    }
+
+    def tasks(self, plan: Runs) -> Mapping[str, tuple[Task, ...]]:
+        """Return by position of B the matching of A onto B, one task a seed, where anything uses it."""
+        grid = plan.config.grid
+        if not any(task.kind == "match" for task in closure(plan.planned(but=self.name))):
+            return {}
+        return {at: tuple(plan.networks.match(seed, seed, at) for seed in grid.seeds) for at in grid.match_at}
+
+    def results(self, found: Stored, tasks: Mapping[str, tuple[Task, ...]]) -> Mapping[str, Any]:
+        """Return how well each group of units was matched, at every position where it was."""
+        return {"matching": [row for at, mine in tasks.items() for row in _rows(at, found.present(mine))]}
+
+    def exhibit(self, results: Results) -> Exhibit | None:
+        """Return matched correlation and margin of each group."""
+        return matching(results)
+
+
+def _rows(place: str, results: Sequence[Result]) -> list[Match]:
+    groups = results[0].values["groups"] if results else {}
+    return [
+        Match(
+            group=name,
+            size=group["size"],
+            copies=group["copies"],
+            match_at=place,
+            correlation=_over(results, name, "correlation"),
+            margin=_over(results, name, "margin"),
+            keys=tuple(r.key for r in results),
+        )
+        for name, group in groups.items()
+    ]
+
+
+def _over(results: Sequence[Result], group: str, name: str) -> Stat:
+    return stat_of([r.values["groups"][group][name] for r in results])
+
+
+# ---------------------------------------------------------------- the figure
+
+
+def matching(results: Results) -> Exhibit | None:
+    """Return matched correlation and margin of each group."""
+    known = [one for one in results.of(Match) if one.correlation.mean is not None]
+    if not known:
+        return None
+    shown = known[:MOST_GROUPS]
+    names = [f"{shortened(name, 20)} ({one.size})" for name, one in zip(_distinct(shown), shown, strict=True)]
+    room, height = name_room(names), row_height(len(names))
+    colour = PALETTE["permuted"][0]
+    points = [dot for row, one in enumerate(shown) if (dot := dot_of(row, one.correlation, colour, "D"))]
+    says = _matching_says([(one.group, one.correlation.mean or 0.0) for one in known])
+    low = min(0.0, *(one.correlation.mean or 0.0 for one in shown)) - 0.02
+    draw = partial(labelled_dots, names=names, points=points, unit="matched correlation", limits=(low, 1.02))
+    panels = [
+        Panel(draw, "matched correlation", "group (units)", f"Matched correlation of each group. {says}", height, room)
+    ]
+    margins = [dot for row, one in enumerate(shown) if (dot := dot_of(row, one.margin, colour, "o"))]
+    if margins:
+        draw = partial(labelled_dots, names=names, points=margins, unit="margin of correlation", limits=None)
+        panels.append(
+            Panel(
+                draw,
+                "margin to the runner-up",
+                "group (units)",
+                "Margin of each group to the best other unit.",
+                height,
+                room,
+            )
+        )
+    caption = (
+        "Left: mean correlation of A's units with the units of B they were matched to; 1 is a perfect match. Right: "
+        "how far the matched partner is ahead of the best other one; below 0 another unit alone would fit better, but "
+        "the assignment as a whole would not. "
+        f"{spread_note('Whiskers', (one.correlation.n for one in known))}"
+    )
+    return Exhibit(
+        Plate("matching", tuple(panels)), (says,), caption + left_out(len(shown), len(known), "groups", "matching")
+    )
+
+
+def _distinct(shown: Sequence[Match]) -> list[str]:
+    """Return the groups' names without the last part that all share, ".weight" as a rule."""
+    names = [one.group for one in shown]
+    shared = len({name.rpartition(".")[2] for name in names}) == 1 and all("." in name for name in names)
+    return [name.rpartition(".")[0] for name in names] if shared else names
+
+
+def _matching_says(pairs: Sequence[tuple[str, float]]) -> str:
+    mean = number(sum(value for _, value in pairs) / len(pairs), 2)
+    if len(pairs) == 1:
+        return f"The one group, {pairs[0][0]}, is matched at a correlation of {mean}."
+    best, worst = (end(pairs, key=lambda pair: pair[1]) for end in (max, min))
+    return (
+        f"Over {plural(len(pairs), 'group')} the matched correlation is {mean} on average, "
+        f"from {number(worst[1], 2)} ({worst[0]}) to {number(best[1], 2)} ({best[0]})."
+    )

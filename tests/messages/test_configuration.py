@@ -1,0 +1,38 @@
+"""What a configuration says of a slip: where, what was seen, and the nearest right name or the range."""
+
+from pathlib import Path
+
+import pytest
+
+from reticket.errors import ConfigError
+from reticket.tasks.presets import load_config
+
+TINY = Path(__file__).parents[1] / "e2e" / "tiny.toml"
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("prune.scope=LAYER", r"'prune\.scope' is 'LAYER', did you mean 'layer'\?; expected 'global' or 'layer'$"),
+        ("prune.style=lr_rewind", r"'prune\.style' is 'lr_rewind', did you mean 'lr-rewind'\?"),
+        ("dense.schedule=linear", r"'dense\.schedule' is 'linear', expected 'cosine', 'constant' or 'step'$"),
+        ("dense.lr=-1", r"dense: lr is -1\.0, but it must be above 0$"),
+        ("dense.epochs=0", "dense: epochs is 0, but it must be at least 1$"),
+        ("dense.lr=fast", r"'dense\.lr' is 'fast': input should be a valid number"),
+        ("sparse.lr=0", r"sparse: lr is 0\.0, but it must be above 0$"),
+        ("prune.momentum=2", r"prune: momentum is 2\.0, but it must be from 0 to below 1$"),
+        ("dense.momentu=0.5", r"unknown key, did you mean 'dense\.momentum'\?"),
+        ("checks.alphas=2", r"'checks\.alphas' is 2: input should be greater than or equal to 3"),
+        ("diversity_sparsity=0.3", r"checks\.diversity_sparsity is 0\.3, which is none of \[0\.4, 0\.7\]"),
+    ],
+)
+def test_a_slip_is_named(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(TINY, [setting])
+
+
+def test_an_unknown_key_of_a_file_is_named_with_the_nearest(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(TINY.read_text().replace("batch_size = 50", "batchsize = 50"))
+    with pytest.raises(ConfigError, match=r"unknown key 'dense\.batchsize', did you mean 'dense\.batch_size'\?"):
+        load_config(path)
