@@ -10,7 +10,8 @@ from typing import Any
 from benchmarks.cases import CASES
 from benchmarks.page import write_page
 from benchmarks.throughput import measure
-from reticket.tasks.running import Machine, environment_of
+from reticket.experiment import ExecutionConfig
+from reticket.tasks.running import environment_of
 
 HERE = Path(__file__).parent
 
@@ -25,7 +26,7 @@ def main() -> None:
         begun, load = time.monotonic(), os.getloadavg()[0]
         result = measure(CASES[name], arguments.data, rounds=arguments.rounds, seconds=arguments.seconds)
         result |= {"load_before": load, "took_seconds": round(time.monotonic() - begun, 1), "command": _command(name)}
-        found["cases"][name] = result | {"environment": environment_of(Machine())}
+        found["cases"][name] = result | {"environment": environment_of(ExecutionConfig())}
         for ratio, value in result["ratios"].items():
             print(f"  {ratio}: {value['median']:.2f} [{value['min']:.2f}, {value['max']:.2f}], n={value['n']}")
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,8 @@ from benchmarks.throughput import spread
 from reticket.data import imagenet, open_dataset
 from reticket.data.parallel import VARIABLE
 from reticket.data.source import StreamedSource
-from reticket.tasks.running import Machine, environment_of
+from reticket.experiment import ExecutionConfig
+from reticket.tasks.running import environment_of
 
 OUT = Path(__file__).parent / "results" / "decoding.json"
 COUNTS = {"train": 2000, "val": 1000}
@@ -47,7 +48,7 @@ def main() -> None:
     for name, value in ratios.items():
         print(f"{name}: {value['median']:.2f} [{value['min']:.2f}, {value['max']:.2f}], n={value['n']}")
     found: dict[str, Any] = {name: spread(values) for name, values in seen.items()}
-    found |= {"images": IMAGES, "batch_size": BATCH, "ratios": ratios, "environment": environment_of(Machine())}
+    found |= {"images": IMAGES, "batch_size": BATCH, "ratios": ratios, "environment": environment_of(ExecutionConfig())}
     OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

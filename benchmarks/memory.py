@@ -25,6 +25,7 @@ from PIL import Image
 
 from reticket.connectivity import barrier
 from reticket.data import Dataset, Reading, describe, imagenet, open_dataset
+from reticket.experiment import ExecutionConfig
 from reticket.experiment.memory import keep_freed_memory
 from reticket.matching import match, memory_options
 from reticket.models import build_model
@@ -32,7 +33,7 @@ from reticket.rng import generator_for
 from reticket.symmetry import discover
 from reticket.tasks.config import Config
 from reticket.tasks.presets import list_presets, load_config
-from reticket.tasks.running import Machine, environment_of
+from reticket.tasks.running import environment_of
 from reticket.tasks.sweep import variants
 from reticket.training import TrainingRun, evaluate, evaluation_batch
 from reticket.training.batches import training_batches
@@ -73,7 +74,7 @@ def main() -> None:
 
 def write(found: Mapping[str, Any], out: Path) -> None:
     """Keep the figures with versions and hardware."""
-    whole = {"goal": GOAL * GB, **found, "environment": environment_of(Machine())}
+    whole = {"goal": GOAL * GB, **found, "environment": environment_of(ExecutionConfig())}
     out.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 

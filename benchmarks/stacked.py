@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.throughput import spread
+from reticket.experiment import ExecutionConfig
 from reticket.models import build_model
 from reticket.rng import generator_for
-from reticket.tasks.running import Machine, environment_of
+from reticket.tasks.running import environment_of
 from reticket.training.chain import ChainGradient, relu_backward
 from reticket.training.flat import FlatParameters
 from reticket.training.sgd import SGD
@@ -91,7 +92,10 @@ def measure(widths: Sequence[int], batch_size: int, k: int, steps: int) -> dict[
 def main() -> None:
     """Measure and write."""
     torch.set_num_threads(1)
-    found: dict[str, Any] = {"unit": "ms of processor time a step and model", "environment": environment_of(Machine())}
+    found: dict[str, Any] = {
+        "unit": "ms of processor time a step and model",
+        "environment": environment_of(ExecutionConfig()),
+    }
     for name, (widths, batch_size, steps) in NETWORKS.items():
         found[name] = [measure(widths, batch_size, k, steps) for k in (2, 4, 8, 16)]
         for row in found[name]:

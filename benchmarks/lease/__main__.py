@@ -32,9 +32,9 @@ from benchmarks.lease.symmetries import Discoveries
 from benchmarks.lease.throughput import PLAIN, Place, Way, by_processes, by_threads, plain_loop, rates
 from reticket.data import Dataset, open_dataset
 from reticket.errors import InputError, ReticketError
-from reticket.experiment import Event, Until
+from reticket.experiment import Event, ExecutionConfig, Until
 from reticket.tasks.planning import facts_of
-from reticket.tasks.running import Machine, environment_of
+from reticket.tasks.running import environment_of
 
 COUNTS = (8, 12, 16, 4, 1)
 PARTS = ("smoke", "throughput", "row")
@@ -62,7 +62,7 @@ class Lease:
         name = made_up.NAME if self.tiny and data is None else "cifar10"
         size = {"width": 0.25, "batch_size": 16, "seconds": 0.2} if self.tiny else {}
         self.place = Place(self.device, name, data, **size)
-        header = {"environment": {**environment_of(Machine(device=self.device)), **_card(self.device)}}
+        header = {"environment": {**environment_of(ExecutionConfig(device=self.device)), **_card(self.device)}}
         header |= {"budget": arguments.budget, "tiny": self.tiny, "first_seed": arguments.first_seed}
         self.answers = Answers(self.out / "lease.json", header, ("tiny", "first_seed"))
         self.until = Until(arguments.left if arguments.left is not None else arguments.budget)
@@ -93,12 +93,12 @@ class Lease:
 
     def row(self) -> None:
         """Run the row at the longest schedule that what was measured allows, and take home what there is."""
-        chosen, machine = self._chosen(open_dataset(self.place.data, folder=self.place.folder))
-        self.answers.put("plan", plan_of(chosen, machine))
+        chosen, execution = self._chosen(open_dataset(self.place.data, folder=self.place.folder))
+        self.answers.put("plan", plan_of(chosen, execution))
         print(chosen.sentence, flush=True)
         self.in_row = True
-        self.answers.ask("row", lambda: run_row(chosen, self.run, machine, self.until, _tell))
-        self.answers.ask("files", lambda: {"left out": take_home(chosen, self.run, machine, self.out)})
+        self.answers.ask("row", lambda: run_row(chosen, self.run, execution, self.until, _tell))
+        self.answers.ask("files", lambda: {"left out": take_home(chosen, self.run, execution, self.out)})
 
     def _measure(self, dataset: Any, discoveries: Discoveries) -> None:
         """Measure the throughput in the order of its worth, while there is time for it."""
@@ -131,7 +131,7 @@ class Lease:
         yield from (Way("eager float32", count) for count in (counts[-1], *counts[:-1]))
         yield Way("eager bfloat16", 1)
 
-    def _chosen(self, dataset: Any) -> tuple[Chosen, Machine]:
+    def _chosen(self, dataset: Any) -> tuple[Chosen, ExecutionConfig]:
         """Return the schedule that what was measured allows, and how it is carried out."""
         facts = facts_of(dataset, "resnet20")
         settings = (f"data.name={self.place.data}", *TINY_ROW) if self.tiny else ()
@@ -148,7 +148,7 @@ class Lease:
             first = self.arguments.first_seed
             chosen = choose(speeds, self.left(), first, None, facts, overhead=OVERHEAD, settings=settings)
         executor = self.arguments.executor or executor
-        return chosen, Machine(jobs=chosen.jobs, device=self.device, executor=executor, data=self.place.folder)
+        return chosen, ExecutionConfig(jobs=chosen.jobs, device=self.device, executor=executor, data=self.place.folder)
 
 
 class Parts:

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.lease.schedule import Chosen, row_config, stages
-from reticket.experiment import Event, FolderStore, Result, Store, Task, Until
+from reticket.experiment import Event, ExecutionConfig, FolderStore, Result, Store, Task, Until
 from reticket.report import build_report
 from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.networks import Facts
 from reticket.tasks.planning import Planned, plan_experiment
-from reticket.tasks.running import Machine, run_experiment
+from reticket.tasks.running import run_experiment
 from reticket.tickets import Mask
 
 PRESET = "lease"
@@ -22,24 +22,24 @@ LARGEST = 15 * 2**20  # bytes of the archive
 
 
 def run_row(
-    chosen: Chosen, folder: Path, machine: Machine, until: Until, on_event: Callable[[Event], None]
+    chosen: Chosen, folder: Path, execution: ExecutionConfig, until: Until, on_event: Callable[[Event], None]
 ) -> dict[str, Any]:
     """Run what is missing of the row until it is time, and return its figures, one line a seed."""
     begun = time.monotonic()
     summary = run_experiment(
-        chosen.config, folder, preset=PRESET, machine=machine, on_event=on_event, until=until, stages=_staged
+        chosen.config, folder, preset=PRESET, execution=execution, on_event=on_event, until=until, stages=_staged
     )
     return {
-        **plan_of(chosen, machine),
+        **plan_of(chosen, execution),
         "seconds": time.monotonic() - begun,
         "stopped": bool(summary.unfinished),
         "left": len(summary.unfinished),
         "failures": [{"label": label, "error": error} for label, error in summary.failed.values()],
-        **figures(_blueprint(chosen, machine), FolderStore(folder / "store")),
+        **figures(_blueprint(chosen, execution), FolderStore(folder / "store")),
     }
 
 
-def plan_of(chosen: Chosen, machine: Machine) -> dict[str, Any]:
+def plan_of(chosen: Chosen, execution: ExecutionConfig) -> dict[str, Any]:
     """Return what was planned, for the answers."""
     config = chosen.config
     return {
@@ -48,8 +48,8 @@ def plan_of(chosen: Chosen, machine: Machine) -> dict[str, Any]:
         "rewind": config.grid.rewinds[0],
         "precision": chosen.precision,
         "matched_on": config.matching.samples,
-        "executor": machine.executor,
-        "jobs": machine.jobs,
+        "executor": execution.executor,
+        "jobs": execution.jobs,
         "pairs": list(config.grid.seeds),
         "sparsities": list(config.grid.sparsities),
         "imp_b": "imp-b" in config.grid.methods,
@@ -79,8 +79,8 @@ def _staged(planned: Sequence[Planned]) -> Iterable[Iterable[Task]]:
     return stages(planned[0].blueprint)
 
 
-def _blueprint(chosen: Chosen, machine: Machine) -> Blueprint:
-    return plan_experiment(chosen.config, folder=machine.folder, threads=machine.threads)[0].blueprint
+def _blueprint(chosen: Chosen, execution: ExecutionConfig) -> Blueprint:
+    return plan_experiment(chosen.config, folder=execution.folder, threads=execution.threads)[0].blueprint
 
 
 def figures(blueprint: Blueprint, store: Store) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def _there(blueprint: Blueprint, store: Store, tasks: Sequence[Task]) -> Iterato
             yield seed, store.get(task.key)
 
 
-def take_home(chosen: Chosen, folder: Path, machine: Machine, out: Path) -> list[str]:
+def take_home(chosen: Chosen, folder: Path, execution: ExecutionConfig, out: Path) -> list[str]:
     """Write report, results and one archive (configuration, environment, events, results, curves, masks) into `out`.
 
     Returns:
@@ -132,8 +132,8 @@ def take_home(chosen: Chosen, folder: Path, machine: Machine, out: Path) -> list
     names = ("config.toml", "environment.json", "results.json", "metrics.jsonl")
     content = [(name, (folder / name).read_bytes()) for name in names if (folder / name).exists()]
     content += [(f"tables/{path.name}", path.read_bytes()) for path in sorted((folder / "tables").glob("*.csv"))]
-    content += list(_curves(_blueprint(chosen, machine), FolderStore(folder / "store")))
-    content += list(_masks(_blueprint(chosen, machine), FolderStore(folder / "store"), folder))
+    content += list(_curves(_blueprint(chosen, execution), FolderStore(folder / "store")))
+    content += list(_masks(_blueprint(chosen, execution), FolderStore(folder / "store"), folder))
     packed = out / ".archive.tar.gz"
     with tarfile.open(packed, "w:gz") as archive:
         for name, data in content:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     )
     from reticket.tasks.config import Config as Config
     from reticket.tasks.results import Results as Results
-    from reticket.tasks.running import Machine as Machine
+    from reticket.experiment import ExecutionConfig as ExecutionConfig
     from reticket.tickets import (
         Mask as Mask,
         Ticket as Ticket,

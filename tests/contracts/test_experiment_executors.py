@@ -13,6 +13,7 @@ import reticket.experiment.workers as workers_module
 from reticket.experiment import (
     EXECUTORS,
     Event,
+    ExecutionConfig,
     Executor,
     FolderStore,
     Output,
@@ -23,7 +24,6 @@ from reticket.experiment import (
     Task,
     run_plan,
 )
-from reticket.experiment.compute import Workplace
 from reticket.experiment.schedule import Schedule
 
 RUNNERS = {kind: f"fake_tasks:{kind}" for kind in ("draw", "mix", "walk", "diverge", "wrong", "die", "look", "slow")}
@@ -63,8 +63,8 @@ def plan() -> Plan:
 def carry_out(executor: str, root: Path | Store, targets: Plan, jobs: int = 2) -> Ran:
     events: list[Event] = []
     store = FolderStore(root) if isinstance(root, Path) else root
-    options = {"jobs": jobs, "threads": 1, "settings": {"place": "here"}}
-    summary = run_plan(targets, store, RUNNERS, executor=executor, on_event=events.append, **options)  # type: ignore[arg-type]
+    execution = ExecutionConfig(jobs, executor=executor, settings={"place": "here"})
+    summary = run_plan(targets, store, RUNNERS, execution, on_event=events.append)
     return Ran(summary, events, store)
 
 
@@ -153,7 +153,7 @@ def rounded(task: Task, inputs: Mapping[str, Result], output: Output) -> Output:
     return Output(output.values, {name: x.half().to(x.dtype) for name, x in output.tensors.items()})
 
 
-def sloppy(schedule: Schedule, store: Store, place: Workplace) -> None:
+def sloppy(schedule: Schedule, store: Store, runners: Mapping[str, str], execution: ExecutionConfig) -> None:
     """A broken executor: it sends tensors home in half precision."""
     while (task := schedule.next()) is not None:
         assert isinstance(store, FolderStore)
@@ -173,7 +173,7 @@ def test_the_contract_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_executor_has_the_one_signature() -> None:
-    executors: Mapping[str, Callable[[Schedule, Store, Workplace], None]] = EXECUTORS
+    executors: Mapping[str, Callable[[Schedule, Store, Mapping[str, str], ExecutionConfig], None]] = EXECUTORS
     assert all(isinstance(executor, Executor) for executor in executors.values())
 
 

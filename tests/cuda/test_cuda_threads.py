@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from reticket.experiment import Summary
+from reticket.experiment import ExecutionConfig, Summary
 from reticket.rng import shared_by_threads
 from reticket.tasks.presets import load_config
-from reticket.tasks.running import Machine, run_experiment
+from reticket.tasks.running import run_experiment
 from reticket.training import TrainResult
 from tests.cuda.cases import MODELS, RECIPE, own_stream, same_bits, trained
 from tests.ranks import mask_of
@@ -76,8 +76,8 @@ barriers = ["dense A to IMP A"]
 
 def carried_out(config: Path, executor: str, jobs: int, device: str) -> tuple[Summary, dict[str, bytes]]:
     folder = config.parent / executor
-    machine = Machine(jobs=jobs, executor=executor, device=device)
-    summary = run_experiment(load_config(config)[1], folder, machine=machine)
+    execution = ExecutionConfig(jobs=jobs, executor=executor, device=device)
+    summary = run_experiment(load_config(config)[1], folder, execution=execution)
     results = folder / "store" / "results"
     files = [path for path in sorted(results.rglob("*")) if path.name in ("values.json", "tensors.safetensors")]
     return summary, {str(path.relative_to(results)): path.read_bytes() for path in files}

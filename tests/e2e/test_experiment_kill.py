@@ -25,7 +25,7 @@ sys.path[:] = json.loads(sys.argv[1])
 import torch
 torch.set_num_threads(1)
 from fake_tasks import RUNNERS
-from reticket.experiment import FolderStore, Plan, Store, run_plan
+from reticket.experiment import ExecutionConfig, FolderStore, Plan, run_plan
 from reticket.experiment.task import from_flat
 
 def stopping(kill):
@@ -61,10 +61,8 @@ for line in sys.stdin:
     try:
         plan = Plan.of(from_flat(order["tasks"]))
         hear = stopping(order["kill"]) if order["kill"] else None
-        settings = {"log": order["log"]}
-        summary = run_plan(
-            plan, FolderStore(order["store"]), RUNNERS, jobs=order["jobs"], settings=settings, on_event=hear
-        )
+        execution = ExecutionConfig(jobs=order["jobs"], settings={"log": order["log"]})
+        summary = run_plan(plan, FolderStore(order["store"]), RUNNERS, execution, on_event=hear)
         code = 0 if summary.complete else 1
     except KeyboardInterrupt:
         code = 130

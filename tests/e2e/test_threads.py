@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from reticket.experiment import Summary
+from reticket.experiment import ExecutionConfig, Summary
 from reticket.tasks.config import Config
 from reticket.tasks.presets import load_config
-from reticket.tasks.running import Machine, run_experiment
+from reticket.tasks.running import run_experiment
 
 TINY = Path(__file__).with_name("tiny.toml")
 SMALLER = ("grid.seeds=2", "grid.rewinds=['1ep']", "checks.diversity_members=0", "grid.sparsities=[0.4]")
@@ -18,7 +18,7 @@ def config() -> Config:
 
 
 def carry_out(executor: str, jobs: int, folder: Path) -> tuple[Summary, dict[str, bytes]]:
-    summary = run_experiment(config(), folder, machine=Machine(jobs=jobs, executor=executor))
+    summary = run_experiment(config(), folder, execution=ExecutionConfig(jobs=jobs, executor=executor))
     results = folder / "store" / "results"
     files = [path for path in sorted(results.rglob("*")) if path.name in ("values.json", "tensors.safetensors")]
     return summary, {str(path.relative_to(results)): path.read_bytes() for path in files}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reticket.errors import InputError
-from reticket.experiment import FolderStore, Plan, run_plan
+from reticket.experiment import ExecutionConfig, FolderStore, Plan, run_plan
 from reticket.ranks import Ranks, joined
 from reticket.tasks.presets import load_config
 from reticket.tasks.running import run_experiment
@@ -75,7 +75,7 @@ def test_several_jobs_and_several_processes_for_one_model_are_too_much(
     with pytest.raises(
         InputError, match="jobs is 2 under torchrun, whose 2 processes train one model; leave jobs at 1"
     ):
-        run_plan(Plan.of([]), FolderStore(tmp_path), {}, jobs=2)
+        run_plan(Plan.of([]), FolderStore(tmp_path), {}, ExecutionConfig(jobs=2))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from reticket.experiment import Event, FolderStore, Plan, Summary, Task, run_plan
+from reticket.experiment import Event, ExecutionConfig, FolderStore, Plan, Summary, Task, run_plan
 from reticket.experiment.compute import load_runner
 from tests.counted import calls
 
@@ -27,7 +27,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(targets: Sequence[Task], root: Path, **options: Any) -> tuple[Summary, list[Event]]:
     events: list[Event] = []
-    summary = run_plan(Plan.of(targets), FolderStore(root), RUNNERS, on_event=events.append, **options)
+    summary = run_plan(Plan.of(targets), FolderStore(root), RUNNERS, ExecutionConfig(**options), on_event=events.append)
     assert all(json.loads(json.dumps(event.to_json())) == event.to_json() for event in events)
     return summary, events
 
@@ -218,7 +218,9 @@ def test_an_interrupt_keeps_what_is_done(tmp_path: Path) -> None:
 
     before = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
-        run_plan(Plan.of(table()), FolderStore(tmp_path), RUNNERS, threads=before + 1, on_event=interrupt)
+        run_plan(
+            Plan.of(table()), FolderStore(tmp_path), RUNNERS, ExecutionConfig(threads=before + 1), on_event=interrupt
+        )
     assert torch.get_num_threads() == before
     assert len(run(table(), tmp_path)[0].done) == 6
 

@@ -4,7 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from reticket.experiment import EXECUTORS, Event, FolderStore, Plan, Store, Summary, Task, Until, run_plan
+from reticket.experiment import (
+    EXECUTORS,
+    Event,
+    ExecutionConfig,
+    FolderStore,
+    Plan,
+    Store,
+    Summary,
+    Task,
+    Until,
+    run_plan,
+)
 from reticket.experiment.until import OutOfTime
 
 RUNNERS = {kind: f"fake_tasks:{kind}" for kind in ("draw", "mix", "slow")}
@@ -25,7 +36,7 @@ def carry_out(executor: str, store: Store, targets: Plan, until: Until | None, s
         if until is not None and event.kind == stop_at:
             until.now()
 
-    return run_plan(targets, store, RUNNERS, jobs=2, executor=executor, on_event=hear, until=until)
+    return run_plan(targets, store, RUNNERS, ExecutionConfig(jobs=2, executor=executor), on_event=hear, until=until)
 
 
 @pytest.mark.parametrize("executor", [name for name in EXECUTORS if name != "local"])

@@ -12,9 +12,8 @@ import reticket.experiment.folder as store_module
 import reticket.experiment.workers as workers_module
 from reticket.devices import check_device
 from reticket.errors import InputError, StoreError
-from reticket.experiment import EXECUTORS, FolderStore, Output, Plan, Summary, Task, run_plan
+from reticket.experiment import EXECUTORS, ExecutionConfig, FolderStore, Output, Plan, Summary, Task, run_plan
 from reticket.experiment.workers import Worker, WorkerError
-from reticket.tasks.running import Machine
 
 DRAW = Task("draw", 1, {"seed": 0})
 
@@ -26,7 +25,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(root: Path, runners: Mapping[str, Any] | None = None, **options: Any) -> Summary:
     runners = {"draw": "fake_tasks:draw"} if runners is None else runners
-    return run_plan(Plan.of([DRAW]), FolderStore(root), runners, **options)
+    return run_plan(Plan.of([DRAW]), FolderStore(root), runners, ExecutionConfig(**options))
 
 
 def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +86,7 @@ def test_wrong_runners_are_refused_before_anything_runs(tmp_path: Path, runners:
 def test_a_device_that_is_not_there(device: str, gpus: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    for check in (check_device, lambda device: Machine(device=device)):
+    for check in (check_device, lambda device: ExecutionConfig(device=device)):
         with pytest.raises(InputError) as info:
             check(device)
         assert str(info.value) == words

@@ -80,10 +80,10 @@ def run(
     from reticket.cli.dry_run import show
     from reticket.cli.progress import Display
     from reticket.cli.run import run as run_and_report
+    from reticket.experiment import ExecutionConfig
     from reticket.experiment.distributed import taking_part
     from reticket.tasks.planning import scale_experiment
     from reticket.tasks.presets import load_config
-    from reticket.tasks.running import Machine
     from reticket.tasks.scale import scale_text
 
     with taking_part(device) as own_device:
@@ -91,16 +91,18 @@ def run(
             return
         name, config = load_config(experiment, settings or ())
         folder = out or Path("runs") / name
-        machine = Machine(jobs=jobs, threads=threads, device=own_device, executor=executor, data=data)
+        execution = ExecutionConfig(
+            jobs=jobs, threads=threads, device=own_device, executor=executor, data=data, budget=budget
+        )
         if dry_run:
-            show(name, config, machine, store or folder / "store", epochs=epochs, subset=subset)
+            show(name, config, execution, store or folder / "store", epochs=epochs, subset=subset)
             return
         whole, config = config, scale_experiment(config, epochs=epochs, subset=subset, folder=data)
         if config.scale:
             print(scale_text(whole, config))
         with Display(debug=debug, resume=f"{folder}") as display:
             report_path, summary = run_and_report(
-                config, name=name, out=folder, store=store, machine=machine, budget=budget, on_event=display.show
+                config, name=name, out=folder, store=store, execution=execution, on_event=display.show
             )
         display.summarise(folder, report_path, summary)
         if summary.failed:

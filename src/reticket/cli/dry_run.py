@@ -8,30 +8,35 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reticket.experiment import FolderStore, Task
+from reticket.experiment import ExecutionConfig, FolderStore, Task
 from reticket.tasks.config import Config
 from reticket.tasks.forecast import SYMMETRY_SECONDS, Forecast, Total, Work, forecast, model_of, work_of
 from reticket.tasks.planning import Outline, outline_experiment
-from reticket.tasks.running import Machine
 from reticket.tasks.scale import Sizes, scale_text
 from reticket.tasks.timing import Speed, Workload, measure
 
 
 def show(
-    name: str, config: Config, machine: Machine, store: Path, *, epochs: int | None = None, subset: int | None = None
+    name: str,
+    config: Config,
+    execution: ExecutionConfig,
+    store: Path,
+    *,
+    epochs: int | None = None,
+    subset: int | None = None,
 ) -> None:
     """Print a plan with an estimate of time from timing each of its models; nothing is trained for good or written.
 
     Args:
         name: of the preset or file.
         config: the experiment; its data need not be there.
-        machine: what would carry it out; its model is timed with as many processes.
+        execution: what would carry it out; its model is timed with as many processes.
         store: where results may be already.
         epochs, subset: as of `reticket run`.
     """
     whole = config
     config, planned = outline_experiment(
-        config, epochs=epochs, subset=subset, folder=machine.folder, threads=machine.threads
+        config, epochs=epochs, subset=subset, folder=execution.folder, threads=execution.threads
     )
     console = Console()
     console.print(f"[bold]{escape(name)}[/]: {escape(config.title)}", highlight=False)
@@ -45,9 +50,9 @@ def show(
         folders = ", ".join(one.variant.folder for one in planned)
         console.print(f"{len(planned)} variants: {folders}", highlight=False, markup=False)
     found = _forecast(planned, store)
-    speeds = _speeds(planned, found, machine)
+    speeds = _speeds(planned, found, execution)
     console.print(_table(found, found.seconds(speeds)))
-    for text in _notes(found, speeds, machine):
+    for text in _notes(found, speeds, execution):
         console.print(text, highlight=False)
 
 
@@ -71,7 +76,7 @@ def _forecast(planned: Sequence[Outline], store: Path) -> Forecast:
     )
 
 
-def _speeds(planned: Sequence[Outline], found: Forecast, machine: Machine) -> dict[str, Speed]:
+def _speeds(planned: Sequence[Outline], found: Forecast, execution: ExecutionConfig) -> dict[str, Speed]:
     """Return the speed of every model that something is to be computed with, by `model_of`."""
     needed = {model_of(task) for task in found.plan.tasks} - {""}
     speeds: dict[str, Speed] = {}
@@ -83,7 +88,7 @@ def _speeds(planned: Sequence[Outline], found: Forecast, machine: Machine) -> di
             batch = min(config.dense.batch_size, facts.train_size)
             augment = config.dense.augment and one.augmented
             work = Workload(config.model.name, params, facts.input_shape, len(facts.classes), batch, augment)
-            speeds[key] = measure(work, jobs=machine.jobs, threads=machine.threads, device=machine.device)
+            speeds[key] = measure(work, jobs=execution.jobs, threads=execution.threads, device=execution.device)
     return speeds
 
 
@@ -105,7 +110,7 @@ def _table(found: Forecast, seconds: Mapping[str, int | float]) -> Table:
     return table
 
 
-def _notes(found: Forecast, speeds: Mapping[str, Speed], machine: Machine) -> list[str]:
+def _notes(found: Forecast, speeds: Mapping[str, Speed], execution: ExecutionConfig) -> list[str]:
     """Return in sentences what is stored, what sharing saves, how long it takes and what that rests on."""
     notes = []
     if found.stored:
@@ -116,8 +121,8 @@ def _notes(found: Forecast, speeds: Mapping[str, Speed], machine: Machine) -> li
         )
     if not found.plan.tasks:
         return [*notes, "Nothing is left to compute."]
-    where = f"--jobs {machine.jobs} --threads {machine.threads} --device {machine.device}"
-    notes.append(f"[bold]About {time_text(found.elapsed(speeds, machine.jobs))}[/] on this machine with {where}.")
+    where = f"--jobs {execution.jobs} --threads {execution.threads} --device {execution.device}"
+    notes.append(f"[bold]About {time_text(found.elapsed(speeds, execution.jobs))}[/] on this machine with {where}.")
     for model, speed in speeds.items():
         values = json.loads(model)
         width = f" of width {values['params']['width']}" if "width" in values["params"] else ""

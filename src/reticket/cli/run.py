@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from reticket.experiment import Event, Summary, Until
+from reticket.experiment import Event, ExecutionConfig, Summary
 from reticket.report import build_report
 from reticket.tasks.config import Config
 from reticket.tasks.planning import scale_experiment
 from reticket.tasks.presets import DEFAULT, load_config
-from reticket.tasks.running import Machine, run_experiment
+from reticket.tasks.running import run_experiment
 from reticket.tasks.sweep import variants
 
 
@@ -19,10 +19,9 @@ def run(
     out: str | Path | None = None,
     settings: Iterable[str] = (),
     store: str | Path | None = None,
-    machine: Machine | None = None,
+    execution: ExecutionConfig | None = None,
     epochs: int | None = None,
     subset: int | None = None,
-    budget: float | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> tuple[Path, Summary]:
     """Run an experiment, or what is missing of it, and write its report.
@@ -33,10 +32,9 @@ def run(
         out: run directory; `runs/NAME` when None.
         settings: `key=value` texts as `--set` takes them (not with a checked configuration).
         store: directory of shared results; `out/store` when None.
-        machine: processes, threads, device, data folder.
+        execution: processes, threads, device, data folder, and a time after which to stop.
         epochs: of dense training; everything measured in epochs is scaled with it, and the results say so.
         subset: training images to keep, class-balanced, and test images at most; the results say so.
-        budget: seconds after which the run stops by itself and reports what is done; running again goes on.
         on_event: told of every event.
 
     Returns:
@@ -46,16 +44,15 @@ def run(
         ConfigError, DataError: before anything is computed.
     """
     name, checked = (name, config) if isinstance(config, Config) else load_config(config, settings)
-    checked = scale_experiment(checked, epochs=epochs, subset=subset, folder=machine.folder if machine else None)
+    checked = scale_experiment(checked, epochs=epochs, subset=subset, folder=execution.folder if execution else None)
     folder = Path(out) if out is not None else Path("runs") / name
     summary = run_experiment(
         checked,
         folder,
         preset=name,
         store=Path(store) if store is not None else None,
-        machine=machine,
+        execution=execution,
         on_event=on_event,
-        until=None if budget is None else Until(budget),
     )
     return _report(checked, folder), summary
 

@@ -1,9 +1,10 @@
 """Experiments as content-addressed tasks: keys, plan, store, executors. Knows no science."""
 
-from reticket.experiment.compute import Context, Workplace, collective, isolated
+from reticket.experiment.compute import Context, collective, isolated
 from reticket.experiment.estimate import Estimate
 from reticket.experiment.events import Event
-from reticket.experiment.execute import EXECUTORS, Executor, Summary, run_plan
+from reticket.experiment.execute import Summary, run_plan
+from reticket.experiment.execution import EXECUTORS, ExecutionConfig, Executor
 from reticket.experiment.folder import FolderStore, StoreFolderError
 from reticket.experiment.plan import Plan
 from reticket.experiment.result import Result
@@ -18,6 +19,7 @@ __all__ = [
     "DamagedResult",
     "Estimate",
     "Event",
+    "ExecutionConfig",
     "Executor",
     "FolderStore",
     "MissingResult",
@@ -30,7 +32,6 @@ __all__ = [
     "Task",
     "Until",
     "WorkerError",
-    "Workplace",
     "collective",
     "isolated",
     "open_store",

@@ -12,6 +12,7 @@ import torch
 
 from reticket.devices import deterministic
 from reticket.errors import InputError, RanksError, ReticketError, StoreError
+from reticket.experiment.execution import ExecutionConfig
 from reticket.experiment.result import Result
 from reticket.experiment.store import MissingResult, Store
 from reticket.experiment.task import Output, Task
@@ -109,25 +110,6 @@ class TaskCallbacks:
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """Where and how tasks are carried out.
-
-    Args:
-        runners: by kind of task, the runner as `package.module:function`.
-        jobs: processes.
-        threads: threads per task.
-        device: where tasks compute.
-        settings: passed on to runners.
-    """
-
-    runners: Mapping[str, str]
-    jobs: int = 1
-    threads: int = 1
-    device: str = "cpu"
-    settings: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Outcome:
     """How a task ended: with a result after `seconds`, or with an error."""
 
@@ -148,13 +130,16 @@ def load_runner(reference: str) -> Runner:
     return imported(reference, "runner", InputError)
 
 
-def attempt(task: Task, store: Store, place: Workplace, callbacks: TaskCallbacks) -> Outcome:
+def attempt(
+    task: Task, store: Store, runners: Mapping[str, str], execution: ExecutionConfig, callbacks: TaskCallbacks
+) -> Outcome:
     """Carry out a task and store its result.
 
     Args:
         task: what to compute; its inputs are in the store.
         store: where results are.
-        place: runners, threads, device.
+        runners: by kind of task, the runner as `package.module:function`.
+        execution: threads, device, facts of the machine.
         callbacks: who hears of it.
 
     Returns:
@@ -165,17 +150,17 @@ def attempt(task: Task, store: Store, place: Workplace, callbacks: TaskCallbacks
         RanksError: when processes that compute together lost touch.
     """
     try:
-        return Outcome(seconds=_compute(task, store, place, callbacks))
+        return Outcome(seconds=_compute(task, store, runners[task.kind], execution, callbacks))
     except Exception as error:
         if isinstance(error, StoreError | RanksError) and not isinstance(error, MissingResult):
             raise
-        if not here().alone and not isinstance(error, ReticketError) and is_collective(place.runners[task.kind]):
+        if not here().alone and not isinstance(error, ReticketError) and is_collective(runners[task.kind]):
             raise  # perhaps only this process met it, and the others wait: ending is how they notice
         text = str(error) if isinstance(error, ReticketError) else f"{type(error).__name__}: {error}"
         return Outcome(error=text, traceback=traceback.format_exc())
 
 
-def _compute(task: Task, store: Store, place: Workplace, callbacks: TaskCallbacks) -> float:
+def _compute(task: Task, store: Store, runner: str, execution: ExecutionConfig, callbacks: TaskCallbacks) -> float:
     started = time.perf_counter()
     said = started
 
@@ -190,31 +175,31 @@ def _compute(task: Task, store: Store, place: Workplace, callbacks: TaskCallback
     with store.claim(task.key) as scratch:
         inputs = {name: store.get(other.key) for name, other in task.inputs.items()}
         context = Context(
-            threads=place.threads,
-            device=place.device,
+            threads=execution.threads,
+            device=execution.device,
             scratch=scratch,
             earlier=_earlier(task.resumes, store),
-            settings=place.settings,
+            settings=execution.facts,
             report=throttled,
             ranks=here(),
             tell=callbacks.notice,
             log=callbacks.metrics,
         )
-        with deterministic(place.device):
-            output = load_runner(place.runners[task.kind])(task, inputs, context)
+        with deterministic(execution.device):
+            output = load_runner(runner)(task, inputs, context)
         if not isinstance(output, Output):
-            raise TypeError(f"runner '{place.runners[task.kind]}' returned {type(output).__name__}, expected Output")
+            raise TypeError(f"runner '{runner}' returned {type(output).__name__}, expected Output")
         seconds = time.perf_counter() - started
-        store.put(task.key, output, provenance_of(task, place, seconds), durable=seconds > DURABLE_ABOVE)
+        store.put(task.key, output, provenance_of(task, execution, seconds), durable=seconds > DURABLE_ABOVE)
     return seconds
 
 
-def provenance_of(task: Task, place: Workplace, seconds: float) -> dict[str, Any]:
+def provenance_of(task: Task, execution: ExecutionConfig, seconds: float) -> dict[str, Any]:
     """Return how a result came about, and the task in full so that the store can be read without the program."""
     return {
         "seconds": seconds,
-        "device": place.device,
-        "threads": place.threads,
+        "device": execution.device,
+        "threads": execution.threads,
         "processes": here().world,
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -4,14 +4,15 @@ The first process walks the plan, computes most tasks alone and writes the store
 announces by key; then all of them call its runner, which finds its place among them in `context.ranks`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 
 from reticket.errors import RanksError, ReticketError, StoreError
-from reticket.experiment.compute import Context, Workplace, is_collective, load_runner
+from reticket.experiment.compute import Context, is_collective, load_runner
+from reticket.experiment.execution import ExecutionConfig
 from reticket.experiment.memory import keep_freed_memory
 from reticket.experiment.schedule import Schedule
 from reticket.experiment.store import Store, open_store
@@ -19,22 +20,22 @@ from reticket.experiment.task import Task, from_flat, to_flat
 from reticket.ranks import Ranks, here, joined
 
 
-def announce_plan(schedule: Schedule, store: Store, place: Workplace) -> None:
+def announce_plan(schedule: Schedule, store: Store, runners: Mapping[str, str], execution: ExecutionConfig) -> None:
     """Tell the other processes what there is to do, and with what."""
     here().say(
         {
             "store": dict(store.address),
-            "runners": dict(place.runners),
-            "threads": place.threads,
-            "settings": dict(place.settings),
+            "runners": dict(runners),
+            "threads": execution.threads,
+            "settings": execution.facts,
             "tasks": to_flat(schedule.tasks),
         }
     )
 
 
-def announce_task(task: Task, place: Workplace) -> None:
+def announce_task(task: Task, runners: Mapping[str, str]) -> None:
     """Call the other processes to a task, if it is one for all of them."""
-    if is_collective(place.runners[task.kind]):
+    if is_collective(runners[task.kind]):
         here().say({"key": task.key})
 
 

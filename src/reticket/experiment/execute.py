@@ -4,15 +4,15 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 
-from reticket.devices import check_device
 from reticket.errors import InputError
-from reticket.experiment.compute import TaskCallbacks, Workplace, attempt, load_runner
+from reticket.experiment.compute import TaskCallbacks, attempt, load_runner
 from reticket.experiment.distributed import announce_plan, announce_task
 from reticket.experiment.events import Event, Listener
+from reticket.experiment.execution import EXECUTORS, ExecutionConfig
 from reticket.experiment.memory import keep_freed_memory
 from reticket.experiment.plan import Plan
 from reticket.experiment.schedule import Schedule
@@ -22,7 +22,6 @@ from reticket.experiment.threads import threads as threads_of_one_process
 from reticket.experiment.until import OutOfTime, Until
 from reticket.experiment.workers import processes
 from reticket.ranks import here
-from reticket.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -49,28 +48,16 @@ class Summary:
         return not self.failed and not self.skipped and not self.unfinished
 
 
-@runtime_checkable
-class Executor(Protocol):
-    """Carries a schedule out: asks it for the next task, computes it with `attempt`, reports how it ended.
-
-    Results go through the store alone, so equal plans give equal stores whatever carries them out.
-    """
-
-    def __call__(self, schedule: Schedule, store: Store, place: Workplace) -> None:
-        """Return when the schedule is finished."""
-        ...
-
-
-def in_process(schedule: Schedule, store: Store, place: Workplace) -> None:
+def in_process(schedule: Schedule, store: Store, runners: Mapping[str, str], execution: ExecutionConfig) -> None:
     """Carry a schedule out one task after another in this process, and in those that torchrun started beside it."""
     before = torch.get_num_threads()
-    torch.set_num_threads(place.threads)
+    torch.set_num_threads(execution.threads)
     keep_freed_memory()
-    announce_plan(schedule, store, place)
+    announce_plan(schedule, store, runners, execution)
     try:
         while (task := schedule.next()) is not None:
-            announce_task(task, place)
-            outcome = attempt(task, store, place, _callbacks(schedule, task))
+            announce_task(task, runners)
+            outcome = attempt(task, store, runners, execution, _callbacks(schedule, task))
             if outcome.error:
                 schedule.fail(task, outcome.error, outcome.traceback)
             else:
@@ -87,12 +74,11 @@ def _callbacks(schedule: Schedule, task: Task) -> TaskCallbacks:
     )
 
 
-def local(schedule: Schedule, store: Store, place: Workplace) -> None:
+def local(schedule: Schedule, store: Store, runners: Mapping[str, str], execution: ExecutionConfig) -> None:
     """Carry a schedule out on this machine: in this process for one job, in worker processes for more."""
-    (in_process if place.jobs == 1 else processes)(schedule, store, place)
+    (in_process if execution.jobs == 1 else processes)(schedule, store, runners, execution)
 
 
-EXECUTORS = Registry[Executor]("executor", "reticket.executors", InputError)
 EXECUTORS.add("local", local)
 EXECUTORS.add("in-process", in_process)
 EXECUTORS.add("processes", processes)
@@ -103,12 +89,8 @@ def run_plan(
     plan: Plan,
     store: Store,
     runners: Mapping[str, str | Callable[..., Any]],
+    execution: ExecutionConfig | None = None,
     *,
-    jobs: int = 1,
-    threads: int = 1,
-    device: str = "cpu",
-    executor: str = "local",
-    settings: Mapping[str, str] | None = None,
     on_event: Listener | None = None,
     until: Until | None = None,
 ) -> Summary:
@@ -119,13 +101,10 @@ def run_plan(
         store: where results are and go.
         runners: by kind of task, a function `f(task, inputs, context) -> Output` that can be imported, or its name as
             `package.module:function`.
-        jobs: tasks at a time, each in a process of its own where there are several.
-        threads: threads per task; they can change the last bits of a result, so they belong into the specs too.
-        device: where tasks compute.
-        executor: a name in `EXECUTORS`.
-        settings: passed to runners in their context.
+        execution: how to carry them out; one after another in this process when None.
         on_event: told of everything that happens, in this process.
-        until: when to stop although the plan is not finished; what is done by then is kept.
+        until: when to stop although the plan is not finished, in place of the budget of `execution`; what is done by
+            then is kept.
 
     Returns:
         What was computed, found, failed, skipped and left. A task that fails takes with it only what needs its result.
@@ -136,22 +115,22 @@ def run_plan(
         KeyboardInterrupt: after the workers were stopped; what is stored is kept.
     """
     tell = on_event or (lambda event: None)
-    _check_numbers(jobs, threads)
-    check_device(device)
-    if jobs > 1 and not here().alone:
+    execution = execution or ExecutionConfig()
+    if until is None and execution.budget is not None:
+        until = Until(execution.budget)
+    if execution.jobs > 1 and not here().alone:
         raise InputError(
-            f"jobs is {jobs} under torchrun, whose {here().world} processes train one model; leave jobs at 1"
+            f"jobs is {execution.jobs} under torchrun, whose {here().world} processes train one model; leave jobs at 1"
         )
-    carry_out = EXECUTORS.named(executor)
     rest = plan.without(lambda key: _usable(store, key, tell))
-    place = Workplace(_references(runners, rest), jobs, threads, device, settings or {})
+    references = _references(runners, rest)
     to_do = {task.key for task in rest.tasks}
     cached = [task.key for task in plan.tasks if task.key not in to_do and store.has(task.key)]
-    tell(_started(plan, rest, len(cached), jobs))
+    tell(_started(plan, rest, len(cached), execution.jobs))
     schedule = Schedule(rest, store.has, tell, until, store.claimed)
     if rest.tasks:
         with suppress(OutOfTime):
-            carry_out(schedule, store, place)
+            EXECUTORS.named(execution.executor)(schedule, store, references, execution)
     summary = Summary(
         tuple(schedule.done), (*cached, *schedule.cached), schedule.failed, schedule.skipped, schedule.unfinished
     )
@@ -177,12 +156,6 @@ def _started(plan: Plan, rest: Plan, cached: int, jobs: int) -> Event:
     counts = {"planned": len(plan), "shared": plan.shared, "cached": cached, "missing": len(rest), "jobs": jobs}
     text = f"{len(plan)} tasks, {plan.shared} shared; {cached} stored, {len(rest)} to compute"
     return Event("plan-started", text=text, work=dict(work), counts=counts)
-
-
-def _check_numbers(jobs: int, threads: int) -> None:
-    for name, value in (("jobs", jobs), ("threads", threads)):
-        if value < 1:
-            raise InputError(f"{name} is {value}, expected at least 1")
 
 
 def _references(runners: Mapping[str, str | Callable[..., Any]], plan: Plan) -> dict[str, str]:

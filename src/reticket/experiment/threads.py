@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 
 from reticket.errors import InputError
-from reticket.experiment.compute import Outcome, TaskCallbacks, Workplace, attempt, is_isolated
+from reticket.experiment.compute import Outcome, TaskCallbacks, attempt, is_isolated
+from reticket.experiment.execution import ExecutionConfig
 from reticket.experiment.memory import keep_freed_memory
 from reticket.experiment.schedule import Schedule
 from reticket.experiment.store import Store
@@ -27,16 +28,19 @@ TURN = 0.0005  # seconds for which one thread may keep Python's lock while other
 
 
 class Crew:
-    """At most `place.jobs` threads that carry out a schedule.
+    """At most `execution.jobs` threads that carry out a schedule.
 
     Args:
         schedule: gives tasks and hears how they ended; used by the calling thread alone.
         store: where results are.
-        place: runners, jobs, threads, device.
+        runners: by kind of task, the runner as `package.module:function`.
+        execution: jobs, threads, device.
     """
 
-    def __init__(self, schedule: Schedule, store: Store, place: Workplace) -> None:
-        self._schedule, self._store, self._place = schedule, store, place
+    def __init__(
+        self, schedule: Schedule, store: Store, runners: Mapping[str, str], execution: ExecutionConfig
+    ) -> None:
+        self._schedule, self._store, self._runners, self._execution = schedule, store, runners, execution
         self._orders: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._said: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._until = Until()  # the threads' own; a thread ends at its task's next word on its progress
@@ -71,7 +75,7 @@ class Crew:
 
     def _has_hands(self) -> bool:
         """Return whether a thread is free, after starting one where there may be more."""
-        if not self._idle and len(self._members) < self._place.jobs and self._schedule.ready:
+        if not self._idle and len(self._members) < self._execution.jobs and self._schedule.ready:
             member = threading.Thread(target=self._work, name=f"reticket-{len(self._members)}", daemon=True)
             self._members.append(member)
             member.start()
@@ -80,8 +84,8 @@ class Crew:
 
     def _work(self) -> None:
         try:
-            with own_stream(self._place.device):
-                torch.set_num_threads(self._place.threads)
+            with own_stream(self._execution.device):
+                torch.set_num_threads(self._execution.threads)
                 while (task := self._orders.get()) is not None:
                     self._carry_out(task)
         except OutOfTime:
@@ -90,10 +94,10 @@ class Crew:
             self._said.put(_raising(error))
 
     def _carry_out(self, task: Task) -> None:
-        if is_isolated(self._place.runners[task.kind]):
-            outcome = alone(task, self._store, self._place, self._callbacks(task), self._until)
+        if is_isolated(self._runners[task.kind]):
+            outcome = alone(task, self._store, self._runners, self._execution, self._callbacks(task), self._until)
         else:
-            outcome = attempt(task, self._store, self._place, self._callbacks(task))
+            outcome = attempt(task, self._store, self._runners, self._execution, self._callbacks(task))
         self._said.put(lambda: self._end(task, outcome))
 
     def _end(self, task: Task, outcome: Outcome) -> None:
@@ -117,20 +121,20 @@ class Crew:
         return TaskCallbacks(progress, notice, metrics, self._until.check)
 
 
-def threads(schedule: Schedule, store: Store, place: Workplace) -> None:
-    """Carry a schedule out in up to `place.jobs` threads of this process.
+def threads(schedule: Schedule, store: Store, runners: Mapping[str, str], execution: ExecutionConfig) -> None:
+    """Carry a schedule out in up to `execution.jobs` threads of this process.
 
     Raises:
         InputError: for more threads on a GPU than torch has streams for.
         StoreError: when the store cannot be written.
     """
-    if torch.device(place.device).type == "cuda" and place.jobs > STREAMS:
+    if torch.device(execution.device).type == "cuda" and execution.jobs > STREAMS:
         raise InputError(
-            f"jobs is {place.jobs}, but torch has streams for {STREAMS} threads on a GPU; use fewer --jobs"
+            f"jobs is {execution.jobs}, but torch has streams for {STREAMS} threads on a GPU; use fewer --jobs"
         )
     keep_freed_memory()
     before = torch.get_num_threads()
-    crew = Crew(schedule, store, place)
+    crew = Crew(schedule, store, runners, execution)
     try:
         with shared_by_threads(), quick_turns(TURN):
             try:

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from reticket.errors import ReticketError
-from reticket.experiment.compute import TaskCallbacks, Workplace, attempt
+from reticket.experiment.compute import TaskCallbacks, attempt
+from reticket.experiment.execution import ExecutionConfig
 from reticket.experiment.memory import keep_freed_memory
 from reticket.experiment.store import Store, open_store
 from reticket.experiment.task import Task, from_flat
@@ -66,25 +67,26 @@ def main(handle: int) -> None:
     try:
         torch.set_num_threads(setup["threads"])
         keep_freed_memory()
-        place = Workplace(setup["runners"], 1, setup["threads"], setup["device"], setup["settings"])
+        execution = ExecutionConfig(threads=setup["threads"], device=setup["device"], settings=setup["settings"])
         store = open_store(setup["store"])
         tasks = {task.key: task for task in from_flat(setup["tasks"])}
         link.send("ready")
         while True:
-            _serve(tasks[link.receive()["key"]], store, place, link)
+            _serve(tasks[link.receive()["key"]], store, setup["runners"], execution, link)
     except ReticketError as error:
         link.send("stop", error=str(error))
         link.receive()
 
 
-def _serve(task: Task, store: Store, place: Workplace, link: Link) -> None:
+def _serve(task: Task, store: Store, runners: Mapping[str, str], execution: ExecutionConfig, link: Link) -> None:
     def report(fraction: float, text: str, seconds: float) -> None:
         link.send("progress", fraction=fraction, text=text, seconds=seconds)
 
     def metrics(step: int, metrics: Mapping[str, float]) -> None:
         link.send("metrics", step=step, metrics=dict(metrics))
 
-    outcome = attempt(task, store, place, TaskCallbacks(report, lambda text: link.send("notice", text=text), metrics))
+    callbacks = TaskCallbacks(report, lambda text: link.send("notice", text=text), metrics)
+    outcome = attempt(task, store, runners, execution, callbacks)
     if outcome.error:
         link.send("failed", error=outcome.error, traceback=outcome.traceback)
     else:

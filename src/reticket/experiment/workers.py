@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import Pipe
@@ -13,8 +14,9 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from reticket.errors import ReticketError, StoreError
-from reticket.experiment.compute import Outcome, TaskCallbacks, Workplace
+from reticket.experiment.compute import Outcome, TaskCallbacks
 from reticket.experiment.events import Event
+from reticket.experiment.execution import ExecutionConfig
 from reticket.experiment.plan import Plan
 from reticket.experiment.schedule import Schedule
 from reticket.experiment.store import Store
@@ -89,26 +91,29 @@ class Worker:
 
 
 class Pool:
-    """At most `place.jobs` workers that carry out a schedule.
+    """At most `execution.jobs` workers that carry out a schedule.
 
     Args:
         schedule: gives tasks and hears how they ended.
         store: where results are.
-        place: runners, jobs, threads, device.
+        runners: by kind of task, the runner as `package.module:function`.
+        execution: jobs, threads, device.
     """
 
-    def __init__(self, schedule: Schedule, store: Store, place: Workplace) -> None:
+    def __init__(
+        self, schedule: Schedule, store: Store, runners: Mapping[str, str], execution: ExecutionConfig
+    ) -> None:
         self._schedule = schedule
         self._store = store
-        self._place = place
+        self._execution = execution
         self._workers: dict[Connection, Worker] = {}
         self._lost: set[str] = set()  # tasks that lost a worker once
         self._setup = {
             "store": dict(store.address),
-            "runners": dict(place.runners),
-            "threads": place.threads,
-            "device": place.device,
-            "settings": dict(place.settings),
+            "runners": dict(runners),
+            "threads": execution.threads,
+            "device": execution.device,
+            "settings": execution.facts,
             "tasks": to_flat(schedule.tasks),
         }
 
@@ -147,8 +152,8 @@ class Pool:
                     break
                 worker.order(task)
         starting = sum(not worker.ready for worker in self._workers.values())
-        while len(self._workers) < self._place.jobs and self._schedule.ready > starting:
-            worker = Worker(self._place.threads)
+        while len(self._workers) < self._execution.jobs and self._schedule.ready > starting:
+            worker = Worker(self._execution.threads)
             self._workers[worker.connection] = worker
             starting += 1
 
@@ -197,13 +202,21 @@ class Pool:
             )
 
 
-def alone(task: Task, store: Store, place: Workplace, callbacks: TaskCallbacks, until: Until) -> Outcome:
+def alone(
+    task: Task,
+    store: Store,
+    runners: Mapping[str, str],
+    execution: ExecutionConfig,
+    callbacks: TaskCallbacks,
+    until: Until,
+) -> Outcome:
     """Carry out one task, whose inputs are in the store, in a worker process of its own.
 
     Args:
         task: what to compute.
         store: where results are.
-        place: runners, threads, device.
+        runners: by kind of task, the runner as `package.module:function`.
+        execution: threads, device.
         callbacks: who hears of it.
         until: when to give it up.
 
@@ -229,13 +242,14 @@ def alone(task: Task, store: Store, place: Workplace, callbacks: TaskCallbacks, 
             case "task-failed":
                 ends.append(Outcome(error=event.text, traceback=event.traceback))
 
-    processes(Schedule(Plan.of([task]).missing(store), store.has, hear, until), store, replace(place, jobs=1))
+    schedule = Schedule(Plan.of([task]).missing(store), store.has, hear, until)
+    processes(schedule, store, runners, replace(execution, jobs=1))
     return ends[-1] if ends else Outcome()
 
 
-def processes(schedule: Schedule, store: Store, place: Workplace) -> None:
-    """Carry a schedule out in up to `place.jobs` worker processes."""
-    pool = Pool(schedule, store, place)
+def processes(schedule: Schedule, store: Store, runners: Mapping[str, str], execution: ExecutionConfig) -> None:
+    """Carry a schedule out in up to `execution.jobs` worker processes."""
+    pool = Pool(schedule, store, runners, execution)
     try:
         pool.run()
     finally:

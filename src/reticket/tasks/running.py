@@ -7,16 +7,15 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 import torch
 
-from reticket.devices import check_device
 from reticket.errors import ConfigError, InputError
-from reticket.experiment import EXECUTORS, Event, FolderStore, Plan, Store, Summary, Task, Until, run_plan
+from reticket.experiment import Event, ExecutionConfig, FolderStore, Plan, Store, Summary, Task, Until, run_plan
 from reticket.experiment.task import closure
 from reticket.files import write_file
 from reticket.tasks.check import checks, runners_of
@@ -32,41 +31,13 @@ class OutputError(InputError):
     """The output folder takes no more."""
 
 
-@dataclass(frozen=True)
-class Machine:
-    """How tasks are carried out; none of it but `threads` decides a result.
-
-    Args:
-        jobs: worker processes.
-        threads: threads a task computes with.
-        device: where tasks compute.
-        executor: name of the executor.
-        data: folder of the data; None searches RETICKET_DATA and the system's places.
-    """
-
-    jobs: int = 1
-    threads: int = 1
-    device: str = "cpu"
-    executor: str = "local"
-    data: str | Path | None = None
-
-    @property
-    def folder(self) -> Path | None:
-        """Folder of the data as a path."""
-        return Path(self.data) if self.data else None
-
-    def __post_init__(self) -> None:
-        EXECUTORS.named(self.executor)
-        check_device(self.device, ConfigError)
-
-
 def run_experiment(
     config: Config,
     out: Path,
     *,
     preset: str = "experiment",
     store: Path | Store | None = None,
-    machine: Machine | None = None,
+    execution: ExecutionConfig | None = None,
     on_event: Callable[[Event], None] | None = None,
     until: Until | None = None,
     stages: Callable[[Sequence[Planned]], Iterable[Iterable[Task]]] | None = None,
@@ -81,7 +52,7 @@ def run_experiment(
         out: the run directory; made if absent. Running again resumes, a finished run computes nothing.
         preset: short name for the results.
         store: results that runs may share, or the directory of them; `out/store` when None.
-        machine: how to carry it out; one process of one thread when None.
+        execution: how to carry it out; one process of one thread when None.
         on_event: told of each event, after it was appended to `metrics.jsonl`.
         until: when to stop although something is missing still; the results then show what there is.
         stages: sorts the targets of the experiments by how much they matter (see `Plan.of`); all at once when None.
@@ -93,12 +64,12 @@ def run_experiment(
         ConfigError, DataError: before anything is computed.
         OutputError: when results cannot be written, after they were computed; the store has them.
     """
-    machine = machine or Machine()
-    planned = plan_experiment(config, folder=machine.folder, threads=machine.threads)
+    execution = execution or ExecutionConfig()
+    planned = plan_experiment(config, folder=execution.folder, threads=execution.threads)
     _make_folder(out)
     results = store if isinstance(store, Store) else FolderStore(store or out / "store")
     compared = [task for one in planned for task in one.blueprint.compared]
-    environment = environment_of(machine)
+    environment = environment_of(execution)
     facts = {"config.toml": tomli_w.dumps(_without_none(config.model_dump())), "environment.json": _json(environment)}
     with suppress(OutputError):  # a full disk: it is said when there are results to write
         _write_all(out, facts)
@@ -107,11 +78,7 @@ def run_experiment(
             Plan.of(*(stages or _all_at_once)(planned), compared),
             results,
             {**RUNNERS, **runners_of()},
-            jobs=machine.jobs,
-            threads=machine.threads,
-            device=machine.device,
-            executor=machine.executor,
-            settings={"data": str(machine.data)} if machine.data else {},
+            execution,
             on_event=record,
             until=until,
         )
@@ -163,9 +130,9 @@ def _sweep_of(config: Config, preset: str, planned: Iterable[Planned]) -> dict[s
     return {"title": config.title, "preset": preset, "key": next(iter(config.sweep)), "variants": folders}
 
 
-def environment_of(machine: Machine) -> dict[str, Any]:
+def environment_of(execution: ExecutionConfig) -> dict[str, Any]:
     """Return where a run was made: versions, processor, devices, threads."""
-    gpu = torch.cuda.get_device_name() if machine.device.startswith("cuda") and torch.cuda.is_available() else None
+    gpu = torch.cuda.get_device_name() if execution.device.startswith("cuda") and torch.cuda.is_available() else None
     return {
         "reticket": __version__,
         "torch": torch.__version__,
@@ -173,10 +140,10 @@ def environment_of(machine: Machine) -> dict[str, Any]:
         "platform": platform.system(),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "device": gpu or machine.device,
-        "jobs": machine.jobs,
-        "threads": machine.threads,
-        "executor": machine.executor,
+        "device": gpu or execution.device,
+        "jobs": execution.jobs,
+        "threads": execution.threads,
+        "executor": execution.executor,
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
 
