@@ -8,9 +8,23 @@ from pathlib import Path
 import pytest
 
 import reticket.experiment.workers as workers_module
-from reticket.experiment import EXECUTORS, Event, Executor, Output, Plan, Result, Store, Summary, Task, run_plan
-from reticket.experiment.compute import Workplace
+from reticket.cli.listing import listing
+from reticket.experiment import (
+    EXECUTORS,
+    Event,
+    Executor,
+    Output,
+    Plan,
+    Result,
+    Store,
+    Summary,
+    Task,
+    executor,
+    run_plan,
+)
+from reticket.experiment.compute import Told, Workplace, attempt
 from reticket.experiment.schedule import Schedule
+from reticket.tasks.running import Machine
 
 RUNNERS = {kind: f"fake_tasks:{kind}" for kind in ("draw", "mix", "walk", "diverge", "wrong", "die", "look", "slow")}
 FILES = ("values.json", "tensors.safetensors")
@@ -133,9 +147,30 @@ def test_the_contract_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     draws = Plan.of([Task("draw", 1, {"seed": seed}) for seed in range(2)])
     reference = carry_out("in-process", tmp_path / "reference", draws, jobs=1)
     stores_are_equal(carry_out("in-process", tmp_path / "same", draws, jobs=1), reference)
-    monkeypatch.setitem(EXECUTORS, "sloppy", sloppy)
+    monkeypatch.setitem(EXECUTORS._members, "sloppy", sloppy)
     with pytest.raises(AssertionError):
         stores_are_equal(carry_out("sloppy", tmp_path / "ran", draws), reference)
+
+
+def last_first(schedule: Schedule, store: Store, place: Workplace) -> None:
+    """Carry out what can begin, and of that the last task first."""
+    while ready := list(iter(schedule.next, None)):
+        for task in reversed(ready):
+            outcome = attempt(task, store, place, Told(lambda *progress: None, lambda text: None))
+            if outcome.error:
+                schedule.fail(task, outcome.error, outcome.traceback)
+            else:
+                schedule.finish(task, outcome.seconds)
+
+
+def test_an_executor_from_outside_the_package(tmp_path: Path, reference: Ran) -> None:
+    executor("last-first")(last_first)
+    try:
+        assert Machine(executor="last-first").executor == "last-first"
+        assert listing("executors")["last-first"] == "Carry out what can begin, and of that the last task first."
+        stores_are_equal(carry_out("last-first", tmp_path, plan()), reference)
+    finally:
+        del EXECUTORS._members["last-first"]
 
 
 def test_every_executor_has_the_one_signature() -> None:

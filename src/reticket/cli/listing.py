@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from reticket.data.registry import DATASETS
 from reticket.errors import ConfigError
+from reticket.experiment import EXECUTORS
 from reticket.lookup import nearest
 from reticket.matching import list_matchers
 from reticket.models.registry import MODELS
@@ -16,6 +17,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "models": lambda: dict(sorted(MODELS.descriptions().items())),
     "matchers": list_matchers,
     "methods": METHODS.descriptions,
+    "executors": EXECUTORS.descriptions,
 }
 
 

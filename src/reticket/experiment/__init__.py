@@ -3,7 +3,7 @@
 from reticket.experiment.compute import Context, Workplace, collective, isolated
 from reticket.experiment.estimate import Estimate
 from reticket.experiment.events import Event
-from reticket.experiment.execute import EXECUTORS, Executor, Summary, run_plan
+from reticket.experiment.execute import EXECUTORS, Executor, Summary, executor, run_plan
 from reticket.experiment.plan import Plan
 from reticket.experiment.result import Result
 from reticket.experiment.store import DamagedResult, MissingResult, Store, StoreFolderError
@@ -30,6 +30,7 @@ __all__ = [
     "WorkerError",
     "Workplace",
     "collective",
+    "executor",
     "isolated",
     "run_plan",
 ]

@@ -22,6 +22,7 @@ from reticket.experiment.together import announce_plan, announce_task
 from reticket.experiment.until import OutOfTime, Until
 from reticket.experiment.workers import processes
 from reticket.ranks import here
+from reticket.registry import Registry
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,25 @@ def local(schedule: Schedule, store: Store, place: Workplace) -> None:
     (in_process if place.jobs == 1 else processes)(schedule, store, place)
 
 
-EXECUTORS: dict[str, Executor] = {
-    "local": local,
-    "in-process": in_process,
-    "processes": processes,
-    "threads": threads_of_one_process,
-}
+EXECUTORS = Registry[Executor]("executor", "reticket.executors", InputError)
+
+
+def executor(name: str) -> Callable[[Executor], Executor]:
+    """Register an executor; the first line of its docstring is what `reticket list executors` says of it.
+
+    Args:
+        name: what users write as `--executor`.
+
+    Raises:
+        InputError: when the name is taken.
+    """
+    return EXECUTORS.register(name)
+
+
+executor("local")(local)
+executor("in-process")(in_process)
+executor("processes")(processes)
+executor("threads")(threads_of_one_process)
 
 
 def run_plan(
@@ -141,7 +155,7 @@ def run_plan(
         raise InputError(
             f"jobs is {jobs} under torchrun, whose {here().world} processes train one model; leave jobs at 1"
         )
-    carry_out = _executor(executor)
+    carry_out = EXECUTORS.named(executor)
     rest = plan.without(lambda key: _usable(store, key, tell))
     place = Workplace(_references(runners, rest), jobs, threads, device, settings or {})
     to_do = {task.key for task in rest.tasks}
@@ -182,12 +196,6 @@ def _check_numbers(jobs: int, threads: int) -> None:
     for name, value in (("jobs", jobs), ("threads", threads)):
         if value < 1:
             raise InputError(f"{name} is {value}, expected at least 1")
-
-
-def _executor(name: str) -> Executor:
-    if name not in EXECUTORS:
-        raise InputError(f"unknown executor '{name}', expected one of {', '.join(EXECUTORS)}")
-    return EXECUTORS[name]
 
 
 def _references(runners: Mapping[str, str | Callable[..., Any]], plan: Plan) -> dict[str, str]:

@@ -19,7 +19,6 @@ from reticket.errors import ConfigError, InputError
 from reticket.experiment import EXECUTORS, Event, Plan, Store, Summary, Task, Until, run_plan
 from reticket.experiment.task import closure
 from reticket.files import write_file
-from reticket.lookup import nearest
 from reticket.tasks.config import Config
 from reticket.tasks.exemplars import write_pictures
 from reticket.tasks.kinds import RUNNERS
@@ -57,11 +56,7 @@ class Machine:
         return Path(self.data) if self.data else None
 
     def __post_init__(self) -> None:
-        if self.executor not in EXECUTORS:
-            known = ", ".join(EXECUTORS)
-            raise ConfigError(
-                f"unknown executor '{self.executor}'{nearest(self.executor, EXECUTORS)}; known are {known}"
-            )
+        EXECUTORS.named(self.executor)
         check_device(self.device, ConfigError)
 
 
