@@ -179,6 +179,6 @@ def test_ids_in_a_file_match_a_language_model_that_has_no_example(shape: str | N
     np.save(tmp_path / "ids.npy", ids)
     found = match_files(
         tmp_path / "a.pt", tmp_path / "b.pt", f"{__name__}:ids_model", os.fspath(tmp_path / "ids.npy"),
-        method="activation", cost="correlation", samples=64, input_shape=shape,
+        method="activation", settings=["cost=correlation"], samples=64, input_shape=shape,
     )  # fmt: skip
     assert found.permutations == shuffle.permutations

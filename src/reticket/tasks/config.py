@@ -23,7 +23,7 @@ Place = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)$")]
 Pair = Literal["A to B", "permuted A to B", "dense A to IMP A"]
 Places = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)(\+(\d+(it|ep)|end))*$")]
 
-PARAMS = ("model.params.", "data.params.", "matching.options.")  # tables whose keys a model, loader or matcher knows
+PARAMS = ("model.params.", "data.params.", "matching.options.", "matching.start.")  # tables in tables
 OLDEST_OPTIONS = ("cost", "stop")  # of matching; they may stand beside the table of options
 
 
@@ -133,7 +133,8 @@ class MatchingConfig(_Section):
         if not isinstance(values, Mapping) or not (moved := {k: values[k] for k in OLDEST_OPTIONS if k in values}):
             return values
         rest = {key: value for key, value in values.items() if key not in moved}
-        return {**rest, "options": {**rest.get("options", {}), **moved}}
+        table = rest.get("options", {})
+        return {**rest, "options": {**table, **moved} if isinstance(table, Mapping) else table}
 
 
 class GridConfig(_Section):
