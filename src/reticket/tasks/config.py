@@ -23,7 +23,7 @@ Place = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)$")]
 Pair = Literal["A to B", "permuted A to B", "dense A to IMP A"]
 Places = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)(\+(\d+(it|ep)|end))*$")]
 
-PARAMS = ("model.params.", "data.params.", "matching.options.", "matching.start.")  # tables in tables
+PARAMS = ("model.params.", "data.params.", "matching.options.", "matching.start.")  # tables with keys of others
 OLDEST_OPTIONS = ("cost", "stop")  # of matching; they may stand beside the table of options
 
 
