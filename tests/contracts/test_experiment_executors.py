@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import reticket.experiment.workers as workers_module
+from reticket.cli.listing import listing
 from reticket.experiment import (
     EXECUTORS,
     Event,
@@ -22,8 +23,10 @@ from reticket.experiment import (
     Store,
     Summary,
     Task,
+    executor,
     run_plan,
 )
+from reticket.experiment.compute import TaskCallbacks, attempt
 from reticket.experiment.schedule import Schedule
 
 RUNNERS = {kind: f"fake_tasks:{kind}" for kind in ("draw", "mix", "walk", "diverge", "wrong", "die", "look", "slow")}
@@ -170,6 +173,27 @@ def test_the_contract_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(EXECUTORS._members, "sloppy", sloppy)
     with pytest.raises(AssertionError):
         stores_are_equal(carry_out("sloppy", tmp_path / "ran", draws), reference)
+
+
+def last_first(schedule: Schedule, store: Store, runners: Mapping[str, str], execution: ExecutionConfig) -> None:
+    """Carry out what can begin, and of that the last task first."""
+    while ready := list(iter(schedule.next, None)):
+        for task in reversed(ready):
+            outcome = attempt(task, store, runners, execution, TaskCallbacks(*[lambda *heard: None] * 3))
+            if outcome.error:
+                schedule.fail(task, outcome.error, outcome.traceback)
+            else:
+                schedule.finish(task, outcome.seconds)
+
+
+def test_an_executor_from_outside_the_package(tmp_path: Path, reference: Ran) -> None:
+    executor("last-first")(last_first)
+    try:
+        assert ExecutionConfig(executor="last-first").executor == "last-first"
+        assert listing("executors")["last-first"] == "Carry out what can begin, and of that the last task first."
+        stores_are_equal(carry_out("last-first", tmp_path, plan()), reference)
+    finally:
+        del EXECUTORS._members["last-first"]
 
 
 def test_every_executor_has_the_one_signature() -> None:

@@ -248,13 +248,14 @@ def test_an_experiment_without_data_for_matching(tmp_path: Path) -> None:
 
 def test_an_experiment_that_begins_from_an_alignment(tmp_path: Path) -> None:
     found, _ = results_of(tmp_path / "plain")
-    twice = ("matching.method=swapped", 'matching.start={method = "by-bias"}')
+    twice = ("matching.method=swapped", "matching.start.method=by-bias", "matching.start.options.falling=true")
     swapped, _ = results_of(tmp_path / "start", *twice)
     assert found["matching"]
     assert swapped["matching"] == []
     plan = Blueprint(load_config(TINY, (*SMALL, *twice))[1], FACTS)
     (task,) = plan.of("matching")["end"]
-    assert task.inputs["start"].spec["method"] == "by-bias"
+    start = task.inputs["start"].spec
+    assert (start["method"], start["options"]) == ("by-bias", {"falling": True})
 
 
 # ---------------------------------------------------------------- planning
@@ -286,6 +287,8 @@ def planned(*settings: str) -> Blueprint:
             ["options.to_inputs=f"],
             r"^matching: option 'to_inputs' of matcher 'activation' is 'f': input should be call",
         ),
+        (["options=5", "cost=cosine"], r"'matching.options' is 5: input should be a valid dictionary"),
+        (["start.methd=x"], r"unknown key 'matching.start.methd'"),
         (["method=swapped"], r"^matching.start is missing: matcher 'swapped' begins from an alignment; say which "),
         (
             ["method=by-bias", "start={}"],

@@ -46,7 +46,10 @@ def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         ({"jobs": 0}, "jobs is 0, expected at least 1"),
         ({"threads": -1}, "threads is -1, expected at least 1"),
-        ({"executor": "rya"}, "unknown executor 'rya'; known are local, in-process, processes, threads"),
+        (
+            {"executor": "proceses"},
+            "unknown executor 'proceses', did you mean 'processes'.; known are local, in",
+        ),
         ({"device": "gpu"}, "device 'gpu' is not one that torch knows; use cpu or cuda"),
     ],
 )

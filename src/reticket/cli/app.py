@@ -54,7 +54,7 @@ def run(
     ] = None,
     data: DataFolder = None,
     executor: Annotated[
-        str, typer.Option("--executor", help="local, in-process, processes or threads: what carries tasks out.")
+        str, typer.Option("--executor", help="What carries tasks out (reticket list executors).")
     ] = "local",
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Tasks at a time: processes, or threads of one.")] = 1,
     threads: Annotated[
@@ -111,7 +111,7 @@ def run(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="presets|datasets|models|matchers|methods|checks")],
+    what: Annotated[str, typer.Argument(metavar="presets|datasets|models|matchers|methods|checks|executors")],
     debug: Debug = False,
 ) -> None:
     """List what can be named in a command or a configuration."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from reticket.data.registry import DATASETS
 from reticket.errors import ConfigError
+from reticket.experiment import EXECUTORS
 from reticket.lookup import nearest
 from reticket.matching import list_matchers
 from reticket.models.registry import MODELS
@@ -19,6 +20,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "matchers": list_matchers,
     "methods": METHODS.descriptions,
     "checks": lambda: {check.name: first_line(type(check)) for check in checks()},
+    "executors": EXECUTORS.descriptions,
 }
 
 

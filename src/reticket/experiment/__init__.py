@@ -4,7 +4,7 @@ from reticket.experiment.compute import Context, collective, isolated
 from reticket.experiment.estimate import Estimate
 from reticket.experiment.events import Event
 from reticket.experiment.execute import Summary, run_plan
-from reticket.experiment.execution import EXECUTORS, ExecutionConfig, Executor
+from reticket.experiment.execution import EXECUTORS, ExecutionConfig, Executor, executor
 from reticket.experiment.folder import FolderStore, StoreFolderError
 from reticket.experiment.plan import Plan
 from reticket.experiment.result import Result
@@ -33,6 +33,7 @@ __all__ = [
     "Until",
     "WorkerError",
     "collective",
+    "executor",
     "isolated",
     "open_store",
     "run_plan",

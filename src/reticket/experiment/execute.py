@@ -12,7 +12,7 @@ from reticket.errors import InputError
 from reticket.experiment.compute import TaskCallbacks, attempt, load_runner
 from reticket.experiment.distributed import announce_plan, announce_task
 from reticket.experiment.events import Event, Listener
-from reticket.experiment.execution import EXECUTORS, ExecutionConfig
+from reticket.experiment.execution import EXECUTORS, ExecutionConfig, executor
 from reticket.experiment.memory import keep_freed_memory
 from reticket.experiment.plan import Plan
 from reticket.experiment.schedule import Schedule
@@ -79,10 +79,10 @@ def local(schedule: Schedule, store: Store, runners: Mapping[str, str], executio
     (in_process if execution.jobs == 1 else processes)(schedule, store, runners, execution)
 
 
-EXECUTORS.add("local", local)
-EXECUTORS.add("in-process", in_process)
-EXECUTORS.add("processes", processes)
-EXECUTORS.add("threads", threads_of_one_process)
+executor("local")(local)
+executor("in-process")(in_process)
+executor("processes")(processes)
+executor("threads")(threads_of_one_process)
 
 
 def run_plan(

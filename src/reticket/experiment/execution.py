@@ -1,6 +1,6 @@
 """How the tasks of a plan are carried out, and the seat of whoever carries them out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -80,3 +80,15 @@ class Executor(Protocol):
 
 
 EXECUTORS = Registry[Executor]("executor", "reticket.executors", InputError)
+
+
+def executor(name: str) -> Callable[[Executor], Executor]:
+    """Register an executor; the first line of its docstring is what `reticket list executors` says of it.
+
+    Args:
+        name: what users write as `--executor`.
+
+    Raises:
+        InputError: when the name is taken.
+    """
+    return EXECUTORS.register(name)

@@ -27,7 +27,7 @@ from reticket.tickets.imp import StyleName
 from reticket.tickets.prune import Scope
 from reticket.training import Recipe
 
-PARAMS = ("model.params.", "data.params.", "matching.options.")  # tables whose keys a model, loader or matcher knows
+PARAMS = ("model.params.", "data.params.", "matching.options.", "matching.start.")  # tables with keys of others
 OLDEST_OPTIONS = ("cost", "stop")  # of matching; they may stand beside the table of options
 
 
@@ -132,7 +132,8 @@ class MatchingConfig(Section):
         if not isinstance(values, Mapping) or not (moved := {k: values[k] for k in OLDEST_OPTIONS if k in values}):
             return values
         rest = {key: value for key, value in values.items() if key not in moved}
-        return {**rest, "options": {**rest.get("options", {}), **moved}}
+        table = rest.get("options", {})
+        return {**rest, "options": {**table, **moved} if isinstance(table, Mapping) else table}
 
 
 class GridConfig(Section):
