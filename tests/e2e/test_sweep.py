@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import reticket as rt
 from reticket.cli import main
 
 TINY = Path(__file__).with_name("tiny.toml")
@@ -39,6 +40,8 @@ def test_a_sweep_runs_resumes_and_runs_from_its_own_file(
         assert results["complete"] is True
         assert {row["method"] for row in results["rows"]} == {"lth", "permuted", "naive"}
         keys += [key for row in results["rows"] for key in row["keys"]]
+        hidden = rt.Results.load(out / folder).weights(method="lth", sparsity=0.5)["layers.0.weight"]
+        assert hidden.shape == (int(folder[-1]), 64), "the store stands beside sweep.json"
     assert len(set(keys)) == 6, "three methods at two sizes"
     capsys.readouterr()
     assert reticket(monkeypatch, "run", out / "config.toml", "--out", out) == 0

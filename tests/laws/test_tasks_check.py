@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,12 @@ def test_its_work_is_in_the_forecast_and_its_settings_are_checked() -> None:
         load_config(TINY, ["norm_power=0"])
     with pytest.raises(ConfigError, match=r"--set norm_powr: unknown key, did you mean 'checks\.norm_power'\?"):
         load_config(TINY, ["norm_powr=2"])
+
+
+def test_a_process_that_only_computes_imports_no_matplotlib() -> None:
+    code = "import sys; from reticket.tasks.check import checks; checks(); print('matplotlib' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "False"
 
 
 def test_without_it_nothing_of_it_is_known() -> None:

@@ -11,8 +11,9 @@ import torch
 
 from reticket.data import load_dataset
 from reticket.tasks.cells import Cell
-from reticket.tasks.checks.exemplars import Population, sheet_cell
+from reticket.tasks.checks.exemplars import images_of, row_of, sheet_cell
 from reticket.tasks.pictures import LARGEST, as_pixels, png, write_pictures
+from reticket.tasks.votes import Votes
 
 NAMES = ("a", "b", "c")
 LABELS = torch.tensor([0, 0, 1, 1, 2])
@@ -20,13 +21,13 @@ DENSE = torch.tensor([[0, 0, 1, 1, 2], [0, 0, 1, 1, 2], [0, 1, 1, 1, 0]])
 SPARSE = torch.tensor([[1, 1, 1, 2, 2], [1, 1, 1, 0, 2], [1, 0, 1, 1, 2]])
 
 
-def written(found: Population) -> dict[str, Any]:
-    row = found.as_row(Cell("permuted", 0.9, "5ep", "end"), LABELS, NAMES)
+def written(found: Votes) -> dict[str, Any]:
+    row = row_of(Cell("permuted", 0.9, "5ep", "end"), found, LABELS, NAMES)
     return row.model_dump(mode="json", by_alias=True)
 
 
 def test_counts_by_hand() -> None:
-    found = written(Population(DENSE, SPARSE, (DENSE, DENSE)))
+    found = written(Votes(DENSE, SPARSE, (DENSE, DENSE)))
     assert (found["found"], found["undecided"], found["stable"], found["noise"], found["images"]) == (2, 1, 1, 0, 5)
     assert [(one["class"], one["found"], one["images"]) for one in found["classes"]] == [
         ("a", 2, 2), ("b", 0, 2), ("c", 0, 1),
@@ -37,12 +38,12 @@ def test_counts_by_hand() -> None:
 
 
 def test_the_surest_come_first_and_without_exemplars_there_are_none() -> None:
-    first, second = Population(DENSE, SPARSE, None).surest(LABELS, NAMES)
+    first, second = images_of(Votes(DENSE, SPARSE, None), LABELS, NAMES)
     assert (first.index, first.dense, first.dense_votes, first.sparse, first.sparse_votes) == (
         0, "a", 3, "b", 3,
     )  # fmt: skip
     assert (second.index, second.stable) == (1, False)
-    none = written(Population(DENSE, DENSE, None))
+    none = written(Votes(DENSE, DENSE, None))
     assert (none["found"], none["noise"], none["dense_on_exemplars"]) == (0, None, None)
 
 

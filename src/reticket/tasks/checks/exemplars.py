@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,9 +11,7 @@ from jaxtyping import Int64
 from pydantic import Field
 from torch import Tensor
 
-from reticket.analysis import Exemplars as Found
 from reticket.analysis import accuracy_on
-from reticket.analysis import exemplars as exemplars_of
 from reticket.data.source import DataSource
 from reticket.experiment import Task
 from reticket.figures.chart import Dot, dots, name_room, row_height
@@ -30,6 +28,7 @@ from reticket.tasks.pictures import embedded, write_pictures
 from reticket.tasks.results import Results
 from reticket.tasks.rows import Cell as CellRecord
 from reticket.tasks.stored import Stored, place_of, stat_of
+from reticket.tasks.votes import Votes, votes_of
 
 FOLDER = "exemplars"
 SHEET = 24  # images
@@ -121,12 +120,12 @@ class ExemplarCheck(Check):
     def results(self, found: Stored, tasks: Mapping[Any, tuple[Task, ...]]) -> Mapping[str, Any]:
         """Return for every cell how many images pruning makes the networks see differently, and those of one cell."""
         plan, names = found.plan, found.plan.facts.classes
-        known = {cell: one for cell in plan.runs if (one := population(cell, found)) is not None}
+        known = {cell: one for cell in plan.runs if (one := votes_of(cell, found)) is not None}
         shown = sheet_cell(plan.runs, plan.config.grid.match_at)
         sheet = None
         if shown is not None and shown in known:
-            sheet = Sheet(**place_of(shown), images=known[shown].surest(found.labels, names))
-        rows = [one.as_row(cell, found.labels, names) for cell, one in known.items()]
+            sheet = Sheet(**place_of(shown), images=images_of(known[shown], found.labels, names))
+        rows = [row_of(cell, votes, found.labels, names) for cell, votes in known.items()]
         return {"exemplars": rows, "contact_sheet": sheet}
 
     def exhibit(self, results: Results) -> Exhibit | None:
@@ -170,87 +169,49 @@ class _ClassOf:
     match_at = property(lambda self: self.cell.match_at)
 
 
-def population(cell: Cell, found: Stored) -> "Population | None":
-    """Return the predictions that decide a cell's exemplars, or None for a dense cell or one without results."""
-    if cell.method == "dense":
-        return None
-    plan, seeds = found.plan, found.plan.config.grid.seeds
-    a, b = (found.predicted(plan.networks.dense(side, seed) for seed in seeds) for side in ("A", "B"))
-    own = b if plan.methods[cell.method].network == "B" and b is not None else a
-    sparse = found.predicted(plan.runs[cell])
-    if own is None or sparse is None:
-        return None
-    return Population(own, sparse, (a, b) if a is not None and b is not None else None)
+def row_of(cell: Cell, votes: Votes, labels: Int64[Tensor, " n"], names: Sequence[str]) -> Exemplars:
+    """Return counts, the accuracy on exemplars and on the rest, and the exemplars by true class."""
+    found, noise = votes.found, votes.noise
+    all_of = torch.bincount(labels, minlength=len(names)).tolist()
+    mine = torch.bincount(labels[found.found], minlength=len(names)).tolist()
+    on_them = [stat_of(accuracy_on(one, labels, found.found)) for one in (votes.dense, votes.sparse)]
+    on_the_rest = [stat_of(accuracy_on(one, labels, ~found.found)) for one in (votes.dense, votes.sparse)]
+    return Exemplars(
+        **place_of(cell),
+        dense_networks=len(votes.dense),
+        sparse_networks=len(votes.sparse),
+        images=len(labels),
+        found=int(found.found.sum()),
+        undecided=int(found.undecided.sum()),
+        stable=int(found.stable.sum()),
+        noise=None if noise is None else int(noise.found.sum()),
+        dense_on_exemplars=on_them[0],
+        dense_on_rest=on_the_rest[0],
+        sparse_on_exemplars=on_them[1],
+        sparse_on_rest=on_the_rest[1],
+        classes=tuple(
+            ClassCount(name=name, found=count, images=total)
+            for name, count, total in zip(names, mine, all_of, strict=True)
+        ),
+    )
 
 
-@dataclass(frozen=True)
-class Population:
-    """The predictions that decide a cell's exemplars.
-
-    Args:
-        dense: of the dense networks.
-        sparse: of the sparse ones.
-        pair: of the dense networks A and of the dense networks B, whose exemplars are noise; None without B.
-    """
-
-    dense: Int64[Tensor, "dense_networks n"]
-    sparse: Int64[Tensor, "sparse_networks n"]
-    pair: tuple[Tensor, Tensor] | None
-
-    @cached_property
-    def _classes(self) -> int:
-        every = (self.dense, self.sparse, *(self.pair or ()))
-        return 1 + max(int(one.max()) for one in every)
-
-    @cached_property
-    def found(self) -> Found:
-        """The exemplars."""
-        return exemplars_of(self.dense, self.sparse, self._classes)
-
-    def as_row(self, cell: Cell, labels: Int64[Tensor, " n"], names: Sequence[str]) -> Exemplars:
-        """Return counts, the accuracy on exemplars and on the rest, and the exemplars by true class."""
-        found, noise = self.found, exemplars_of(*self.pair, self._classes) if self.pair else None
-        all_of = torch.bincount(labels, minlength=len(names)).tolist()
-        mine = torch.bincount(labels[found.found], minlength=len(names)).tolist()
-        on_them = [stat_of(accuracy_on(votes, labels, found.found)) for votes in (self.dense, self.sparse)]
-        on_the_rest = [stat_of(accuracy_on(votes, labels, ~found.found)) for votes in (self.dense, self.sparse)]
-        return Exemplars(
-            **place_of(cell),
-            dense_networks=len(self.dense),
-            sparse_networks=len(self.sparse),
-            images=len(labels),
-            found=int(found.found.sum()),
-            undecided=int(found.undecided.sum()),
-            stable=int(found.stable.sum()),
-            noise=None if noise is None else int(noise.found.sum()),
-            dense_on_exemplars=on_them[0],
-            dense_on_rest=on_the_rest[0],
-            sparse_on_exemplars=on_them[1],
-            sparse_on_rest=on_the_rest[1],
-            classes=tuple(
-                ClassCount(name=name, found=count, images=total)
-                for name, count, total in zip(names, mine, all_of, strict=True)
-            ),
+def images_of(votes: Votes, labels: Int64[Tensor, " n"], names: Sequence[str]) -> tuple[SheetImage, ...]:
+    """Return the images of the contact sheet, the surest exemplars first."""
+    dense, sparse, stable = votes.found.dense, votes.found.sparse, votes.found.stable
+    return tuple(
+        SheetImage(
+            index=index,
+            file=f"{FOLDER}/{index:06d}.png",
+            label=names[int(labels[index])],
+            dense=names[int(dense.mode[index])],
+            dense_votes=int(dense.votes[index]),
+            sparse=names[int(sparse.mode[index])],
+            sparse_votes=int(sparse.votes[index]),
+            stable=bool(stable[index]),
         )
-
-    def surest(self, labels: Int64[Tensor, " n"], names: Sequence[str], most: int = SHEET) -> tuple[SheetImage, ...]:
-        """Return the exemplars with the clearest modes, by index where they are equally clear."""
-        dense, sparse = self.found.dense, self.found.sparse
-        where = self.found.found.nonzero().flatten().tolist()
-        where.sort(key=lambda index: (-int(dense.margin[index] + sparse.margin[index]), index))
-        return tuple(
-            SheetImage(
-                index=index,
-                file=f"{FOLDER}/{index:06d}.png",
-                label=names[int(labels[index])],
-                dense=names[int(dense.mode[index])],
-                dense_votes=int(dense.votes[index]),
-                sparse=names[int(sparse.mode[index])],
-                sparse_votes=int(sparse.votes[index]),
-                stable=bool(self.found.stable[index]),
-            )
-            for index in where[:most]
-        )
+        for index in votes.surest(SHEET)
+    )
 
 
 def sheet_cell(cells: Iterable[Cell], match_at: Sequence[str]) -> Cell | None:
