@@ -253,7 +253,7 @@ def test_an_experiment_that_begins_from_an_alignment(tmp_path: Path) -> None:
     assert found["matching"]
     assert swapped["matching"] == []
     plan = Blueprint(load_config(TINY, (*SMALL, *twice))[1], FACTS)
-    (task,) = plan.matchings["end"]
+    (task,) = plan.of("matching")["end"]
     assert task.inputs["start"].spec["method"] == "by-bias"
 
 
@@ -303,7 +303,7 @@ def test_planning_refuses_what_would_fail(settings: list[str], words: str) -> No
 
 def test_what_decides_a_matching_is_in_its_key() -> None:
     def spec(*settings: str) -> Mapping[str, Any]:
-        task = planned(*(f"matching.{setting}" for setting in settings)).matchings["end"][0]
+        task = planned(*(f"matching.{setting}" for setting in settings)).of("matching")["end"][0]
         return {key: value for key, value in task.spec.items() if key not in ("data", "model", "threads")}
 
     plain = {"method": "activation", "cost": "correlation", "stop": "stable", "samples": None, "batch_size": 500}

@@ -109,7 +109,7 @@ def run(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="presets|datasets|models|matchers|methods")],
+    what: Annotated[str, typer.Argument(metavar="presets|datasets|models|matchers|methods|checks")],
     debug: Debug = False,
 ) -> None:
     """List what can be named in a command or a configuration."""

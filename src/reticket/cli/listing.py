@@ -7,6 +7,8 @@ from reticket.errors import ConfigError
 from reticket.lookup import nearest
 from reticket.matching import list_matchers
 from reticket.models.registry import MODELS
+from reticket.registry import first_line
+from reticket.tasks.check import checks
 from reticket.tasks.presets import list_presets
 from reticket.tickets.methods import METHODS
 
@@ -16,6 +18,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "models": lambda: dict(sorted(MODELS.descriptions().items())),
     "matchers": list_matchers,
     "methods": METHODS.descriptions,
+    "checks": lambda: {check.name: first_line(type(check)) for check in checks()},
 }
 
 

@@ -165,7 +165,8 @@ def _matching(section: Mapping[str, Any]) -> str:
     count = f"{samples:,}" if isinstance(samples, int) else "all"
     method, options = section.get("method", "activation"), section.get("options") or {}
     cost = options.get("cost", section.get("cost", "correlation" if method == "activation" else ""))
-    return f"By {method}{f', {cost} of the units' if cost else ''} over {count} training images, one linear assignment a group."
+    by = f"{method}, {cost} of the units" if cost else method
+    return f"By {by} over {count} training images, one linear assignment a group."
 
 
 def _grid(section: Mapping[str, Any]) -> str:
