@@ -94,11 +94,10 @@ def test_a_pipe_is_written_into_and_not_replaced(tmp_path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(OSError, match="No such device or address"):  # nobody reads it, and it is not waited for
         files.replace_file(path, b"lost")
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    os.set_blocking(handle, True)
     content = bytes(range(256)) * 1000  # more than a pipe holds
-    with os.fdopen(handle, "rb") as file:
-        reader = threading.Thread(target=lambda: read.append(file.read()))
+    with path.open("r+b", buffering=0) as end, os.fdopen(end.fileno(), "rb", closefd=False) as file:
+        # as this end writes too, the reader that comes first waits and does not see the end of the file
+        reader = threading.Thread(target=lambda: read.append(file.read(len(content))))
         reader.start()
         files.replace_file(path, content)
         reader.join()
