@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import reticket as rt
 from reticket.errors import ModelError, VerificationError
 from reticket.symmetry import untouched, verify
+from reticket.symmetry.reach import Reach, names_in
 from reticket.symmetry.untouched import Kept
 from tests.models_that_write import WRITERS, Net, Shared, bounded, fresh_globals, unbounded
 
@@ -212,3 +213,17 @@ def test_values_that_are_not_numbers_are_not_written_again() -> None:
     steps[0] = 2.0
     kept.restore()
     torch.testing.assert_close(steps, torch.tensor([float("nan"), 1.0]), equal_nan=True)
+
+
+class Asserting(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.dim() == 2
+        return x
+
+
+def test_what_pytest_writes_into_an_assertion_leads_nowhere() -> None:
+    """The rewritten `assert` names pytest's own functions, which reach every test of the session."""
+    assert "@pytest_ar" in names_in(Asserting.forward.__code__)
+    reach = Reach([Asserting()])
+    assert {type(item).__module__.partition(".")[0] for item in reach.objects} == {__name__.partition(".")[0]}
+    assert len(reach.containers) < 100

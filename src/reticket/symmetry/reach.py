@@ -2,7 +2,7 @@
 
 From the model on, attributes, containers, closures, classes and the globals that its functions name are followed; of
 the functions of classes those that any of them calls by name, from `forward` on.
-What belongs to torch, numpy or Python itself is not, but for containers, modules, random generators and arrays.
+What belongs to torch, numpy, pytest or Python itself is not, but for containers, modules, random generators and arrays.
 """
 
 import functools
@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 
 ABSENT = object()
-FOREIGN = frozenset([*sys.stdlib_module_names, "torch", "numpy", "reticket", "jaxtyping", "beartype", "sympy"]) - {
-    "__main__"
-}
+CHECKING = ("jaxtyping", "beartype", "pytest", "_pytest", "pluggy")  # an `assert` that pytest rewrote names its session
+FOREIGN = frozenset([*sys.stdlib_module_names, "torch", "numpy", "reticket", "sympy", *CHECKING]) - {"__main__"}
 ATOMS = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size)
 METHODS = (FunctionType, staticmethod, classmethod, property, functools.cached_property, functools._lru_cache_wrapper)
 UNUSED = ("__init__", "__new__", "__repr__", "__str__", "__init_subclass__", "__del__")  # by a run
