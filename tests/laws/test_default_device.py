@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import reticket as rt
 from reticket.data import Dataset
-from reticket.matching import families
+from reticket.matching import forest
 from reticket.symmetry import untouched, verify
 from reticket.tickets import control
 from reticket.training import Recipe
@@ -136,7 +136,7 @@ def test_what_is_built_lands_on_the_default_device(default: Callable[[str | None
 def test_the_assertion_sees_what_is_made_on_the_default_device(
     call: str, default: Callable[[str | None], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((families, "torch"), (control, "torch")):
+    for module, name in ((forest, "torch"), (control, "torch")):
         monkeypatch.setattr(module, name, Careless())
     default("meta")
     with pytest.raises((RuntimeError, NotImplementedError)):

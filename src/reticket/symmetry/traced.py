@@ -24,7 +24,7 @@ from reticket.symmetry.sites import COPIES, TRACED, Place, Site, is_leaf, moves,
 from reticket.symmetry.state import named_state
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Layout
-from reticket.symmetry.views import later_views, own_views, reached_by, showing, stands_alone
+from reticket.symmetry.views import conditional_views, direct_views, reached_by, showing, stands_alone
 
 ENOUGH = 4  # traced sites for each group: what goes beyond costs memory and tells little more
 # operators that move values and make none
@@ -58,17 +58,17 @@ def with_inner_sites(
         chosen += ([site for site in fitting if not site.traced] or fitting)[:ENOUGH]
     symmetry = _joined(symmetry, candidates, chosen)
     for name in _hidden(symmetry):
-        matched = reached_by(symmetry, own_views(symmetry))
-        views = later_views(replace(symmetry, sites=tuple(shown.get(name, ()))), matched)
+        matched = reached_by(symmetry, direct_views(symmetry))
+        views = conditional_views(replace(symmetry, sites=tuple(shown.get(name, ()))), matched)
         symmetry = _joined(symmetry, candidates, views[name].sites if name in views else ())
     return symmetry
 
 
 def _hidden(symmetry: Symmetry) -> list[str]:
     """Return the groups that no site tells apart."""
-    reached = reached_by(symmetry, own_views(symmetry))
-    later = later_views(symmetry, reached)
-    return [name for name in symmetry.groups if name not in reached and name not in later]
+    reached = reached_by(symmetry, direct_views(symmetry))
+    conditional = conditional_views(symmetry, reached)
+    return [name for name in symmetry.groups if name not in reached and name not in conditional]
 
 
 def _joined(symmetry: Symmetry, candidates: Sequence[Site], chosen: Sequence[Site]) -> Symmetry:

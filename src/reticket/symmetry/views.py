@@ -35,7 +35,7 @@ def stands_alone(sym: Symmetry, group: Group, site: Site) -> bool:
     return set(site.companions(group.name)) == {frozenset(free_parents(sym, group))}
 
 
-def own_views(sym: Symmetry) -> dict[str, Views]:
+def direct_views(sym: Symmetry) -> dict[str, Views]:
     """Return for every group the sites where it stands beside its parents and no other group.
 
     Where two free groups meet in one activation, the samples of one are in an order that the other decides.
@@ -48,7 +48,7 @@ def own_views(sym: Symmetry) -> dict[str, Views]:
     return found
 
 
-def later_views(sym: Symmetry, matched: Collection[str]) -> dict[str, Views]:
+def conditional_views(sym: Symmetry, matched: Collection[str]) -> dict[str, Views]:
     """Return, for the groups that are not matched, sites where only matched groups stand beside them."""
     found, shown = {}, showing(sym.sites)
     for group in sym.groups.values():
@@ -70,10 +70,10 @@ def _along(sym: Symmetry, site: Site, group: Group, matched: Collection[str]) ->
     return along if once and all(set(sym.groups[name].over) <= set(along) for name in others) else None
 
 
-def reached_by(sym: Symmetry, own: Collection[str]) -> frozenset[str]:
+def reached_by(sym: Symmetry, direct: Collection[str]) -> frozenset[str]:
     """Return the groups of which something is seen, on their own or of what depends on them."""
     found = set[str]()
-    for name in own:
+    for name in direct:
         above: str | None = name
         while above is not None and above not in found:
             found.add(above)

@@ -24,7 +24,7 @@ Positions: TypeAlias = Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Seen:
+class SimilarityScores:
     """Scores of the units of one group, seen along the positions of others.
 
     Args:
@@ -51,28 +51,28 @@ def children_of(sym: Symmetry) -> dict[str, list[Group]]:
 
 
 @dataclass
-class Families:
+class GroupForest:
     """The groups of a symmetry as trees, with what was seen of each.
 
     Args:
         sym: the symmetry.
-        own: scores of a group along its parents, for every group that is seen so.
-        later: scores of groups that are only seen along others too; assigned after those.
+        direct: scores of a group along its parents, for every group that is seen so.
+        conditional: scores of groups that are only seen along others too; assigned after those.
     """
 
     sym: Symmetry
-    own: Mapping[str, Seen]
-    later: Mapping[str, Seen] = field(default_factory=dict)
+    direct: Mapping[str, SimilarityScores]
+    conditional: Mapping[str, SimilarityScores] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.children = children_of(self.sym)
-        self.reached = reached_by(self.sym, self.own)
+        self.reached = reached_by(self.sym, self.direct)
 
     def assign(self) -> dict[str, Permutation]:
         """Return the best permutation of every group of which something was seen."""
         found: dict[str, Tensor] = {}
         for group in self.sym.groups.values():
-            if group.name in self.reached or group.name in self.later:
+            if group.name in self.reached or group.name in self.conditional:
                 found[group.name] = torch.zeros(
                     *self.sym.parent_sizes(group), group.size, dtype=torch.int64, device="cpu"
                 )
@@ -80,7 +80,7 @@ class Families:
             if group.name in self.reached and not free_parents(self.sym, group):
                 self._descend(group, {}, {}, found)
         rest = [g for g in self.sym.groups.values() if g.name in found and not self._on_a_tree(g)]
-        for group in sorted(rest, key=lambda g: g.name in self.later):
+        for group in sorted(rest, key=lambda g: g.name in self.conditional):
             self._fill(group, found)
         return {name: Permutation(index) for name, index in found.items()}
 
@@ -95,8 +95,8 @@ class Families:
     def _pairs(self, group: Group, in_a: Positions, in_b: Positions) -> tuple[Tensor, int]:
         """Return the scores of every pair of units with all that depends on them, and how many units these are."""
         total, weight = torch.zeros(group.size, group.size, dtype=torch.float64, device="cpu"), 0
-        if group.name in self.own:
-            total, weight = total + self.own[group.name].block(in_a, in_b), 1
+        if group.name in self.direct:
+            total, weight = total + self.direct[group.name].block(in_a, in_b), 1
         for child in self.children[group.name]:
             if child.name in self.reached:
                 below = 0
@@ -133,11 +133,11 @@ class Families:
 
     def _fill(self, group: Group, found: dict[str, Tensor]) -> None:
         """Assign a group whose parents, and what else it is seen along, are assigned."""
-        seen = self.own.get(group.name) or self.later[group.name]
+        similarity = self.direct.get(group.name) or self.conditional[group.name]
         total: dict[tuple[int, ...], Tensor] = {}
-        for in_a, in_b in self._matched(seen.along, found):
+        for in_a, in_b in self._matched(similarity.along, found):
             where = tuple(in_b[name] for name in group.over)
-            block = seen.block(in_a, in_b)
+            block = similarity.block(in_a, in_b)
             total[where] = total[where] + block if where in total else block
         for where, scores in total.items():
             found[group.name][where] = assign(scores).index
@@ -167,9 +167,9 @@ class Families:
                 index = found[group.name][tuple(in_b[name] for name in group.over)]
                 results.append(matched_and_margin(scores / weight, Permutation(index)))
         else:
-            seen = self.later[group.name]
-            for in_a, in_b in self._matched(seen.along, found):
+            similarity = self.conditional[group.name]
+            for in_a, in_b in self._matched(similarity.along, found):
                 index = found[group.name][tuple(in_b[name] for name in group.over)]
-                results.append(matched_and_margin(seen.block(in_a, in_b), Permutation(index)))
+                results.append(matched_and_margin(similarity.block(in_a, in_b), Permutation(index)))
         correlations, margins = zip(*results, strict=True)
         return Quality(sum(correlations) / len(results), sum(margins) / len(results))
