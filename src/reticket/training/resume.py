@@ -70,7 +70,7 @@ class Checkpoints(Callback):
         elif run.step % TOGETHER_STEPS and run.step % run.steps_in_epoch:
             due = False
         else:
-            due = run.ranks.say(time.monotonic() >= self._next)
+            due = run.ranks.broadcast_object(time.monotonic() >= self._next)
         if due:
             self._save(run)
             self._next = float("inf") if self._full else time.monotonic() + self._seconds

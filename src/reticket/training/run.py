@@ -267,7 +267,7 @@ class TrainingRun:
     def last_loss(self) -> float:
         """Return the loss of the last step in nats; the host waits for the device, all processes take part."""
         loss = (self.losses or self._complete)[-1].clone()
-        self.ranks.sum_(loss)
+        self.ranks.all_reduce_(loss)
         return float(loss)
 
     def mean_loss(self) -> float:
@@ -290,7 +290,7 @@ class TrainingRun:
     def epoch_losses(self) -> Float[Tensor, " steps"]:
         """Return the losses of the epoch so far, on the device; all processes take part."""
         losses = torch.stack(self.losses) if self.losses else self.parameters.weights.new_zeros(0)
-        self.ranks.sum_(losses)
+        self.ranks.all_reduce_(losses)
         return losses
 
     @property
