@@ -101,7 +101,7 @@ def test_a_planted_wreath_product_is_found_exactly(name: str, cost: str) -> None
     torch.manual_seed(0)
     a = MODELS[name]()
     sym = discover(a, tokens("example"), verify=False)
-    assert any(group.over for group in sym.groups.values())
+    assert any(group.parents for group in sym.groups.values())
     b, pi = copy.deepcopy(a), random_alignment(sym, generator_for("pi", name))
     load_into(b, pi.apply(a.state_dict()))
     found = match(a, b, sym, [tokens(k, 64) for k in range(4)], cost=cost)

@@ -124,7 +124,7 @@ class MomentAccumulator:
 
     def shape(self, group: str) -> tuple[int, ...]:
         """Return how many units of a group are told apart: its size at every position of what it is seen along."""
-        along = [self.sym.places.get(name) or self.sym.groups[name].size for name in self.views[group].along]
+        along = [self.sym.fixed_parents.get(name) or self.sym.groups[name].size for name in self.views[group].along]
         return (*along, self.sym.groups[group].size)
 
     def take(self, models_a: Sequence[nn.Module], models_b: Sequence[nn.Module], inputs: object) -> None:
