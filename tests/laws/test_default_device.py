@@ -94,7 +94,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "erk_mask": lambda: dict(rt.erk_mask(MASK, 0.5, rt.generator_for("mask"))),
     "random_mask": lambda: dict(rt.random_mask(MASK, 0.5, rt.generator_for("mask"))),
     "evaluate": lambda: rt.evaluate(DIGITS_NET, DIGITS).logits,
-    "train": lambda: rt.train(copy.deepcopy(DIGITS_NET), DIGITS, RECIPE, order=("device",)).weights,
+    "train": lambda: rt.train(copy.deepcopy(DIGITS_NET), DIGITS, RECIPE, rng_label=("device",)).weights,
     "imp": pruned,
     "permutation": lambda: Permutation.identity(3).after(Permutation(torch.tensor([1, 2, 0], device=CPU))).index,
     "generator_for": lambda: torch.rand(3, generator=rt.generator_for("a"), device=CPU),

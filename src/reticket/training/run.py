@@ -65,7 +65,7 @@ class TrainingRun:
     `dataset`, `device`, `ranks`.
 
     Args:
-        model, dataset, recipe, order, mask, start: as `train` takes them.
+        model, dataset, recipe, rng_label, mask, start: as `train` takes them.
         where: where the copy, the data and all work are; of several processes each makes such a run.
         record: records a step, to be done again by one call (see `RecordedSteps`); None for doing it operation by
             operation. Not for several processes, nor for data that are streamed.
@@ -78,7 +78,7 @@ class TrainingRun:
         dataset: DataSource,
         recipe: Recipe,
         *,
-        order: tuple[str | int, ...],
+        rng_label: tuple[str | int, ...],
         mask: Mapping[str, Bool[Tensor, "..."]] | None = None,
         start: int = 0,
         where: Placement | None = None,
@@ -95,7 +95,7 @@ class TrainingRun:
             self.model = synchronise(self.model, self.ranks)
         self.parameters = FlatParameters(self.model, mask, channels_last=channels_last)
         self.update = _update_of(self.model, self.parameters, recipe, where)
-        self.batches = _batches_of(dataset, recipe, order, self.parameters, where)
+        self.batches = _batches_of(dataset, recipe, rng_label, self.parameters, where)
         self.recorded = self._recorded_by(record)
         self.randomness: Randomness | None = None  # the global generators as they are, when None
         self.steps_in_epoch = self.batches.steps
@@ -300,12 +300,12 @@ class TrainingRun:
 
 
 def _batches_of(
-    dataset: DataSource, recipe: Recipe, order: tuple[str | int, ...], parameters: FlatParameters, where: Placement
+    dataset: DataSource, recipe: Recipe, rng_label: tuple[str | int, ...], parameters: FlatParameters, where: Placement
 ) -> TrainingBatches:
     return training_batches(
         dataset,
         recipe.batch_size,
-        order,
+        rng_label,
         augment=recipe.augment,
         dtype=parameters.dtype,
         device=torch.device(where.device),

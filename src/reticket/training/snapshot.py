@@ -154,7 +154,7 @@ def _set_generators(run: TrainingRun, rng: Mapping[str, Tensor]) -> None:
     rank = run.ranks.rank
     own = {name: rng[_of(rank, name)] for name in ("cpu", "cuda") if _of(rank, name) in rng}
     if "cpu" not in own:
-        torch.default_generator.manual_seed(seed_for(*run.batches.order, "rank", rank, run.step))
+        torch.default_generator.manual_seed(seed_for(*run.batches.rng_label, "rank", rank, run.step))
     set_global_state(own, run.device)
 
 

@@ -166,7 +166,7 @@ def _one_ticket(plan: Runs) -> dict[Ensemble, tuple[Task, ...]]:
         if method.trains and method.network == "A":
             cell = Cell(name, sparsity, rewind)
             found[Ensemble("one ticket", cell)] = tuple(
-                plan.run(cell, first, first, order=member) for member in range(count)
+                plan.run(cell, first, first, repeat=member) for member in range(count)
             )
         elif method.trains and name != "imp-b":
             places = grid.match_at if "alignment" in method.needs else (None,)
