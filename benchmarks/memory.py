@@ -168,7 +168,7 @@ def preset_work(values: Mapping[str, Any]) -> dict[str, Any]:
         for name, p in a.named_parameters()
         if p.dim() > 1
     }
-    run = TrainingRun(a, data, recipe, order=("memory",), mask=mask)
+    run = TrainingRun(a, data, recipe, rng_label=("memory",), mask=mask)
     run.go(STEPS)
     state = state_of(run)
     del run

@@ -28,7 +28,7 @@ class OurLoop:
     def __init__(self, case: Case, dataset: Dataset, device: str = "cpu") -> None:
         self.case, self.dataset, self.device = case, dataset, device
         recipe = Recipe(epochs=ENDLESS, batch_size=case.batch_size, lr=0.05)
-        self.run = TrainingRun(case.build(), dataset, recipe, order=("benchmark",), where=Placement(device))
+        self.run = TrainingRun(case.build(), dataset, recipe, rng_label=("benchmark",), where=Placement(device))
 
     def train(self, steps: int) -> int:
         """Do some steps, going on where the last call stopped; return the number of inputs seen."""

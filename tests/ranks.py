@@ -142,7 +142,7 @@ def main(orders: list[str], seconds: float) -> None:
                 model,
                 data(),
                 recipe,
-                order=ORDER,
+                rng_label=ORDER,
                 mask=mask_of(model),
                 span=Span(stop=int(stop[0]) if stop else None),
                 resume=Resume(folder / f"{name}.checkpoint", seconds),

@@ -49,7 +49,7 @@ def smoke(device: str, *, tiny: bool = False) -> dict[str, Any]:
 def _training(device: str, recipe: Recipe) -> float:
     model = build_model("resnet20", generator=generator_for("smoke"), width=0.5).double()
     mask = _mask(model)
-    here, there = (train(model, DATA, recipe, order=("smoke",), mask=mask, device=one) for one in ("cpu", device))
+    here, there = (train(model, DATA, recipe, rng_label=("smoke",), mask=mask, device=one) for one in ("cpu", device))
     return _apart(here.weights, there.weights)
 
 
@@ -57,7 +57,7 @@ def _graphs(device: str, recipe: Recipe) -> float:
     model = build_model("resnet20", generator=generator_for("smoke"))
     graphs = device != "cpu"
     runs = (
-        train(model, DATA, recipe, order=("smoke",), mask=_mask(model), device=Placement(device, graphs=one))
+        train(model, DATA, recipe, rng_label=("smoke",), mask=_mask(model), device=Placement(device, graphs=one))
         for one in (graphs, False)
     )
     return _apart(*(run.weights for run in runs))
@@ -91,7 +91,7 @@ def _repair(device: str) -> float:
 def _pair() -> tuple[nn.Module, nn.Module]:
     def trained(seed: int) -> nn.Module:
         model = build_model("conv-small", generator=generator_for("smoke", seed), in_channels=3).double()
-        model.load_state_dict(dict(train(model, DATA, REHEARSED, order=("smoke", seed)).weights))
+        model.load_state_dict(dict(train(model, DATA, REHEARSED, rng_label=("smoke", seed)).weights))
         return model
 
     return trained(0), trained(1)

@@ -83,7 +83,7 @@ class Runner:
         recipe = Recipe(epochs=10**6, batch_size=place.batch_size, lr=0.05, precision=precision)  # type: ignore[arg-type]
         record = cuda_graph if kind == "graph" and place.device != "cpu" else None
         where = Placement(place.device, graphs=record is not None)
-        self._run = TrainingRun(model, dataset, recipe, order=("lease", number), where=where, record=record)
+        self._run = TrainingRun(model, dataset, recipe, rng_label=("lease", number), where=where, record=record)
 
     def go(self, steps: int) -> None:
         """Train on, past the ends of epochs, whose losses are read; the device is done at the end."""

@@ -46,17 +46,17 @@ class Ranks:
         """Whether there is no other process."""
         return self.world == 1
 
-    def sum_(self, tensor: Tensor) -> None:
+    def all_reduce_(self, tensor: Tensor) -> None:
         """Replace a tensor by its sum over all processes, the same bits in each of them."""
         if not self.alone and tensor.numel():
             self._do(lambda: dist.all_reduce(tensor))
 
-    def share_(self, tensor: Tensor) -> None:
+    def broadcast_(self, tensor: Tensor) -> None:
         """Replace a tensor by the first process's."""
         if not self.alone:
             self._do(lambda: dist.broadcast(tensor, 0))
 
-    def say(self, message: Any) -> Any:
+    def broadcast_object(self, message: Any) -> Any:
         """Return what the first process says (JSON); the others' argument is not looked at."""
         if self.alone:
             return message

@@ -75,7 +75,7 @@ def trained(
     *,
     graphs: bool | None = None,
     data: Dataset | None = None,
-    order: tuple[str | int, ...] = ORDER,
+    rng_label: tuple[str | int, ...] = ORDER,
     **options: Any,
 ) -> TrainResult:
     """Train as `train` does; in a rehearsal a graph is what `recorder` makes."""
@@ -83,7 +83,7 @@ def trained(
     try:
         asked = graphs if device != "cpu" else None
         where = Placement(device, graphs=asked)
-        return train(model, data or images(), recipe, order=order, device=where, **options)
+        return train(model, data or images(), recipe, rng_label=rng_label, device=where, **options)
     finally:
         _rehearsal.graphs = None
 
@@ -177,7 +177,7 @@ def killed_run(checkpoint: Path, device: str, told: Callable[[Progress], None], 
     model = MODELS["dropout"]()
     resume, callbacks = Resume(checkpoint, 0.0) if keep else AFRESH, [ReportProgress(told, seconds=0.0)]
     mask = mask_of(model)
-    return train(model, images(), RECIPE, order=ORDER, mask=mask, resume=resume, callbacks=callbacks, device=device)
+    return train(model, images(), RECIPE, rng_label=ORDER, mask=mask, resume=resume, callbacks=callbacks, device=device)
 
 
 def main(checkpoint: str, device: str) -> None:

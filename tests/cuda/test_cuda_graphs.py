@@ -41,7 +41,7 @@ class Ticks(Callback):
 def run_of(name: str, device: str, *, graphs: bool) -> TrainingRun:
     model, where = MODELS[name](), Placement(device, graphs=graphs)
     record = (cuda_graph if device == "cuda" else recorder) if graphs else None
-    return TrainingRun(model, images(), RECIPE, order=ORDER, mask=mask_of(model), where=where, record=record)
+    return TrainingRun(model, images(), RECIPE, rng_label=ORDER, mask=mask_of(model), where=where, record=record)
 
 
 @pytest.mark.parametrize("graphs", [True, False])
@@ -76,7 +76,7 @@ def test_dropout_gives_the_bits_of_single_operations(device: str) -> None:
     one, two, eager = (trained(model, device, graphs=graphs) for graphs in (True, True, False))
     same_bits(one, two)
     same_bits(one, eager)
-    other = trained(model, device, graphs=True, order=("cuda", 1))
+    other = trained(model, device, graphs=True, rng_label=("cuda", 1))
     with pytest.raises(AssertionError, match="not equal"):
         same_bits(one, other)
 
@@ -155,6 +155,8 @@ def test_memory_does_not_grow_with_the_recordings(device: str) -> None:
     reserved: list[int] = []
     for seed in range(8):
         name = ("conv-small", "resnet20")[seed % 2]
-        trained(MODELS[name](), device, replace(RECIPE, epochs=1), graphs=True, data=images(side=32), order=("m", seed))
+        trained(
+            MODELS[name](), device, replace(RECIPE, epochs=1), graphs=True, data=images(side=32), rng_label=("m", seed)
+        )
         reserved.append(torch.cuda.memory_reserved())
     assert reserved[7] - reserved[2] < 64 * 2**20, [size // 2**20 for size in reserved]

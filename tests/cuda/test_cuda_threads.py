@@ -111,8 +111,8 @@ def trainings(device: str, name: str, number: int, graphs: bool, many: int = 3) 
     """Return what trains a model several times; it is made here, as making it draws from the global generator."""
     model = MODELS[name]()
     mask = mask_of(model)
-    orders = [("threads", number, again) for again in range(many)]
-    return lambda: [trained(model, device, RECIPE, graphs=graphs, order=order, mask=mask) for order in orders]
+    labels = [("threads", number, again) for again in range(many)]
+    return lambda: [trained(model, device, RECIPE, graphs=graphs, rng_label=label, mask=mask) for label in labels]
 
 
 @pytest.mark.parametrize("names", [("conv-small", "resnet20", "conv-small"), ("mlp", "mlp", "resnet20")])

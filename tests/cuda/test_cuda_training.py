@@ -43,14 +43,14 @@ def test_training_equals_the_cpu_in_float64(name: str, graphs: bool, device: str
     model, data = MODELS[name]().double(), images(n=64)
     mask = mask_of(model)
     here = trained(model, device, TWENTY, graphs=graphs, data=data, mask=mask)
-    there = train(model, data, TWENTY, order=ORDER, mask=mask)
+    there = train(model, data, TWENTY, rng_label=ORDER, mask=mask)
     assert here.steps == 20
     assert_close(dict(here.weights), dict(there.weights), rtol=1e-9, atol=1e-10)
     assert_close(dict(here.state.momentum), dict(there.state.momentum), rtol=1e-9, atol=1e-10)
     assert [epoch.loss for epoch in here.history] == pytest.approx([epoch.loss for epoch in there.history], rel=1e-9)
     zeros_kept(here.weights, mask)
     if name == "mlp" and not graphs:
-        other = train(model, data, replace(TWENTY, lr=0.02 + 1e-7), order=ORDER, mask=mask)
+        other = train(model, data, replace(TWENTY, lr=0.02 + 1e-7), rng_label=ORDER, mask=mask)
         with pytest.raises(AssertionError, match="not close"):
             assert_close(dict(here.weights), dict(other.weights), rtol=1e-9, atol=1e-10)
 
@@ -70,7 +70,7 @@ def test_a_graph_gives_the_bits_of_single_operations(name: str, start: int, prec
     assert len(recorded.history) == len(range(start, TOTAL, 4))
     zeros_kept(recorded.weights, mask)
     if name == "mlp" and start:
-        other = trained(model, device, recipe, graphs=True, mask=mask, span=Span(start), order=("other",))
+        other = trained(model, device, recipe, graphs=True, mask=mask, span=Span(start), rng_label=("other",))
         with pytest.raises(AssertionError, match="not equal"):
             same_bits(other, eager)
 
@@ -194,7 +194,7 @@ def _amp_step(
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_evaluation_equals_the_cpu_in_float64(name: str, device: str) -> None:
     model, data = MODELS[name]().double(), images()
-    weights = train(model, data, replace(RECIPE, epochs=2), order=ORDER).weights
+    weights = train(model, data, replace(RECIPE, epochs=2), rng_label=ORDER).weights
     here, there = (evaluate(model, data, weights=weights, batch_size=10, device=place) for place in (device, "cpu"))
     assert_close(here.logits, there.logits, rtol=2e-7, atol=1e-9)  # which are handed out in float32
     assert here.loss == pytest.approx(there.loss, rel=1e-7)

@@ -96,15 +96,15 @@ def changes(values: dict[str, list[float]]) -> Results:
 
 
 def test_classes_that_change_beyond_chance_are_counted() -> None:
-    exhibit = per_class(changes({"a": [-9.0, -9.1, -8.9], "b": [1.0, -1.5, 0.4], "c": [-0.3, 0.9, -0.5]}))
-    assert exhibit is not None
-    assert exhibit.says[-1] == ("Beyond chance (n = 3), permuted changes 1 of 3 classes (1 unlike the average class).")
-    assert "95\u00a0% t intervals" in exhibit.caption
-    assert "Holm" in exhibit.caption
+    finding = per_class(changes({"a": [-9.0, -9.1, -8.9], "b": [1.0, -1.5, 0.4], "c": [-0.3, 0.9, -0.5]}))
+    assert finding is not None
+    assert finding.says[-1] == ("Beyond chance (n = 3), permuted changes 1 of 3 classes (1 unlike the average class).")
+    assert "95\u00a0% t intervals" in finding.caption
+    assert "Holm" in finding.caption
 
 
 def test_one_seed_is_not_tested() -> None:
-    exhibit = per_class(changes({"a": [-9.0], "b": [1.0]}))
-    assert exhibit is not None
-    assert not any("Beyond chance" in text for text in exhibit.says)
-    assert "One seed, so no spread is shown" in exhibit.caption
+    finding = per_class(changes({"a": [-9.0], "b": [1.0]}))
+    assert finding is not None
+    assert not any("Beyond chance" in text for text in finding.says)
+    assert "One seed, so no spread is shown" in finding.caption

@@ -34,10 +34,10 @@ def test_only_the_latest_position_is_in_the_other_figures(tmp_path: Path) -> Non
 
 def test_what_matching_early_costs_is_said() -> None:
     results = Results.of_json(matched_early())
-    exhibit = early_matching(results)
-    assert exhibit is not None
+    finding = early_matching(results)
+    assert finding is not None
     late = next(row.mean or 0 for row in results.rows if row.match_at == "end" and row.metric == "accuracy")
-    said = exhibit.says[0].replace("\u00a0", " ").replace("−", "-")
+    said = finding.says[0].replace("\u00a0", " ").replace("−", "-")
     assert f"matching B at 5 instead of end changes permuted by {81 - late:.2f} points" in said
-    assert "published, arXiv 2505.05143" in exhibit.caption
+    assert "published, arXiv 2505.05143" in finding.caption
     assert early_matching(at_main(results)) is None

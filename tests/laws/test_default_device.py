@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import reticket as rt
 from reticket.data import Dataset
-from reticket.matching import families
+from reticket.matching import forest
 from reticket.symmetry import untouched, verify
 from reticket.tickets import control
 from reticket.training import Recipe
@@ -94,7 +94,7 @@ CALLS: dict[str, Callable[[], Any]] = {
     "erk_mask": lambda: dict(rt.erk_mask(MASK, 0.5, rt.generator_for("mask"))),
     "random_mask": lambda: dict(rt.random_mask(MASK, 0.5, rt.generator_for("mask"))),
     "evaluate": lambda: rt.evaluate(DIGITS_NET, DIGITS).logits,
-    "train": lambda: rt.train(copy.deepcopy(DIGITS_NET), DIGITS, RECIPE, order=("device",)).weights,
+    "train": lambda: rt.train(copy.deepcopy(DIGITS_NET), DIGITS, RECIPE, rng_label=("device",)).weights,
     "imp": pruned,
     "permutation": lambda: Permutation.identity(3).after(Permutation(torch.tensor([1, 2, 0], device=CPU))).index,
     "generator_for": lambda: torch.rand(3, generator=rt.generator_for("a"), device=CPU),
@@ -136,7 +136,7 @@ def test_what_is_built_lands_on_the_default_device(default: Callable[[str | None
 def test_the_assertion_sees_what_is_made_on_the_default_device(
     call: str, default: Callable[[str | None], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((families, "torch"), (control, "torch")):
+    for module, name in ((forest, "torch"), (control, "torch")):
         monkeypatch.setattr(module, name, Careless())
     default("meta")
     with pytest.raises((RuntimeError, NotImplementedError)):

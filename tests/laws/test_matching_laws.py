@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reticket.matching import MatchedAlignment, activation, families, match, matching_bytes
+from reticket.matching import MatchedAlignment, activation, forest, match, matching_bytes
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, discover, identity_alignment, load_into, random_alignment
 from tests.generic_models import SHAPES, generic
@@ -54,8 +54,8 @@ def test_the_recovery_law_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(AssertionError):
         assert_recovers("mlp", matcher=backwards)
-    straight = families.assign
-    monkeypatch.setattr(families, "assign", lambda scores: straight(scores.T.contiguous()))
+    straight = forest.assign
+    monkeypatch.setattr(forest, "assign", lambda scores: straight(scores.T.contiguous()))
     with pytest.raises(AssertionError):
         assert_recovers("mlp")
 
@@ -112,7 +112,7 @@ def test_each_model_sees_each_batch_exactly_once(stop: str | None) -> None:
 def test_a_batch_is_cut_to_what_may_be_held_and_the_cut_changes_rounding_alone(name: str) -> None:
     a, b, sym, data = generic(name, "a"), generic(name, "b"), symmetry(name), batches(name, 3)
     whole = match(a, b, sym, data)
-    one = activation._Seen(sym, 1)
+    one = activation.MomentAccumulator(sym, 1)
     one.take([a.eval()], [b.eval()], data[0])
     assert one.bytes_an_example is not None
     counts = [Counting(a), Counting(b)]
@@ -242,7 +242,7 @@ def test_a_model_matches_itself() -> None:
 
 
 def test_memory_is_known_beforehand() -> None:
-    seen = activation._Seen(symmetry("conv-small"))
+    seen = activation.MomentAccumulator(symmetry("conv-small"))
     a = generic("conv-small", "a").eval()
     seen.take([a, a], [a, a], batches("conv-small")[0])
     held = sum(moments.cross.nbytes for pairs in seen.moments.values() for moments in pairs)

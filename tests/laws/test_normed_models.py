@@ -80,7 +80,7 @@ def test_evaluation_is_that_of_the_model_itself(name: str) -> None:
 def test_training_moves_a_copy_and_keeps_what_is_pruned(name: str) -> None:
     model = net(name)
     before = copy.deepcopy(dict(model.state_dict()))
-    state = train(model, DATA, RECIPE, order=("normed",)).state
+    state = train(model, DATA, RECIPE, rng_label=("normed",)).state
     torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
     assert state.weights.keys() == before.keys()
     assert not torch.equal(state.weights["2.weight"], before["2.weight"])
@@ -90,11 +90,11 @@ def test_training_moves_a_copy_and_keeps_what_is_pruned(name: str) -> None:
 
 def test_training_holds_a_mask_on_pruned_and_tied_weights_and_says_where_it_cannot() -> None:
     kept = torch.rand(8, 64, generator=generator_for("mask")) > 0.5
-    weights = train(net("prune"), DATA, RECIPE, order=("m",), mask=Mask({"0.weight": kept})).state.weights
+    weights = train(net("prune"), DATA, RECIPE, rng_label=("m",), mask=Mask({"0.weight": kept})).state.weights
     assert not weights["0.weight_orig"][~kept].any()
     assert weights["0.weight_orig"][kept].any()
     with pytest.raises(MaskError, match=r"'0\.weight', which is no trainable parameter of this model"):
-        train(net("parametrized"), DATA, RECIPE, order=("m",), mask=Mask({"0.weight": kept}))
+        train(net("parametrized"), DATA, RECIPE, rng_label=("m",), mask=Mask({"0.weight": kept}))
     torch.manual_seed(0)
     tied = nn.Sequential(nn.Linear(64, 10), nn.Linear(10, 10, bias=False), nn.ReLU(), nn.Linear(10, 10, bias=False))
     tied[3].weight = tied[1].weight
@@ -104,7 +104,7 @@ def test_training_holds_a_mask_on_pruned_and_tied_weights_and_says_where_it_cann
         ({"1.weight": square}, square),
         ({"1.weight": square, "3.weight": square.T}, square & square.T),
     ):
-        weights = train(tied, DATA, RECIPE, order=("t",), mask=mask).state.weights
+        weights = train(tied, DATA, RECIPE, rng_label=("t",), mask=mask).state.weights
         assert torch.equal(weights["1.weight"] != 0, expected)
         assert torch.equal(weights["3.weight"], weights["1.weight"])
 
@@ -177,7 +177,7 @@ def test_models_with_several_outputs_are_refused_in_one_sentence(kind: str) -> N
     with pytest.raises(TrainingError, match=said):
         evaluate(model, DATA)
     with pytest.raises(TrainingError, match=said):
-        train(model, DATA, RECIPE, order=("several",))
+        train(model, DATA, RECIPE, rng_label=("several",))
     state = dict(model.state_dict())
     with pytest.raises(InputError, match=r"needs a model that gives \(examples, classes\)"):
         barrier(model, state, state, [(X, Y)])

@@ -125,9 +125,9 @@ def test_the_presets_of_the_paper_depart_in_nothing_that_it_states() -> None:
 
 
 def caption(results: Results) -> str:
-    exhibit = beside_the_paper(results)
-    assert exhibit is not None
-    return exhibit.caption.replace("\u00a0", " ")
+    finding = beside_the_paper(results)
+    assert finding is not None
+    return finding.caption.replace("\u00a0", " ")
 
 
 def test_the_caption_says_why_numbers_may_differ() -> None:

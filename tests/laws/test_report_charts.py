@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from reticket.figures.chart import spread
 from reticket.figures.drawing import draw
 from reticket.figures.looks import PALETTE, looks
-from reticket.figures.plate import Panel, Plate, themed
+from reticket.figures.spec import FigureSpec, Panel, themed
 from reticket.tickets.methods import METHODS
 
 GROUND = {"light": (255, 255, 255), "dark": (0x12, 0x16, 0x1B)}
@@ -96,26 +96,26 @@ def line(places: Sequence[float]) -> Callable[[Axes], None]:
 
 
 @pytest.fixture(scope="module")
-def plate() -> Plate:
-    return Plate(
+def spec() -> FigureSpec:
+    return FigureSpec(
         "two", (Panel(line([1, 2]), "first <&>", "unit", "Alt & one."), Panel(line([3, 1]), "second", "u", "Alt two."))
     )
 
 
-def test_equal_plates_give_equal_bytes(plate: Plate) -> None:
-    one, other = draw(plate), draw(plate)
+def test_equal_specs_give_equal_bytes(spec: FigureSpec) -> None:
+    one, other = draw(spec), draw(spec)
     assert one == other
     assert b"dc:date" not in one.svg
     assert b"CreationDate" not in one.pdf
 
 
-def test_a_changed_number_changes_the_bytes(plate: Plate) -> None:
-    other = Plate("two", (Panel(line([1, 2.5]), "first <&>", "unit", "Alt & one."), plate.panels[1]))
-    assert draw(other).svg != draw(plate).svg
+def test_a_changed_number_changes_the_bytes(spec: FigureSpec) -> None:
+    other = FigureSpec("two", (Panel(line([1, 2.5]), "first <&>", "unit", "Alt & one."), spec.panels[1]))
+    assert draw(other).svg != draw(spec).svg
 
 
-def test_panels_stand_alone_with_all_they_refer_to(plate: Plate) -> None:
-    panels = [ElementTree.fromstring(panel) for panel in draw(plate).panels]
+def test_panels_stand_alone_with_all_they_refer_to(spec: FigureSpec) -> None:
+    panels = [ElementTree.fromstring(panel) for panel in draw(spec).panels]
     seen: list[str] = []
     for root in panels:
         ids = [element.get("id") for element in root.iter() if element.get("id")]
@@ -128,8 +128,8 @@ def test_panels_stand_alone_with_all_they_refer_to(plate: Plate) -> None:
     assert panels[0].get("aria-label") == "Alt & one."
 
 
-def test_panels_take_the_colours_of_the_page(plate: Plate) -> None:
-    panel = draw(plate).panels[0]
+def test_panels_take_the_colours_of_the_page(spec: FigureSpec) -> None:
+    panel = draw(spec).panels[0]
     assert "var(--lth)" in panel
     assert not set(re.findall(r"#[0-9a-f]{6}", panel)) & {light for light, _ in PALETTE.values()}
     assert themed("#123456") == "#123456"

@@ -19,7 +19,7 @@ def trained_outputs(start: SparseStart, x: Tensor) -> Tensor:
     load_into(model, start.weights)
     data = load_dataset("digits", train_size=400)
     recipe = Recipe(epochs=20, batch_size=40, lr=0.1, weight_decay=1e-3)
-    load_into(model, train(model, data, recipe, order=("B", 0), mask=start.mask).weights)
+    load_into(model, train(model, data, recipe, rng_label=("B", 0), mask=start.mask).weights)
     with torch.no_grad():
         return model(x)
 

@@ -79,13 +79,13 @@ def same_bits(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> None:
 def test_a_run_cut_anywhere_gives_the_bits_of_a_whole_one(cuts: tuple[int, ...]) -> None:
     model, data = WithDropout(), images()
     mask = random_mask(model)
-    whole = train(model, data, RECIPE, order=ORDER, mask=mask)
+    whole = train(model, data, RECIPE, rng_label=ORDER, mask=mask)
     state = None
     for cut in cuts:
-        part = train(model, data, RECIPE, order=ORDER, mask=mask, span=Span(stop=cut), resume=Resume(state=state))
+        part = train(model, data, RECIPE, rng_label=ORDER, mask=mask, span=Span(stop=cut), resume=Resume(state=state))
         assert part.state.step == cut
         state = TrainState.from_tensors(part.state.tensors(), part.state.metadata())
-    continued = train(model, data, RECIPE, order=ORDER, mask=mask, resume=Resume(state=state))
+    continued = train(model, data, RECIPE, rng_label=ORDER, mask=mask, resume=Resume(state=state))
     same_bits(continued.weights, whole.weights)
     same_bits(continued.state.momentum, whole.state.momentum)
     assert continued.history == whole.history
@@ -96,21 +96,21 @@ def test_a_run_cut_anywhere_gives_the_bits_of_a_whole_one(cuts: tuple[int, ...])
 def test_continuing_needs_all_of_the_state(lost: str) -> None:
     """The proof that the law above can fail: without momentum or generator state the bits differ."""
     model, data = WithDropout(), images()
-    whole = train(model, data, RECIPE, order=ORDER)
-    state = train(model, data, RECIPE, order=ORDER, span=Span(stop=6)).state
+    whole = train(model, data, RECIPE, rng_label=ORDER)
+    state = train(model, data, RECIPE, rng_label=ORDER, span=Span(stop=6)).state
     if lost == "momentum":
         state = replace(state, momentum={name: torch.zeros_like(v) for name, v in state.momentum.items()})
     else:
         state = replace(state, rng={"cpu": generator_for("other").get_state()})
-    continued = train(model, data, RECIPE, order=ORDER, resume=Resume(state=state))
+    continued = train(model, data, RECIPE, rng_label=ORDER, resume=Resume(state=state))
     with pytest.raises(AssertionError):
         same_bits(continued.weights, whole.weights)
 
 
 def test_the_rewind_point_itself_is_the_initialisation_or_the_snapshot() -> None:
     model, data = WithDropout(), images()
-    same_bits(train(model, data, RECIPE, order=ORDER, span=Span(stop=0)).weights, model.state_dict())
-    end = train(model, data, RECIPE, order=ORDER, span=Span(TOTAL))
+    same_bits(train(model, data, RECIPE, rng_label=ORDER, span=Span(stop=0)).weights, model.state_dict())
+    end = train(model, data, RECIPE, rng_label=ORDER, span=Span(TOTAL))
     same_bits(end.weights, model.state_dict())
     assert (end.steps, end.history) == (0, ())
 
@@ -120,13 +120,13 @@ def test_data_order_begins_at_the_start_step() -> None:
     data = load_dataset("digits", train_size=70)
     recipe = Recipe(epochs=3, batch_size=16, lr=0.05, momentum=0.0, schedule="constant")
     model = build_model("mlp", hidden=(16,))
-    whole = train(model, data, recipe, order=ORDER)
+    whole = train(model, data, recipe, rng_label=ORDER)
     rewound = copy.deepcopy(model)
-    rewound.load_state_dict(dict(train(model, data, recipe, order=ORDER, span=Span(stop=7)).weights))
-    same_bits(train(rewound, data, recipe, order=ORDER, span=Span(7)).weights, whole.weights)
+    rewound.load_state_dict(dict(train(model, data, recipe, rng_label=ORDER, span=Span(stop=7)).weights))
+    same_bits(train(rewound, data, recipe, rng_label=ORDER, span=Span(7)).weights, whole.weights)
     for other in (
-        train(rewound, data, recipe, order=ORDER, span=Span(8)),
-        train(rewound, data, recipe, order=("x",), span=Span(7)),
+        train(rewound, data, recipe, rng_label=ORDER, span=Span(8)),
+        train(rewound, data, recipe, rng_label=("x",), span=Span(7)),
     ):
         with pytest.raises(AssertionError):
             same_bits(other.weights, whole.weights)
@@ -136,11 +136,11 @@ def test_order_decides_and_nothing_outside_changes() -> None:
     model, data = WithDropout(), images()
     before, rng = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     model.eval()
-    one = train(model, data, RECIPE, order=ORDER)
+    one = train(model, data, RECIPE, rng_label=ORDER)
     torch.manual_seed(123)
-    two = train(model, data, RECIPE, order=ORDER)
+    two = train(model, data, RECIPE, rng_label=ORDER)
     torch.set_rng_state(rng)
-    other = train(model, data, RECIPE, order=("laws", 1))
+    other = train(model, data, RECIPE, rng_label=("laws", 1))
     same_bits(one.weights, two.weights)
     assert not torch.equal(one.weights["body.fc.weight"], other.weights["body.fc.weight"])
     same_bits(model.state_dict(), before)
@@ -156,7 +156,7 @@ def test_masked_weights_are_exactly_zero_after_every_step(dtype: torch.dtype) ->
     state = None
     for stop in range(1, 16):
         part, resume = Span(stop=stop), Resume(state=state)
-        state = train(model, data, recipe, order=ORDER, mask=mask, span=part, resume=resume).state
+        state = train(model, data, recipe, rng_label=ORDER, mask=mask, span=part, resume=resume).state
         for name, kept in mask.items():
             for tensor in (state.weights[name], state.momentum[name]):
                 assert not tensor[~kept].any()
@@ -188,7 +188,7 @@ def test_progress_is_told_in_order_and_at_the_end() -> None:
         build_model("mlp", hidden=(8,)),
         load_dataset("digits", train_size=70),
         RECIPE,
-        order=ORDER,
+        rng_label=ORDER,
         callbacks=[ReportProgress(told.append, seconds=0.0)],
     )
     assert [p.step for p in told] == sorted(p.step for p in told)
@@ -204,7 +204,7 @@ class InterruptionError(Exception):
 
 def test_a_checkpoint_resumes_to_the_same_bits(tmp_path: Path) -> None:
     model, data, path = WithDropout(), images(), tmp_path / "sub" / "run.safetensors"
-    whole = train(model, data, RECIPE, order=ORDER)
+    whole = train(model, data, RECIPE, rng_label=ORDER)
     seen = []
 
     def interrupt(at: Progress) -> None:
@@ -215,24 +215,24 @@ def test_a_checkpoint_resumes_to_the_same_bits(tmp_path: Path) -> None:
     callbacks = [ReportProgress(interrupt, seconds=0.0)]
     for _ in range(3):
         with pytest.raises(InterruptionError):
-            train(model, data, RECIPE, order=ORDER, resume=Resume(path, 0.0), callbacks=callbacks)
+            train(model, data, RECIPE, rng_label=ORDER, resume=Resume(path, 0.0), callbacks=callbacks)
     assert path.exists()
-    resumed = train(model, data, RECIPE, order=ORDER, resume=Resume(path, 0.0))
+    resumed = train(model, data, RECIPE, rng_label=ORDER, resume=Resume(path, 0.0))
     same_bits(resumed.weights, whole.weights)
     assert resumed.history == whole.history
     assert [p.name for p in path.parent.iterdir()] == [path.name]
-    again = train(model, data, RECIPE, order=ORDER, resume=Resume(path))
+    again = train(model, data, RECIPE, rng_label=ORDER, resume=Resume(path))
     same_bits(again.weights, whole.weights)
     assert again.steps == TOTAL
 
 
 def test_a_short_run_writes_no_checkpoint(tmp_path: Path) -> None:
-    train(WithDropout(), images(), RECIPE, order=ORDER, resume=Resume(tmp_path / "run.safetensors"))
+    train(WithDropout(), images(), RECIPE, rng_label=ORDER, resume=Resume(tmp_path / "run.safetensors"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_state_survives_the_file(tmp_path: Path) -> None:
-    state = train(WithDropout(), images(), RECIPE, order=ORDER, span=Span(stop=6)).state
+    state = train(WithDropout(), images(), RECIPE, rng_label=ORDER, span=Span(stop=6)).state
     write_checkpoint(tmp_path / "a.safetensors", state, "run")
     found = read_checkpoint(tmp_path / "a.safetensors", "run")
     assert found is not None
@@ -259,7 +259,7 @@ def writes_and_dies(*arguments):
 resuming.write_checkpoint = writes_and_dies
 x, y = torch.arange(9600).view(150, 64) % 17 / 17.0, torch.arange(150) % 10
 data = Dataset("made", x, y, x, y, tuple("0123456789"), mean=(0.5,), std=(0.3,))
-result = train(build_model("mlp", hidden=(16,)), data, Recipe(epochs=6, batch_size=16, lr=0.05), order=("killed",),
+result = train(build_model("mlp", hidden=(16,)), data, Recipe(epochs=6, batch_size=16, lr=0.05), rng_label=("killed",),
                resume=Resume(Path(sys.argv[1]), 0.0))
 torch.save(dict(result.weights), sys.argv[2])
 """
@@ -276,7 +276,7 @@ def test_kill_9_and_start_again(tmp_path: Path) -> None:
     x, y = torch.arange(9600).view(150, 64) % 17 / 17.0, torch.arange(150) % 10
     data = Dataset("made", x, y, x, y, tuple("0123456789"), mean=(0.5,), std=(0.3,))
     recipe = Recipe(epochs=6, batch_size=16, lr=0.05)
-    whole = train(build_model("mlp", hidden=(16,)), data, recipe, order=("killed",))
+    whole = train(build_model("mlp", hidden=(16,)), data, recipe, rng_label=("killed",))
     same_bits(torch.load(out, weights_only=True), whole.weights)
 
 
@@ -285,14 +285,14 @@ def test_training_learns_the_digits() -> None:
 
     data = load_dataset("digits")
     model = build_model("mlp")
-    result = train(model, data, Recipe(epochs=8, batch_size=64, lr=0.1), order=ORDER)
+    result = train(model, data, Recipe(epochs=8, batch_size=64, lr=0.1), rng_label=ORDER)
     assert evaluate(model, data, weights=result.weights).accuracy > 95
     assert result.history[-1].loss < result.history[0].loss
     assert result.epochs == 8
 
 
 def small_run(model: nn.Module | None = None) -> TrainingRun:
-    return TrainingRun(model or WithDropout(), images(), RECIPE, order=ORDER)
+    return TrainingRun(model or WithDropout(), images(), RECIPE, rng_label=ORDER)
 
 
 def small_state() -> TrainState:
@@ -439,8 +439,8 @@ UNFITTING: dict[str, tuple[Callable[[TrainState], TrainState], str]] = {
 def at_six() -> tuple[TrainState, TrainState]:
     """The states at step 6, in the second epoch, and at the end."""
     model = WithDropout()
-    first = train(model, images(), RECIPE, order=ORDER, span=Span(stop=6)).state
-    return first, train(model, images(), RECIPE, order=ORDER).state
+    first = train(model, images(), RECIPE, rng_label=ORDER, span=Span(stop=6)).state
+    return first, train(model, images(), RECIPE, rng_label=ORDER).state
 
 
 @pytest.mark.parametrize("kind", ["", *UNFITTING])
@@ -455,8 +455,8 @@ def test_a_whole_checkpoint_that_is_no_state_of_its_run_is_set_aside(
         with pytest.raises(
             TrainingError, match=rf"run.safetensors' cannot be used \(.*{words}.*\); delete it to start"
         ):
-            train(model, images(), RECIPE, order=ORDER, resume=Resume(path))
-    result = train(model, images(), RECIPE, order=ORDER, resume=Resume(path, on_checkpoint_discarded=told.append))
+            train(model, images(), RECIPE, rng_label=ORDER, resume=Resume(path))
+    result = train(model, images(), RECIPE, rng_label=ORDER, resume=Resume(path, on_checkpoint_discarded=told.append))
     same_bits(result.weights, at_six[1].weights)
     assert result.history == at_six[1].history
     assert [line.partition("; ")[2] for line in told] == (
@@ -471,10 +471,10 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path: Path, monkey
         tried.append(handle)
         raise OSError(28, "No space left on device")
 
-    whole = train(WithDropout(), images(), RECIPE, order=ORDER)
+    whole = train(WithDropout(), images(), RECIPE, rng_label=ORDER)
     monkeypatch.setattr("reticket.files.os.fsync", full)
     notices = [Notices(told.append)]
-    result = train(WithDropout(), images(), RECIPE, order=ORDER, resume=Resume(path, 0.0), callbacks=notices)
+    result = train(WithDropout(), images(), RECIPE, rng_label=ORDER, resume=Resume(path, 0.0), callbacks=notices)
     same_bits(result.weights, whole.weights)
     assert told == [
         "a checkpoint cannot be written (No space left on device); the run goes on without, and starts over if it is "

@@ -38,7 +38,7 @@ class Logger:
 
 def trained(*loggers: LogMetrics, **options: Any) -> TrainState:
     model = build_model("conv-small", in_channels=3, widths=(4, 6, 6, 8), classes=4)
-    return train(model, data(), RECIPE, order=ORDER, mask=mask_of(model), callbacks=loggers, **options).state
+    return train(model, data(), RECIPE, rng_label=ORDER, mask=mask_of(model), callbacks=loggers, **options).state
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,9 @@ def test_recorded_steps_are_logged_alike() -> None:
     loggers = []
     for record in (None, lambda work, undo: work):
         model, logger = build_model("mlp", in_features=192, hidden=(8,), classes=4), Logger()
-        run = TrainingRun(model, data(), RECIPE, order=ORDER, record=record, callbacks=[LogMetrics(logger, every=1)])
+        run = TrainingRun(
+            model, data(), RECIPE, rng_label=ORDER, record=record, callbacks=[LogMetrics(logger, every=1)]
+        )
         run.go(run.total)
         loggers.append(logger)
     assert [step for step, _ in loggers[1].seen] == list(range(1, 13))

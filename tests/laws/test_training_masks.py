@@ -35,7 +35,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 def trained(name: str, *callbacks: Callback, **options: Any) -> TrainResult:
     model = MODELS[name]()
     options = {"mask": mask_of(model), "callbacks": callbacks, **options}
-    return train(model, data(), RECIPE, order=ORDER, **options)
+    return train(model, data(), RECIPE, rng_label=ORDER, **options)
 
 
 def same_bits(one: TrainState, other: TrainState) -> None:
@@ -102,7 +102,7 @@ def writes_and_dies(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
 resuming.write_checkpoint = writes_and_dies
 model = MODELS["dropout"]()
-train(model, data(), RECIPE, order=ORDER, mask=mask_of(model), callbacks=[RigL()], resume=Resume(sys.argv[1], 0.0))
+train(model, data(), RECIPE, rng_label=ORDER, mask=mask_of(model), callbacks=[RigL()], resume=Resume(sys.argv[1], 0.0))
 """
 
 
@@ -145,7 +145,7 @@ def test_the_dense_gradient_is_that_of_the_next_batch_at_masked_weights_too(name
     """Against autograd on a model of one's own, whose masked weights are 0 and not held."""
     model = MODELS[name]().double()
     mask, images = mask_of(model), data()
-    run = TrainingRun(model, images, RECIPE, order=ORDER, mask=mask)
+    run = TrainingRun(model, images, RECIPE, rng_label=ORDER, mask=mask)
     run.go(6)
     found = run.dense_gradient()
     plain = MODELS[name]().double()
@@ -199,7 +199,7 @@ def test_what_is_recorded_reads_the_mask_where_it_stays() -> None:
 
     for callback, mask, steps in ((Begins(6), None, [0, 3, 6, 7]), (RigL(), mask_of(MODELS["mlp"]()), [0, 3])):
         run = TrainingRun(
-            MODELS["mlp"](), data(), RECIPE, order=ORDER, mask=mask, record=counting, callbacks=[callback]
+            MODELS["mlp"](), data(), RECIPE, rng_label=ORDER, mask=mask, record=counting, callbacks=[callback]
         )
         before = run.parameters.keep
         run.go(TOTAL)
@@ -215,7 +215,7 @@ def test_recorded_steps_follow_the_mask(callback: Callback) -> None:
         model = MODELS["batchnorm"]()
         mask = None if isinstance(callback, Begins) else mask_of(model)
         options: dict[str, Any] = {"mask": mask, "callbacks": [callback, Watching()], "record": record}
-        run = TrainingRun(model, data(), RECIPE, order=ORDER, **options)
+        run = TrainingRun(model, data(), RECIPE, rng_label=ORDER, **options)
         run.go(TOTAL)
         states.append(state_of(run))
     assert states[1].mask.keys() == mask_of(MODELS["batchnorm"]()).keys()
@@ -241,7 +241,7 @@ def test_a_state_without_a_mask_is_held_by_that_of_the_run() -> None:
 
 
 def test_a_mask_that_fits_nothing_is_refused(tmp_path: Path) -> None:
-    run = TrainingRun(MODELS["mlp"](), data(), RECIPE, order=ORDER)
+    run = TrainingRun(MODELS["mlp"](), data(), RECIPE, rng_label=ORDER)
     with pytest.raises(MaskError, match="the mask names 'other', which is no trainable parameter"):
         run.set_mask({"other": torch.ones(2, dtype=torch.bool)})
     state, name = trained("mlp", span=Span(stop=2)).state, "layers.0.weight"

@@ -67,7 +67,7 @@ class Curious(Convolutions):
 
 def reads_of(model: nn.Module, n: int, batch_size: int) -> tuple[int, int, int]:
     """Return the steps of one epoch and what was read in it, its end included."""
-    run = TrainingRun(model, data(n), Recipe(1, batch_size, 0.05), order=ORDER)
+    run = TrainingRun(model, data(n), Recipe(1, batch_size, 0.05), rng_label=ORDER)
     with counted() as (reads, scalars):
         run.go(run.total)
     return run.total, len(reads.seen), scalars.seen
@@ -100,7 +100,7 @@ RECIPE = Recipe(epochs=3, batch_size=16, lr=0.05, augment=False)
 
 def test_bfloat16_is_torchs_autocast_with_weights_in_float32() -> None:
     images, recipe = data(), replace(RECIPE, precision="bfloat16")
-    result = train(Convolutions(), images, recipe, order=ORDER)
+    result = train(Convolutions(), images, recipe, rng_label=ORDER)
     model = Convolutions()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 12)
@@ -114,7 +114,7 @@ def test_bfloat16_is_torchs_autocast_with_weights_in_float32() -> None:
             scheduler.step()
     assert {tensor.dtype for tensor in result.weights.values()} == {torch.float32}
     assert_close(dict(result.weights), dict(model.state_dict()), rtol=0, atol=2e-3)
-    exact = train(Convolutions(), images, RECIPE, order=ORDER)
+    exact = train(Convolutions(), images, RECIPE, rng_label=ORDER)
     assert any(not torch.equal(exact.weights[name], weight) for name, weight in result.weights.items())
 
 
@@ -140,7 +140,7 @@ def test_a_recorded_step_is_the_step(name: str) -> None:
     for record in (None, recorder):
         model = MODELS[name]()
         mask = {key: p.detach() > 0 for key, p in model.named_parameters() if p.dim() > 1}
-        run = TrainingRun(model, data(), RECIPE, order=ORDER, mask=mask, record=record)
+        run = TrainingRun(model, data(), RECIPE, rng_label=ORDER, mask=mask, record=record)
         run.go(run.total)
         weights.append(dict(state_of(run).weights))
         losses.append([epoch.loss for epoch in run.history])
@@ -152,4 +152,4 @@ def test_graphs_are_for_a_gpu() -> None:
     with pytest.raises(
         ConfigError, match="graphs need one process on a GPU and data in memory, not 1 on 'cpu' with 'noise'; leave"
     ):
-        train(Convolutions(), data(), RECIPE, order=ORDER, device=Placement(graphs=True))
+        train(Convolutions(), data(), RECIPE, rng_label=ORDER, device=Placement(graphs=True))

@@ -39,7 +39,7 @@ def side_by_side(work: Callable[[int], T], many: int = 6) -> list[T]:
 
 
 def trained(model: nn.Module, seed: int) -> TrainResult:
-    return train(model, data(), RECIPE, order=("threads", seed))
+    return train(model, data(), RECIPE, rng_label=("threads", seed))
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

@@ -31,7 +31,7 @@ def by_one(name: str, stop: int | None = None, state: TrainState | None = None) 
     build, recipe = CASES[name]
     model = build()
     options: dict[str, Any] = {"mask": mask_of(model), "span": Span(stop=stop), "resume": Resume(state=state)}
-    return train(model, data(), recipe, order=ORDER, callbacks=callbacks_of(name), **options).state
+    return train(model, data(), recipe, rng_label=ORDER, callbacks=callbacks_of(name), **options).state
 
 
 def run(*orders: str) -> None:
@@ -52,7 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         build, recipe = CASES[name]
         model, every = build(), Resume(folder / "back" / f"{name}.checkpoint", seconds=0.0)
         options: dict[str, Any] = {"mask": mask_of(model), "span": Span(stop=9), "resume": every}
-        train(model, data(), recipe, order=ORDER, callbacks=callbacks_of(name), **options)
+        train(model, data(), recipe, rng_label=ORDER, callbacks=callbacks_of(name), **options)
     (folder / "cut").mkdir()
     whole = [f"{name}:{folder}" for name in CASES]
     run(*whole, *(f"{name}:{folder / 'cut'}:9" for name in EXACT), *(f"{name}:{folder / 'back'}" for name in BEGUN))
@@ -84,7 +84,7 @@ def test_a_mean_of_means_would_be_seen(trained: Path) -> None:
     model, (build, recipe) = CASES["convolutions"][0](), CASES["convolutions"]
     images = data()
     kept = [i for i in range(len(images.train_y)) if i != 7]  # an even last batch, which is another run
-    other = train(build(), images.with_train_subset(torch.tensor(kept)), recipe, order=ORDER, mask=mask_of(model))
+    other = train(build(), images.with_train_subset(torch.tensor(kept)), recipe, rng_label=ORDER, mask=mask_of(model))
     with pytest.raises(AssertionError):
         close(state_of(trained, "convolutions").weights, other.weights, 1e-6)
 

@@ -182,7 +182,7 @@ def test_places_are_kept_explained_and_checked(tmp_path: Path) -> None:
     symmetry.save(tmp_path / "s.json")
     loaded = Symmetry.load(tmp_path / "s.json")
     assert loaded == symmetry
-    assert (dict(loaded.places), loaded.groups["up:1"].copies) == ({"up": 3}, 3)
+    assert (dict(loaded.fixed_parents), loaded.groups["up:1"].copies) == ({"up": 3}, 3)
     assert "each position has an order of its own for up:1" in loaded.explain("up")
     assert "group up:1: 5 units, in an order of its own for each of 3 positions of up" in loaded.explain("up:1")
     text = symmetry.to_json()

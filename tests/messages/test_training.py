@@ -63,20 +63,20 @@ def test_a_negative_time_between_checkpoints() -> None:
 @pytest.mark.parametrize(("start", "stop"), [(16, None), (0, 16)])
 def test_impossible_start_and_stop(start: int, stop: int | None) -> None:
     with pytest.raises(ConfigError, match=r"in a recipe of 15 steps \(3 epochs of 5\)"):
-        train(small(), DATA, RECIPE, order=ORDER, span=Span(start, stop))
+        train(small(), DATA, RECIPE, rng_label=ORDER, span=Span(start, stop))
 
 
 def test_state_of_another_place() -> None:
-    state = train(small(), DATA, RECIPE, order=ORDER, span=Span(stop=8)).state
+    state = train(small(), DATA, RECIPE, rng_label=ORDER, span=Span(stop=8)).state
     with pytest.raises(ConfigError, match="a state at step 8 of a run from step 0 cannot be continued to step 5"):
-        train(small(), DATA, RECIPE, order=ORDER, span=Span(stop=5), resume=Resume(state=state))
+        train(small(), DATA, RECIPE, rng_label=ORDER, span=Span(stop=5), resume=Resume(state=state))
     with pytest.raises(ConfigError, match="of a run from step 3"):
-        train(small(), DATA, RECIPE, order=ORDER, span=Span(3), resume=Resume(state=state))
+        train(small(), DATA, RECIPE, rng_label=ORDER, span=Span(3), resume=Resume(state=state))
     with pytest.raises(
         ConfigError,
         match=r"the state's tensors do not fit this model \('layers.0.weight' has shape \(8, 64\) of float32 there and",
     ):
-        train(build_model("mlp", hidden=(9,)), DATA, RECIPE, order=ORDER, resume=Resume(state=state))
+        train(build_model("mlp", hidden=(9,)), DATA, RECIPE, rng_label=ORDER, resume=Resume(state=state))
 
 
 def test_divergence_names_the_step() -> None:
@@ -84,40 +84,40 @@ def test_divergence_names_the_step() -> None:
         TrainingError,
         match=r"(loss is (nan|inf)|weight is not finite) at step \d+ \(epoch \d, lr .*lower lr or add warmup",
     ):
-        train(small(), DATA, Recipe(epochs=30, batch_size=16, lr=1e6, schedule="constant"), order=ORDER)
+        train(small(), DATA, Recipe(epochs=30, batch_size=16, lr=1e6, schedule="constant"), rng_label=ORDER)
     poisoned = small()
     with torch.no_grad():
         poisoned.get_parameter("layers.0.weight")[0, 0] = float("nan")
     with pytest.raises(TrainingError, match=r"the loss is nan at step 0 \(epoch 0, lr 0.05\): training diverged"):
-        train(poisoned, DATA, RECIPE, order=ORDER)
+        train(poisoned, DATA, RECIPE, rng_label=ORDER)
 
 
 def test_mask_of_another_model() -> None:
     with pytest.raises(MaskError, match=r"the mask names 'conv1.weight', which is no trainable parameter"):
-        train(small(), DATA, RECIPE, order=ORDER, mask={"conv1.weight": torch.ones(3, 3, dtype=torch.bool)})
+        train(small(), DATA, RECIPE, rng_label=ORDER, mask={"conv1.weight": torch.ones(3, 3, dtype=torch.bool)})
     with pytest.raises(
         MaskError, match=r"'layers.0.weight' is torch.bool of shape \(8, 63\).*shape \(8, 64\) was expected"
     ):
-        train(small(), DATA, RECIPE, order=ORDER, mask={"layers.0.weight": torch.ones(8, 63, dtype=torch.bool)})
+        train(small(), DATA, RECIPE, rng_label=ORDER, mask={"layers.0.weight": torch.ones(8, 63, dtype=torch.bool)})
 
 
 def test_models_that_cannot_be_trained() -> None:
     with pytest.raises(TrainingError, match="the model has none; convert it first"):
-        train(nn.Flatten(), DATA, RECIPE, order=ORDER)
+        train(nn.Flatten(), DATA, RECIPE, rng_label=ORDER)
     mixed = nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 10).double())
     with pytest.raises(TrainingError, match=r"torch.float32.*torch.float64"):
-        train(mixed, DATA, RECIPE, order=ORDER)
+        train(mixed, DATA, RECIPE, rng_label=ORDER)
 
 
 def test_damaged_and_foreign_checkpoints(tmp_path: Path) -> None:
     path = tmp_path / "run.safetensors"
-    state = train(small(), DATA, RECIPE, order=ORDER, span=Span(stop=8)).state
+    state = train(small(), DATA, RECIPE, rng_label=ORDER, span=Span(stop=8)).state
     write_checkpoint(path, state, "another run")
     with pytest.raises(TrainingError, match=r"run.safetensors' belongs to another run \(recipe, data, order"):
-        train(small(), DATA, RECIPE, order=ORDER, resume=Resume(path))
+        train(small(), DATA, RECIPE, rng_label=ORDER, resume=Resume(path))
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(TrainingError, match=r"run.safetensors' is damaged \(.*\); delete it to start this run over"):
-        train(small(), DATA, RECIPE, order=ORDER, resume=Resume(path))
+        train(small(), DATA, RECIPE, rng_label=ORDER, resume=Resume(path))
     path.write_bytes(b"\x80\x04 a pickle")
     with pytest.raises(TrainingError, match="is damaged"):
         read_checkpoint(path, "run")
@@ -129,11 +129,11 @@ def test_damaged_and_foreign_checkpoints(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_cannot_be_used_is_set_aside(tmp_path: Path) -> None:
     path, told = tmp_path / "run.safetensors", []
-    state = train(small(), DATA, RECIPE, order=ORDER, span=Span(stop=8)).state
+    state = train(small(), DATA, RECIPE, rng_label=ORDER, span=Span(stop=8)).state
     write_checkpoint(path, state, "another run")
-    result = train(small(), DATA, RECIPE, order=ORDER, resume=Resume(path, on_checkpoint_discarded=told.append))
+    result = train(small(), DATA, RECIPE, rng_label=ORDER, resume=Resume(path, on_checkpoint_discarded=told.append))
     path.write_bytes(b"half a checkpoi")
-    again = train(small(), DATA, RECIPE, order=ORDER, resume=Resume(path, on_checkpoint_discarded=told.append))
+    again = train(small(), DATA, RECIPE, rng_label=ORDER, resume=Resume(path, on_checkpoint_discarded=told.append))
     assert [line.partition("' ")[2] for line in told] == [
         "belongs to another run (recipe, data, order, mask or initial weights differ); it was set aside as "
         "'run.safetensors.damaged' and the run is started over",
@@ -144,7 +144,7 @@ def test_a_checkpoint_that_cannot_be_used_is_set_aside(tmp_path: Path) -> None:
     assert (tmp_path / "run.safetensors.damaged").read_bytes() == b"half a checkpoi"
     for name, weight in result.weights.items():
         assert torch.equal(weight, again.weights[name])
-    train(small(), DATA, RECIPE, order=ORDER, resume=Resume(path, on_checkpoint_discarded=told.append))
+    train(small(), DATA, RECIPE, rng_label=ORDER, resume=Resume(path, on_checkpoint_discarded=told.append))
     assert len(told) == 2
 
 

@@ -213,4 +213,4 @@ def test_one_trace_finds_what_two_decomposed_ones_find(name: str, monkeypatch: p
     monkeypatch.setattr(module, "trace", lambda model, inputs, train, known: trace(model, inputs, train=train))
     long = discover(model, CASES[name].example(), verify=False)
     assert long.layouts == short.layouts
-    assert {site.place for site in long.sites} == {site.place for site in short.sites}
+    assert {site.execution for site in long.sites} == {site.execution for site in short.sites}

@@ -239,7 +239,7 @@ def test_rounding_judged_by_outputs_alone_would_refuse_what_is_right(monkeypatch
 
 def test_pinning_a_parent_leaves_a_valid_symmetry() -> None:
     model, symmetry = solved("grouped")
-    parents = {parent for group in symmetry.groups.values() for parent in group.over if parent in symmetry.groups}
+    parents = {parent for group in symmetry.groups.values() for parent in group.parents if parent in symmetry.groups}
     assert parents
     for parent in parents:
         rest = without(symmetry, [parent])

@@ -78,7 +78,7 @@ def test_equals_torch_sgd_with_cosine_annealing(name: str, masked: bool, start: 
         for key, p in model.named_parameters()
         if p.dim() > 1 and masked
     }
-    result = train(model, data, recipe, order=ORDER, span=Span(start), mask=mask)
+    result = train(model, data, recipe, rng_label=ORDER, span=Span(start), mask=mask)
     expected = torch_training(build_model(name, **params).double(), data, recipe, start, mask)
     assert_close(dict(result.weights), expected, rtol=1e-12, atol=1e-12)
     wrong = torch_training(build_model(name, **params).double(), data, recipe, start, mask, nesterov=True)

@@ -104,9 +104,9 @@ class Inspection:
             "name": name,
             "size": group.size,
             "copies": group.copies,
-            "over": list(group.over),
+            "over": list(group.parents),
             "log10_order": group.log10_order,
-            "members": [{"tensor": m.tensor, "axis": m.axis, "place": m.place} for m in group.members],
+            "members": [{"tensor": m.tensor, "axis": m.axis, "place": m.atom} for m in group.members],
             "sites": list(self.sites_of[name]),
         }
 

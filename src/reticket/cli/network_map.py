@@ -224,7 +224,7 @@ def _with_lanes(symmetry: Symmetry, rows: Sequence[Row]) -> NetworkMap:
 
 
 def _root(symmetry: Symmetry, group: str, known: Mapping[str, object]) -> str:
-    while parent := next((name for name in symmetry.groups[group].over if name in known), ""):
+    while parent := next((name for name in symmetry.groups[group].parents if name in known), ""):
         group = parent
     return group
 

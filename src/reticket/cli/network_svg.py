@@ -115,7 +115,11 @@ class _Drawing:
 
     def _about(self, name: str) -> str:
         group = self.symmetry.groups[name]
-        over = f", one order for each of {group.copies} positions of {' and '.join(group.over)}" if group.over else ""
+        over = (
+            f", one order for each of {group.copies} positions of {' and '.join(group.parents)}"
+            if group.parents
+            else ""
+        )
         members = members_text(self.symmetry, group.members)
         shown = ", ".join(members[:MOST_MEMBERS])
         more = f" and {len(members) - MOST_MEMBERS} more" if len(members) > MOST_MEMBERS else ""
@@ -154,14 +158,14 @@ class _Drawing:
 
     def _marks(self, i: int, row: Row) -> str:
         """A disc where axis 0 of the weight stands on a lane, a ring for a later axis, a small disc for vectors."""
-        places: dict[str, set[int]] = {}
+        axes_of: dict[str, set[int]] = {}
         for tensor in row.tensors:
             layout = self.symmetry.layouts[tensor]
             for axis, term in enumerate(layout):
                 for atom in atoms(term):
-                    places.setdefault(str(atom.key), set()).add(axis if len(layout) > 1 else -1)
+                    axes_of.setdefault(str(atom.key), set()).add(axis if len(layout) > 1 else -1)
         marks = []
-        for group, axes in places.items():
+        for group, axes in axes_of.items():
             if group in self.column:
                 x, y = self._x(self.column[group]), self._y(i)
                 marks.append(_mark(x, y, axes, self.colour[group], escape(f"{row.label}\n{self._about(group)}")))

@@ -108,16 +108,16 @@ def _nested(found: Inspection) -> list[Row]:
     groups = found.symmetry.groups
     under: dict[str, list[Group]] = {}
     for group in groups.values():
-        parent = next((name for name in group.over if name in groups), "")
+        parent = next((name for name in group.parents if name in groups), "")
         under.setdefault(parent, []).append(group)
     rows: list[Row] = []
 
-    def place(parent: str, depth: int) -> None:
+    def nest(parent: str, depth: int) -> None:
         for group in under.get(parent, ()):
             rows.append(Row((group,), depth))
-            place(group.name, depth + 1)
+            nest(group.name, depth + 1)
 
-    place("", 0)
+    nest("", 0)
     return rows
 
 
@@ -126,16 +126,17 @@ def collapsed(rows: Sequence[Row]) -> list[Row]:
     alike: dict[object, list[Row]] = {}
     for row in rows:
         group = row.groups[0]
-        members = tuple((re.sub(r"\d+", "#", m.tensor), m.axis, m.place) for m in group.members)
-        over = tuple(re.sub(r"\d+", "#", name) for name in group.over)
-        alike.setdefault((row.depth, group.size, group.copies, over, members), []).append(row)
+        members = tuple((re.sub(r"\d+", "#", m.tensor), m.axis, m.atom) for m in group.members)
+        parents = tuple(re.sub(r"\d+", "#", name) for name in group.parents)
+        alike.setdefault((row.depth, group.size, group.copies, parents, members), []).append(row)
     return [Row(tuple(group for row in same for group in row.groups), same[0].depth) for same in alike.values()]
 
 
 def _cells(found: Inspection, row: Row) -> tuple[str, ...]:
     group = row.groups[0]
     name = shared_name([one.name for one in row.groups], MOST_NUMBERS)
-    over = ", ".join(shared_name([one.over[i] for one in row.groups], MOST_NUMBERS) for i in range(len(group.over)))
+    columns = zip(*(one.parents for one in row.groups), strict=True)
+    parents = ", ".join(shared_name(names, MOST_NUMBERS) for names in columns)
     owners = ", ".join(dict.fromkeys(m.tensor.rpartition(".")[0] or m.tensor for m in group.members))
     sites = len(found.sites_of[group.name])
     label = "  " * (row.depth - 1) + ("└ " if row.depth else "") + name
@@ -143,7 +144,7 @@ def _cells(found: Inspection, row: Row) -> tuple[str, ...]:
         label,
         f"{group.size}",
         f"{group.copies}",
-        over,
+        parents,
         f"{len(group.members)}",
         f"{sites}",
         shortened(owners, LONGEST_OWNERS, end=True),

@@ -22,7 +22,7 @@ from reticket.ranks import Ranks, here, joined
 
 def announce_plan(schedule: Schedule, store: Store, runners: Mapping[str, str], execution: ExecutionConfig) -> None:
     """Tell the other processes what there is to do, and with what."""
-    here().say(
+    here().broadcast_object(
         {
             "store": dict(store.address),
             "runners": dict(runners),
@@ -36,7 +36,7 @@ def announce_plan(schedule: Schedule, store: Store, runners: Mapping[str, str], 
 def announce_task(task: Task, runners: Mapping[str, str]) -> None:
     """Call the other processes to a task, if it is one for all of them."""
     if is_collective(runners[task.kind]):
-        here().say({"key": task.key})
+        here().broadcast_object({"key": task.key})
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def taking_part(device: str) -> Iterator[str | None]:
             yield own
         finally:
             with suppress(RanksError):
-                ranks.say({"leave": True})
+                ranks.broadcast_object({"leave": True})
 
 
 def _follow(ranks: Ranks, device: str) -> None:
@@ -75,7 +75,7 @@ def _follow(ranks: Ranks, device: str) -> None:
     keep_freed_memory()
     setup: dict[str, Any] = {}
     tasks: dict[str, Task] = {}
-    while "leave" not in (order := ranks.say(None)):
+    while "leave" not in (order := ranks.broadcast_object(None)):
         if "store" in order:
             setup, tasks = order, {task.key: task for task in from_flat(order["tasks"])}
             torch.set_num_threads(setup["threads"])

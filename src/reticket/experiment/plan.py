@@ -10,7 +10,7 @@ from reticket.experiment.task import Task, closure
 
 
 @runtime_checkable
-class Keeps(Protocol):
+class ResultIndex(Protocol):
     """Anything that knows which results exist, such as a Store."""
 
     def has(self, key: str) -> bool:
@@ -63,7 +63,7 @@ class Plan:
         wanted = _unique(task for targets in sets for task in targets)
         return cls._ordered(wanted, closure(wanted), stage)
 
-    def missing(self, store: Keeps) -> "Plan":
+    def missing(self, store: ResultIndex) -> "Plan":
         """Return the plan of what is still needed: a stored result needs no inputs of its own."""
         return self.without(store.has)
 

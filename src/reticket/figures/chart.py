@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reticket.figures.looks import GRID, INK, Look
-from reticket.figures.plate import SIZE, Axes
+from reticket.figures.spec import SIZE, Axes
 from reticket.figures.text import number, percent, shortened
 from reticket.records import Stat
 

@@ -1,4 +1,4 @@
-"""Drawing a plate: its panels drawn once, saved whole as SVG and PDF, and cut into themed SVG panels for the page.
+"""Drawing a figure: its panels drawn once, saved whole as SVG and PDF, and cut into themed SVG panels for the page.
 
 The page must be read at 400 px too, where a row of three panels would shrink to nothing. Each panel is therefore a
 picture of its own in the HTML, cut out of the same drawing that the files hold, and the page arranges them.
@@ -21,7 +21,7 @@ from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 
 from reticket.figures.looks import GRID, INK, RULE, SOFT
-from reticket.figures.plate import SIZE, Drawn, Key, Panel, Plate, themed
+from reticket.figures.spec import SIZE, Drawn, FigureSpec, Key, Panel, themed
 
 FONTS = ("Arial", "Liberation Sans", "DejaVu Sans")
 GUTTER = 16.0
@@ -33,12 +33,12 @@ _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 
 
-def draw(plate: Plate) -> Drawn:
-    """Draw a plate; equal plates give equal bytes."""
+def draw(spec: FigureSpec) -> Drawn:
+    """Draw a figure; equal specs give equal bytes."""
     with _style(), warnings.catch_warnings():
         # A class or layer name in a script the font lacks must not end a report; the browser has its own fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure, boxes = _figure(plate)
+        figure, boxes = _figure(spec)
         svg, pdf = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
@@ -47,7 +47,7 @@ def draw(plate: Plate) -> Drawn:
     )
     text = re.sub(r" *<metadata>.*?</metadata>\n", "", text, flags=re.DOTALL)
     text = re.sub(r"<!DOCTYPE.*?>\n", "", text, flags=re.DOTALL)
-    return Drawn(text.encode(), pdf.getvalue(), tuple(_cut(text, plate, boxes)))
+    return Drawn(text.encode(), pdf.getvalue(), tuple(_cut(text, spec, boxes)))
 
 
 @cache
@@ -77,13 +77,13 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _figure(plate: Plate) -> tuple[Figure, list[tuple[float, float, float, float]]]:
+def _figure(spec: FigureSpec) -> tuple[Figure, list[tuple[float, float, float, float]]]:
     """Return the figure and each panel's box (left, top, width, height) in points from the top left."""
-    columns, cell = plate.columns, plate.cell
-    rows = [plate.panels[start : start + columns] for start in range(0, len(plate.panels), columns)]
+    columns, cell = spec.columns, spec.cell
+    rows = [spec.panels[start : start + columns] for start in range(0, len(spec.panels), columns)]
     heights = [max(panel.height for panel in row) + HEAD + FOOT for row in rows]
     width = columns * cell + (columns - 1) * GUTTER + 2 * MARGIN
-    legend = _legend_rows(plate, width)
+    legend = _legend_rows(spec, width)
     total = sum(heights) + GUTTER * (len(rows) - 1) + LEGEND_ROW * legend + 2 * MARGIN
     figure = Figure(figsize=(width / 72, total / 72), facecolor="white")
     FigureCanvasAgg(figure)
@@ -96,7 +96,7 @@ def _figure(plate: Plate) -> tuple[Figure, list[tuple[float, float, float, float
             _axes(figure, panel, left, top, cell)
         top += height + GUTTER
     if legend:
-        _legend(figure, plate, width)
+        _legend(figure, spec, width)
     return figure, boxes
 
 
@@ -125,22 +125,22 @@ def _axes(figure: Figure, panel: Panel, left: float, top: float, cell: float) ->
     axes.annotate(panel.unit, (0, 1), (-panel.left, 11), color=SOFT, size=SIZE, **at)
 
 
-def _legend_rows(plate: Plate, width: float) -> int:
-    return -(-len(plate.legend) // _legend_columns(plate, width)) if plate.legend else 0
+def _legend_rows(spec: FigureSpec, width: float) -> int:
+    return -(-len(spec.legend) // _legend_columns(spec, width)) if spec.legend else 0
 
 
-def _legend_columns(plate: Plate, width: float) -> int:
-    longest = max(len(key.label) for key in plate.legend)
-    return max(1, min(len(plate.legend), int(width // (longest * SIZE * 0.55 + 46))))
+def _legend_columns(spec: FigureSpec, width: float) -> int:
+    longest = max(len(key.label) for key in spec.legend)
+    return max(1, min(len(spec.legend), int(width // (longest * SIZE * 0.55 + 46))))
 
 
-def _legend(figure: Figure, plate: Plate, width: float) -> None:
-    handles = [handle(key) for key in plate.legend]
+def _legend(figure: Figure, spec: FigureSpec, width: float) -> None:
+    handles = [handle(key) for key in spec.legend]
     figure.legend(
         handles=handles,
         loc="lower left",
         bbox_to_anchor=(MARGIN / width, MARGIN / (72 * figure.get_figheight())),
-        ncols=_legend_columns(plate, width),
+        ncols=_legend_columns(spec, width),
         frameon=False,
         fontsize=SIZE,
         labelcolor=INK,
@@ -159,13 +159,13 @@ def handle(key: Key) -> Line2D:
     return line
 
 
-def _cut(text: str, plate: Plate, boxes: list[tuple[float, float, float, float]]) -> Iterator[str]:
+def _cut(text: str, spec: FigureSpec, boxes: list[tuple[float, float, float, float]]) -> Iterator[str]:
     """Yield each pair of axes as an SVG element of its own, holding all that it refers to."""
     root = ElementTree.fromstring(text)
     named = {element.get("id", ""): element for element in root.iter() if element.get("id")}
-    for count, (panel, box) in enumerate(zip(plate.panels, boxes, strict=True), start=1):
+    for count, (panel, box) in enumerate(zip(spec.panels, boxes, strict=True), start=1):
         group = copy.deepcopy(named[f"axes_{count}"])
-        yield _standalone(group, named, f"{plate.name}-{count}", panel.alt, box)
+        yield _standalone(group, named, f"{spec.name}-{count}", panel.alt, box)
 
 
 def _standalone(

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from reticket.errors import AlignmentError, InputError, SymmetryError
 from reticket.forward import call, described, evaluating, examples_in, inputs_for, look_inside, parts
 from reticket.matching.assignment import COSTS, correlation, pooled
-from reticket.matching.families import Families, Seen
 from reticket.matching.fit import check_unmatched
+from reticket.matching.forest import GroupForest, SimilarityScores
 from reticket.matching.moments import CentredBatch, PairMoments, centre, centre_unmasked, moments_bytes
 from reticket.matching.registry import matcher
 from reticket.symmetry import Alignment, Inside, Site, Symmetry, capture, identity_alignment
-from reticket.symmetry.views import later_views, own_views, reached_by
+from reticket.symmetry.views import conditional_views, direct_views, reached_by
 from reticket.types import Permutation
 
 CHECK_FROM = 512  # examples at the first check for stability; every further check is at twice as many
@@ -64,26 +64,26 @@ def match_activations(
     score = COSTS[cost]
     if held_bytes is not None and held_bytes < 1:
         raise InputError(f"held_bytes must be None or a number of bytes, at least 1, got {held_bytes}")
-    seen = _Seen(sym, held_bytes)
-    check_unmatched(sym, seen.matched, unmatched)
+    moments = MomentAccumulator(sym, held_bytes)
+    check_unmatched(sym, moments.matched, unmatched)
     previous: dict[str, Permutation] = {}
     equal, check_at = 0, CHECK_FROM
     with evaluating(*models_a, *models_b):
         for batch in batches:
-            seen.take(models_a, models_b, inputs_for(sym, batch, to_inputs))
-            if stop != "stable" or seen.examples < check_at:
+            moments.take(models_a, models_b, inputs_for(sym, batch, to_inputs))
+            if stop != "stable" or moments.examples < check_at:
                 continue
-            current = seen.permutations(score)
+            current = moments.permutations(score)
             equal, previous = (equal + 1 if current == previous else 0), current
-            check_at = 2 * seen.examples
+            check_at = 2 * moments.examples
             if equal == STABLE:
                 break
-    if not seen.batches:
+    if not moments.batches:
         raise AlignmentError("matching got no batches: give at least one batch of inputs, or a fresh iterator")
-    permutations = seen.permutations(score)
-    quality = seen.families(correlation).quality(permutations)
+    permutations = moments.permutations(score)
+    quality = moments.forest(correlation).quality(permutations)
     everywhere = {**identity_alignment(sym).permutations, **permutations}
-    return MatchedAlignment(sym, everywhere, quality, seen.examples, seen.batches)
+    return MatchedAlignment(sym, everywhere, quality, moments.examples, moments.batches)
 
 
 def matching_bytes(sym: Symmetry, checkpoints: int = 1) -> int:
@@ -95,26 +95,26 @@ def matching_bytes(sym: Symmetry, checkpoints: int = 1) -> int:
         sym: symmetry of the models to be matched.
         checkpoints: of each network; each has its own cross products.
     """
-    seen = _Seen(sym)
-    sizes = [math.prod(seen.shape(group)) for group, views in seen.views.items() for _ in views.sites]
+    moments = MomentAccumulator(sym)
+    sizes = [math.prod(moments.shape(group)) for group, views in moments.views.items() for _ in views.sites]
     return checkpoints * moments_bytes(sizes)
 
 
-class _Seen:
+class MomentAccumulator:
     """The moments at every site of every pair of checkpoints so far."""
 
     def __init__(self, sym: Symmetry, held_bytes: int | None = None) -> None:
         self.sym, self.held_bytes = sym, held_bytes
-        self.own = own_views(sym)
-        reached = reached_by(sym, self.own)
-        self.later = later_views(sym, reached)
-        self.views = self.own | self.later
-        self.matched = frozenset([*reached, *self.later])
-        self.shown: dict[str, list[str]] = {}  # groups by the name of a site
+        self.direct = direct_views(sym)
+        reached = reached_by(sym, self.direct)
+        self.conditional = conditional_views(sym, reached)
+        self.views = self.direct | self.conditional
+        self.matched = frozenset([*reached, *self.conditional])
+        self.groups_at: dict[str, list[str]] = {}  # by the name of a site
         for group, views in self.views.items():
             for site in views.sites:
-                self.shown.setdefault(site.name, []).append(group)
-        self.sites = [site for site in sym.sites if site.name in self.shown]
+                self.groups_at.setdefault(site.name, []).append(group)
+        self.sites = [site for site in sym.sites if site.name in self.groups_at]
         self.inside = Inside(self.sites)
         self.masked = False  # whether a mask was met
         self.at_most: int | None = None  # examples that fit the sites together; None for any number
@@ -124,7 +124,7 @@ class _Seen:
 
     def shape(self, group: str) -> tuple[int, ...]:
         """Return how many units of a group are told apart: its size at every position of what it is seen along."""
-        along = [self.sym.places.get(name) or self.sym.groups[name].size for name in self.views[group].along]
+        along = [self.sym.fixed_parents.get(name) or self.sym.groups[name].size for name in self.views[group].along]
         return (*along, self.sym.groups[group].size)
 
     def take(self, models_a: Sequence[nn.Module], models_b: Sequence[nn.Module], inputs: object) -> None:
@@ -163,7 +163,7 @@ class _Seen:
             return
 
         def compare(site: Site, tensor: Tensor) -> None:
-            for group in self.shown[site.name]:
+            for group in self.groups_at[site.name]:
                 of_b, of_a = self._units(site, tensor, group), held.pop((site.name, group), None)
                 if of_a is None or of_a.values.shape != of_b.values.shape:
                     seen = "nothing" if of_a is None else f"{of_a.samples} samples"
@@ -182,7 +182,7 @@ class _Seen:
                 moments[number].update(of_a, _on(of_b, of_a.values.device))
 
         self._look(model_b, inputs, compare)
-        pairs = [(site.name, group) for site in self.sites for group in self.shown[site.name]]
+        pairs = [(site.name, group) for site in self.sites for group in self.groups_at[site.name]]
         if lost := [pair[0] for pair in pairs if pair in held or len(self.moments.get(pair, ())) <= number]:
             raise AlignmentError(
                 f"site '{lost[0]}' was not reached on a batch of {described(inputs)}: discover the symmetry on inputs "
@@ -194,7 +194,7 @@ class _Seen:
         held: dict[tuple[str, str], CentredBatch] = {}
 
         def hold(site: Site, tensor: Tensor) -> None:
-            held.update({(site.name, group): self._units(site, tensor, group) for group in self.shown[site.name]})
+            held.update({(site.name, group): self._units(site, tensor, group) for group in self.groups_at[site.name]})
 
         self._look(model, inputs, hold)
         return held
@@ -222,15 +222,15 @@ class _Seen:
 
     def permutations(self, score: Score) -> dict[str, Permutation]:
         """Return the best permutation of every group on what was seen so far."""
-        return self.families(score).assign()
+        return self.forest(score).assign()
 
-    def families(self, score: Score) -> Families:
+    def forest(self, score: Score) -> GroupForest:
         """Return the groups with their scores on what was seen so far."""
-        own, later = (
-            {group: Seen(views.along, self._scores(group, score)) for group, views in some.items()}
-            for some in (self.own, self.later)
+        direct, conditional = (
+            {group: SimilarityScores(views.along, self._scores(group, score)) for group, views in some.items()}
+            for some in (self.direct, self.conditional)
         )
-        return Families(self.sym, own, later)
+        return GroupForest(self.sym, direct, conditional)
 
     def _scores(self, group: str, score: Score) -> Float64[Tensor, "..."]:
         names = [site.name for site in self.views[group].sites]

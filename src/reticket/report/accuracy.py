@@ -18,9 +18,9 @@ from reticket.figures.chart import (
     sparsity_axis,
     sparsity_places,
 )
-from reticket.figures.exhibit import MOST_PANELS, Exhibit, left_out, some
+from reticket.figures.finding import MOST_PANELS, Finding, left_out, some
 from reticket.figures.looks import Look, label, looks
-from reticket.figures.plate import Axes, Key, Panel, Plate, method_key
+from reticket.figures.spec import Axes, FigureSpec, Key, Panel, method_key
 from reticket.figures.text import listed, number, percent, position, rewind_order, rewound, spread_note
 from reticket.report.against import published_cell
 from reticket.report.cells import accuracy_rows, at, sparsities
@@ -31,7 +31,7 @@ UNIT = "test accuracy (%)"
 BELOW = " Triangles on the axis mark points below it."
 
 
-def by_sparsity(results: Results) -> Exhibit | None:
+def by_sparsity(results: Results) -> Finding | None:
     """Return accuracy against sparsity, a panel for each rewind point."""
     rows = accuracy_rows(results)
     levels = sparsities(rows)
@@ -55,10 +55,10 @@ def by_sparsity(results: Results) -> Exhibit | None:
     caption = f"Test accuracy against nominal sparsity, on a scale by the share of weights kept. {_n(rows)}"
     caption += note + left_out(len(shown), len(rewinds), "rewind points", "accuracy")
     says = tuple(filter(None, (_ends(rows, levels, shown[-1]), _wins(rows))))
-    return Exhibit(Plate("accuracy_by_sparsity", panels, _legend(styles)), says, caption)
+    return Finding(FigureSpec("accuracy_by_sparsity", panels, _legend(styles)), says, caption)
 
 
-def by_rewind(results: Results) -> Exhibit | None:
+def by_rewind(results: Results) -> Finding | None:
     """Return accuracy against the rewind point, a panel for each sparsity, or None with fewer than two points."""
     rows = accuracy_rows(results)
     rewinds = rewind_order(row.rewind for row in rows)
@@ -79,7 +79,7 @@ def by_rewind(results: Results) -> Exhibit | None:
     caption = f"Test accuracy against the rewind point; the points stand at equal distances. {_n(rows)}"
     caption += note + left_out(len(shown), len(levels), "sparsities", "accuracy")
     says = tuple(filter(None, (_gain(rows, rewinds, shown[-1]),)))
-    return Exhibit(Plate("accuracy_by_rewind", panels, _legend(styles)), says, caption)
+    return Finding(FigureSpec("accuracy_by_rewind", panels, _legend(styles)), says, caption)
 
 
 def panels_of(
@@ -158,7 +158,7 @@ def rewind_axis(axes: Axes, rewinds: Sequence[str]) -> float:
     return float(last)
 
 
-def _by_method(results: Results, level: float, rewinds: Sequence[str | None], styles: dict[str, Look]) -> Exhibit:
+def _by_method(results: Results, level: float, rewinds: Sequence[str | None], styles: dict[str, Look]) -> Finding:
     """Return the figure for a single sparsity: methods in rows, since a line needs two points."""
     rows, names = accuracy_rows(results), [look.label for look in styles.values()]
     theirs = {
@@ -195,8 +195,8 @@ def _by_method(results: Results, level: float, rewinds: Sequence[str | None], st
     caption = f"Test accuracy at {percent(level)} sparsity. {_n(rows, 'Whiskers')}"
     caption += _published_note("Open marks", theirs.values(), limits)
     says = tuple(filter(None, (_wins(rows),)))
-    return Exhibit(
-        Plate("accuracy_by_sparsity", tuple(panels)), says, caption, title=f"Accuracy at {percent(level)} sparsity"
+    return Finding(
+        FigureSpec("accuracy_by_sparsity", tuple(panels)), says, caption, title=f"Accuracy at {percent(level)} sparsity"
     )
 
 

@@ -81,10 +81,10 @@ def build_report(run_dir: Path) -> Path:
 def _own(full: Results, main: Results, tables: Mapping[str, Table]) -> Iterable[Section]:
     """Yield the sections of the table: beside the paper, accuracy, the gap, the order of the methods."""
     for name, title, make, data, about in _SECTIONS:
-        exhibit = make(full if name in _ALL_POSITIONS else main)
+        finding = make(full if name in _ALL_POSITIONS else main)
         whole = tables.get(data or "")
         opened = _opened(name, full, whole)
-        yield Section(name, title, about, exhibit, (), _folded(whole, opened), opened)
+        yield Section(name, title, about, finding, (), _folded(whole, opened), opened)
 
 
 def _checks(main: Results, tables: Mapping[str, Table], run_dir: Path) -> Iterable[Section]:
@@ -95,7 +95,7 @@ def _checks(main: Results, tables: Mapping[str, Table], run_dir: Path) -> Iterab
             check.name,
             check.title,
             check.about,
-            check.exhibit(main),
+            check.finding(main),
             table=_folded(tables.get(check.name), opened),
             open=opened,
             contact=check.contact_sheet(main, run_dir),

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from reticket.figures.chart import Series
-from reticket.figures.exhibit import MOST_PANELS, Exhibit, left_out
+from reticket.figures.finding import MOST_PANELS, Finding, left_out
 from reticket.figures.looks import label, looks
-from reticket.figures.plate import Axes, Plate
+from reticket.figures.spec import Axes, FigureSpec
 from reticket.figures.text import number, percent, position, rewind_order, rewound, spread_note
 from reticket.report.accuracy import panels_of
 from reticket.report.against import published_cell
@@ -19,7 +19,7 @@ from reticket.tasks.rows import Row
 REFERENCES = ("lth", "naive")
 
 
-def early_matching(results: Results) -> Exhibit | None:
+def early_matching(results: Results) -> Finding | None:
     """Return accuracy against the position of B at which the units were matched, or None with fewer than two."""
     order, rows = match_order(results), accuracy_rows(results)
     matched = [row for row in rows if row.match_at is not None]
@@ -40,7 +40,7 @@ def early_matching(results: Results) -> Exhibit | None:
     )
     caption += left_out(len(shown), len(places), "settings", "accuracy")
     says = tuple(filter(None, (_says(rows, order, *shown[-1]),)))
-    return Exhibit(Plate("early_matching", panels), says, caption)
+    return Finding(FigureSpec("early_matching", panels), says, caption)
 
 
 def _lines(results: Results, order: Sequence[str], level: float, rewind: str) -> list[Series]:

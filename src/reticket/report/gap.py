@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from reticket.figures.chart import Dot, dots, name_room, row_height
-from reticket.figures.exhibit import MOST_PANELS, Exhibit, left_out
+from reticket.figures.finding import MOST_PANELS, Finding, left_out
 from reticket.figures.looks import INK, RULE, SOFT, label, looks
-from reticket.figures.plate import SIZE, Axes, Panel, Plate
+from reticket.figures.spec import SIZE, Axes, FigureSpec, Panel
 from reticket.figures.text import PERCENT, counts, listed, number, percent, rewind_order, rewound
 from reticket.tasks.results import Results
 from reticket.tasks.rows import Gap
@@ -49,7 +49,7 @@ def interval(gap: Gap) -> str:
     return f"{text} [{number(gap.low, 0)}, {number(gap.high, 0)}]"
 
 
-def gap_closed(results: Results) -> Exhibit | None:
+def gap_closed(results: Results) -> Finding | None:
     """Return the share of the gap closed: a panel for each rewind point, rows by sparsity and method."""
     known = [gap for gap in results.gap_closed if gap.share is not None]
     if not known:
@@ -81,7 +81,7 @@ def gap_closed(results: Results) -> Exhibit | None:
     if not all(open_gap(gap) for gap in known):
         caption += " Open marks: the gap itself is not clearly above 0 there."
     caption += left_out(len(drawn), len(methods), "methods", "gap_closed")
-    return Exhibit(Plate("gap_closed", panels), _says(known), caption)
+    return Finding(FigureSpec("gap_closed", panels), _says(known), caption)
 
 
 def _says(known: Sequence[Gap]) -> tuple[str, ...]:

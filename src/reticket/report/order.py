@@ -1,6 +1,6 @@
 """Whether LTH > permuted > naive, the order that the method promises, holds beyond the noise of the seeds."""
 
-from reticket.figures.exhibit import Exhibit
+from reticket.figures.finding import Finding
 from reticket.figures.looks import label
 from reticket.figures.text import PERCENT, listed, percent, rewound
 from reticket.tasks.results import Results
@@ -14,7 +14,7 @@ def difference_words(one: Difference) -> str:
     return f"{label(one.higher)} \u2212 {label(one.lower)}"
 
 
-def order(results: Results) -> Exhibit | None:
+def order(results: Results) -> Finding | None:
     """Return what the table of differences says, or None where no two seeds can be compared."""
     found = results.differences
     if not found:
@@ -24,7 +24,7 @@ def order(results: Results) -> Exhibit | None:
         f"seeds as the last column says the interval would exclude 0 in 80{PERCENT} of experiments, if the mean and "
         "the spread seen here were the true ones; few seeds know both badly."
     )
-    return Exhibit(None, _says(found), caption)
+    return Finding(None, _says(found), caption)
 
 
 def _says(found: tuple[Difference, ...]) -> tuple[str, ...]:

@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from reticket.errors import InputError
 from reticket.figures.drawing import draw
-from reticket.figures.exhibit import ContactSheet, Exhibit
+from reticket.figures.finding import ContactSheet, Finding
 from reticket.figures.looks import PALETTE
-from reticket.figures.plate import themed
+from reticket.figures.spec import themed
 from reticket.figures.table import Table
 from reticket.files import write_file
 
@@ -26,7 +26,7 @@ class Section:
     name: str
     title: str
     about: str
-    exhibit: Exhibit | None = None
+    finding: Finding | None = None
     panels: tuple[Markup, ...] = ()
     table: Table | None = None
     open: tuple[tuple[str, Table], ...] = ()
@@ -37,7 +37,7 @@ def draw_section(section: Section, folder: Path) -> Section | None:
     """Draw a section's figure into `folder/figures`, and remove the files of one that is no more.
 
     Args:
-        section: with an exhibit whose panels are not drawn yet, or with tables alone.
+        section: with a finding whose panels are not drawn yet, or with tables alone.
         folder: the run directory.
 
     Returns:
@@ -45,15 +45,15 @@ def draw_section(section: Section, folder: Path) -> Section | None:
     """
     for ending in ("svg", "pdf"):
         (folder / "figures" / f"{section.name}.{ending}").unlink(missing_ok=True)
-    exhibit = section.exhibit
-    if exhibit is None:
+    finding = section.finding
+    if finding is None:
         return section if section.table or section.open else None
-    if exhibit.plate is None:
+    if finding.figure is None:
         return section
-    files = draw(exhibit.plate)
+    files = draw(finding.figure)
     write(folder / "figures" / f"{section.name}.svg", files.svg)
     write(folder / "figures" / f"{section.name}.pdf", files.pdf)
-    return replace(section, title=exhibit.title or section.title, panels=tuple(map(Markup, files.panels)))
+    return replace(section, title=finding.title or section.title, panels=tuple(map(Markup, files.panels)))
 
 
 def render(template: str, **values: Any) -> str:

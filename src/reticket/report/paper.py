@@ -8,7 +8,7 @@ from typing import Any
 
 from reticket.figures import published
 from reticket.figures.columns import METHOD, PLACE, SPARSITY
-from reticket.figures.exhibit import Exhibit
+from reticket.figures.finding import Finding
 from reticket.figures.looks import label
 from reticket.figures.table import Column, Table, column
 from reticket.figures.text import DASH, PERCENT, listed, number, percent, plus_minus, position, rewound
@@ -147,13 +147,13 @@ def _ensembles(results: Results) -> list[_Beside]:
     ]
 
 
-def beside_the_paper(results: Results) -> Exhibit | None:
+def beside_the_paper(results: Results) -> Finding | None:
     """Return what the comparison says, and how to read it, or None where no cell is published."""
     met = meetings(results)
     if not met and not _ensembles(results):
         return None
     says = [_overall(results, met), *_shares(results, met)] if met else []
-    return Exhibit(None, tuple(filter(None, says)), _caption(results, met))
+    return Finding(None, tuple(filter(None, says)), _caption(results, met))
 
 
 def _overall(results: Results, met: Sequence[Meeting]) -> str:

@@ -119,8 +119,8 @@ def build_sweep_report(folder: Path) -> Path:
         write(folder / "tables" / f"{one.name}.md", one.to_markdown())
     sections = []
     for name, title, make, data in _SECTIONS:
-        exhibit = make(sweep.variants, sweep.short)
-        section = Section(name, title, _ABOUT[name], exhibit, (), tables.get(data) if exhibit else None)
+        finding = make(sweep.variants, sweep.short)
+        section = Section(name, title, _ABOUT[name], finding, (), tables.get(data) if finding else None)
         sections.append(draw_section(section, folder))
     if "paper" in tables:
         sections.append(Section("paper", "Beside the paper", "Where a cell is published.", table=tables["paper"]))

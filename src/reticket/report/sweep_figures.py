@@ -10,9 +10,9 @@ import numpy as np
 from reticket.analysis import GapClosed, Stat, gap_closed
 from reticket.figures import published
 from reticket.figures.chart import Series, few_ticks
-from reticket.figures.exhibit import Exhibit, left_out
+from reticket.figures.finding import Finding, left_out
 from reticket.figures.looks import INK, PALETTE, RULE, SOFT, label, looks
-from reticket.figures.plate import SIZE, Axes, Key, Panel, Plate
+from reticket.figures.spec import SIZE, Axes, FigureSpec, Key, Panel
 from reticket.figures.text import PERCENT, listed, number, percent, rewind_order, rewound, spread_note
 from reticket.records import Stat as Drawn
 from reticket.report.accuracy import panels_of, rewind_axis, series_of
@@ -82,7 +82,7 @@ def published_share(known: Experiment) -> float | None:
     return 100 * (permuted - naive) / (lth - naive)
 
 
-def gap_by_value(variants: Sequence[Variant], short: str) -> Exhibit | None:
+def gap_by_value(variants: Sequence[Variant], short: str) -> Finding | None:
     """Return the share of the gap closed, and what is left of it, against the swept value."""
     found = [(place, shares(one.results)) for place, one in enumerate(variants)]
     known = [(place, gap) for place, gap in found if gap is not None and gap.share is not None]
@@ -122,7 +122,7 @@ def gap_by_value(variants: Sequence[Variant], short: str) -> Exhibit | None:
             f" Faint open marks: the same from the published cells from epoch 10 on, {published.source()}; the paper's "
             "own figures are means of the settings' shares and lie up to 3 points lower."
         )
-    return Exhibit(Plate("gap_by_value", panels), (told,), caption)
+    return Finding(FigureSpec("gap_by_value", panels), (told,), caption)
 
 
 def claimed(gap: GapClosed) -> bool:
@@ -200,7 +200,7 @@ def _value_axis(axes: Axes, names: Sequence[str], short: str) -> float:
     return float(len(names) - 1)
 
 
-def accuracy_by_value(variants: Sequence[Variant], short: str) -> Exhibit | None:
+def accuracy_by_value(variants: Sequence[Variant], short: str) -> Finding | None:
     """Return accuracy against the swept value, a panel for each sparsity at the latest rewind point that all have."""
     common = set.intersection(*({row.rewind for row in accuracy_rows(v.results)} for v in variants)) - {None}
     rewinds = rewind_order(common)
@@ -225,10 +225,10 @@ def accuracy_by_value(variants: Sequence[Variant], short: str) -> Exhibit | None
     panels, note = panels_of(charts, partial(_value_axis, names=names, short=short))
     everything = [row.n for one in variants for row in accuracy_rows(one.results)]
     caption = f"Test accuracy against {short}. {spread_note('Bands', everything)}{note}"
-    return Exhibit(Plate("accuracy_by_value", panels), (), caption)
+    return Finding(FigureSpec("accuracy_by_value", panels), (), caption)
 
 
-def accuracy_by_rewind(variants: Sequence[Variant], short: str) -> Exhibit | None:
+def accuracy_by_rewind(variants: Sequence[Variant], short: str) -> Finding | None:
     """Return accuracy against the rewind point of LTH, naive and permuted: a panel for each sparsity and value."""
     places = []
     for level in sorted({level for one in variants for level in sparsities(accuracy_rows(one.results))}):
@@ -253,10 +253,10 @@ def accuracy_by_rewind(variants: Sequence[Variant], short: str) -> Exhibit | Non
         f"Test accuracy against the rewind point, each panel on a scale of its own. {spread_note('Bands', counts)}"
     )
     caption += max(notes, key=len) + left_out(len(panels), len(places), "panels", "accuracy")
-    return Exhibit(Plate("accuracy_by_rewind", tuple(panels)), (), caption)
+    return Finding(FigureSpec("accuracy_by_rewind", tuple(panels)), (), caption)
 
 
-def barriers_by_value(variants: Sequence[Variant], short: str) -> Exhibit | None:
+def barriers_by_value(variants: Sequence[Variant], short: str) -> Finding | None:
     """Return the loss and accuracy barriers between A and B, moved and unmoved, with and without REPAIR."""
     names = [one.value for one in variants]
     pairs = [pair for pair in COLOURS if any(b.pair == pair for one in variants for b in one.results.of(Barrier))]
@@ -287,7 +287,7 @@ def barriers_by_value(variants: Sequence[Variant], short: str) -> Exhibit | None
     counts = [b.n for one in variants for b in one.results.of(Barrier)]
     caption = f"Barrier along the straight line against {short}; pruned networks at their highest sparsity. "
     caption += spread_note("Whiskers", counts)
-    return Exhibit(Plate("barriers_by_value", tuple(panels), tuple(legend)), tuple(told), caption)
+    return Finding(FigureSpec("barriers_by_value", tuple(panels), tuple(legend)), tuple(told), caption)
 
 
 def _barrier(results: Results, pair: str, repair: bool, metric: str) -> Drawn | None:
@@ -315,7 +315,7 @@ def _draw_barriers(
     _value_axis(axes, names, short)
 
 
-def correlation_by_value(variants: Sequence[Variant], short: str) -> Exhibit | None:
+def correlation_by_value(variants: Sequence[Variant], short: str) -> Finding | None:
     """Return the matched correlation, its mean over groups, against the swept value."""
     points = []
     for x, one in enumerate(variants):
@@ -334,4 +334,4 @@ def correlation_by_value(variants: Sequence[Variant], short: str) -> Exhibit | N
     panel = Panel(draw, label("matched correlation"), "mean over groups", told, 170.0)
     caption = "Matched correlation of A's units with B's, mean over groups. "
     caption += spread_note("Whiskers", (stat.n for _, stat in points))
-    return Exhibit(Plate("correlation_by_value", (panel,)), (told,), caption)
+    return Finding(FigureSpec("correlation_by_value", (panel,)), (told,), caption)

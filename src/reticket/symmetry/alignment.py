@@ -204,16 +204,16 @@ class Alignment:
 
 
 def old_parents(symmetry: Symmetry, group: Group, permutations: Mapping[str, Permutation]) -> tuple[Tensor, ...]:
-    """Return, for the grid of new parent positions, the old position of each parent; a place does not move."""
-    if not group.over:
+    """Return, for the grid of new parent positions, the old position of each parent; a fixed one does not move."""
+    if not group.parents:
         return ()
     grid = torch.meshgrid(*(torch.arange(n, device="cpu") for n in symmetry.parent_sizes(group)), indexing="ij")
-    place = dict(zip(group.over, grid, strict=True))
+    new = dict(zip(group.parents, grid, strict=True))
     return tuple(
-        place[parent]
-        if parent in symmetry.places
-        else permutations[parent].index[(*(place[above] for above in symmetry.groups[parent].over), place[parent])]
-        for parent in group.over
+        new[parent]
+        if parent in symmetry.fixed_parents
+        else permutations[parent].index[(*(new[above] for above in symmetry.groups[parent].parents), new[parent])]
+        for parent in group.parents
     )
 
 

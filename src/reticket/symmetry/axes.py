@@ -75,11 +75,11 @@ def _check_size(
 ) -> None:
     if group is None:
         return
-    other, place = first.setdefault(group, (name, axis))
-    if shapes[other][place] != shapes[name][axis]:
+    other, other_axis = first.setdefault(group, (name, axis))
+    if shapes[other][other_axis] != shapes[name][axis]:
         raise SymmetryError(
-            f"group '{group}' of the specification has {shapes[other][place]} units at '{other}' axis {place} and "
-            f"{shapes[name][axis]} at '{name}' axis {axis}; give one of the two another group, or None"
+            f"group '{group}' of the specification has {shapes[other][other_axis]} units at '{other}' axis "
+            f"{other_axis} and {shapes[name][axis]} at '{name}' axis {axis}; give one of the two another group, or None"
         )
 
 
@@ -100,7 +100,7 @@ def axes_of(symmetry: Structure) -> dict[str, tuple[str | None, ...]]:
 
 
 def _plain(name: str, axis: int, term: Term) -> str | None:
-    if isinstance(term, Atom) and not term.over:
+    if isinstance(term, Atom) and not term.parents:
         return str(term.key)
     if not any(True for _ in atoms(term)):
         return None
@@ -119,7 +119,9 @@ def sites_of(found: Structure, wanted: Structure) -> tuple[tuple[Site, ...], tup
     names = _names(found, wanted)
 
     def change(leaf: Fixed | Uniform | Atom) -> Term:
-        name = names.get(leaf.key) if isinstance(leaf, Atom) else None  # a place loses its name: nothing depends on it
+        name = (
+            names.get(leaf.key) if isinstance(leaf, Atom) else None
+        )  # a fixed parent loses its name: nothing depends on it
         return Fixed(leaf.size) if name is None else Atom(name, leaf.size)
 
     def renamed(layout: Layout) -> Layout:
@@ -137,17 +139,17 @@ def _names(found: Structure, wanted: Structure) -> dict[Key, str | None]:
     said: dict[Key, tuple[str | None, str]] = {}
     for name, layout in found.layouts.items():
         for axis, term in enumerate(layout):
-            group, place = _plain(name, axis, wanted.layouts[name][axis]), f"'{name}' axis {axis}"
-            if group is not None and not (isinstance(term, Atom) and not term.over):
+            group, where = _plain(name, axis, wanted.layouts[name][axis]), f"'{name}' axis {axis}"
+            if group is not None and not (isinstance(term, Atom) and not term.parents):
                 raise SymmetryError(
-                    f"{place} is of group '{group}', but was found to be {describe(term)}: see explain('{name}') of "
+                    f"{where} is of group '{group}', but was found to be {describe(term)}: see explain('{name}') of "
                     f"the symmetry found, and correct the specification"
                 )
             for atom in atoms(term):
-                other, first = said.setdefault(atom.key, (group, place))
+                other, first = said.setdefault(atom.key, (group, where))
                 if other != group:
                     raise SymmetryError(
-                        f"{first} is {_called(other)} and {place} is {_called(group)}, but they were found to move "
+                        f"{first} is {_called(other)} and {where} is {_called(group)}, but they were found to move "
                         f"together; give both the same group"
                     )
     return {key: group for key, (group, _) in said.items()}

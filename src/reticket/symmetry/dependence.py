@@ -8,7 +8,8 @@ Solving gives the independent skeleton, one permutation for each atom. Atom b ma
   the statistics it takes on the way, count as tensors. Atoms of an operator without an iteration space stay alone.
 
 Then the operators never mix what stands at different positions of a, and the wreath product of the two permutations is
-a symmetry wherever each alone is. a may be a pinned axis (a *place*), as in experts that are routed to one by one.
+a symmetry wherever each alone is. a may be a pinned axis (a *fixed parent*), as in experts that are routed to one by
+one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,14 +18,14 @@ from reticket.symmetry.terms import Key, Layout, co_occurring
 
 
 def parents_of(layouts: Iterable[Layout], alone: frozenset[Key], order: Sequence[Key]) -> dict[Key, tuple[Key, ...]]:
-    """Return for every atom the atoms and places that it may depend on, outermost first.
+    """Return for every atom the atoms and fixed parents that it may depend on, outermost first.
 
     Of two atoms that always stand together, the earlier in `order` is the parent.
 
     Args:
         layouts: layouts of all tensors and all iteration spaces, settled.
         alone: atoms that may depend on nothing.
-        order: keys of the atoms and places of the state_dict; an earlier one is rather the parent.
+        order: keys of the atoms and fixed parents of the state_dict; an earlier one is rather the parent.
 
     >>> from reticket.symmetry.terms import Atom, product
     >>> head, inner = Atom("head", 2), Atom("inner", 3)

@@ -214,11 +214,11 @@ class Search:
 
         A fixed axis that atoms depend on is named alike.
         """
-        places = {parent for parents in self.parents.values() for parent in parents}
+        above = {parent for parents in self.parents.values() for parent in parents}
         names: dict[Key, str] = {}
         for tensor, layout in self.layouts.items():
             own = [leaf for term in self.solver.layout(layout) for leaf in leaves(term)]
-            keys = dict.fromkeys(key_of(leaf) for leaf in own if isinstance(leaf, Atom) or key_of(leaf) in places)
+            keys = dict.fromkeys(key_of(leaf) for leaf in own if isinstance(leaf, Atom) or key_of(leaf) in above)
             for k, key in enumerate(key for key in keys if key is not None):
                 names.setdefault(key, tensor if k == 0 else f"{tensor}:{k}")
         return names
@@ -352,7 +352,7 @@ def _proven(symmetry: Symmetry, model: nn.Module, inputs: Inputs) -> Symmetry:
 
 def without(symmetry: Symmetry, groups: Sequence[str]) -> Symmetry:
     """Return the symmetry with some groups pinned by the proof; what depended on their positions still does."""
-    parents = {over for name, group in symmetry.groups.items() if name not in groups for over in group.over}
+    parents = {parent for name, group in symmetry.groups.items() if name not in groups for parent in group.parents}
     reason = "changes the function of the model, found by the numerical proof"
 
     def change(leaf: Fixed | Uniform | Atom) -> Term:

@@ -20,8 +20,9 @@ def explained(symmetry: Structure, name: str) -> str:
         return "\n".join(_tensor(symmetry, name))
     if name in symmetry.groups:
         return "\n".join(_group(symmetry, symmetry.groups[name]))
-    if name in symmetry.places:
-        return f"place {name}: {symmetry.places[name]} positions that do not move\n{_of_place(symmetry, name)}"
+    if name in symmetry.fixed_parents:
+        size = symmetry.fixed_parents[name]
+        return f"place {name}: {size} positions that do not move\n{_of_fixed_parent(symmetry, name)}"
     known = [*symmetry.layouts, *symmetry.groups]
     raise SymmetryError(
         f"no tensor or group '{name}' in this symmetry{nearest(name, known)}; it has {', '.join(known[:5])}, ..."
@@ -29,12 +30,12 @@ def explained(symmetry: Structure, name: str) -> str:
 
 
 def members_text(symmetry: Structure, members: Sequence[Member]) -> list[str]:
-    """Return members as `tensor[axis]`, with their places where the axis has several parts; equal blocks in one."""
-    places: dict[tuple[str, int], list[int]] = {}
+    """Return members as `tensor[axis]`, with their numbers where the axis has several parts; equal blocks in one."""
+    numbers: dict[tuple[str, int], list[int]] = {}
     for member in members:
-        places.setdefault((member.tensor, member.axis), []).append(member.place)
+        numbers.setdefault((member.tensor, member.axis), []).append(member.atom)
     texts = []
-    for (tensor, axis), parts in places.items():
+    for (tensor, axis), parts in numbers.items():
         alone = isinstance(symmetry.layouts[tensor][axis], Atom)
         label = "part" if len(parts) == 1 else "parts"
         texts.append((tensor, f"[{axis}]" + ("" if alone else f" {label} {' '.join(map(str, parts))}")))
@@ -60,14 +61,14 @@ def _fixed(symmetry: Structure, tensor: str, axes: list[int], reason: str) -> li
     sizes = ", ".join(str(symmetry.shape(tensor)[axis]) for axis in axes)
     head = f"  {'axis' if len(axes) == 1 else 'axes'} {', '.join(map(str, axes))}: fixed ({sizes})"
     leaf = (leaf for axis in axes for leaf in leaves(symmetry.layouts[tensor][axis]))
-    places = dict.fromkeys(str(x.key) for x in leaf if isinstance(x, Fixed) and x.key is not None)
+    parents = dict.fromkeys(str(x.key) for x in leaf if isinstance(x, Fixed) and x.key is not None)
     because = [line for why in read_reasons(reason) for line in _because("pinned", why)]
-    return [head, *because, *(f"  {_of_place(symmetry, place)}" for place in places)]
+    return [head, *because, *(f"  {_of_fixed_parent(symmetry, parent)}" for parent in parents)]
 
 
-def _of_place(symmetry: Structure, place: str) -> str:
+def _of_fixed_parent(symmetry: Structure, parent: str) -> str:
     """Return who depends on the positions of an axis that does not move."""
-    below = [group.name for group in symmetry.groups.values() if place in group.over]
+    below = [group.name for group in symmetry.groups.values() if parent in group.parents]
     return f"  each position has an order of its own for {', '.join(below)}"
 
 
@@ -90,8 +91,8 @@ def _because(what: str, why: Reason) -> list[str]:
 
 
 def _group(symmetry: Structure, group: Group) -> list[str]:
-    copies = f", in an order of its own for each of {group.copies} positions of {' and '.join(group.over)}"
-    size = f"{group.size} units{copies if group.over else ''}, 10^{group.log10_order:.1f} permutations"
+    copies = f", in an order of its own for each of {group.copies} positions of {' and '.join(group.parents)}"
+    size = f"{group.size} units{copies if group.parents else ''}, 10^{group.log10_order:.1f} permutations"
     sites = folded((site.name, "") for site in symmetry.sites if group.name in site.groups)
     return [
         f"group {group.name}: {size}",

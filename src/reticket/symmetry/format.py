@@ -1,4 +1,4 @@
-"""Terms as JSON: an atom or a place is its name, the other terms are one-key objects."""
+"""Terms as JSON: an atom or a fixed parent is its name, the other terms are one-key objects."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,11 +28,11 @@ def term_to_json(term: Term) -> Any:
 
 
 def term_from_json(data: Any, groups: Groups, depth: int = 0) -> Term:
-    """Read what `term_to_json` wrote; `groups` gives every atom and every place by its name.
+    """Read what `term_to_json` wrote; `groups` gives every atom and every fixed parent by its name.
 
     Args:
         data: what JSON holds.
-        groups: atoms and places by name.
+        groups: atoms and fixed parents by name.
         depth: of how many terms this is a part.
 
     Raises:

@@ -11,7 +11,7 @@ from torch import Tensor
 from reticket.symmetry.terms import Atom, Key, Layout, Product, Sum, Term, atoms, key_of
 from reticket.types import Permutation
 
-Places: TypeAlias = dict[Key, Tensor]
+Positions: TypeAlias = dict[Key, Tensor]
 
 
 def gather(
@@ -24,7 +24,7 @@ def gather(
         layout: term of each axis.
         permutations: permutation of every group that occurs in the layout.
     """
-    if any(atom.over for term in layout for atom in atoms(term)):
+    if any(atom.parents for term in layout for atom in atoms(term)):
         return _gather_dependent(tensor, layout, permutations)
     for axis, term in enumerate(layout):
         if any(not permutations[str(atom.key)].is_identity for atom in atoms(term)):
@@ -37,14 +37,14 @@ def axis_index(term: Term, permutations: Mapping[str, Permutation]) -> Int64[Ten
     return _encode(term, torch.arange(term.size, device="cpu"), {}, permutations)
 
 
-def _encode(term: Term, new: Tensor, places: Places, permutations: Mapping[str, Permutation]) -> Tensor:
-    """Return the old position for every new position along an axis; `places` holds the new positions of parents."""
+def _encode(term: Term, new: Tensor, parents: Positions, permutations: Mapping[str, Permutation]) -> Tensor:
+    """Return the old position for every new position along an axis; `parents` holds their new positions."""
     match term:
-        case Atom(key, _, over):
-            return permutations[str(key)].index[(*(places[parent] for parent in over), new)]
+        case Atom(key, _, above):
+            return permutations[str(key)].index[(*(parents[parent] for parent in above), new)]
         case Product(factors):
             digits = _digits(factors, new)
-            own = {**places, **_shown(factors, digits)}
+            own = {**parents, **_keyed_positions(factors, digits)}
             total = torch.zeros_like(new)
             for factor, digit in zip(factors, digits, strict=True):
                 total = total * factor.size + _encode(factor, digit, own, permutations)
@@ -53,7 +53,7 @@ def _encode(term: Term, new: Tensor, places: Places, permutations: Mapping[str, 
             start, total = 0, new
             for part in parts:
                 inside = (new >= start) & (new < start + part.size)
-                value = _encode(part, (new - start).clamp(0, part.size - 1), places, permutations) + start
+                value = _encode(part, (new - start).clamp(0, part.size - 1), parents, permutations) + start
                 total = torch.where(inside, value, total)
                 start += part.size
             return total
@@ -70,8 +70,8 @@ def _digits(factors: Sequence[Term], new: Tensor) -> list[Tensor]:
     return digits
 
 
-def _shown(factors: Sequence[Term], digits: Sequence[Tensor]) -> Places:
-    """Return the positions of the atoms and places among the factors."""
+def _keyed_positions(factors: Sequence[Term], digits: Sequence[Tensor]) -> Positions:
+    """Return the positions of the atoms and fixed parents among the factors."""
     pairs = zip(factors, digits, strict=True)
     return {key: digit for factor, digit in pairs if (key := key_of(factor)) is not None}
 
@@ -83,11 +83,11 @@ def _gather_dependent(tensor: Tensor, layout: Layout, permutations: Mapping[str,
         torch.arange(term.size, device="cpu").reshape([-1 if i == axis else 1 for i in range(len(layout))])
         for axis, term in enumerate(layout)
     ]
-    places = [_shown(own, _digits(own, new)) for own, new in zip(factors, positions, strict=True)]
+    keyed = [_keyed_positions(own, _digits(own, new)) for own, new in zip(factors, positions, strict=True)]
     joint = False
     indices = list(positions)
     for axis, (term, new) in enumerate(zip(layout, positions, strict=True)):
-        others = {key: place for i, shown in enumerate(places) if i != axis for key, place in shown.items()}
+        others = {key: digit for i, digits in enumerate(keyed) if i != axis for key, digit in digits.items()}
         index = _encode(term, new, others, permutations)
         if index.numel() > term.size:
             indices[axis], joint = index, True

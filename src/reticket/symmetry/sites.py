@@ -33,7 +33,7 @@ from reticket.symmetry.terms import (
 )
 from reticket.symmetry.units import fitted, rows, siblings
 
-Place: TypeAlias = tuple[str, str, int]
+Execution: TypeAlias = tuple[str, str, int]
 TRACED = "traced."  # begins the operator of a site that only a traced graph shows
 
 # names under which an eager run shows an operator that the graph keeps whole
@@ -112,7 +112,7 @@ class Site:
     layout: Layout
 
     @property
-    def place(self) -> Place:
+    def execution(self) -> Execution:
         """Module path, operator and call number: what identifies the site in a run."""
         return self.module, self.operator, self.call
 
@@ -140,14 +140,14 @@ class Site:
         """Bring the units of a group to the front: one row for each unit, one column for each sample.
 
         Every position of the other axes (batch, space, other factors) is a sample. A group that occurs several times in
-        the tensor has the samples of all its places one after the other. A dependent group has its parents' axes before
-        that of its units. The result may share memory with `tensor`. Axes without units may have any size, and so may
-        the fixed factor of an axis with units, as where heads are merged into the batch.
+        the tensor has the samples of all its occurrences one after the other. A dependent group has its parents' axes
+        before that of its units. The result may share memory with `tensor`. Axes without units may have any size, and
+        so may the fixed factor of an axis with units, as where heads are merged into the batch.
 
         Args:
             tensor: what `capture` gave for this site.
             group: name of a group in `self.groups`.
-            along: groups and places whose positions are told apart, outermost first; None for the group's parents.
+            along: groups and fixed parents whose positions are told apart, outermost first; None for its own parents.
 
         Raises:
             SymmetryError: when the tensor does not have this site's axes, or the group is not seen here.
@@ -234,7 +234,7 @@ def unpacked(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def watch(
     model: nn.Module,
-    on_place: Callable[[Place, Tensor], None],
+    on_execution: Callable[[Execution, Tensor], None],
     *,
     leaves: frozenset[str] | None = None,
     functional: bool = True,
@@ -244,7 +244,7 @@ def watch(
 
     Args:
         model: model to watch; each call of it starts the counts anew.
-        on_place: called at once, before a later operator can overwrite the tensor.
+        on_execution: called at once, before a later operator can overwrite the tensor.
         leaves: paths of the leaf modules to report; None for all.
         functional: whether functional calls are reported.
         layers: names of what is reported from inside of recurrent modules, by their paths.
@@ -259,7 +259,7 @@ def watch(
         counts[path, operator] = call + 1
         busy = True
         try:
-            on_place((path, operator, call), tensor)
+            on_execution((path, operator, call), tensor)
         finally:
             busy = False
 
@@ -325,10 +325,10 @@ def capture(model: nn.Module, sites: Sequence[Site], on_site: Callable[[Site, Te
         on_site: called with the site and its tensor.
     """
     sites = [site for site in sites if not site.traced]
-    wanted = {site.place: site for site in sites}
+    wanted = {site.execution: site for site in sites}
 
-    def on_place(place: Place, tensor: Tensor) -> None:
-        site = wanted.get(place)
+    def on_execution(execution: Execution, tensor: Tensor) -> None:
+        site = wanted.get(execution)
         if site is not None:
             on_site(site, tensor)
 
@@ -336,7 +336,7 @@ def capture(model: nn.Module, sites: Sequence[Site], on_site: Callable[[Site, Te
     within = [site for site in sites if is_layer(site.operator)]
     layers = {site.module: [one.operator for one in within if one.module == site.module] for site in within}
     functional = any(site.operator and site not in within for site in sites)
-    with watch(model, on_place, leaves=paths, functional=functional, layers=layers):
+    with watch(model, on_execution, leaves=paths, functional=functional, layers=layers):
         yield
 
 
@@ -374,7 +374,7 @@ def find_sites(
             continue
         for call, node in enumerate(nodes):
             if moves(layouts[node]) and not (operator == "" and _copies(node)):
-                sites[node] = Site(name_of((path, operator, call)), path, operator, call, layouts[node])
+                sites[node] = Site(site_name((path, operator, call)), path, operator, call, layouts[node])
     return tuple(sites[node] for node in graph.nodes if node in sites)
 
 
@@ -397,12 +397,12 @@ def _copies(node: fx.Node) -> bool:
     return str(node.target).split(".")[1:2] in [[name] for name in COPIES]
 
 
-def name_of(place: Place) -> str:
-    """Return the name of the site at a place.
+def site_name(execution: Execution) -> str:
+    """Return the name of the site that shows an execution.
 
-    >>> name_of(("layer1.0", "add", 1))
+    >>> site_name(("layer1.0", "add", 1))
     'layer1.0:add#2'
     """
-    path, operator, call = place
+    path, operator, call = execution
     name = f"{path}:{operator}" if operator else path
     return name if call == 0 else f"{name}#{call + 1}"

@@ -35,8 +35,8 @@ def written(symmetry: Structure) -> str:
     body = {
         "inputs": {str(i): layout_to_json(layout) for i, layout in enumerate(symmetry.inputs)},
         "outputs": {str(i): layout_to_json(layout) for i, layout in enumerate(symmetry.outputs)},
-        "places": {name: {"size": size} for name, size in symmetry.places.items()},
-        "groups": {g.name: {"size": g.size, "over": list(g.over)} for g in symmetry.groups.values()},
+        "places": {name: {"size": size} for name, size in symmetry.fixed_parents.items()},
+        "groups": {g.name: {"size": g.size, "over": list(g.parents)} for g in symmetry.groups.values()},
         "shapes": {name: list(symmetry.shape(name)) for name in symmetry.layouts},
         "layouts": {name: layout_to_json(layout) for name, layout in symmetry.layouts.items()},
         "reasons": {name: list(reasons) for name, reasons in symmetry.reasons.items()},
@@ -116,14 +116,14 @@ class _Reader:
                 raise self.fail(place, "is a place as well; list it in 'groups' or in 'places'")
             found[name] = Atom(name, self.size(entry, place), self.texts(entry.get("over", []), f"{place}, 'over'"))
         for name, leaf in found.items():
-            for parent in map(str, leaf.over) if isinstance(leaf, Atom) else ():
+            for parent in map(str, leaf.parents) if isinstance(leaf, Atom) else ():
                 if parent not in found:
                     raise self.fail(
                         f"'groups', '{name}'",
                         f"depends on '{parent}', which 'groups' does not list{nearest(parent, found)}; "
                         f"list it, or take it out of 'over'",
                     )
-                own, above = getattr(leaf, "over", ()), getattr(found[parent], "over", ())
+                own, above = getattr(leaf, "parents", ()), getattr(found[parent], "parents", ())
                 if parent == name or name in above or not set(above) <= set(own) or own.count(parent) > 1:
                     raise self.fail(
                         f"'groups', '{name}', 'over'",

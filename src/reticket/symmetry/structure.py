@@ -18,12 +18,12 @@ class Member:
     Args:
         tensor: name in the state_dict.
         axis: axis of that tensor.
-        place: number of the atom among the leaves of the axis' term, from the left, from 0.
+        atom: number of the atom among those of the axis' term, from the left, from 0.
     """
 
     tensor: str
     axis: int
-    place: int
+    atom: int
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class Group:
     Args:
         name: first member in the order of the state_dict, with `:k` for its k-th atom where k > 0.
         size: number of units n.
-        over: names of the parents, groups or places, outermost first; empty for an independent group.
+        parents: names of groups and fixed parents, outermost first; empty for an independent group.
         copies: number of positions of the parents, each with a permutation of its own; 1 without parents.
         members: every place where the units stand.
     """
 
     name: str
     size: int
-    over: tuple[str, ...]
+    parents: tuple[str, ...]
     copies: int
     members: tuple[Member, ...]
 
@@ -83,8 +83,8 @@ class Structure:
                     raise SymmetryError(
                         f"group '{atom.key}' has {sizes[str(atom.key)]} units elsewhere and {atom.size} in '{name}'"
                     )
-            for atom, parents in co_occurring(layout):
-                if missing := [str(key) for key in atom.over if key not in parents]:
+            for atom, keys in co_occurring(layout):
+                if missing := [str(key) for key in atom.parents if key not in keys]:
                     raise SymmetryError(
                         f"group '{atom.key}' depends on '{missing[0]}', which does not stand beside it exactly once "
                         f"in '{name}'"
@@ -97,26 +97,28 @@ class Structure:
         found: dict[str, Atom] = {}
         for tensor, layout in self.layouts.items():
             for axis, term in enumerate(layout):
-                for place, atom in enumerate(atoms(term)):
+                for number, atom in enumerate(atoms(term)):
                     name = str(atom.key)
                     found.setdefault(name, atom)
-                    members.setdefault(name, []).append(Member(tensor, axis, place))
+                    members.setdefault(name, []).append(Member(tensor, axis, number))
         groups = {}
         for name, atom in found.items():
-            over = tuple(str(parent) for parent in atom.over)
-            copies = math.prod(self.places[parent] if parent in self.places else found[parent].size for parent in over)
-            groups[name] = Group(name, atom.size, over, copies, tuple(members[name]))
+            parents = tuple(str(parent) for parent in atom.parents)
+            sizes = (self.fixed_parents[key] if key in self.fixed_parents else found[key].size for key in parents)
+            groups[name] = Group(name, atom.size, parents, math.prod(sizes), tuple(members[name]))
         return MappingProxyType(groups)
 
     @cached_property
-    def places(self) -> Mapping[str, int]:
-        """Number of positions of every place: a fixed axis with a permutation of its own for each position."""
+    def fixed_parents(self) -> Mapping[str, int]:
+        """Number of positions of every fixed parent: an unmoved axis with a permutation for each of its positions."""
         ends = (leaf for layout in self.layouts.values() for term in layout for leaf in leaves(term))
         return MappingProxyType({str(x.key): x.size for x in ends if isinstance(x, Fixed) and x.key is not None})
 
     def parent_sizes(self, group: Group) -> tuple[int, ...]:
         """Return the sizes of a group's parents, outermost first."""
-        return tuple(self.places[name] if name in self.places else self.groups[name].size for name in group.over)
+        return tuple(
+            self.fixed_parents[name] if name in self.fixed_parents else self.groups[name].size for name in group.parents
+        )
 
     @property
     def log10_order(self) -> float:

@@ -3,9 +3,9 @@
 | term | size | a choice of permutations |
 |---|---|---|
 | `Atom(key, n)` | n | moves it by one permutation of n, the same wherever the atom occurs |
-| `Atom(key, n, over=(p, ...))` | n | moves it by one permutation of n for each position of its parents p |
+| `Atom(key, n, parents=(p, ...))` | n | moves it by one permutation of n for each position of its parents p |
 | `Fixed(n)` | n | leaves it alone |
-| `Fixed(n, key)` | n | leaves it alone; a *place*: atoms may depend on its positions |
+| `Fixed(n, key)` | n | leaves it alone; a *fixed parent*: atoms may depend on its positions |
 | `Product(e1, ..., ek)` | product | row-major mixed radix, each factor by its own |
 | `Sum(e1, ..., ek)` | sum | concatenation, each part by its own |
 
@@ -32,7 +32,7 @@ class Fixed:
 
     Args:
         size: number of positions.
-        key: names the axis where atoms depend on its positions (a *place*); None where none does.
+        key: names the axis where atoms depend on its positions (a *fixed parent*); None where none does.
     """
 
     size: int
@@ -48,17 +48,17 @@ class Uniform:
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """An axis moved by one permutation of `size` units, or by one for each position of the parents in `over`.
+    """An axis moved by one permutation of `size` units, or by one for each position of the parents in `parents`.
 
     Args:
         key: a number while solving, the name of the group afterwards.
         size: number of units.
-        over: keys of the parents, atoms or places, outermost first; empty for an independent atom.
+        parents: keys of atoms and fixed parents, outermost first; empty for an independent atom.
     """
 
     key: Key
     size: int
-    over: tuple[Key, ...] = ()
+    parents: tuple[Key, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def product(*terms: Term) -> Term:
     """Return the row-major product of the terms in normal form.
 
     >>> product(Fixed(2), Fixed(3), Atom("c", 4), Fixed(1))
-    Product(factors=(Fixed(size=6, key=None), Atom(key='c', size=4, over=())))
+    Product(factors=(Fixed(size=6, key=None), Atom(key='c', size=4, parents=())))
     """
     factors: list[Term] = []
     for term in terms:
@@ -120,7 +120,7 @@ def concat(*terms: Term) -> Term:
     """Return the concatenation of the terms in normal form.
 
     >>> concat(Fixed(2), Fixed(3), Atom("c", 4))
-    Sum(parts=(Fixed(size=5, key=None), Atom(key='c', size=4, over=())))
+    Sum(parts=(Fixed(size=5, key=None), Atom(key='c', size=4, parents=())))
     """
     parts: list[Term] = []
     for term in terms:
@@ -155,17 +155,17 @@ def atoms(term: Term) -> Iterator[Atom]:
 
 
 def key_of(leaf: "Term") -> Key | None:
-    """Return the key of an atom or a place, None for any other term."""
+    """Return the key of an atom or a fixed parent, None for any other term."""
     return leaf.key if isinstance(leaf, Atom | Fixed) else None
 
 
 def is_keyed(term: Term) -> bool:
-    """Whether atoms or places are on an axis, so that its size is theirs."""
+    """Whether atoms or fixed parents are on an axis, so that its size is theirs."""
     return any(key_of(leaf) is not None for leaf in leaves(term))
 
 
 def indexing_keys(term: Term) -> Iterator[Key]:
-    """Yield the keys of the atoms and places that index an axis by themselves: the term itself or its factors."""
+    """Yield the keys of the atoms and fixed parents that index an axis by themselves: the term or its factors."""
     for factor in term.factors if isinstance(term, Product) else (term,):
         if (key := key_of(factor)) is not None:
             yield key
@@ -243,8 +243,8 @@ def describe(term: Term) -> str:
             return " x ".join(f"({describe(f)})" if isinstance(f, Sum) else describe(f) for f in factors)
         case Sum(parts):
             return " + ".join(describe(part) for part in parts)
-        case Atom(key, size, over):
-            return f"{key}[{size}" + (" over " + ", ".join(map(str, over)) if over else "") + "]"
+        case Atom(key, size, parents):
+            return f"{key}[{size}" + (" over " + ", ".join(map(str, parents)) if parents else "") + "]"
         case Uniform(size):
             return f"any[{size}]"
         case Fixed(size, key) if key is not None:

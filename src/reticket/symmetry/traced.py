@@ -20,11 +20,11 @@ from reticket.symmetry.alike import compute_alike
 from reticket.symmetry.graph import Inputs, Trace, module_of, trace
 from reticket.symmetry.recurrence import Recurrence, computed, recurrences
 from reticket.symmetry.rules.operator import has_rule
-from reticket.symmetry.sites import COPIES, TRACED, Place, Site, is_leaf, moves, name_of
+from reticket.symmetry.sites import COPIES, TRACED, Execution, Site, is_leaf, moves, site_name
 from reticket.symmetry.state import named_state
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Layout
-from reticket.symmetry.views import later_views, own_views, reached_by, showing, stands_alone
+from reticket.symmetry.views import conditional_views, direct_views, reached_by, showing, stands_alone
 
 ENOUGH = 4  # traced sites for each group: what goes beyond costs memory and tells little more
 # operators that move values and make none
@@ -58,22 +58,22 @@ def with_inner_sites(
         chosen += ([site for site in fitting if not site.traced] or fitting)[:ENOUGH]
     symmetry = _joined(symmetry, candidates, chosen)
     for name in _hidden(symmetry):
-        matched = reached_by(symmetry, own_views(symmetry))
-        views = later_views(replace(symmetry, sites=tuple(shown.get(name, ()))), matched)
+        matched = reached_by(symmetry, direct_views(symmetry))
+        views = conditional_views(replace(symmetry, sites=tuple(shown.get(name, ()))), matched)
         symmetry = _joined(symmetry, candidates, views[name].sites if name in views else ())
     return symmetry
 
 
 def _hidden(symmetry: Symmetry) -> list[str]:
     """Return the groups that no site tells apart."""
-    reached = reached_by(symmetry, own_views(symmetry))
-    later = later_views(symmetry, reached)
-    return [name for name in symmetry.groups if name not in reached and name not in later]
+    reached = reached_by(symmetry, direct_views(symmetry))
+    conditional = conditional_views(symmetry, reached)
+    return [name for name in symmetry.groups if name not in reached and name not in conditional]
 
 
 def _joined(symmetry: Symmetry, candidates: Sequence[Site], chosen: Sequence[Site]) -> Symmetry:
-    places = {site.place for site in chosen} - {site.place for site in symmetry.sites}
-    added = [site for site in candidates if site.place in places]
+    new = {site.execution for site in chosen} - {site.execution for site in symmetry.sites}
+    added = [site for site in candidates if site.execution in new]
     return replace(symmetry, sites=(*symmetry.sites, *added))
 
 
@@ -83,22 +83,24 @@ def _candidates(traced: Trace, layouts: Mapping[fx.Node, Layout], modules: Mappi
     for node in traced.graph.nodes:
         if not varying.isdisjoint(node.all_input_nodes):
             varying.add(node)
-    for place, node, inner in _places(traced.graph, modules):
+    for execution, node, inner in _executions(traced.graph, modules):
         layout = layouts.get(node) if inner is None else inner.layout(layouts)
         source = node.args[0] if node.target is getitem else node
         moving = isinstance(source, fx.Node) and _operator(source) in MOVING
         if layout is not None and node in varying and moves(layout) and not moving:
-            yield Site(name_of(place), *place, layout)
+            yield Site(site_name(execution), *execution, layout)
 
 
-def _places(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> Iterator[tuple[Place, fx.Node, Recurrence | None]]:
+def _executions(
+    graph: fx.Graph, modules: Mapping[str, nn.Module]
+) -> Iterator[tuple[Execution, fx.Node, Recurrence | None]]:
     """Yield every result of an operator, and the layers within a recurrent one, counted by module and operator.
 
     The layers within one of torch's recurrent modules are seen in an eager run.
     """
     counts: Counter[tuple[str, str]] = Counter()
 
-    def place(path: str, operator: str) -> Place:
+    def counted(path: str, operator: str) -> Execution:
         counts[path, operator] += 1
         return path, operator, counts[path, operator] - 1
 
@@ -107,13 +109,13 @@ def _places(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> Iterator[tuple
         if node.op != "call_function":
             continue
         if node.target is getitem and isinstance(source, fx.Node):
-            yield place(path, f"{TRACED}{_operator(source)}.{node.args[1]}"), node, None
+            yield counted(path, f"{TRACED}{_operator(source)}.{node.args[1]}"), node, None
         elif isinstance(node.target, OpOverload):
             module = modules.get(path)
             eager = isinstance(module, nn.RNNBase) and is_leaf(module)
             for inner in recurrences(node):
-                yield place(path, inner.name if eager else f"{TRACED}{_operator(node)}.{inner.name}"), node, inner
-            yield place(path, TRACED + _operator(node)), node, None
+                yield counted(path, inner.name if eager else f"{TRACED}{_operator(node)}.{inner.name}"), node, inner
+            yield counted(path, TRACED + _operator(node)), node, None
 
 
 def _operator(node: fx.Node) -> str:
@@ -133,7 +135,7 @@ class Inside:
     """
 
     def __init__(self, sites: Sequence[Site]) -> None:
-        self.sites = {site.place: site for site in sites if site.traced}
+        self.sites = {site.execution: site for site in sites if site.traced}
         self._traced: dict[Hashable, list[tuple[nn.Module, _Program]]] = {}
 
     def show(self, model: nn.Module, inputs: Inputs, on_site: Callable[[Site, Tensor], None]) -> None:
@@ -181,12 +183,12 @@ def _signature(inputs: Inputs) -> Hashable:
 class _Program:
     """The part of a traced graph that some sites are computed from."""
 
-    def __init__(self, traced: Trace, modules: Mapping[str, nn.Module], sites: Mapping[Place, Site]) -> None:
+    def __init__(self, traced: Trace, modules: Mapping[str, nn.Module], sites: Mapping[Execution, Site]) -> None:
         self.traced = traced
         self.shown: dict[fx.Node, list[tuple[Site, Recurrence | None]]] = {}
-        for place, node, inner in _places(traced.graph, modules):
-            if place in sites:
-                self.shown.setdefault(node, []).append((sites[place], inner))
+        for execution, node, inner in _executions(traced.graph, modules):
+            if execution in sites:
+                self.shown.setdefault(node, []).append((sites[execution], inner))
         self.needed = self._needed()
         self.last: dict[fx.Node, fx.Node] = {}  # the node after which a value is not needed any more
         for node in traced.graph.nodes:

@@ -102,7 +102,7 @@ def other_sizes(trial: Trial, layouts: Sequence[Layout], tries: int = 3) -> Iter
 
     Args:
         trial: the example.
-        layouts: layouts of the tensors, or nothing; a size that an axis with atoms or places has is kept.
+        layouts: layouts of the tensors, or nothing; a size that an axis with atoms or fixed parents has is kept.
         tries: how many to yield.
     """
     for size in _sizes(trial, layouts)[:tries]:
@@ -114,7 +114,7 @@ def longer_sizes(trial: Trial, layouts: Sequence[Layout], known: Resize, tries: 
 
     Args:
         trial: the example.
-        layouts: layouts of the tensors, or nothing; a size that an axis with atoms or places has is kept.
+        layouts: layouts of the tensors, or nothing; a size that an axis with atoms or fixed parents has is kept.
         known: the other size on which the model runs; its axes are then the only ones to change.
         tries: for how many sizes.
     """
@@ -127,7 +127,7 @@ def roomier_sizes(trial: Trial, layouts: Sequence[Layout], tries: int = 3, most:
 
     Args:
         trial: the example.
-        layouts: layouts of the tensors, or nothing; a size that an axis with atoms or places has is kept.
+        layouts: layouts of the tensors, or nothing; a size that an axis with atoms or fixed parents has is kept.
         tries: how many to yield.
         most: the largest size to double.
     """

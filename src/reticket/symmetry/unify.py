@@ -119,7 +119,7 @@ class Solver:
             self._unify_products(left, right, cause)
 
     def _unify_fixed(self, left: Term, right: Term, cause: Cause) -> None:
-        """Pin the side that moves; an atom becomes the place on the other side, two places become one."""
+        """Pin the side that moves; an atom becomes the fixed parent on the other side, two of these become one."""
         cause = cause.prefixed(LINKED) if cause.operator else cause
         # an axis that may not move can still be a parent: with its key on, what depends on its positions keeps freedom
         if not isinstance(left, Fixed) or left.key is None:

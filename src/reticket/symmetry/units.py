@@ -55,7 +55,7 @@ def rows(tensor: Tensor, axes: list[tuple[int, Term]], group: str, along: Sequen
         tensor: one axis for each entry of `axes`.
         axes: for each axis of the tensor the axis of the site that it is a piece of, and its term.
         group: name of the group.
-        along: groups and places whose positions are told apart; None for the group's parents.
+        along: groups and fixed parents whose positions are told apart; None for the group's parents.
     """
     for i, (axis, term) in enumerate(axes):
         before, after = axes[:i], axes[i + 1 :]
@@ -72,12 +72,12 @@ def rows(tensor: Tensor, axes: list[tuple[int, Term]], group: str, along: Sequen
                 return
     for i, (axis, term) in enumerate(axes):
         if isinstance(term, Atom) and term.key == group:
-            parents = [_place_of(name, axis, axes) for name in (term.over if along is None else along)]
+            parents = [_axis_of(name, axis, axes) for name in (term.parents if along is None else along)]
             front = tensor.movedim([*parents, i], list(range(len(parents) + 1)))
             yield front.reshape(*front.shape[: len(parents) + 1], -1)
 
 
-def _place_of(parent: Key, axis: int, axes: list[tuple[int, Term]]) -> int:
+def _axis_of(parent: Key, axis: int, axes: list[tuple[int, Term]]) -> int:
     """Return the one axis that shows a parent: a piece of the same axis of the site before any other."""
     shown = [i for i, (_, term) in enumerate(axes) if key_of(term) == parent]
     return next((i for i in shown if axes[i][0] == axis), shown[0])

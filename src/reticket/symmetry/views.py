@@ -13,7 +13,7 @@ class Views:
     """Where one group is seen, and along which others.
 
     Args:
-        along: names of the groups and places whose positions are told apart, outermost first.
+        along: names of the groups and fixed parents whose positions are told apart, outermost first.
         sites: where the group stands beside these and no other.
     """
 
@@ -35,7 +35,7 @@ def stands_alone(sym: Symmetry, group: Group, site: Site) -> bool:
     return set(site.companions(group.name)) == {frozenset(free_parents(sym, group))}
 
 
-def own_views(sym: Symmetry) -> dict[str, Views]:
+def direct_views(sym: Symmetry) -> dict[str, Views]:
     """Return for every group the sites where it stands beside its parents and no other group.
 
     Where two free groups meet in one activation, the samples of one are in an order that the other decides.
@@ -44,11 +44,11 @@ def own_views(sym: Symmetry) -> dict[str, Views]:
     for group in sym.groups.values():
         fitting = [site for site in shown.get(group.name, ()) if stands_alone(sym, group, site)]
         if fitting:
-            found[group.name] = Views(group.over, tuple(fitting))
+            found[group.name] = Views(group.parents, tuple(fitting))
     return found
 
 
-def later_views(sym: Symmetry, matched: Collection[str]) -> dict[str, Views]:
+def conditional_views(sym: Symmetry, matched: Collection[str]) -> dict[str, Views]:
     """Return, for the groups that are not matched, sites where only matched groups stand beside them."""
     found, shown = {}, showing(sym.sites)
     for group in sym.groups.values():
@@ -64,16 +64,16 @@ def _along(sym: Symmetry, site: Site, group: Group, matched: Collection[str]) ->
     beside = site.companions(group.name)
     if len(beside) != 1 or not beside[0] <= set(matched):
         return None
-    others = [name for name in site.groups if name in beside[0] and name not in group.over]
-    along = (*group.over, *others)
+    others = [name for name in site.groups if name in beside[0] and name not in group.parents]
+    along = (*group.parents, *others)
     once = all(len(site.companions(name)) == 1 for name in others)
-    return along if once and all(set(sym.groups[name].over) <= set(along) for name in others) else None
+    return along if once and all(set(sym.groups[name].parents) <= set(along) for name in others) else None
 
 
-def reached_by(sym: Symmetry, own: Collection[str]) -> frozenset[str]:
+def reached_by(sym: Symmetry, direct: Collection[str]) -> frozenset[str]:
     """Return the groups of which something is seen, on their own or of what depends on them."""
     found = set[str]()
-    for name in own:
+    for name in direct:
         above: str | None = name
         while above is not None and above not in found:
             found.add(above)
@@ -82,8 +82,8 @@ def reached_by(sym: Symmetry, own: Collection[str]) -> frozenset[str]:
 
 
 def free_parents(sym: Symmetry, group: Group) -> tuple[str, ...]:
-    """Return the groups that a group depends on, outermost first; places are left out."""
-    return tuple(name for name in group.over if name in sym.groups)
+    """Return the groups that a group depends on, outermost first; fixed parents are left out."""
+    return tuple(name for name in group.parents if name in sym.groups)
 
 
 def parent_of(sym: Symmetry, group: Group) -> str | None:

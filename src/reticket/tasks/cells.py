@@ -12,7 +12,7 @@ from reticket.errors import ConfigError
 from reticket.experiment import Task
 from reticket.models.code import code_outside
 from reticket.tasks.config import Config
-from reticket.tasks.networks import Facts, Networks, density_of, matched_text, order_of
+from reticket.tasks.networks import Facts, Networks, density_of, matched_text, rng_label_of
 from reticket.tickets.methods import Method, get_method
 
 
@@ -76,14 +76,14 @@ class Runs:
 
     # ---------------------------------------------------------------- single tasks
 
-    def run(self, cell: Cell, a: int, b: int, order: int = 0) -> Task:
+    def run(self, cell: Cell, a: int, b: int, repeat: int = 0) -> Task:
         """Return the task that gives `cell`'s accuracy for the pair of networks (A of seed `a`, B of seed `b`).
 
         Args:
             cell: which method, where.
             a: the seed whose A the ticket comes from.
             b: the seed whose B is trained.
-            order: 0 for the network's own order of the data; other numbers are fresh orders.
+            repeat: 0 for the network's own order of the data; other numbers are fresh orders.
         """
         if cell.method == "dense":
             return self.networks.dense("A", a)
@@ -100,7 +100,7 @@ class Runs:
             "recipe": self.config.sparse_recipe.decisive(),
             "start": start,
             "end": self.networks.end,
-            "order": order_of(network, order),
+            "order": rng_label_of(network, repeat),
         }
         where = f"{cell.sparsity:.0%}, {cell.rewind}, A{a}" + (f" to B{b}" if network[0] == "B" else "")
         where += matched_text(cell.match_at)
@@ -109,7 +109,7 @@ class Runs:
             version=self.networks.training_version(self.config.sparse_recipe, start),
             spec=spec,
             inputs=inputs,
-            label=f"{cell.method} {where}" + (f", order {order}" if order else ""),
+            label=f"{cell.method} {where}" + (f", order {repeat}" if repeat else ""),
             cost=(self.networks.end - start) / self.networks.epoch,
         )
 

@@ -1,4 +1,4 @@
-"""A check of an experiment: its settings, tasks, runners, cost, part of the results and exhibit, in one module.
+"""A check of an experiment: its settings, tasks, runners, cost, part of the results and finding, in one module.
 
 A new check is a module of `reticket.tasks.checks` with one class under `@register`. What it leaves out is empty.
 """
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from reticket.data import DataSource
 from reticket.experiment import Context, Output, Result, Task
-from reticket.figures.exhibit import ContactSheet, Exhibit
+from reticket.figures.finding import ContactSheet, Finding
 from reticket.figures.table import Column, Table
 from reticket.tasks.cells import Runs
 from reticket.tasks.declared import CheckSettings, Declared, declared, register
@@ -63,7 +63,7 @@ class Check(Declared):
         """
         return {}
 
-    def exhibit(self, results: Results) -> Exhibit | None:
+    def finding(self, results: Results) -> Finding | None:
         """Return the figure that shows it, or None where there is nothing to show.
 
         Args:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reticket.experiment import Plan, Task
-from reticket.experiment.plan import Keeps
+from reticket.experiment.plan import ResultIndex
 from reticket.experiment.task import canonical, closure, plain
 from reticket.tasks.check import checks
 from reticket.tasks.timing import Speed
@@ -70,7 +70,7 @@ class Forecast:
 
 
 def forecast(
-    targets: Iterable[Task], work_of: Callable[[Task, Task | None], Work], store: Keeps | None = None
+    targets: Iterable[Task], work_of: Callable[[Task, Task | None], Work], store: ResultIndex | None = None
 ) -> Forecast:
     """Return what `targets` come to.
 
@@ -109,7 +109,7 @@ def work_of(task: Task, resumed: Task | None, sizes: Sizes) -> Work:
     Matching may stop before it has seen every image it is allowed; it is counted in full.
 
     Args:
-        task: any of `tasks.kinds`, or of a check.
+        task: any of `tasks.runners`, or of a check.
         resumed: the point of its trajectory that it goes on from; None for the initialisation.
         sizes: of the data it is about.
     """

@@ -95,7 +95,7 @@ class Networks:
             **self.common,
             "recipe": self.config.dense.decisive(),
             "network": list(network),
-            "order": order_of(network, 0),
+            "order": rng_label_of(network, 0),
             "at": at,
         }
         return Task(
@@ -133,7 +133,7 @@ class Networks:
             "recipe": recipe.decisive(),
             "start": self._prune_rewind if replay else 0,
             "density": density,
-            "order": [*order_of(network, 0), "round", number],
+            "order": [*rng_label_of(network, 0), "round", number],
         }
         epochs = (self.end - self._prune_rewind) / self.epoch if replay else prune["epochs"]
         return Task(
@@ -225,9 +225,9 @@ def sparsity_of(density: float) -> float:
     return round(1 - density, 12)
 
 
-def order_of(network: tuple[str, int], order: int) -> list[str | int]:
-    """Return what decides the order of the data of a training: whose it is, and 0 or the number of a fresh order."""
-    return [*network, "order", order]
+def rng_label_of(network: tuple[str, int], repeat: int) -> list[str | int]:
+    """Return the label of a training's random numbers: whose it is, and 0 or the number of a fresh order."""
+    return [*network, "order", repeat]
 
 
 def matched_text(place: str | None) -> str:

@@ -20,10 +20,10 @@ from reticket.experiment.task import closure
 from reticket.files import write_file
 from reticket.tasks.check import checks, runners_of
 from reticket.tasks.config import Config
-from reticket.tasks.findings import Findings
-from reticket.tasks.kinds import RUNNERS
 from reticket.tasks.log import logged
 from reticket.tasks.planning import Planned, plan_experiment
+from reticket.tasks.results_builder import ResultsBuilder
+from reticket.tasks.runners import RUNNERS
 from reticket.version import __version__
 
 
@@ -116,12 +116,12 @@ def _write_variant(
         _make_folder(folder)
         _write(folder / "config.toml", tomli_w.dumps(_without_none(config.model_dump())))
         _write_json(folder / "environment.json", environment)
-    findings = Findings(one.blueprint, store, one.dataset.labels("test"))
-    results = findings.results(config.title, preset, part, environment)
+    builder = ResultsBuilder(one.blueprint, store, one.dataset.labels("test"))
+    results = builder.results(config.title, preset, part, environment)
     for check in checks():
         check.write_files(results, one.dataset, folder)
     _write_json(folder / "results.json", results.to_json())
-    return findings.lost(part)
+    return builder.lost(part)
 
 
 def _sweep_of(config: Config, preset: str, planned: Iterable[Planned]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def _measure(work: Workload, threads: int, device: str) -> Speed:
 def _training_step(model: nn.Module, data: Dataset, size: int, augment: bool, device: str) -> float:
     """Return the seconds of one step, without the first, which sets things up."""
     recipe = Recipe(epochs=1 + STEPS, batch_size=size, lr=1e-3, augment=augment)
-    run = TrainingRun(model, data, recipe, order=("timing",), where=Placement(device))
+    run = TrainingRun(model, data, recipe, rng_label=("timing",), where=Placement(device))
     run.go(1)
     return _seconds(lambda: run.go(1 + STEPS), device) / STEPS
 

@@ -39,7 +39,7 @@ class TrainingBatches(ABC):
     Args:
         dataset: the data.
         batch_size: inputs in a batch, those of all ranks together.
-        order: labels of data order and augmentation.
+        rng_label: labels of data order and augmentation.
         augment: whether to do what `dataset.augmentation` says.
         dtype: of the model's inputs.
         device: where the batches are wanted.
@@ -52,7 +52,7 @@ class TrainingBatches(ABC):
         self,
         dataset: DataSource,
         batch_size: int,
-        order: tuple[str | int, ...],
+        rng_label: tuple[str | int, ...],
         *,
         augment: bool,
         dtype: torch.dtype,
@@ -60,7 +60,7 @@ class TrainingBatches(ABC):
         channels_last: bool,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
-        self.dataset, self.batch_size, self.order, self.shard = dataset, batch_size, order, shard
+        self.dataset, self.batch_size, self.rng_label, self.shard = dataset, batch_size, rng_label, shard
         self.augment, self.dtype, self.device = augment, dtype, device
         self.channels_last = channels_last and dataset.is_images
         self.n = dataset.size("train")
@@ -68,24 +68,24 @@ class TrainingBatches(ABC):
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
         """Yield the batches of one epoch as (normalised inputs, labels), without the first `skip` of them."""
-        return self.made(epoch, self.places(skip))
+        return self.made(epoch, self.positions(skip))
 
     def batch(self, epoch: int, number: int) -> tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]:
         """Return one batch of an epoch as (normalised inputs, labels); no other is made."""
-        return next(self.made(epoch, self.places(number)[:1]))
+        return next(self.made(epoch, self.positions(number)[:1]))
 
     @abstractmethod
     def made(
         self, epoch: int, batches: Sequence[range]
     ) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
-        """Yield the batches at some places of an epoch's order as (normalised inputs, labels)."""
+        """Yield the batches at some positions of an epoch's order as (normalised inputs, labels)."""
 
     def size(self, number: int) -> int:
         """Return how many inputs the batch of this number in an epoch has, those of all ranks together."""
         return min(self.batch_size, self.n - number * self.batch_size)
 
-    def places(self, skip: int) -> list[range]:
-        """Return for every batch of an epoch but the first `skip` the places in the epoch's order that are made."""
+    def positions(self, skip: int) -> list[range]:
+        """Return for every batch of an epoch but the first `skip` the positions in the epoch's order that are made."""
         rank, world = self.shard
         batches = []
         for number in range(skip, self.steps):
@@ -99,8 +99,8 @@ class Draws:
     """What an epoch draws, or a part of it.
 
     Args:
-        order: which input stands at which place.
-        crops: first row and column of each place's window, from 0 to 8; None where nothing is cropped.
+        order: which input stands at which position.
+        crops: first row and column of each position's window, from 0 to 8; None where nothing is cropped.
         flips: which are mirrored; None where nothing is.
     """
 
@@ -108,10 +108,10 @@ class Draws:
     crops: Int64[Tensor, "2 n"] | None = None
     flips: Bool[Tensor, " n"] | None = None
 
-    def at(self, places: "slice | Int64[Tensor, ' m']") -> "Draws":
-        """Return what was drawn for some places."""
-        crops = None if self.crops is None else self.crops[:, places]
-        return Draws(self.order[places], crops, None if self.flips is None else self.flips[places])
+    def at(self, positions: "slice | Int64[Tensor, ' m']") -> "Draws":
+        """Return what was drawn for some positions."""
+        crops = None if self.crops is None else self.crops[:, positions]
+        return Draws(self.order[positions], crops, None if self.flips is None else self.flips[positions])
 
     def to(self, device: torch.device) -> "Draws":
         """Return the same on a device, from the CPU; a GPU is not waited for."""
@@ -131,16 +131,16 @@ class Batches(TrainingBatches):
     """Batches of a data set in memory; see `TrainingBatches` for the arguments.
 
     Epoch e draws its permutation, then (with augmentation) all its flips and crops, from
-    `generator_for(*order, "epoch", e)`; nothing else decides them. The data go to the device once, to a GPU once for
-    all runs of this process: as stored, or normalised where nothing is augmented and they are small.
+    `generator_for(*rng_label, "epoch", e)`; nothing else decides them. The data go to the device once, to a GPU once
+    for all runs of this process: as stored, or normalised where nothing is augmented and they are small.
     """
 
     dataset: Dataset
 
     def __init__(
-        self, dataset: Dataset, batch_size: int, order: tuple[str | int, ...], **options: Unpack[Options]
+        self, dataset: Dataset, batch_size: int, rng_label: tuple[str | int, ...], **options: Unpack[Options]
     ) -> None:
-        super().__init__(dataset, batch_size, order, **options)
+        super().__init__(dataset, batch_size, rng_label, **options)
         self.crop = self.augment and dataset.augmentation in ("crop", "flip-crop")
         self.flip = self.augment and dataset.augmentation == "flip-crop"
         self.normalised = not self.crop and dataset.train_x.numel() * self.dtype.itemsize <= NORMALISED_BYTES
@@ -152,17 +152,17 @@ class Batches(TrainingBatches):
     def made(
         self, epoch: int, batches: Sequence[range]
     ) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
-        """Yield the batches at some places of an epoch's order as (normalised inputs, labels)."""
+        """Yield the batches at some positions of an epoch's order as (normalised inputs, labels)."""
         draws = self.draws(epoch).to(self.device)
         for first in range(0, len(batches), self.chunk):
             together = batches[first : first + self.chunk]
             x, y = self.taken(draws.at(_joined(together, self.device)))
-            sizes = [len(places) for places in together]
+            sizes = [len(positions) for positions in together]
             yield from zip(x.split(sizes), y.split(sizes), strict=True)
 
     def draws(self, epoch: int) -> Draws:
         """Return what an epoch draws, on the CPU."""
-        generator = generator_for(*self.order, "epoch", epoch)
+        generator = generator_for(*self.rng_label, "epoch", epoch)
         order = torch.randperm(self.n, generator=generator, device="cpu")
         crops = torch.randint(2 * PADDING + 1, (2, self.n), generator=generator, device="cpu") if self.crop else None
         flips = torch.rand(self.n, generator=generator, device="cpu") < 0.5 if self.flip else None
@@ -211,8 +211,8 @@ _held: WeakKeyDictionary[Dataset, dict[Any, tuple[Tensor, Tensor]]] = WeakKeyDic
 class StreamedBatches(TrainingBatches):
     """Batches of a data set that is streamed from a disk: of each batch only this rank's images are decoded.
 
-    See `TrainingBatches` for the arguments. Epoch e draws its permutation from `generator_for(*order, "epoch", e)`, and
-    what becomes of an image from these labels and the image's name; nothing else decides them.
+    See `TrainingBatches` for the arguments. Epoch e draws its permutation from `generator_for(*rng_label, "epoch", e)`,
+    and what becomes of an image from these labels and the image's name; nothing else decides them.
     """
 
     dataset: StreamedSource
@@ -220,10 +220,10 @@ class StreamedBatches(TrainingBatches):
     def made(
         self, epoch: int, batches: Sequence[range]
     ) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
-        """Yield the batches at some places of an epoch's order as (normalised inputs, labels)."""
-        labels, y = (*self.order, "epoch", epoch), self.dataset.labels("train")
+        """Yield the batches at some positions of an epoch's order as (normalised inputs, labels)."""
+        labels, y = (*self.rng_label, "epoch", epoch), self.dataset.labels("train")
         order = torch.randperm(self.n, generator=generator_for(*labels), device="cpu")
-        indices_of = [order[places.start : places.stop] for places in batches]
+        indices_of = [order[positions.start : positions.stop] for positions in batches]
         drawn = self.dataset.drawn(indices_of, labels, augment=self.augment)
         for indices in indices_of:  # nothing here keeps a batch that was handed over
             yield self._ready(next(drawn)), y[indices].to(self.device)
@@ -234,13 +234,13 @@ class StreamedBatches(TrainingBatches):
 
 
 def training_batches(
-    dataset: DataSource, batch_size: int, order: tuple[str | int, ...], **options: Unpack[Options]
+    dataset: DataSource, batch_size: int, rng_label: tuple[str | int, ...], **options: Unpack[Options]
 ) -> TrainingBatches:
     """Return the batches of a data set; see `TrainingBatches` for the arguments."""
     if isinstance(dataset, StreamedSource):
-        return StreamedBatches(dataset, batch_size, order, **options)
+        return StreamedBatches(dataset, batch_size, rng_label, **options)
     if isinstance(dataset, Dataset):
-        return Batches(dataset, batch_size, order, **options)
+        return Batches(dataset, batch_size, rng_label, **options)
     raise DataError(f"data set '{dataset.name}' cannot be trained on: it is a {type(dataset).__name__}")
 
 
@@ -261,7 +261,9 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def _joined(batches: Sequence[range], device: torch.device) -> slice | Int64[Tensor, " n"]:
-    """Return the places of several batches as one index: a slice where they follow on each other."""
+    """Return the positions of several batches as one index: a slice where they follow on each other."""
     if all(a.stop == b.start for a, b in itertools.pairwise(batches)):
         return slice(batches[0].start, batches[-1].stop)
-    return sent(torch.cat([torch.arange(places.start, places.stop, device="cpu") for places in batches]), device)
+    return sent(
+        torch.cat([torch.arange(positions.start, positions.stop, device="cpu") for positions in batches]), device
+    )

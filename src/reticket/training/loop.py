@@ -51,7 +51,7 @@ def train(
     dataset: DataSource,
     recipe: Recipe,
     *,
-    order: tuple[str | int, ...] = ("train", 0),
+    rng_label: tuple[str | int, ...] = ("train", 0),
     mask: Mapping[str, Bool[Tensor, "..."]] | None = None,
     span: Span = WHOLE,
     resume: Resume = AFRESH,
@@ -60,9 +60,9 @@ def train(
 ) -> TrainResult:
     """Train a copy of a model by SGD on the cross entropy; the model itself stays as it is.
 
-    Everything is decided by the arguments: the order of the data and the augmentation by `order` and the epoch, dropout
-    by `order`. So a run that is stopped and continued, by a state or by a checkpoint, gives the bits of one that
-    never stopped, on the same device with the same number of threads. torch's global generator is left as it was.
+    Everything is decided by the arguments: the order of the data and the augmentation by `rng_label` and the epoch,
+    dropout by `rng_label`. So a run that is stopped and continued, by a state or by a checkpoint, gives the bits of one
+    that never stopped, on the same device with the same number of threads. torch's global generator is left as it was.
     A GPU holds the data too, once for all runs of this process, and cuDNN takes only kernels that give the same bits
     each time; the host reads losses at the end of an epoch and for a checkpoint, nothing in between.
 
@@ -70,7 +70,7 @@ def train(
         model: its weights and buffers are the beginning; trained in its own floating-point type.
         dataset: the training data.
         recipe: length, batch size, SGD's constants, schedule.
-        order: labels that decide data order, augmentation and dropout, for instance `("A", 0, "dense")`.
+        rng_label: labels that decide data order, augmentation and dropout, for instance `("A", 0, "dense")`.
         mask: for some parameters which weights are kept (True); the others are exactly 0 at every step. A callback may
             change it, see `TrainingRun.set_mask`.
         span: the steps to train, where they are not the whole recipe.
@@ -100,7 +100,7 @@ def train(
             model,
             dataset,
             recipe,
-            order=order,
+            rng_label=rng_label,
             mask=mask,
             start=span.start,
             where=where,
@@ -109,7 +109,7 @@ def train(
         )
     stop = _stop(run, span)
     state = _beginning(run, resume, stop)
-    labels = (*order, "start", span.start, *(() if where.ranks.first else ("rank", where.ranks.rank)))
+    labels = (*rng_label, "start", span.start, *(() if where.ranks.first else ("rank", where.ranks.rank)))
     own = Randomness(run.device, labels)
     with current(where.device), deterministic(where.device), own as run.randomness, closing(run):
         if state is not None and where.ranks.first:

@@ -70,7 +70,7 @@ class Checkpoints(Callback):
         elif run.step % TOGETHER_STEPS and run.step % run.steps_in_epoch:
             due = False
         else:
-            due = run.ranks.say(time.monotonic() >= self._next)
+            due = run.ranks.broadcast_object(time.monotonic() >= self._next)
         if due:
             self._save(run)
             self._next = float("inf") if self._full else time.monotonic() + self._seconds
@@ -101,7 +101,7 @@ def fingerprint(run: TrainingRun) -> str:
     """Return a name for what decides a run that is at its beginning, for its checkpoint."""
     data = run.dataset
     digest = hashlib.sha256()
-    described = (asdict(run.recipe), run.batches.order, run.start, data.name, data.input_shape, data.classes)
+    described = (asdict(run.recipe), run.batches.rng_label, run.start, data.name, data.input_shape, data.classes)
     digest.update(json.dumps(described).encode())
     for tensor in (*run.original.state_dict().values(), *run.first_mask.values(), data.labels("train")):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

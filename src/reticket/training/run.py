@@ -65,7 +65,7 @@ class TrainingRun:
     `dataset`, `device`, `ranks`.
 
     Args:
-        model, dataset, recipe, order, mask, start: as `train` takes them.
+        model, dataset, recipe, rng_label, mask, start: as `train` takes them.
         where: where the copy, the data and all work are; of several processes each makes such a run.
         record: records a step, to be done again by one call (see `RecordedSteps`); None for doing it operation by
             operation. Not for several processes, nor for data that are streamed.
@@ -78,7 +78,7 @@ class TrainingRun:
         dataset: DataSource,
         recipe: Recipe,
         *,
-        order: tuple[str | int, ...],
+        rng_label: tuple[str | int, ...],
         mask: Mapping[str, Bool[Tensor, "..."]] | None = None,
         start: int = 0,
         where: Placement | None = None,
@@ -95,7 +95,7 @@ class TrainingRun:
             self.model = synchronise(self.model, self.ranks)
         self.parameters = FlatParameters(self.model, mask, channels_last=channels_last)
         self.update = _update_of(self.model, self.parameters, recipe, where)
-        self.batches = _batches_of(dataset, recipe, order, self.parameters, where)
+        self.batches = _batches_of(dataset, recipe, rng_label, self.parameters, where)
         self.recorded = self._recorded_by(record)
         self.randomness: Randomness | None = None  # the global generators as they are, when None
         self.steps_in_epoch = self.batches.steps
@@ -267,7 +267,7 @@ class TrainingRun:
     def last_loss(self) -> float:
         """Return the loss of the last step in nats; the host waits for the device, all processes take part."""
         loss = (self.losses or self._complete)[-1].clone()
-        self.ranks.sum_(loss)
+        self.ranks.all_reduce_(loss)
         return float(loss)
 
     def mean_loss(self) -> float:
@@ -290,7 +290,7 @@ class TrainingRun:
     def epoch_losses(self) -> Float[Tensor, " steps"]:
         """Return the losses of the epoch so far, on the device; all processes take part."""
         losses = torch.stack(self.losses) if self.losses else self.parameters.weights.new_zeros(0)
-        self.ranks.sum_(losses)
+        self.ranks.all_reduce_(losses)
         return losses
 
     @property
@@ -300,12 +300,12 @@ class TrainingRun:
 
 
 def _batches_of(
-    dataset: DataSource, recipe: Recipe, order: tuple[str | int, ...], parameters: FlatParameters, where: Placement
+    dataset: DataSource, recipe: Recipe, rng_label: tuple[str | int, ...], parameters: FlatParameters, where: Placement
 ) -> TrainingBatches:
     return training_batches(
         dataset,
         recipe.batch_size,
-        order,
+        rng_label,
         augment=recipe.augment,
         dtype=parameters.dtype,
         device=torch.device(where.device),

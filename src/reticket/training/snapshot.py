@@ -116,9 +116,9 @@ def follow_first(run: TrainingRun, state: TrainState | None) -> None:
     if state is not None:
         rng = {name: bytes(t.tolist()).hex() for name, t in state.rng.items()}
         said = state.metadata() | {"rng": rng, "masked": list(run.mask)}
-    said = run.ranks.say(said)
+    said = run.ranks.broadcast_object(said)
     for tensor in (run.parameters.weights, run.parameters.gradient, *run.model.buffers()):
-        run.ranks.share_(tensor)
+        run.ranks.broadcast_(tensor)
     _share_mask(run, said["masked"] if said else ())
     if said is None or run.ranks.first:
         return
@@ -139,7 +139,7 @@ def _share_mask(run: TrainingRun, names: Sequence[str]) -> None:
     for name in names:
         kept = run.mask[name] if run.ranks.first else _velocity(run)[name].bool()
         as_bytes = kept.to(torch.uint8).contiguous()  # what every backend can send
-        run.ranks.share_(as_bytes)
+        run.ranks.broadcast_(as_bytes)
         mask[name] = as_bytes.bool()
     if mask:
         run.set_mask(mask)
@@ -154,7 +154,7 @@ def _set_generators(run: TrainingRun, rng: Mapping[str, Tensor]) -> None:
     rank = run.ranks.rank
     own = {name: rng[_of(rank, name)] for name in ("cpu", "cuda") if _of(rank, name) in rng}
     if "cpu" not in own:
-        torch.default_generator.manual_seed(seed_for(*run.batches.order, "rank", rank, run.step))
+        torch.default_generator.manual_seed(seed_for(*run.batches.rng_label, "rank", rank, run.step))
     set_global_state(own, run.device)
 
 

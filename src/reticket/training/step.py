@@ -61,7 +61,7 @@ class TrainingStep:
         """
         self.optimiser.before_backward(leads=self.ranks.first)
         loss = self.loss_and_gradient(x, y, n)
-        self.ranks.sum_(self.parameters.gradient)
+        self.ranks.all_reduce_(self.parameters.gradient)
         self.optimiser.after_backward(lr)
         return loss
 
@@ -78,7 +78,7 @@ class TrainingStep:
             kept = gradient.clone()
             gradient.zero_()
             self.loss_and_gradient(x, y, n)
-            self.ranks.sum_(gradient)
+            self.ranks.all_reduce_(gradient)
             found = gradient.clone()
             gradient.copy_(kept)
         return self.parameters.views(found)

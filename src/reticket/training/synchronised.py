@@ -98,11 +98,11 @@ class _Sum(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
         ctx.ranks = ranks
         total = x.clone()
-        ranks.sum_(total)
+        ranks.all_reduce_(total)
         return total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         total = gradients[0].clone()
-        ctx.ranks.sum_(total)
+        ctx.ranks.all_reduce_(total)
         return total, None

@@ -15,9 +15,9 @@ from reticket.experiment import Context, Output, Result, Task
 from reticket.figures import published
 from reticket.figures.chart import few_ticks, sparsity_axis, sparsity_places
 from reticket.figures.columns import MATCHED, SPARSITY, N
-from reticket.figures.exhibit import Exhibit
+from reticket.figures.finding import Finding
 from reticket.figures.looks import PALETTE
-from reticket.figures.plate import Axes, Key, Panel, Plate
+from reticket.figures.spec import Axes, FigureSpec, Key, Panel
 from reticket.figures.table import column, measured
 from reticket.figures.text import number, percent, spread_note
 from reticket.records import Measured, Number, Record, Stat
@@ -169,7 +169,7 @@ class Barriers(Check):
         known = [(cell, results) for cell, mine in tasks.items() if (results := found.present(mine))]
         return {"barriers": [_row(cell, results) for cell, results in known]}
 
-    def exhibit(self, results: Results) -> Exhibit | None:
+    def finding(self, results: Results) -> Finding | None:
         """Return the curves: the dense pairs together, each pair that has sparsities at its highest, and its way."""
         return barriers(results)
 
@@ -230,7 +230,7 @@ class Curve:
     repair: bool
 
 
-def barriers(results: Results) -> Exhibit | None:
+def barriers(results: Results) -> Finding | None:
     """Return the curves: the dense pairs together, each pair that has sparsities at its highest, and its way there."""
     known = [
         one for one in results.of(Barrier) if _values(one, "loss") is not None or _values(one, "accuracy") is not None
@@ -251,7 +251,9 @@ def barriers(results: Results) -> Exhibit | None:
     )
     if _growth_says(results):
         caption += f" Published: {published.source()}, over its rounds of pruning; for which network is not known here."
-    return Exhibit(Plate("barriers", tuple(panels), tuple(legend)), (*_says(known), *_growth_says(results)), caption)
+    return Finding(
+        FigureSpec("barriers", tuple(panels), tuple(legend)), (*_says(known), *_growth_says(results)), caption
+    )
 
 
 def _colour(pair: str, pairs: Sequence[str]) -> str:

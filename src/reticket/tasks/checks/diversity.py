@@ -12,9 +12,9 @@ from reticket.analysis import diversity as diversity_of
 from reticket.experiment import Result, Task
 from reticket.figures.chart import few_ticks
 from reticket.figures.columns import PLACE, decimals
-from reticket.figures.exhibit import MOST_PANELS, Exhibit
+from reticket.figures.finding import MOST_PANELS, Finding
 from reticket.figures.looks import Look, label, looks
-from reticket.figures.plate import SIZE, Axes, Key, Panel, Plate
+from reticket.figures.spec import SIZE, Axes, FigureSpec, Key, Panel
 from reticket.figures.table import Table, column
 from reticket.figures.text import PERCENT, counts, listed, number, percent, rewind_order, rewound
 from reticket.records import Number
@@ -130,7 +130,7 @@ class Ensembles(Check):
             ]
         }
 
-    def exhibit(self, results: Results) -> Exhibit | None:
+    def finding(self, results: Results) -> Finding | None:
         """Return the gain of the ensemble against the disagreement of its members at the highest sparsity."""
         return diversity(results)
 
@@ -166,7 +166,7 @@ def _one_ticket(plan: Runs) -> dict[Ensemble, tuple[Task, ...]]:
         if method.trains and method.network == "A":
             cell = Cell(name, sparsity, rewind)
             found[Ensemble("one ticket", cell)] = tuple(
-                plan.run(cell, first, first, order=member) for member in range(count)
+                plan.run(cell, first, first, repeat=member) for member in range(count)
             )
         elif method.trains and name != "imp-b":
             places = grid.match_at if "alignment" in method.needs else (None,)
@@ -203,7 +203,7 @@ def member_seeds(seeds: tuple[int, ...], count: int) -> tuple[int, ...]:
 # ---------------------------------------------------------------- the figure
 
 
-def diversity(results: Results) -> Exhibit | None:
+def diversity(results: Results) -> Finding | None:
     """Return the gain of the ensemble against the disagreement of its members at the highest sparsity."""
     known = [one for one in results.of(Diversity) if one.gain is not None and one.disagreement is not None]
     place = diversity_place(results)
@@ -227,7 +227,7 @@ def diversity(results: Results) -> Exhibit | None:
     )
     says = _diversity_says([one for one in top if one.rewind in (shown[-1], None)])
     legend = tuple(Key(look.label, look.hex, look.mark, width=0.0) for look in styles.values())
-    return Exhibit(Plate("diversity", tuple(panels), legend), tuple(says), caption)
+    return Finding(FigureSpec("diversity", tuple(panels), legend), tuple(says), caption)
 
 
 def diversity_place(results: Results) -> Place | None:

@@ -16,9 +16,9 @@ from reticket.data.source import DataSource
 from reticket.experiment import Task
 from reticket.figures.chart import Dot, dots, name_room, row_height
 from reticket.figures.columns import PLACE
-from reticket.figures.exhibit import ContactSheet, Exhibit, Picture, left_out
+from reticket.figures.finding import ContactSheet, Finding, Picture, left_out
 from reticket.figures.looks import PALETTE, RULE, SOFT, label, looks
-from reticket.figures.plate import Axes, Key, Panel, Plate
+from reticket.figures.spec import Axes, FigureSpec, Key, Panel
 from reticket.figures.table import Table, column, measured
 from reticket.figures.text import DASH, PERCENT, number, percent, plural, rewound
 from reticket.records import Measured, Record, Stat
@@ -128,7 +128,7 @@ class ExemplarCheck(Check):
         rows = [row_of(cell, votes, found.labels, names) for cell, votes in known.items()]
         return {"exemplars": rows, "contact_sheet": sheet}
 
-    def exhibit(self, results: Results) -> Exhibit | None:
+    def finding(self, results: Results) -> Finding | None:
         """Return how many exemplars each method makes, the accuracy on them and on the rest, and their classes."""
         return exemplar_figure(results)
 
@@ -234,7 +234,7 @@ def sheet_cell(cells: Iterable[Cell], match_at: Sequence[str]) -> Cell | None:
 # ---------------------------------------------------------------- the figure
 
 
-def exemplar_figure(results: Results) -> Exhibit | None:
+def exemplar_figure(results: Results) -> Finding | None:
     """Return how many exemplars each method makes, the accuracy on them and on the rest, and their classes."""
     known = [one for one in results.of(Exemplars) if one.images]
     shown = _shown(results)
@@ -255,7 +255,7 @@ def exemplar_figure(results: Results) -> Exhibit | None:
         "same rule. Whiskers are ± 1 sd over networks."
     )
     caption += left_out(min(MOST_CLASSES, len(shown.classes)), len(shown.classes), "classes", "exemplars")
-    return Exhibit(Plate("exemplars", tuple(panels), legend), tuple(_says(shown)), caption)
+    return Finding(FigureSpec("exemplars", tuple(panels), legend), tuple(_says(shown)), caption)
 
 
 def _shown(results: Results) -> Exemplars | None:

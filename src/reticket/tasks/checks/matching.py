@@ -10,9 +10,9 @@ from reticket.experiment import Result, Task
 from reticket.experiment.task import closure
 from reticket.figures.chart import dot_of, labelled_dots, name_room, row_height
 from reticket.figures.columns import MATCHED
-from reticket.figures.exhibit import Exhibit, left_out
+from reticket.figures.finding import Finding, left_out
 from reticket.figures.looks import PALETTE
-from reticket.figures.plate import Panel, Plate
+from reticket.figures.spec import FigureSpec, Panel
 from reticket.figures.table import column, measured
 from reticket.figures.text import number, plural, shortened, spread_note
 from reticket.records import Measured, Record, Stat
@@ -75,7 +75,7 @@ class Matching(Check):
         """Return how well each group of units was matched, at every position where it was."""
         return {"matching": [row for at, mine in tasks.items() for row in _rows(at, found.present(mine))]}
 
-    def exhibit(self, results: Results) -> Exhibit | None:
+    def finding(self, results: Results) -> Finding | None:
         """Return matched correlation and margin of each group."""
         return matching(results)
 
@@ -103,7 +103,7 @@ def _over(results: Sequence[Result], group: str, name: str) -> Stat:
 # ---------------------------------------------------------------- the figure
 
 
-def matching(results: Results) -> Exhibit | None:
+def matching(results: Results) -> Finding | None:
     """Return matched correlation and margin of each group."""
     known = [one for one in results.of(Match) if one.correlation.mean is not None]
     if not known:
@@ -138,8 +138,8 @@ def matching(results: Results) -> Exhibit | None:
         "the assignment as a whole would not. "
         f"{spread_note('Whiskers', (one.correlation.n for one in known))}"
     )
-    return Exhibit(
-        Plate("matching", tuple(panels)), (says,), caption + left_out(len(shown), len(known), "groups", "matching")
+    return Finding(
+        FigureSpec("matching", tuple(panels)), (says,), caption + left_out(len(shown), len(known), "groups", "matching")
     )
 
 

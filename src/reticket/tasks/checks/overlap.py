@@ -20,9 +20,9 @@ from reticket.figures.chart import (
     sparsity_places,
 )
 from reticket.figures.columns import SPARSITY
-from reticket.figures.exhibit import Exhibit
+from reticket.figures.finding import Finding
 from reticket.figures.looks import PALETTE, SOFT
-from reticket.figures.plate import Axes, Key, Panel, Plate
+from reticket.figures.spec import Axes, FigureSpec, Key, Panel
 from reticket.figures.table import column, measured
 from reticket.figures.text import number, percent, spread_note
 from reticket.records import Measured, Record, Stat
@@ -105,7 +105,7 @@ class Overlaps(Check):
             "overlap": [row for sparsity, mine in tasks.items() for row in _overlaps(sparsity, found.present(mine))]
         }
 
-    def exhibit(self, results: Results) -> Exhibit | None:
+    def finding(self, results: Results) -> Finding | None:
         """Return the overlap of the whole network by sparsity, and of each layer."""
         return overlap(results)
 
@@ -146,7 +146,7 @@ def _overlaps(sparsity: float, results: Sequence[Result]) -> list[Overlap]:
 # ---------------------------------------------------------------- the figure
 
 
-def overlap(results: Results) -> Exhibit | None:
+def overlap(results: Results) -> Finding | None:
     """Return the overlap of the carried mask with B's own: of the whole network by sparsity, and of each layer."""
     known = [one for one in results.of(Overlap) if one.overlap.mean is not None]
     if not known:
@@ -175,7 +175,7 @@ def overlap(results: Results) -> Exhibit | None:
         "Percent of the kept weights that B's own mask at that sparsity keeps too, against what masks of the same "
         f"layer densities share by chance. {spread_note('Bands and whiskers', (one.overlap.n for one in known))}"
     )
-    return Exhibit(Plate("overlap", tuple(panels), tuple(legend)), (says,), caption)
+    return Finding(FigureSpec("overlap", tuple(panels), tuple(legend)), (says,), caption)
 
 
 def _mask_look(mask: str) -> tuple[str, str]:

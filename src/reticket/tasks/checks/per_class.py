@@ -10,9 +10,9 @@ from reticket.analysis import changed_classes, mean_interval
 from reticket.experiment import Task
 from reticket.figures.chart import Dot, dots, name_room, row_height
 from reticket.figures.columns import PLACE
-from reticket.figures.exhibit import MOST_PANELS, Exhibit, left_out
+from reticket.figures.finding import MOST_PANELS, Finding, left_out
 from reticket.figures.looks import RULE, label, looks
-from reticket.figures.plate import Axes, Key, Panel, Plate
+from reticket.figures.spec import Axes, FigureSpec, Key, Panel
 from reticket.figures.table import column, measured
 from reticket.figures.text import PERCENT, counts, listed, number, percent, plural, rewind_order, rewound, spread_note
 from reticket.records import Measured, Stat
@@ -67,7 +67,7 @@ class ClassChanges(Check):
             ]
         }
 
-    def exhibit(self, results: Results) -> Exhibit | None:
+    def finding(self, results: Results) -> Finding | None:
         """Return the change of each class at the highest sparsity, a panel for each rewind point."""
         return per_class(results)
 
@@ -98,7 +98,7 @@ def _rows(cell: Cell, pairs: Pairs, classes: Sequence[str]) -> list[ClassChange]
 # ---------------------------------------------------------------- the figure
 
 
-def per_class(results: Results) -> Exhibit | None:
+def per_class(results: Results) -> Finding | None:
     """Return the change of each class from dense to sparse at the highest sparsity, a panel for each rewind point."""
     known = [one for one in results.of(ClassChange) if one.change.mean is not None]
     if not known:
@@ -121,8 +121,10 @@ def per_class(results: Results) -> Exhibit | None:
     legend = tuple(Key(look.label, look.hex, look.marker, width=0.0) for look in styles.values())
     images = {one.name: one.images for cell in results.of(Exemplars)[:1] for one in cell.classes}
     says = (*_class_says(mine, rewinds[-1]), *_class_tests(mine, rewinds[-1], images))
-    return Exhibit(
-        Plate("per_class", panels, legend), says, caption + left_out(len(shown), len(names), "classes", "per_class")
+    return Finding(
+        FigureSpec("per_class", panels, legend),
+        says,
+        caption + left_out(len(shown), len(names), "classes", "per_class"),
     )
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reticket.matching import match, matching_bytes
-from reticket.matching.families import Families, Seen
+from reticket.matching.forest import GroupForest, SimilarityScores
 from reticket.rng import generator_for
 from reticket.symmetry import Symmetry, discover, load_into, random_alignment
 from reticket.symmetry.terms import Atom, concat, product
@@ -101,7 +101,7 @@ def test_a_planted_wreath_product_is_found_exactly(name: str, cost: str) -> None
     torch.manual_seed(0)
     a = MODELS[name]()
     sym = discover(a, tokens("example"), verify=False)
-    assert any(group.over for group in sym.groups.values())
+    assert any(group.parents for group in sym.groups.values())
     b, pi = copy.deepcopy(a), random_alignment(sym, generator_for("pi", name))
     load_into(b, pi.apply(a.state_dict()))
     found = match(a, b, sym, [tokens(k, 64) for k in range(4)], cost=cost)
@@ -122,8 +122,12 @@ def test_a_tree_is_solved_exactly() -> None:
     for _ in range(20):
         own = torch.randn(heads, heads, generator=generator, dtype=torch.float64)
         below = [torch.randn(3, 2, 3, 2, generator=generator, dtype=torch.float64) for _ in range(2)]
-        seen = {"head": Seen((), own), "one": Seen(("head",), below[0]), "two": Seen(("head",), below[1])}
-        found = Families(tree(heads, channels), seen).assign()
+        seen = {
+            "head": SimilarityScores((), own),
+            "one": SimilarityScores(("head",), below[0]),
+            "two": SimilarityScores(("head",), below[1]),
+        }
+        found = GroupForest(tree(heads, channels), seen).assign()
 
         def value(index: Order, inner: list[list[Order]], own: Tensor = own, below: Any = below) -> float:
             total = sum(own[old, new].item() for new, old in enumerate(index))
@@ -142,6 +146,6 @@ def test_a_tree_is_solved_exactly() -> None:
         head = tuple(found["head"].index.tolist())
         inner = [[tuple(row) for row in found[name].index.tolist()] for name in ("one", "two")]
         assert value(head, inner) == pytest.approx(best)
-        alone = Families(tree(heads, channels), {"head": Seen((), own)}).assign()["head"]
+        alone = GroupForest(tree(heads, channels), {"head": SimilarityScores((), own)}).assign()["head"]
         differs += alone != found["head"]
     assert differs

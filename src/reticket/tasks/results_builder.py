@@ -22,8 +22,8 @@ from reticket.tasks.stored import Stored, place_of
 ORDER = (("lth", "permuted"), ("permuted", "naive"))  # what the method promises, best first
 
 
-class Findings:
-    """What an experiment found, from the results in the store.
+class ResultsBuilder:
+    """Makes the results of an experiment from what is in the store.
 
     Args:
         blueprint: what was planned.

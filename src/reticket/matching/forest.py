@@ -24,11 +24,11 @@ Positions: TypeAlias = Mapping[str, int]
 
 
 @dataclass(frozen=True)
-class Seen:
+class SimilarityScores:
     """Scores of the units of one group, seen along the positions of others.
 
     Args:
-        along: names of the groups and places whose positions are told apart, outermost first.
+        along: names of the groups and fixed parents whose positions are told apart, outermost first.
         scores: float64 of shape `(*along, n, *along, n)`: unit of A (first half) against unit of B (second half).
     """
 
@@ -51,28 +51,28 @@ def children_of(sym: Symmetry) -> dict[str, list[Group]]:
 
 
 @dataclass
-class Families:
+class GroupForest:
     """The groups of a symmetry as trees, with what was seen of each.
 
     Args:
         sym: the symmetry.
-        own: scores of a group along its parents, for every group that is seen so.
-        later: scores of groups that are only seen along others too; assigned after those.
+        direct: scores of a group along its parents, for every group that is seen so.
+        conditional: scores of groups that are only seen along others too; assigned after those.
     """
 
     sym: Symmetry
-    own: Mapping[str, Seen]
-    later: Mapping[str, Seen] = field(default_factory=dict)
+    direct: Mapping[str, SimilarityScores]
+    conditional: Mapping[str, SimilarityScores] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.children = children_of(self.sym)
-        self.reached = reached_by(self.sym, self.own)
+        self.reached = reached_by(self.sym, self.direct)
 
     def assign(self) -> dict[str, Permutation]:
         """Return the best permutation of every group of which something was seen."""
         found: dict[str, Tensor] = {}
         for group in self.sym.groups.values():
-            if group.name in self.reached or group.name in self.later:
+            if group.name in self.reached or group.name in self.conditional:
                 found[group.name] = torch.zeros(
                     *self.sym.parent_sizes(group), group.size, dtype=torch.int64, device="cpu"
                 )
@@ -80,7 +80,7 @@ class Families:
             if group.name in self.reached and not free_parents(self.sym, group):
                 self._descend(group, {}, {}, found)
         rest = [g for g in self.sym.groups.values() if g.name in found and not self._on_a_tree(g)]
-        for group in sorted(rest, key=lambda g: g.name in self.later):
+        for group in sorted(rest, key=lambda g: g.name in self.conditional):
             self._fill(group, found)
         return {name: Permutation(index) for name, index in found.items()}
 
@@ -95,8 +95,8 @@ class Families:
     def _pairs(self, group: Group, in_a: Positions, in_b: Positions) -> tuple[Tensor, int]:
         """Return the scores of every pair of units with all that depends on them, and how many units these are."""
         total, weight = torch.zeros(group.size, group.size, dtype=torch.float64, device="cpu"), 0
-        if group.name in self.own:
-            total, weight = total + self.own[group.name].block(in_a, in_b), 1
+        if group.name in self.direct:
+            total, weight = total + self.direct[group.name].block(in_a, in_b), 1
         for child in self.children[group.name]:
             if child.name in self.reached:
                 below = 0
@@ -108,24 +108,24 @@ class Families:
 
     def _best(self, group: Group, in_a: Positions, in_b: Positions) -> tuple[float, int]:
         value, weight = 0.0, 0
-        for place in self._places(group, in_a):
-            scores, units = self._pairs(group, {**in_a, **place}, {**in_b, **place})
+        for fixed in self._fixed_positions(group, in_a):
+            scores, units = self._pairs(group, {**in_a, **fixed}, {**in_b, **fixed})
             index = assign(scores).index
             value += float(scores.gather(0, index[None]).sum())
             weight += units * group.size
         return value, weight
 
-    def _places(self, group: Group, held: Positions) -> Iterator[dict[str, int]]:
-        """Yield every position of the places that a group depends on and that are not held yet."""
-        names = [name for name in group.over if name in self.sym.places and name not in held]
-        for positions in itertools.product(*(range(self.sym.places[name]) for name in names)):
+    def _fixed_positions(self, group: Group, held: Positions) -> Iterator[dict[str, int]]:
+        """Yield every position of the fixed parents that a group depends on and that are not held yet."""
+        names = [name for name in group.parents if name in self.sym.fixed_parents and name not in held]
+        for positions in itertools.product(*(range(self.sym.fixed_parents[name]) for name in names)):
             yield dict(zip(names, positions, strict=True))
 
     def _descend(self, group: Group, in_a: Positions, in_b: Positions, found: dict[str, Tensor]) -> None:
-        for place in self._places(group, in_a):
-            at_a, at_b = {**in_a, **place}, {**in_b, **place}
+        for fixed in self._fixed_positions(group, in_a):
+            at_a, at_b = {**in_a, **fixed}, {**in_b, **fixed}
             index = assign(self._pairs(group, at_a, at_b)[0]).index
-            found[group.name][tuple(at_b[name] for name in group.over)] = index
+            found[group.name][tuple(at_b[name] for name in group.parents)] = index
             for child in self.children[group.name]:
                 if child.name in self.reached:
                     for new, old in enumerate(index.tolist()):
@@ -133,26 +133,26 @@ class Families:
 
     def _fill(self, group: Group, found: dict[str, Tensor]) -> None:
         """Assign a group whose parents, and what else it is seen along, are assigned."""
-        seen = self.own.get(group.name) or self.later[group.name]
+        similarity = self.direct.get(group.name) or self.conditional[group.name]
         total: dict[tuple[int, ...], Tensor] = {}
-        for in_a, in_b in self._matched(seen.along, found):
-            where = tuple(in_b[name] for name in group.over)
-            block = seen.block(in_a, in_b)
+        for in_a, in_b in self._matched(similarity.along, found):
+            where = tuple(in_b[name] for name in group.parents)
+            block = similarity.block(in_a, in_b)
             total[where] = total[where] + block if where in total else block
         for where, scores in total.items():
             found[group.name][where] = assign(scores).index
 
     def _matched(self, along: tuple[str, ...], found: Mapping[str, Tensor]) -> Iterator[tuple[Positions, Positions]]:
-        """Yield every new position of some groups and places with the old one that their permutations put there."""
-        sizes = [self.sym.places.get(name) or self.sym.groups[name].size for name in along]
+        """Yield every new position of groups and fixed parents with the old one that their permutations put there."""
+        sizes = [self.sym.fixed_parents.get(name) or self.sym.groups[name].size for name in along]
         for positions in itertools.product(*map(range, sizes)):
             in_b = dict(zip(along, positions, strict=True))
             yield {name: self._old(name, in_b, found) for name in along}, in_b
 
     def _old(self, name: str, in_b: Positions, found: Mapping[str, Tensor]) -> int:
-        if name in self.sym.places or name not in found:
+        if name in self.sym.fixed_parents or name not in found:
             return in_b[name]
-        return int(found[name][(*(in_b[above] for above in self.sym.groups[name].over), in_b[name])])
+        return int(found[name][(*(in_b[above] for above in self.sym.groups[name].parents), in_b[name])])
 
     def quality(self, permutations: Mapping[str, Permutation]) -> dict[str, Quality]:
         """Return how well each group was matched: means over its units, or over what depends on them."""
@@ -162,14 +162,14 @@ class Families:
     def _quality(self, group: Group, found: Mapping[str, Tensor]) -> Quality:
         results = []
         if group.name in self.reached:
-            for in_a, in_b in self._matched(group.over, found):
+            for in_a, in_b in self._matched(group.parents, found):
                 scores, weight = self._pairs(group, in_a, in_b)
-                index = found[group.name][tuple(in_b[name] for name in group.over)]
+                index = found[group.name][tuple(in_b[name] for name in group.parents)]
                 results.append(matched_and_margin(scores / weight, Permutation(index)))
         else:
-            seen = self.later[group.name]
-            for in_a, in_b in self._matched(seen.along, found):
-                index = found[group.name][tuple(in_b[name] for name in group.over)]
-                results.append(matched_and_margin(seen.block(in_a, in_b), Permutation(index)))
+            similarity = self.conditional[group.name]
+            for in_a, in_b in self._matched(similarity.along, found):
+                index = found[group.name][tuple(in_b[name] for name in group.parents)]
+                results.append(matched_and_margin(similarity.block(in_a, in_b), Permutation(index)))
         correlations, margins = zip(*results, strict=True)
         return Quality(sum(correlations) / len(results), sum(margins) / len(results))

@@ -1,4 +1,4 @@
-"""A plate: panels of one size that are drawn once, with their legend. Nothing here imports matplotlib."""
+"""What a figure is made of: panels of one size, drawn once, with their legend. Nothing here imports matplotlib."""
 
 import re
 from collections.abc import Callable
@@ -40,8 +40,8 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Plate:
-    """Panels that belong together, with their legend."""
+class FigureSpec:
+    """A figure to draw: panels that belong together, with their legend."""
 
     name: str
     panels: tuple[Panel, ...]
@@ -60,7 +60,7 @@ class Plate:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A plate as files, and its panels as SVG elements for the page."""
+    """A figure as files, and its panels as SVG elements for the page."""
 
     svg: bytes
     pdf: bytes

@@ -1,22 +1,22 @@
-"""What a figure of the report is made of: the plate, what it says, and how it was measured."""
+"""What one section of the report shows: the figure, what it says, and how it was measured."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reticket.figures.plate import Plate
+from reticket.figures.spec import FigureSpec
 
 MOST_PANELS = 6
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """A figure: `says` tells the reader what it shows, from the data; `caption` tells how to read it.
+class Finding:
+    """A figure with its words: `says` tells the reader what it shows, from the data; `caption` tells how to read it.
 
-    `title` replaces the section's own where the data make it another figure. Without a plate the section's tables are
+    `title` replaces the section's own where the data make it another figure. Without a figure the section's tables are
     what is shown.
     """
 
-    plate: Plate | None
+    figure: FigureSpec | None
     says: tuple[str, ...]
     caption: str
     title: str = ""
