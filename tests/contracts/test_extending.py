@@ -3,10 +3,11 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,8 @@ from reticket.tasks.recipes import recipe_in
 from reticket.tasks.tensors import mask_in
 from reticket.tickets.methods import METHODS
 from reticket.training import OPTIMISERS, TrainingRun, TrainResult, TrainState
+from reticket.training.snapshot import state_of
+from reticket.training.state import read_checkpoint
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text("utf-8")
 MODULES = dict(re.findall(r"^`(mine/\w+\.py)`.*?^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
@@ -225,6 +228,64 @@ def test_killed_and_started_again_it_gives_the_same_bits(package: Path, tmp_path
     assert watching.steps == 14
 
 
+TOGETHER = """
+import sys
+import torch
+import reticket as rt
+from reticket.ranks import joined
+from reticket.training.state import write_checkpoint
+from pathlib import Path
+torch.set_num_threads(1)
+mask = {"0.weight": torch.arange(16).view(8, 2) % 3 > 0}
+recipe = rt.Recipe(epochs=6, batch_size=25, lr=0.02, weight_decay=0.1, optimizer="adamw")
+with joined("cpu") as (ranks, device):
+    result = rt.train(rt.build_model("narrow"), rt.load_dataset("clouds"), recipe, mask=mask,
+                      resume=rt.Resume(sys.argv[1], 1e9), device=rt.Placement(device, ranks))
+    write_checkpoint(Path(f"{sys.argv[1]}.{ranks.rank}"), result.state, "together")
+"""
+
+
+def test_two_processes_go_on_from_what_one_has_begun(package: Path, tmp_path: Path) -> None:
+    """The second one has the optimiser's state from the first, whose checkpoint it does not read."""
+    file = tmp_path / "run"
+    trained(resume=rt.Resume(file, 0.0), span=rt.Span(stop=7))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    path = os.pathsep.join([str(package), *filter(None, sys.path)])
+    env = {**os.environ, "PYTHONPATH": path, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    ran = [
+        subprocess.Popen([sys.executable, "-c", TOGETHER, str(file)], env={**env, "RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    assert [process.wait(120) for process in ran] == [0, 0]
+    states = [read_checkpoint(tmp_path / f"run.{rank}", "together") for rank in (0, 1)]
+    first, second = (state.tensors() for state in states if state is not None)
+    for part in ("weights", "optimizer"):
+        names = [name for name in first if name.startswith(part)]
+        assert all(torch.equal(first[name], second[name]) for name in names)
+        assert_close(
+            {n: first[n] for n in names}, {n: trained().state.tensors()[n] for n in names}, rtol=1e-4, atol=1e-6
+        )
+
+
+def test_recorded_steps_warm_up_without_a_trace_in_its_state() -> None:
+    def recorder(work: Callable[[], None], undo: Callable[[], None]) -> Callable[[], None]:
+        work()
+        undo()
+        return work
+
+    states = []
+    for record in (None, recorder):
+        order = ("train", 0)
+        run = TrainingRun(rt.build_model("narrow"), data(), rt.Recipe(**RECIPE), order=order, mask=MASK, record=record)
+        run.go(24)
+        states.append(state_of(run).tensors())
+    assert float(states[1]["optimizer/steps"]) == 24
+    names = [name for name in states[0] if name.startswith(("weights", "optimizer"))]
+    assert_close({n: states[1][n] for n in names}, {n: states[0][n] for n in names}, rtol=1e-4, atol=1e-6)
+
+
 def test_a_recipe_refuses_what_is_no_optimiser_or_no_option_of_it() -> None:
     with pytest.raises(ConfigError, match=r"^unknown optimiser 'adamv', did you mean 'adamw'\?; known are sgd, adamw$"):
         rt.Recipe(1, 10, 0.1, optimizer="adamv")
@@ -236,6 +297,7 @@ def test_a_recipe_refuses_what_is_no_optimiser_or_no_option_of_it() -> None:
         rt.Recipe(1, 10, 0.1, optimizer="adamw", optimizer_options={"eps": "small"})
     with pytest.raises(ConfigError, match=r"^optimiser 'sgd' has no option 'eps'; it has none$"):
         rt.Recipe(1, 10, 0.1, optimizer_options={"eps": 1e-6})
+    assert rt.Recipe(1, 10, 0.1, optimizer="sgd", optimizer_options={}).decisive() == rt.Recipe(1, 10, 0.1).decisive()
     with pytest.raises(ConfigError, match=r"dense: unknown optimiser 'adamv', did you mean 'adamw'\?"):
         load_config("digits", ["dense.optimizer=adamv"])
 
