@@ -20,6 +20,7 @@ Schema {SCHEMA}, as `reticket run` writes it and `rt.Results.load` reads it; `py
 page from the models. A key that is not here is refused, with the nearest one that is; a key that is missing has its
 default, null or nothing. Accuracies are in percent of the test images, losses in nats, sparsities are fractions.
 
+<!-- not run: it reads a finished run -->
 ```python
 results = rt.Results.load("runs/digits")
 results.records()  # the table: a dict for each metric of each cell; records("barriers") and so on

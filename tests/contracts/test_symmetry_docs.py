@@ -1,4 +1,4 @@
-"""The pages on symmetries are true: their code runs, and every reason that the code can print is explained there."""
+"""The page on what is pinned is true: every reason that the code can print is explained there."""
 
 import ast
 import re
@@ -9,7 +9,6 @@ import pytest
 
 import reticket.symmetry
 from reticket.symmetry.reasons import KINDS, ORDER, read_reasons
-from reticket.symmetry.rules import RULES
 from reticket.symmetry.unify import LINKED, UNCUT
 
 SOURCE = Path(reticket.symmetry.__file__).parent
@@ -90,23 +89,3 @@ def test_reasons_are_told_apart(text: str, kind: str) -> None:
     (reason,) = read_reasons(text)
     assert reason.kind.name == kind
     assert "(" not in reason.text
-
-
-def blocks(page: str) -> list[str]:
-    return re.findall(
-        r"^```python\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
-    )
-
-
-@pytest.mark.parametrize("page", ["adding-a-rule.md", "symmetry.md"])
-def test_the_code_of_a_page_runs(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    before = dict(RULES)
-    namespace: dict[str, object] = {"__name__": "page"}
-    try:
-        for block in blocks(page):
-            exec(compile(block, page, "exec"), namespace)
-    finally:
-        RULES.clear()
-        RULES.update(before)
-    assert blocks(page)

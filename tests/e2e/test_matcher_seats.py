@@ -57,6 +57,11 @@ def swapped(
     return rt.Alignment(sym, moved)
 
 
+def still(models_a: Sequence[nn.Module], models_b: Sequence[nn.Module], sym: rt.Symmetry):
+    """Look at nothing, have no options, and move nothing."""
+    return rt.identity_alignment(sym)
+
+
 def masked(
     models_a: Sequence[nn.Module], models_b: Sequence[nn.Module], sym: rt.Symmetry, masks_a: Mapping[str, Tensor]
 ):
@@ -67,10 +72,10 @@ def masked(
 
 @pytest.fixture(autouse=True)
 def _registered() -> Iterator[None]:
-    for name, function in (("by-bias", by_bias), ("swapped", swapped), ("masked", masked)):
+    for name, function in (("by-bias", by_bias), ("swapped", swapped), ("still", still), ("masked", masked)):
         matcher(name)(function)
     yield
-    for name in ("by-bias", "swapped", "masked"):
+    for name in ("by-bias", "swapped", "still", "masked"):
         del MATCHERS._members[name]
 
 
@@ -208,6 +213,8 @@ def test_the_command_line(
     call = ("match", "a.safetensors", "b.safetensors", "--model", "small.toml", "-o")
     assert reticket(monkeypatch, *call, "one", "--method", "by-bias", "--set", "falling=true") == 0
     assert reticket(monkeypatch, *call, "two", "--method", "swapped", "--start", "start") == 0
+    assert reticket(monkeypatch, *call, "none", "--method", "still") == 0
+    assert rt.Alignment.load("none").permutations == rt.identity_alignment(sym).permutations
     assert rt.Alignment.load("one").permutations == shuffle.permutations
     assert rt.Alignment.load("two").permutations == rt.match(a, b, sym, method="swapped", start=shuffle).permutations
     capsys.readouterr()
@@ -244,6 +251,15 @@ def test_an_experiment_without_data_for_matching(tmp_path: Path) -> None:
     assert {row["method"] for row in results["rows"]} >= {"permuted", "naive"}
     assert "by-bias" in (tmp_path / "config.toml").read_text()
     assert len(report) > 1000
+
+
+def test_an_experiment_whose_matcher_has_no_options(tmp_path: Path) -> None:
+    """It moves nothing, so the permuted ticket is the naive one."""
+    results, _ = results_of(tmp_path, "matching.method=still")
+    found = {(row["method"], row["metric"]): row["values"] for row in results["rows"]}
+    assert found["permuted", "accuracy"] == found["naive", "accuracy"]
+    with pytest.raises(ConfigError, match=r"^matching: matcher 'still' has no option 'cost'; it has none$"):
+        planned("matching.method=still", "matching.options.cost=cosine")
 
 
 def test_an_experiment_that_begins_from_an_alignment(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Laws of a mask that changes while a model trains: exact zeros, and the same bits however the run is cut or killed."""
 
-import re
 import signal
 import subprocess
 import sys
@@ -177,16 +176,6 @@ def recorder(work: Callable[[], None], undo: Callable[[], None]) -> Callable[[],
     work()
     undo()
     return work
-
-
-def test_the_examples_of_the_documentation_run() -> None:
-    text = (Path(__file__).parents[2] / "docs/training.md").read_text("utf-8")
-    names: dict[str, Any] = {}
-    for block in re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
-        exec(block, names)
-    assert [sorted(row) for row in names["table"].rows] == [["accuracy", "loss", "lr", "step"]] * 3
-    assert sum(int(kept.sum()) for kept in names["result"].mask.values()) == names["mask"].kept
-    assert any(not torch.equal(names["mask"][name], kept) for name, kept in names["result"].mask.items())
 
 
 def test_what_is_recorded_reads_the_mask_where_it_stays() -> None:

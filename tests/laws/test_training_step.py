@@ -16,7 +16,7 @@ class SignSGD:
     """Moves every weight by the learning rate against its gradient's sign."""
 
     def __init__(self, parameters: FlatParameters) -> None:
-        self.parameters = parameters
+        self.parameters, self.state = parameters, {}
 
     def before_backward(self, *, leads: bool = True) -> None:
         self.parameters.gradient.zero_()

@@ -111,7 +111,9 @@ def run(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="presets|datasets|models|matchers|methods|checks|executors")],
+    what: Annotated[
+        str, typer.Argument(metavar="presets|datasets|models|matchers|methods|optimisers|checks|executors")
+    ],
     debug: Debug = False,
 ) -> None:
     """List what can be named in a command or a configuration."""

@@ -12,6 +12,7 @@ from reticket.registry import first_line
 from reticket.tasks.check import checks
 from reticket.tasks.presets import list_presets
 from reticket.tickets.methods import METHODS
+from reticket.training import OPTIMISERS
 
 KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "presets": list_presets,
@@ -19,6 +20,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "models": lambda: dict(sorted(MODELS.descriptions().items())),
     "matchers": list_matchers,
     "methods": METHODS.descriptions,
+    "optimisers": OPTIMISERS.descriptions,
     "checks": lambda: {check.name: first_line(type(check)) for check in checks()},
     "executors": EXECUTORS.descriptions,
 }

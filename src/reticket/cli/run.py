@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from reticket.experiment import Event, ExecutionConfig, Summary
+from reticket.experiment import Event, ExecutionConfig, Store, Summary
 from reticket.report import build_report
 from reticket.tasks.config import Config
 from reticket.tasks.planning import scale_experiment
@@ -18,7 +18,7 @@ def run(
     name: str = "experiment",
     out: str | Path | None = None,
     settings: Iterable[str] = (),
-    store: str | Path | None = None,
+    store: str | Path | Store | None = None,
     execution: ExecutionConfig | None = None,
     epochs: int | None = None,
     subset: int | None = None,
@@ -31,7 +31,7 @@ def run(
         name: short name of a checked configuration; presets and files have their own.
         out: run directory; `runs/NAME` when None.
         settings: `key=value` texts as `--set` takes them (not with a checked configuration).
-        store: directory of shared results; `out/store` when None.
+        store: results that runs may share, or the directory of them; `out/store` when None.
         execution: processes, threads, device, data folder, and a time after which to stop.
         epochs: of dense training; everything measured in epochs is scaled with it, and the results say so.
         subset: training images to keep, class-balanced, and test images at most; the results say so.
@@ -50,7 +50,7 @@ def run(
         checked,
         folder,
         preset=name,
-        store=Path(store) if store is not None else None,
+        store=Path(store) if isinstance(store, str) else store,
         execution=execution,
         on_event=on_event,
     )

@@ -1,18 +1,16 @@
 """Matching methods by name, all behind one call."""
 
 import inspect
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from reticket.errors import AlignmentError, InputError
-from reticket.lookup import nearest
 from reticket.matching.fit import check_fits
+from reticket.options import Options
 from reticket.registry import Registry, first_line
 from reticket.symmetry import Alignment, Symmetry
 from reticket.symmetry.filled import check_filled
@@ -48,7 +46,7 @@ class Matcher:
     function: Function
     uses: tuple[str, ...]
     needs: tuple[str, ...]
-    options: Mapping[str, inspect.Parameter]
+    options: Options
     description: str
 
     @classmethod
@@ -69,7 +67,8 @@ class Matcher:
             )
         uses = tuple(key for key in parameters if key in GIVEN)
         needs = tuple(key for key in uses if parameters[key].default is inspect.Parameter.empty)
-        return cls(name, function, uses, needs, MappingProxyType(options), first_line(function))
+        taken = Options(f"matcher '{name}'", options, InputError)
+        return cls(name, function, uses, needs, taken, first_line(function))
 
     def check(self, given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         """Refuse a call that lacks what the matcher needs, or has what it does not take.
@@ -88,11 +87,7 @@ class Matcher:
                 raise InputError(f"matcher '{self.name}' needs {GIVEN[key]}; give it")
             if value is not None and key not in (*self.uses, "batches"):
                 raise InputError(f"matcher '{self.name}' does not take {GIVEN[key]}; leave it out")
-        for key in options:
-            if key not in self.options:
-                known = f"it has {', '.join(self.options)}" if self.options else "it has none"
-                raise InputError(f"matcher '{self.name}' has no option '{key}'{nearest(key, self.options)}; {known}")
-            self._check_word(key, options[key])
+        self.options.check(options)
 
     def settings(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return every option that has a value, defaults included, for a configuration.
@@ -107,38 +102,7 @@ class Matcher:
         {'cost': 'cosine', 'stop': 'stable', 'unmatched': 'error'}
         """
         self.check({}, options)
-        for key, value in options.items():
-            self._check_value(key, value)
-        values = {key: one.default for key, one in self.options.items()} | dict(options)
-        return {key: value for key, value in values.items() if value is not None}
-
-    def _check_word(self, key: str, value: Any) -> None:
-        """Refuse a text where the annotation lists others."""
-        words = _words(self.options[key].annotation)
-        if isinstance(value, str) and words and value not in words:
-            raise InputError(
-                f"option '{key}' of matcher '{self.name}' is '{value}'{nearest(value, words)}; expected one of "
-                f"{', '.join(words)}"
-            )
-
-    def _check_value(self, key: str, value: Any) -> None:
-        from pydantic import TypeAdapter
-
-        allowed = self.options[key].annotation
-        if allowed is inspect.Parameter.empty:
-            return
-        try:
-            TypeAdapter(allowed).validate_json(json.dumps(value), strict=True)
-        except (ValueError, TypeError) as problem:
-            said = getattr(problem, "errors", lambda: [{"msg": str(problem)}])()[0]["msg"]
-            raise InputError(
-                f"option '{key}' of matcher '{self.name}' is {value!r}: {said[0].lower()}{said[1:]}"
-            ) from None
-
-
-def _words(annotation: Any) -> list[str]:
-    """Return the texts that an annotation lists, as `Literal["a", "b"] | None` does."""
-    return [annotation] if isinstance(annotation, str) else [w for one in get_args(annotation) for w in _words(one)]
+        return self.options.settings(options)
 
 
 MATCHERS = Registry[Matcher]("matcher", "reticket.matchers", InputError, says=lambda one: one.description)

@@ -133,7 +133,10 @@ def _plain(value: Any) -> str:
 
 
 def _training(section: Mapping[str, Any]) -> str:
-    parts = [f"{section.get('epochs', '?')} epochs of SGD", f"batch {section.get('batch_size', 128)}"]
+    parts = [
+        f"{section.get('epochs', '?')} epochs of {section.get('optimizer', 'SGD')}",
+        f"batch {section.get('batch_size', 128)}",
+    ]
     parts += [f"learning rate {section.get('lr', '?')} ({section.get('schedule', 'cosine')})"]
     parts += [f"momentum {section['momentum']}"] if "momentum" in section else []
     parts += [f"weight decay {section['weight_decay']}"] if "weight_decay" in section else []

@@ -13,6 +13,7 @@ from reticket.experiment import Task
 from reticket.models.code import code_outside
 from reticket.tasks.config import Config
 from reticket.tasks.networks import Facts, Networks, density_of, matched_text, rng_label_of
+from reticket.tasks.recipes import recipe_spec
 from reticket.tickets.methods import Method, get_method
 
 
@@ -97,7 +98,7 @@ class Runs:
             **self.networks.common,
             "method": cell.method,
             **self._choices(method, a, b),
-            "recipe": self.config.sparse_recipe.decisive(),
+            "recipe": recipe_spec(self.config.sparse_recipe),
             "start": start,
             "end": self.networks.end,
             "order": rng_label_of(network, repeat),

@@ -27,7 +27,13 @@ from reticket.tickets.imp import StyleName
 from reticket.tickets.prune import Scope
 from reticket.training import Recipe
 
-PARAMS = ("model.params.", "data.params.", "matching.options.", "matching.start.")  # tables with keys of others
+PARAMS = (
+    "model.params.",
+    "data.params.",
+    "dense.optimizer_options.",
+    "matching.options.",
+    "matching.start.",
+)  # tables with keys of others
 OLDEST_OPTIONS = ("cost", "stop")  # of matching; they may stand beside the table of options
 
 

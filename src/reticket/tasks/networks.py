@@ -14,6 +14,7 @@ from reticket.experiment import Task
 from reticket.models import model_params
 from reticket.tasks.config import RETRAINING, Config, MatchingConfig, StartConfig
 from reticket.tasks.matchers import check_matching, matcher_spec
+from reticket.tasks.recipes import recipe_spec
 from reticket.tickets.imp import STYLES, chain
 from reticket.training import Recipe, parse_position, steps_per_epoch
 from reticket.training.recipe import warms_up_past_milestone
@@ -93,7 +94,7 @@ class Networks:
         before = earlier[-1] if earlier else 0
         spec = {
             **self.common,
-            "recipe": self.config.dense.decisive(),
+            "recipe": recipe_spec(self.config.dense),
             "network": list(network),
             "order": rng_label_of(network, 0),
             "at": at,
@@ -130,7 +131,7 @@ class Networks:
         spec = {
             **self.common,
             "prune": {key: value for key, value in prune.items() if key not in (*RETRAINING, "rewind")},
-            "recipe": recipe.decisive(),
+            "recipe": recipe_spec(recipe),
             "start": self._prune_rewind if replay else 0,
             "density": density,
             "order": [*rng_label_of(network, 0), "round", number],

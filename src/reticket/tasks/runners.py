@@ -4,7 +4,6 @@ A runner is decided by its task alone; `context` says where to compute, never wh
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from reticket.tasks.inputs import (
     thawed,
 )
 from reticket.tasks.matchers import matcher_options
+from reticket.tasks.recipes import recipe_in
 from reticket.tasks.tensors import ALIGNMENT, MASK, WEIGHTS, mask_in, named, stripped
 from reticket.tickets import Mask, MethodInputs, Ticket, get_method, prunable, prune_round, true_density
 from reticket.training import (
@@ -33,7 +33,6 @@ from reticket.training import (
     LogMetrics,
     Notices,
     Placement,
-    Recipe,
     ReportProgress,
     Resume,
     Span,
@@ -76,7 +75,7 @@ def run_dense(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
     result = train(
         model,
         dataset,
-        _recipe(spec["recipe"]),
+        recipe_in(spec),
         rng_label=tuple(spec["order"]),
         span=Span(stop=spec["at"]),
         resume=_resume(context, state),
@@ -173,7 +172,7 @@ def _evaluated(model: nn.Module, dataset: DataSource, result: TrainResult, conte
 def _train_sparse(task: Task, context: Context, model: nn.Module, weights: Mapping[str, Tensor], mask: Mask) -> Output:
     spec, dataset = task.spec, dataset_for(task, context)
     load_into(model, weights)
-    recipe, start = _recipe(spec["recipe"]), spec["start"]
+    recipe, start = recipe_in(spec), spec["start"]
     result = train(
         model,
         dataset,
@@ -216,10 +215,6 @@ def _method_inputs(task: Task, needs: tuple[str, ...], inputs: Mapping[str, Resu
 
 def _generator(task: Task) -> torch.Generator:
     return generator_for(*task.spec["random"])
-
-
-def _recipe(values: Mapping[str, Any]) -> Recipe:
-    return Recipe(**values)
 
 
 def _checkpoints(inputs: Mapping[str, Result], side: str) -> list[Result]:

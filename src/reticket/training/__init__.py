@@ -1,21 +1,28 @@
-"""Training in memory: SGD on one flat vector, schedules, masks that hold exactly, resumption to the same bits."""
+"""Training in memory: optimisers on one flat vector, schedules, exact masks, resumption to the same bits."""
 
 from reticket.training.callbacks import LogMetrics, MetricsLogger, Notices, ReportProgress
 from reticket.training.evaluation import Evaluation, evaluate, evaluation_batch, score
+from reticket.training.flat import FlatParameters
 from reticket.training.loop import Span, train
+from reticket.training.optimisers import OPTIMISERS, Optimiser, optimiser
 from reticket.training.placement import Placement
 from reticket.training.recipe import Recipe, learning_rate, parse_position, steps_per_epoch
 from reticket.training.resume import Resume
 from reticket.training.run import Callback, TrainingRun
+from reticket.training.sgd import SGD
 from reticket.training.state import EpochRecord, Progress, TrainResult, TrainState
 
 __all__ = [
+    "OPTIMISERS",
+    "SGD",
     "Callback",
     "EpochRecord",
     "Evaluation",
+    "FlatParameters",
     "LogMetrics",
     "MetricsLogger",
     "Notices",
+    "Optimiser",
     "Placement",
     "Progress",
     "Recipe",
@@ -28,6 +35,7 @@ __all__ = [
     "evaluate",
     "evaluation_batch",
     "learning_rate",
+    "optimiser",
     "parse_position",
     "score",
     "steps_per_epoch",

@@ -1,23 +1,28 @@
-"""What decides a training run besides model, data and order: sizes, SGD's constants and the learning-rate schedule."""
+"""What decides a training run besides model, data and order: sizes, optimiser and schedule of the learning rate."""
 
 import math
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
 from reticket.errors import ConfigError
+from reticket.training.optimisers import OPTIMISERS
+
+LATER = {"precision": "float32", "optimizer": "sgd", "optimizer_options": {}}  # what keys leave out, by default
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with momentum and weight decay on all parameters, and a schedule of the learning rate.
+    """An optimiser of all parameters, SGD if none is named, and a schedule of the learning rate.
 
     Args:
         epochs: T, the length of the whole run; a run that starts at step k trains for the rest.
         batch_size: inputs in a step.
         lr: highest learning rate.
-        momentum: in [0, 1).
-        weight_decay: L2 penalty added to the gradient, of every parameter as in `torch.optim.SGD`.
+        momentum: in [0, 1); for an optimiser that names it.
+        weight_decay: for an optimiser that names it; of SGD the L2 penalty added to the gradient, of every parameter as
+            in `torch.optim.SGD`.
         schedule: "cosine" to 0, "constant", or "step" (times `gamma` at each milestone).
         warmup_epochs: linear increase at the beginning of the run, before the schedule; rounded to whole steps.
         milestones: epochs at which "step" decays, counted on the clock of the whole run; rounded to whole steps.
@@ -26,9 +31,11 @@ class Recipe:
         precision: "float32", or "bfloat16": the model's forward and backward pass under torch's autocast, with
             weights, velocity, BatchNorm's statistics and the loss in float32. It decides results, so it is part of
             every key and no matter of the machine.
+        optimizer: name of a member of `OPTIMISERS`, see `reticket list optimisers`.
+        optimizer_options: its own settings, checked against its signature.
 
     Raises:
-        ConfigError: when a value is out of its range.
+        ConfigError: when a value is out of its range, or there is no such optimiser or option.
     """
 
     epochs: int
@@ -42,6 +49,8 @@ class Recipe:
     gamma: float = 0.1
     augment: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
+    optimizer: str = "sgd"
+    optimizer_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}  # it is a table of an experiment's configuration as it stands
 
@@ -51,7 +60,9 @@ class Recipe:
         >>> [Recipe(2, 64, 0.1, precision=p).decisive().get("precision") for p in ("float32", "bfloat16")]
         [None, 'bfloat16']
         """
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("precision", "float32")}
+        options = OPTIMISERS.named(self.optimizer).options.settings(self.optimizer_options)
+        values = asdict(self) | {"optimizer_options": options}
+        return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
 
     def __post_init__(self) -> None:
         ranges = (
@@ -69,6 +80,7 @@ class Recipe:
         for name, value, is_valid, expected in ranges:
             if not is_valid:
                 raise ConfigError(f"recipe: {name} is {value!r}, but it must be {expected}")
+        OPTIMISERS.named(self.optimizer).options.settings(self.optimizer_options)
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from reticket.errors import ConfigError, TrainingError
@@ -101,7 +101,8 @@ def fingerprint(run: TrainingRun) -> str:
     """Return a name for what decides a run that is at its beginning, for its checkpoint."""
     data = run.dataset
     digest = hashlib.sha256()
-    described = (asdict(run.recipe), run.batches.rng_label, run.start, data.name, data.input_shape, data.classes)
+    recipe = run.recipe.decisive() | {"precision": run.recipe.precision}  # as it was named before it had a choice
+    described = (recipe, run.batches.rng_label, run.start, data.name, data.input_shape, data.classes)
     digest.update(json.dumps(described).encode())
     for tensor in (*run.original.state_dict().values(), *run.first_mask.values(), data.labels("train")):
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

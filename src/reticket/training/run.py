@@ -14,10 +14,10 @@ from reticket.training.batches import Batches, TrainingBatches, sent, training_b
 from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
 from reticket.training.graphs import RecordedSteps, Recorder, RecordingError
+from reticket.training.optimisers import OPTIMISERS
 from reticket.training.placement import Placement
 from reticket.training.randomness import Randomness, undisturbed
 from reticket.training.recipe import Recipe, learning_rate
-from reticket.training.sgd import SGD
 from reticket.training.state import EpochRecord
 from reticket.training.step import TrainingStep
 from reticket.training.synchronised import synchronise
@@ -94,7 +94,10 @@ class TrainingRun:
         if not self.ranks.alone:
             self.model = synchronise(self.model, self.ranks)
         self.parameters = FlatParameters(self.model, mask, channels_last=channels_last)
-        self.update = _update_of(self.model, self.parameters, recipe, where)
+        given = {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
+        self.optimiser = OPTIMISERS.named(recipe.optimizer)(self.parameters, given, recipe.optimizer_options)
+        gradient = loss_and_gradient(self.model, autocast=recipe.precision == "bfloat16")
+        self.update = TrainingStep(self.model, self.parameters, gradient, self.optimiser, where.ranks)
         self.batches = _batches_of(dataset, recipe, rng_label, self.parameters, where)
         self.recorded = self._recorded_by(record)
         self.randomness: Randomness | None = None  # the global generators as they are, when None
@@ -211,8 +214,12 @@ class TrainingRun:
     def _recorded_by(self, record: Recorder | None) -> RecordedSteps | None:
         if record is None or not isinstance(self.batches, Batches):
             return None
-        state = (self.parameters.weights, self.parameters.gradient, *self.model.buffers())
+        state = (*self.vectors(), *self.model.buffers())
         return RecordedSteps(self.batches, lambda x, y, lr: self.update(x, y, len(y), lr), state, record)
+
+    def vectors(self) -> tuple[Tensor, ...]:
+        """Return the tensors that a step changes besides the model's buffers."""
+        return self.parameters.weights, self.parameters.gradient, *self.optimiser.state.values()
 
     # ---------------------------------------------------------------- the mask
 
@@ -224,6 +231,8 @@ class TrainingRun:
     def set_mask(self, mask: Mapping[str, Bool[Tensor, "..."]]) -> None:
         """Hold another mask from now on: what it masks becomes 0, what it lets go begins at 0 without velocity.
 
+        Vectors of the optimiser's state are cleared likewise.
+
         Args:
             mask: the whole mask, by parameter: of one that it does not name everything is kept. Of several processes
                 each sets the same one.
@@ -233,6 +242,9 @@ class TrainingRun:
         """
         unmasked = self.parameters.keep is None
         self.parameters.set_mask(mask)
+        for tensor in self.optimiser.state.values():
+            if tensor.shape == self.parameters.weights.shape:
+                tensor.masked_fill_(self.parameters.keep == 0, 0)
         if unmasked and self.recorded is not None:
             self.recorded.close()  # recorded steps know of no mask; they are recorded anew
 
@@ -311,14 +323,4 @@ def _batches_of(
         device=torch.device(where.device),
         channels_last=parameters.channels_last,
         shard=(where.ranks.rank, where.ranks.world),
-    )
-
-
-def _update_of(model: nn.Module, parameters: FlatParameters, recipe: Recipe, where: Placement) -> TrainingStep:
-    return TrainingStep(
-        model,
-        parameters,
-        loss_and_gradient(model, autocast=recipe.precision == "bfloat16"),
-        SGD(parameters, recipe.momentum, recipe.weight_decay),
-        where.ranks,
     )

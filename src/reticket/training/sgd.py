@@ -1,14 +1,18 @@
 """SGD with momentum and weight decay on one flat vector; the velocity is also where autograd adds the gradient."""
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from reticket.training.flat import FlatParameters
+from reticket.training.optimisers import optimiser
 
 
+@optimiser("sgd")
 class SGD:
-    """Moves a model's parameters by `v <- m v + l p + g; p <- p - lr v`, as `torch.optim.SGD` with dampening 0.
+    """SGD with momentum and weight decay: `v <- m v + l p + g; p <- p - lr v`, as `torch.optim.SGD` with dampening 0.
 
     With g the gradient, p the parameters, v the velocity, l the weight decay, m the momentum, lr the learning rate:
     `before_backward` makes `m v + l p` of the velocity, backward adds g, `after_backward` moves p.
@@ -20,6 +24,7 @@ class SGD:
     """
 
     def __init__(self, parameters: FlatParameters, momentum: float, weight_decay: float) -> None:
+        self.state: Mapping[str, Tensor] = {}  # the velocity is the gradient's vector
         self.parameters, self.momentum, self.weight_decay = parameters, momentum, weight_decay
 
     @torch.no_grad()

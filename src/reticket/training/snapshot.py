@@ -25,6 +25,7 @@ def state_of(run: TrainingRun) -> TrainState:
         mask={name: _copy(kept) for name, kept in run.mask.items()},
         history=tuple(run.history),
         seconds=run.seconds,
+        optimizer={name: _copy(tensor) for name, tensor in run.optimiser.state.items()},
     )
 
 
@@ -44,6 +45,7 @@ def check_state(run: TrainingRun, state: TrainState) -> None:
     kept = {name: torch.empty(t.shape, dtype=torch.bool, device="meta") for name, t in velocity.items()}
     _check_forms(state.weights, weights)
     _check_forms(state.momentum, velocity)
+    _check_forms(state.optimizer, run.optimiser.state)
     _check_forms(state.mask, {name: tensor for name, tensor in kept.items() if name in state.mask})
     if _counts(state) != _counts_at(run, state.step):
         raise ConfigError(
@@ -98,6 +100,8 @@ def load_state(run: TrainingRun, state: TrainState) -> None:
     run.model.load_state_dict(dict(state.weights))
     for name, view in _velocity(run).items():
         view.copy_(state.momentum[name])
+    for name, tensor in run.optimiser.state.items():
+        tensor.copy_(state.optimizer[name])
     if mask := state.mask or run.mask:
         run.set_mask(mask)
     _set_generators(run, state.rng)
@@ -117,7 +121,7 @@ def follow_first(run: TrainingRun, state: TrainState | None) -> None:
         rng = {name: bytes(t.tolist()).hex() for name, t in state.rng.items()}
         said = state.metadata() | {"rng": rng, "masked": list(run.mask)}
     said = run.ranks.broadcast_object(said)
-    for tensor in (run.parameters.weights, run.parameters.gradient, *run.model.buffers()):
+    for tensor in (*run.vectors(), *run.model.buffers()):
         run.ranks.broadcast_(tensor)
     _share_mask(run, said["masked"] if said else ())
     if said is None or run.ranks.first:

@@ -17,6 +17,7 @@ from reticket.files import read_bytes, replace_file
 
 FORMAT = "reticket-train-state-1"
 FILE_FORMAT = "reticket-checkpoint-2"  # 1 had no checksum
+PARTS = ("weights", "momentum", "rng", "mask", "optimizer")  # of a state, each some named tensors
 BLANK = b'"sha256":"' + b"0" * 64 + b'"'  # as it stands in a file's header; quotes in names and texts are escaped there
 
 
@@ -65,7 +66,7 @@ class TrainState:
 
     Args:
         weights: the model's `state_dict`, buffers included.
-        momentum: SGD's velocity for each trainable parameter.
+        momentum: what is kept of the gradient's vector for each trainable parameter: SGD's velocity.
         rng: state of torch's generators ("cpu", "cuda"), which dropout draws from.
         epoch_losses: losses of the steps done in an epoch that is not complete, in nats.
         step: steps done, counted from the initialisation.
@@ -73,6 +74,7 @@ class TrainState:
         history: the complete epochs.
         seconds: spent on the run so far.
         mask: for some parameters which weights are kept (True) from here on; empty for a run without a mask.
+        optimizer: the state of an optimiser that has more than `momentum`, see `Optimiser.state`.
     """
 
     weights: Mapping[str, Tensor]
@@ -84,10 +86,11 @@ class TrainState:
     history: tuple[EpochRecord, ...] = ()
     seconds: float = 0.0
     mask: Mapping[str, Tensor] = field(default_factory=dict)
+    optimizer: Mapping[str, Tensor] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors under one flat set of names, to be stored with `metadata`."""
-        parts = {"weights": self.weights, "momentum": self.momentum, "rng": self.rng, "mask": self.mask}
+        parts = {part: getattr(self, part) for part in PARTS}
         named = {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
         return {**named, "epoch_losses": self.epoch_losses}
 
@@ -106,7 +109,7 @@ class TrainState:
         try:
             if metadata["format"] != FORMAT:
                 raise TrainingError(f"a training state of format '{metadata['format']}' was found, expected '{FORMAT}'")
-            parts: dict[str, dict[str, Tensor]] = {"weights": {}, "momentum": {}, "rng": {}, "mask": {}}
+            parts: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
             for key, tensor in tensors.items():
                 part, _, name = key.partition("/")
                 if name:
@@ -171,6 +174,9 @@ def check_sound(state: TrainState) -> None:
             raise TrainingError(f"the velocity of '{name}' has shape {tuple(velocity.shape)}, but {seen}")
         if not bool(torch.isfinite(weight).all() and torch.isfinite(velocity).all()):
             raise TrainingError(f"'{name}' holds values that are not finite")
+    for name, tensor in state.optimizer.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise TrainingError(f"the optimiser's '{name}' holds values that are not finite")
     for name, kept in state.mask.items():
         weight = state.weights.get(name)
         if weight is None or kept.dtype != torch.bool or kept.shape != weight.shape or bool(weight[~kept].any()):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -11,19 +10,7 @@ from torch import Tensor, nn
 from reticket.ranks import ALONE, Ranks
 from reticket.training.chain import LossAndGradient
 from reticket.training.flat import FlatParameters
-
-
-@runtime_checkable
-class Optimiser(Protocol):
-    """What a step asks of an optimiser; it works on the vectors of `FlatParameters`."""
-
-    def before_backward(self, *, leads: bool = True) -> None:
-        """Make the gradient's vector ready for what backward adds, in the first process that `leads` or in another."""
-        ...
-
-    def after_backward(self, lr: float | Float[Tensor, ""]) -> None:
-        """Move the weights; a masked weight stays 0."""
-        ...
+from reticket.training.optimisers import Optimiser
 
 
 class TrainingStep:
