@@ -315,7 +315,7 @@ def test_one_experiment_with_all_of_them(tmp_path: Path) -> None:
         on_event=log.on_event,
     )
     assert summary.complete
-    assert report.is_file()
+    assert "6 epochs of adamw" in report.read_text("utf-8")
     assert not (tmp_path / "out" / "store").exists()
     assert set(summary.done) == set(store.results)
     (planned,) = plan_experiment(load_config(tmp_path / "all.toml")[1])

@@ -104,6 +104,21 @@ def test_every_module_and_function_that_a_page_names_is_there(page: str) -> None
     assert {name for name in names_on(page) if not is_there(name)} == set()
 
 
+def anchors(page: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", TEXTS[page], flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_every_link_leads_somewhere(page: str) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", TEXTS[page]):
+        path = (ROOT / page).parent / target if target else ROOT / page
+        assert path.exists(), target
+        assert not anchor or anchor in anchors(str(path.resolve().relative_to(ROOT))), f"{target}#{anchor}"
+
+
 def test_a_name_that_is_not_there_is_seen() -> None:
     assert {"tasks.running.run_experiment", "symmetry.unify.Solver"} <= names_on("docs/architecture.md")
     assert len(names_on("docs/architecture.md")) > 45

@@ -94,10 +94,8 @@ class TrainingRun:
         if not self.ranks.alone:
             self.model = synchronise(self.model, self.ranks)
         self.parameters = FlatParameters(self.model, mask, channels_last=channels_last)
-        given = {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
-        self.optimiser = OPTIMISERS.named(recipe.optimizer)(self.parameters, given, recipe.optimizer_options)
-        gradient = loss_and_gradient(self.model, autocast=recipe.precision == "bfloat16")
-        self.update = TrainingStep(self.model, self.parameters, gradient, self.optimiser, where.ranks)
+        self.update = _update_of(self.model, self.parameters, recipe, where)
+        self.optimiser = self.update.optimiser
         self.batches = _batches_of(dataset, recipe, rng_label, self.parameters, where)
         self.recorded = self._recorded_by(record)
         self.randomness: Randomness | None = None  # the global generators as they are, when None
@@ -323,4 +321,15 @@ def _batches_of(
         device=torch.device(where.device),
         channels_last=parameters.channels_last,
         shard=(where.ranks.rank, where.ranks.world),
+    )
+
+
+def _update_of(model: nn.Module, parameters: FlatParameters, recipe: Recipe, where: Placement) -> TrainingStep:
+    given = {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
+    return TrainingStep(
+        model,
+        parameters,
+        loss_and_gradient(model, autocast=recipe.precision == "bfloat16"),
+        OPTIMISERS.named(recipe.optimizer)(parameters, given, recipe.optimizer_options),
+        where.ranks,
     )
