@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         gap_closed as gap_closed,
         overlap as overlap,
     )
-    from reticket.cli.run import run as run
+    from reticket.cli.run_experiment import run as run
     from reticket.connectivity import (
         BarrierCurve as BarrierCurve,
         barrier as barrier,

@@ -5,7 +5,7 @@ from typing import Any
 
 from reticket.report import build_report
 from reticket.report.early import early_matching
-from reticket.report.positions import at_main, match_order
+from reticket.report.training_positions import at_main, match_order
 from reticket.tasks.results import Results
 from tests.e2e.test_report import Page, small
 from tests.sample_results import PAPER_EXPERIMENT, stat, write_run

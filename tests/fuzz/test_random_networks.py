@@ -17,9 +17,9 @@ from torch import Tensor, fx
 from reticket.errors import VerificationError
 from reticket.rng import generator_for
 from reticket.symmetry import random_alignment
-from reticket.symmetry.reading import Reading
+from reticket.symmetry.reading import ReadingAnalysis
 from reticket.symmetry.rules import RULES, Operator
-from reticket.symmetry.rules.operator import Entry
+from reticket.symmetry.rules.operator import RegisteredRule
 from reticket.symmetry.terms import Key, Layout
 from tests.fuzz.more_steps import LENGTHS, STATE
 from tests.fuzz.programs import Program, write_program
@@ -136,8 +136,8 @@ BLIND = Program(
 
 def test_a_broken_rule_is_noticed_and_its_program_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wrong([BLIND]) == []
-    monkeypatch.setitem(RULES, "aten.unflatten.int", Entry(fresh, structural=True))
-    monkeypatch.setitem(RULES, "aten.view", Entry(fresh, structural=True))
+    monkeypatch.setitem(RULES, "aten.unflatten.int", RegisteredRule(fresh, structural=True))
+    monkeypatch.setitem(RULES, "aten.view", RegisteredRule(fresh, structural=True))
     text = shrunk(BLIND)
     assert "v1" not in text
     space: dict[str, object] = {}
@@ -156,13 +156,13 @@ TABLE = Program(
 
 def test_what_is_wrong_at_another_length_alone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wrong([TABLE]) == []
-    monkeypatch.setattr(Reading, "keys", everything)
+    monkeypatch.setattr(ReadingAnalysis, "keys", everything)
     (text,) = wrong([TABLE])
     assert "p0" not in text.splitlines()[0]
     assert "on an input of (6, 3)" in text
 
 
-def everything(reading: Reading, graph: fx.Graph) -> frozenset[Key]:
+def everything(reading: ReadingAnalysis, graph: fx.Graph) -> frozenset[Key]:
     """A reading that takes the whole of a table for read."""
     return frozenset().union(*(reading._all(node) for node in graph.nodes if node.op == "placeholder"))
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from reticket.data.class_folders import list_images
 from reticket.data.decode import MOST_PIXELS, _eight_bits, read_image
-from reticket.data.files import list_images
 from reticket.data.image_files import ImageFiles
 from reticket.errors import DataError
 

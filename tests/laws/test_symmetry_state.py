@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import reticket as rt
 from reticket.errors import AlignmentError, ModelError, VerificationError
-from reticket.symmetry import state, verify
+from reticket.symmetry import model_tensors, verify
 
 X = torch.linspace(-1, 1, 48).reshape(8, 6)
 WRONG = {"0.weight": ("P", None), "0.bias": ("P",), "2.weight": (None, None), "2.bias": (None,)}  # 2.weight must follow
@@ -144,7 +144,7 @@ def test_extra_state_is_passed_on_and_no_weight(extra: Any) -> None:
 def test_names_that_only_look_like_extra_state_are_unknown() -> None:
     with pytest.raises(AlignmentError, match="unknown"):
         rt.load_into(net(1), {**net(2).state_dict(), "0.my_extra_state": torch.zeros(1)})
-    assert state.is_extra("_extra_state")
+    assert model_tensors.is_extra("_extra_state")
 
 
 @pytest.mark.parametrize("call", ["load_into", "match", "barrier", "repair", "prune_magnitude"])

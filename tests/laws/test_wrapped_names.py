@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from reticket.cli.files import match_files, read_inputs, read_weights
+from reticket.cli.loading import match_files, read_inputs, read_weights
 from reticket.errors import AlignmentError, DataError, InputError
 from reticket.matching import match
 from reticket.rng import generator_for

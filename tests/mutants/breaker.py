@@ -14,7 +14,7 @@ from typing import Any
 
 from reticket.symmetry import rules
 from reticket.symmetry.rules import RULES, Operator
-from reticket.symmetry.rules.operator import Entry, is_layout
+from reticket.symmetry.rules.operator import RegisteredRule, is_layout
 from reticket.symmetry.terms import Key, Layout, Term, co_occurring
 
 RULES_FOLDER = Path(rules.__file__).parent
@@ -60,7 +60,7 @@ class Breaker:
         frame = sys._getframe(2)
         return self._noted(Mutant(self._rules[-1], kind, Path(frame.f_code.co_filename).name, frame.f_lineno))
 
-    def rule(self, entry: Entry) -> Entry:
+    def rule(self, entry: RegisteredRule) -> RegisteredRule:
         """Return a rule that notes whose calls are made, with the mutant in force."""
 
         function = entry.function

@@ -13,7 +13,7 @@ from reticket.rng import generator_for
 from reticket.symmetry import Alignment, discover, identity_alignment, load_into, rule, verify
 from reticket.symmetry.graph import Inputs
 from reticket.symmetry.rules import RULES, Operator
-from reticket.symmetry.rules.operator import Entry
+from reticket.symmetry.rules.operator import RegisteredRule
 from reticket.symmetry.terms import Fixed, Layout
 from reticket.symmetry.verify import guilty_groups
 from reticket.types import Permutation
@@ -100,7 +100,7 @@ def deaf(op: Operator) -> Layout:
 
 def test_proof_catches_a_rule_broken_on_purpose(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setitem(RULES, "aten.linear", Entry(deaf, structural=False))
+    monkeypatch.setitem(RULES, "aten.linear", RegisteredRule(deaf, structural=False))
     model = mlp(6, 8, 4)
     broken = discover(model, features(), verify=False)
     for draws in (1, 8):
@@ -114,7 +114,9 @@ def test_proof_catches_a_rule_broken_on_purpose(monkeypatch: pytest.MonkeyPatch)
 
 def test_proof_names_exactly_the_guilty_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setitem(RULES, "aten.tanh", Entry(lambda op: tuple(op.fresh(n) for n in op.shape), structural=False))
+    monkeypatch.setitem(
+        RULES, "aten.tanh", RegisteredRule(lambda op: tuple(op.fresh(n) for n in op.shape), structural=False)
+    )
     model = nn.Sequential(
         nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 7), nn.Tanh(), nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 4)
     )

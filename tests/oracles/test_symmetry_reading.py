@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from reticket.symmetry import Symmetry, discover, load_into, random_alignment
-from reticket.symmetry.reading import Reading
+from reticket.symmetry.reading import ReadingAnalysis
 from reticket.symmetry.terms import Fixed
 from tests.models_for_symmetry import orders
 from tests.together import Together
@@ -104,10 +104,10 @@ def test_a_symmetry_found_on_one_length_holds_on_all() -> None:
 def test_the_oracle_sees_a_table_that_an_operator_has_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """If an operator's arguments were read in full, all but the plain cut and its like would be wrong."""
 
-    def everything(self: Reading, graph: fx.Graph) -> frozenset:
+    def everything(self: ReadingAnalysis, graph: fx.Graph) -> frozenset:
         return frozenset().union(*(self._all(node) for node in graph.nodes))
 
-    monkeypatch.setattr(Reading, "keys", everything)
+    monkeypatch.setattr(ReadingAnalysis, "keys", everything)
     model, symmetry = found()
     assert wrong(model, symmetry) >= set(CUTS) - {"row_by_row"}
 

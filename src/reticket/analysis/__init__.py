@@ -2,7 +2,7 @@
 
 from reticket.analysis.class_tests import ClassTest, changed_classes
 from reticket.analysis.classes import per_class_accuracy, per_class_change
-from reticket.analysis.difference import Difference, paired_difference, seeds_needed
+from reticket.analysis.difference import PairedDifference, paired_difference, seeds_needed
 from reticket.analysis.diversity import Diversity, diversity
 from reticket.analysis.exemplars import Exemplars, accuracy_on, exemplars, modal_prediction
 from reticket.analysis.gap import GapClosed, gap_closed
@@ -11,12 +11,12 @@ from reticket.analysis.stats import Stat, mean_interval
 
 __all__ = [
     "ClassTest",
-    "Difference",
     "Diversity",
     "Exemplars",
     "GapClosed",
     "MaskOverlap",
     "Overlap",
+    "PairedDifference",
     "Stat",
     "accuracy_on",
     "changed_classes",

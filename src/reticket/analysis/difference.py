@@ -11,7 +11,7 @@ MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """Mean difference of two methods over seeds that both were run with.
 
     Args:
@@ -39,7 +39,7 @@ class Difference:
         return self.low > 0 or self.high < 0
 
 
-def paired_difference(one: Sequence[float], other: Sequence[float], confidence: float = 0.95) -> Difference:
+def paired_difference(one: Sequence[float], other: Sequence[float], confidence: float = 0.95) -> PairedDifference:
     """Return `one` minus `other`, seed by seed.
 
     Args:
@@ -60,7 +60,7 @@ def paired_difference(one: Sequence[float], other: Sequence[float], confidence: 
     stat, settled = Stat.of(values), low > 0 or high < 0
     sd = stat.sd or 0.0
     seeds = None if settled or sd == 0 else seeds_needed(stat.mean, sd, confidence)
-    return Difference(stat.n, stat.mean, sd, stat.values, low, high, confidence, seeds)
+    return PairedDifference(stat.n, stat.mean, sd, stat.values, low, high, confidence, seeds)
 
 
 def seeds_needed(mean: float, sd: float, confidence: float = 0.95, power: float = 0.8) -> int | None:

@@ -26,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(data_app, name="data")
-Model = Annotated[
+ModelOption = Annotated[
     str, typer.Argument(metavar="MODEL", help="A preset, a built-in model, timm:NAME or package.module:function.")
 ]
 Shape = Annotated[
@@ -79,7 +79,7 @@ def run(
     """Run an experiment and write its report; running the same command again resumes."""
     from reticket.cli.dry_run import show
     from reticket.cli.progress import Display
-    from reticket.cli.run import run as run_and_report
+    from reticket.cli.run_experiment import run as run_and_report
     from reticket.experiment import ExecutionConfig
     from reticket.experiment.distributed import taking_part
     from reticket.tasks.planning import scale_experiment
@@ -135,7 +135,7 @@ def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")], debug: D
 
 @app.command()
 def inspect(
-    model: Model,
+    model: ModelOption,
     input_shape: Shape = None,
     vocabulary: Vocabulary = None,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON, and nothing else.")] = False,
@@ -153,8 +153,8 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Show which axes of which tensors may be permuted together, what is pinned, and why."""
-    from reticket.cli.files import write_text
     from reticket.cli.inspection import inspected
+    from reticket.cli.loading import write_text
     from reticket.cli.network_map import mapped
     from reticket.cli.network_svg import drawn
     from reticket.cli.symmetry import describe
@@ -177,7 +177,7 @@ def inspect(
 
 
 @app.command()
-def verify(model: Model, input_shape: Shape = None, vocabulary: Vocabulary = None, debug: Debug = False) -> None:
+def verify(model: ModelOption, input_shape: Shape = None, vocabulary: Vocabulary = None, debug: Debug = False) -> None:
     """Prove in float64 that the symmetry found keeps the model's function."""
     from reticket.cli.models import resolve
     from reticket.symmetry import discover
@@ -218,7 +218,7 @@ def match(
     debug: Debug = False,
 ) -> None:
     """Find the permutation that carries A's units onto B's."""
-    from reticket.cli.files import match_files
+    from reticket.cli.loading import match_files
 
     given = [*(settings or ()), *([] if cost is None else [f"cost={cost}"])]
     alignment = match_files(
@@ -241,7 +241,7 @@ def transfer(
     debug: Debug = False,
 ) -> None:
     """Move a ticket of A through an alignment, so that it fits B."""
-    from reticket.cli.files import transfer_file
+    from reticket.cli.loading import transfer_file
 
     moved = transfer_file(ticket, alignment, output)
     print(f"written: {output} (density {moved.mask.density:.4g}, {moved.mask.kept} of {moved.mask.numel} weights)")

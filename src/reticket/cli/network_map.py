@@ -19,7 +19,7 @@ KEPT_AT_THE_END = 20
 
 
 @dataclass(frozen=True)
-class Row:
+class DrawnRow:
     """One line of the drawing: a tensor of two or more axes with its vectors, or the vectors of one module.
 
     Args:
@@ -71,7 +71,7 @@ class NetworkMap:
     """
 
     symmetry: Symmetry
-    rows: tuple[Row, ...]
+    rows: tuple[DrawnRow, ...]
     lanes: tuple[Lane, ...]
     columns: int
     left_out: tuple[str, ...] = field(default=())
@@ -92,7 +92,7 @@ def groups_of(symmetry: Symmetry, tensors: Sequence[str]) -> Iterator[str]:
             yield from (str(atom.key) for atom in atoms(term))
 
 
-def _rows(symmetry: Symmetry) -> list[Row]:
+def _rows(symmetry: Symmetry) -> list[DrawnRow]:
     """Return one row for each tensor of two or more axes; vectors join the row of their module or make one."""
     owners: dict[str, list[str]] = {}
     for name, layout in symmetry.layouts.items():
@@ -108,24 +108,24 @@ def _rows(symmetry: Symmetry) -> list[Row]:
                 with_large[twin if twin in with_large else large[0]].append(name)
         for main, own in with_large.items():
             label = owner if len(large) == 1 and owner else main
-            rows.append(Row(label, tuple(label.split(".")), tuple(own)))
+            rows.append(DrawnRow(label, tuple(label.split(".")), tuple(own)))
     return rows
 
 
-def _folded(symmetry: Symmetry, rows: list[Row]) -> list[Row]:
+def _folded(symmetry: Symmetry, rows: list[DrawnRow]) -> list[DrawnRow]:
     """Fold runs of three or more equal blocks, the innermost first: the first and the last stay."""
     for depth in range(max(len(row.path) for row in rows), -1, -1):
         rows = _folded_at(symmetry, rows, depth)
     return rows
 
 
-def _folded_at(symmetry: Symmetry, rows: list[Row], depth: int) -> list[Row]:
+def _folded_at(symmetry: Symmetry, rows: list[DrawnRow], depth: int) -> list[DrawnRow]:
     """Fold equal neighbours among the blocks whose number stands at `depth` in their paths."""
     spans = _spans(symmetry, rows)
-    result: list[Row] = []
-    run: list[list[Row]] = []
+    result: list[DrawnRow] = []
+    run: list[list[DrawnRow]] = []
 
-    def block(row: Row) -> tuple[str, ...]:
+    def block(row: DrawnRow) -> tuple[str, ...]:
         return row.path[: depth + 1] if len(row.path) > depth and row.path[depth].isdigit() else ()
 
     for path, group in groupby(rows, block):
@@ -141,7 +141,7 @@ def _folded_at(symmetry: Symmetry, rows: list[Row], depth: int) -> list[Row]:
     return result + _fold(symmetry, run, depth)
 
 
-def _spans(symmetry: Symmetry, rows: Sequence[Row]) -> Mapping[str, tuple[int, int]]:
+def _spans(symmetry: Symmetry, rows: Sequence[DrawnRow]) -> Mapping[str, tuple[int, int]]:
     """Return the first and the last row of every group."""
     found: dict[str, tuple[int, int]] = {}
     for i, row in enumerate(rows):
@@ -150,7 +150,7 @@ def _spans(symmetry: Symmetry, rows: Sequence[Row]) -> Mapping[str, tuple[int, i
     return found
 
 
-def _shape(symmetry: Symmetry, rows: Sequence[Row], spans: Mapping[str, tuple[int, int]]) -> object:
+def _shape(symmetry: Symmetry, rows: Sequence[DrawnRow], spans: Mapping[str, tuple[int, int]]) -> object:
     """Return what two blocks must share to be called equal: tensors, sizes, and which groups stand where."""
     inside = _spans(symmetry, rows)
     size = {group: spans[group][1] - spans[group][0] for group in inside}
@@ -167,7 +167,7 @@ def _shape(symmetry: Symmetry, rows: Sequence[Row], spans: Mapping[str, tuple[in
     ]
 
 
-def _fold(symmetry: Symmetry, run: Sequence[list[Row]], depth: int) -> list[Row]:
+def _fold(symmetry: Symmetry, run: Sequence[list[DrawnRow]], depth: int) -> list[DrawnRow]:
     if len(run) < 3:
         return [row for own in run for row in own]
     names = [".".join(own[0].path[: depth + 1]) for own in run]
@@ -176,12 +176,12 @@ def _fold(symmetry: Symmetry, run: Sequence[list[Row]], depth: int) -> list[Row]
     return [*run[0], _left_out(symmetry, middle, f"{which}: like {names[0]}", run[1][0].path[: depth + 1]), *run[-1]]
 
 
-def _left_out(symmetry: Symmetry, rows: Sequence[Row], label: str, path: tuple[str, ...]) -> Row:
+def _left_out(symmetry: Symmetry, rows: Sequence[DrawnRow], label: str, path: tuple[str, ...]) -> DrawnRow:
     touched = frozenset(group for row in rows for group in (*groups_of(symmetry, row.tensors), *row.groups))
-    return Row(label, path, (), sum(max(row.hidden, 1) for row in rows), touched)
+    return DrawnRow(label, path, (), sum(max(row.hidden, 1) for row in rows), touched)
 
 
-def _shortened(symmetry: Symmetry, rows: list[Row]) -> list[Row]:
+def _shortened(symmetry: Symmetry, rows: list[DrawnRow]) -> list[DrawnRow]:
     """Leave out the middle of what is still too long."""
     if len(rows) <= ROW_LIMIT:
         return rows
@@ -191,7 +191,7 @@ def _shortened(symmetry: Symmetry, rows: list[Row]) -> list[Row]:
     return [*head, _left_out(symmetry, middle, f"{names[0]} to {names[-1]}: see --json", ()), *tail]
 
 
-def _with_lanes(symmetry: Symmetry, rows: Sequence[Row]) -> NetworkMap:
+def _with_lanes(symmetry: Symmetry, rows: Sequence[DrawnRow]) -> NetworkMap:
     drawn = [group for row in rows for group in groups_of(symmetry, row.tensors)]
     spans = {group: span for group, span in _spans(symmetry, rows).items() if group in set(drawn)}
     families: dict[str, list[str]] = {}

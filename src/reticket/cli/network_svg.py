@@ -5,13 +5,13 @@ from html import escape
 from typing import TypeAlias
 
 from reticket.cli.network_colours import colour_classes, role, style
-from reticket.cli.network_map import Lane, NetworkMap, Row
+from reticket.cli.network_map import DrawnRow, Lane, NetworkMap
 from reticket.cli.symmetry import MOST_NUMBERS, percent, shortened
 from reticket.symmetry.explain import members_text
 from reticket.symmetry.names import shared_name
 from reticket.symmetry.terms import Atom, Fixed, Product, Sum, Term, atoms, describe, leaves
 
-Leaf: TypeAlias = Atom | Fixed | str
+Chip: TypeAlias = Atom | Fixed | str
 ROW, PITCH, TOP, LEFT = 21.0, 17.0, 62.0, 16.0
 TEXT, SMALL = 12.0, 10.5
 LABEL = 40  # characters
@@ -125,7 +125,7 @@ class _Drawing:
         more = f" and {len(members) - MOST_MEMBERS} more" if len(members) > MOST_MEMBERS else ""
         return f"{name}: {group.size} units{over}\n{shown}{more}"
 
-    def _row(self, i: int, row: Row) -> str:
+    def _row(self, i: int, row: DrawnRow) -> str:
         y = self._y(i)
         if not row.tensors:
             more = f"{row.hidden} rows" if row.hidden > 1 else "1 row"
@@ -138,7 +138,7 @@ class _Drawing:
         before = self.map.rows[i - 1] if i else None
         return f"<g>{self._label(i, row, before)}{self._marks(i, row)}{self._chips(i, row)}</g>"
 
-    def _label(self, i: int, row: Row, before: Row | None) -> str:
+    def _label(self, i: int, row: DrawnRow, before: DrawnRow | None) -> str:
         full = "\n".join(self._tensor(tensor) for tensor in row.tensors)
         shared = 0
         for own, other in zip(row.path[:-1], before.path if before and before.tensors else (), strict=False):
@@ -156,7 +156,7 @@ class _Drawing:
     def _tensor(self, tensor: str) -> str:
         return f"{tensor}: " + " | ".join(describe(term) for term in self.symmetry.layouts[tensor])
 
-    def _marks(self, i: int, row: Row) -> str:
+    def _marks(self, i: int, row: DrawnRow) -> str:
         """A disc where axis 0 of the weight stands on a lane, a ring for a later axis, a small disc for vectors."""
         axes_of: dict[str, set[int]] = {}
         for tensor in row.tensors:
@@ -171,7 +171,7 @@ class _Drawing:
                 marks.append(_mark(x, y, axes, self.colour[group], escape(f"{row.label}\n{self._about(group)}")))
         return "".join(marks)
 
-    def _chips(self, i: int, row: Row) -> str:
+    def _chips(self, i: int, row: DrawnRow) -> str:
         """The axes of the row's first tensor, each a box of its factors and parts in the colours of their groups."""
         tensor = row.tensors[0]
         x, parts = self.chips_at, []
@@ -274,7 +274,7 @@ class _Drawing:
         )
 
 
-def segments(term: Term) -> list[tuple[str, Leaf]]:
+def segments(term: Term) -> list[tuple[str, Chip]]:
     """Return the leaves of a term to be drawn side by side, each with the sign before it; long sums are cut."""
     if isinstance(term, Sum):
         parts = [segments(part) for part in term.parts]
@@ -287,7 +287,7 @@ def segments(term: Term) -> list[tuple[str, Leaf]]:
     return [("", leaf if isinstance(leaf, Atom | Fixed) else Fixed(leaf.size))]
 
 
-def _joined(pieces: Sequence[list[tuple[str, Leaf]]], sign: str) -> list[tuple[str, Leaf]]:
+def _joined(pieces: Sequence[list[tuple[str, Chip]]], sign: str) -> list[tuple[str, Chip]]:
     """Put pieces one after the other, with the sign between them."""
     return [
         (sign if k and not j else own, leaf) for k, piece in enumerate(pieces) for j, (own, leaf) in enumerate(piece)

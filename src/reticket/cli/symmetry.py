@@ -22,7 +22,7 @@ INDENT = " " * 7
 
 
 @dataclass(frozen=True)
-class Row:
+class GroupRow:
     """Groups that share a row of the table: alike but for the numbers in their names.
 
     Args:
@@ -103,36 +103,36 @@ def _table(found: Inspection, width: int) -> Iterator[tuple[str, str]]:
         yield from ((line, "dim") for line in wrapped(key, width, "", "  "))
 
 
-def _nested(found: Inspection) -> list[Row]:
+def _nested(found: Inspection) -> list[GroupRow]:
     """Return a row for each group, dependent groups under the first group that they depend on."""
     groups = found.symmetry.groups
     under: dict[str, list[Group]] = {}
     for group in groups.values():
         parent = next((name for name in group.parents if name in groups), "")
         under.setdefault(parent, []).append(group)
-    rows: list[Row] = []
+    rows: list[GroupRow] = []
 
     def nest(parent: str, depth: int) -> None:
         for group in under.get(parent, ()):
-            rows.append(Row((group,), depth))
+            rows.append(GroupRow((group,), depth))
             nest(group.name, depth + 1)
 
     nest("", 0)
     return rows
 
 
-def collapsed(rows: Sequence[Row]) -> list[Row]:
+def collapsed(rows: Sequence[GroupRow]) -> list[GroupRow]:
     """Put groups of repeated blocks in one row: equal but for numbers in their names."""
-    alike: dict[object, list[Row]] = {}
+    alike: dict[object, list[GroupRow]] = {}
     for row in rows:
         group = row.groups[0]
         members = tuple((re.sub(r"\d+", "#", m.tensor), m.axis, m.atom) for m in group.members)
         parents = tuple(re.sub(r"\d+", "#", name) for name in group.parents)
         alike.setdefault((row.depth, group.size, group.copies, parents, members), []).append(row)
-    return [Row(tuple(group for row in same for group in row.groups), same[0].depth) for same in alike.values()]
+    return [GroupRow(tuple(group for row in same for group in row.groups), same[0].depth) for same in alike.values()]
 
 
-def _cells(found: Inspection, row: Row) -> tuple[str, ...]:
+def _cells(found: Inspection, row: GroupRow) -> tuple[str, ...]:
     group = row.groups[0]
     name = shared_name([one.name for one in row.groups], MOST_NUMBERS)
     columns = zip(*(one.parents for one in row.groups), strict=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from reticket.connectivity.mixture import Mixture, mixture
 from reticket.dense import described, is_dense
 from reticket.errors import InputError, ModelError
-from reticket.symmetry.state import is_extra
+from reticket.symmetry.model_tensors import is_extra
 from reticket.types import StateDict
 from reticket.wrapped import inside
 

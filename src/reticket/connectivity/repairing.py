@@ -24,7 +24,7 @@ ROUNDS = 200  # passes until the corrections of layers that run several times mu
 ROUGH = 0.01  # share of a spread that no rounding explains
 CONSTANT = 8 * torch.finfo(torch.float32).eps  # spread below this share of the mean is rounding
 
-Record = list[dict[str, list[ChannelStats]]]  # per batch, per layer, in the order of the layer's calls
+RecordedStats = list[dict[str, list[ChannelStats]]]  # per batch, per layer, in the order of the layer's calls
 
 
 def repair(
@@ -121,12 +121,12 @@ class Repairer:
                 self._check_met(state, mix)
         return state
 
-    def _settled(self, mix: Mixture) -> tuple[Record, dict[str, Moments]]:
+    def _settled(self, mix: Mixture) -> tuple[RecordedStats, dict[str, Moments]]:
         """Pass over the batches, again until the corrections of layers that run several times no longer change."""
         held = Held()
         for _ in range(ROUNDS if self._layers.several else 1):
             norms: dict[str, Moments] = {}
-            record: Record = []
+            record: RecordedStats = []
             with (
                 _normalising(self._model, self._layers, norms, held),
                 self._correcting(record, mix, held),
@@ -145,7 +145,7 @@ class Repairer:
         floating = [t.dtype for t in values if isinstance(t, Tensor) and t.is_floating_point()]
         return max(16 * max(torch.finfo(dtype).eps for dtype in floating or [torch.float32]), 1e-10)
 
-    def _revise(self, held: Held, record: Record, norms: dict[str, Moments], mix: Mixture) -> float:
+    def _revise(self, held: Held, record: RecordedStats, norms: dict[str, Moments], mix: Mixture) -> float:
         """Bring `held` nearer to what the pass calls for; return by how much, relatively, it was off."""
         off = 0.0
         for name in self._layers.several:
@@ -160,7 +160,7 @@ class Repairer:
     def _wanted(self, name: str, mix: Mixture) -> ChannelStats:
         return _mixed([_pooled(end, name) for end in self._ends], mix)
 
-    def _pooled_correction(self, record: Record, name: str, mix: Mixture) -> tuple[Tensor, Tensor]:
+    def _pooled_correction(self, record: RecordedStats, name: str, mix: Mixture) -> tuple[Tensor, Tensor]:
         wanted = self._wanted(name, mix)
         return _correction(_pooled(record, name), wanted, shifted=self._is_shifted(name))
 
@@ -180,14 +180,14 @@ class Repairer:
                     f"though one batch was given; is its weight used elsewhere than in its own forward? Untie it first"
                 )
 
-    def _run(self, record: Record) -> None:
+    def _run(self, record: RecordedStats) -> None:
         for batch in self._batches:
             record.append({name: [] for name in self._layers.corrected})
             call(self._model, inputs_of(batch, self._to_inputs))
 
-    def _observe(self, state: StateDict) -> Record:
+    def _observe(self, state: StateDict) -> RecordedStats:
         load(self._model, state)
-        record: Record = []
+        record: RecordedStats = []
 
         def look(name: str, layer: nn.Module, output: Tensor) -> None:
             record[-1][name].append(_stats(output, channel_axis(layer)))
@@ -196,7 +196,7 @@ class Repairer:
             self._run(record)
         return record
 
-    def _correcting(self, record: Record, mix: Mixture, held: Held) -> AbstractContextManager[None]:
+    def _correcting(self, record: RecordedStats, mix: Mixture, held: Held) -> AbstractContextManager[None]:
         def correct(name: str, layer: nn.Module, output: Tensor) -> Tensor:
             axis, seen = channel_axis(layer), record[-1][name]
             seen.append(_stats(output, axis))
@@ -290,7 +290,7 @@ def _stats(output: Tensor, axis: int) -> ChannelStats:
     return ChannelStats(batch.samples, batch.mean, (batch.squares / batch.samples).sqrt())
 
 
-def _pooled(record: Record, name: str) -> ChannelStats:
+def _pooled(record: RecordedStats, name: str) -> ChannelStats:
     every = [stats for batch in record for stats in batch[name]]
     moments = Moments(every[0].mean.shape[0], every[0].mean.device)
     for stats in every:

@@ -92,7 +92,7 @@ class Published:
         try:
             with archive.open("rb") as file, unpacked(file) as contents:
                 stream = Bounded(contents, sum(sizes.values()) + BESIDE)
-                with tarfile.open(fileobj=stream, mode="r|", tarinfo=Member) as tar:  # type: ignore[arg-type]
+                with tarfile.open(fileobj=stream, mode="r|", tarinfo=ArchiveMember) as tar:  # type: ignore[arg-type]
                     found = _members(tar, sizes)
                 stream.finish()
         except DataError:
@@ -103,11 +103,11 @@ class Published:
         return found
 
 
-class Member(tarfile.TarInfo):
+class ArchiveMember(tarfile.TarInfo):
     """A member whose damaged header is an error; tarfile takes such a one for the archive's end."""
 
     @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> "Member":  # type: ignore[override]
+    def fromtarfile(cls, tar: tarfile.TarFile) -> "ArchiveMember":  # type: ignore[override]
         """Return the next member.
 
         Raises:

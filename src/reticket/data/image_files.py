@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from reticket.data.class_folders import Files
 from reticket.data.decode import middle_pixels, read_image, training_pixels
-from reticket.data.files import Files
 from reticket.data.parallel import decoded_batches
 from reticket.data.source import Augmentation, Split, StreamedSource
 from reticket.errors import DataError

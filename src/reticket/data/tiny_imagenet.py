@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
+from reticket.data.class_folders import Files, list_images
 from reticket.data.description import Description
-from reticket.data.files import Files, list_images
 from reticket.data.folders import find_folder
 from reticket.data.image_files import ImageFiles
 from reticket.data.imagenet import MEAN, STD, check_count, class_names, shuffled

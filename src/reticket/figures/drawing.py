@@ -21,7 +21,7 @@ from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 
 from reticket.figures.looks import GRID, INK, RULE, SOFT
-from reticket.figures.spec import SIZE, Drawn, FigureSpec, Key, Panel, themed
+from reticket.figures.spec import SIZE, Drawn, FigureSpec, LegendEntry, Panel, themed
 
 FONTS = ("Arial", "Liberation Sans", "DejaVu Sans")
 GUTTER = 16.0
@@ -149,7 +149,7 @@ def _legend(figure: Figure, spec: FigureSpec, width: float) -> None:
     )
 
 
-def handle(key: Key) -> Line2D:
+def handle(key: LegendEntry) -> Line2D:
     """Return the line that stands for a legend entry."""
     style = (0, key.dash) if key.dash else "-"
     line = Line2D([], [], color=key.colour, linewidth=key.width, linestyle=style, label=key.label)

@@ -44,7 +44,7 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class PublishedEnsemble:
     """Published diversity of an ensemble; accuracies in percent, disagreement a fraction, KL and JS in nats."""
 
     dataset: str
@@ -165,9 +165,9 @@ def find_accuracies(
 
 
 @cache
-def ensembles() -> tuple[Ensemble, ...]:
+def ensembles() -> tuple[PublishedEnsemble, ...]:
     """Return the published diversity."""
-    return tuple(Ensemble(**row) for row in _data()["diversity"])
+    return tuple(PublishedEnsemble(**row) for row in _data()["diversity"])
 
 
 def divergence_words() -> str:

@@ -29,7 +29,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Key:
+class LegendEntry:
     """One entry of a legend."""
 
     label: str
@@ -45,7 +45,7 @@ class FigureSpec:
 
     name: str
     panels: tuple[Panel, ...]
-    legend: tuple[Key, ...] = ()
+    legend: tuple[LegendEntry, ...] = ()
 
     @property
     def columns(self) -> int:
@@ -67,9 +67,9 @@ class Drawn:
     panels: tuple[str, ...]
 
 
-def method_key(look: Look) -> Key:
+def method_key(look: Look) -> LegendEntry:
     """Return the legend entry of a method."""
-    return Key(look.label, look.hex, look.marker, look.dash, look.width)
+    return LegendEntry(look.label, look.hex, look.marker, look.dash, look.width)
 
 
 def themed(markup: str) -> str:

@@ -6,7 +6,7 @@ from torch import nn
 
 from reticket.errors import AlignmentError
 from reticket.symmetry import Symmetry
-from reticket.symmetry.state import named_state
+from reticket.symmetry.model_tensors import named_state
 
 
 def check_fits(model: nn.Module, sym: Symmetry, which: str) -> None:

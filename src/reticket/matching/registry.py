@@ -16,7 +16,7 @@ from reticket.symmetry import Alignment, Symmetry
 from reticket.symmetry.filled import check_filled
 from reticket.wrapped import inside
 
-Checkpoints: TypeAlias = nn.Module | Sequence[nn.Module]  # one model, or one network at several points of its training
+NetworkCheckpoints: TypeAlias = nn.Module | Sequence[nn.Module]  # one model, or a network at several points of training
 Function = Callable[..., Alignment]
 
 FIRST = ("models_a", "models_b", "sym")  # what every matcher is given, in this order
@@ -154,8 +154,8 @@ def list_matchers() -> dict[str, str]:
 
 
 def match(
-    model_a: Checkpoints,
-    model_b: Checkpoints,
+    model_a: NetworkCheckpoints,
+    model_b: NetworkCheckpoints,
     sym: Symmetry,
     batches: Iterable[object] | None = None,
     method: str = "activation",
@@ -234,7 +234,7 @@ def _check_models(models_a: Sequence[nn.Module], models_b: Sequence[nn.Module], 
             check_fits(model, sym, which if len(models) == 1 else f"{which}[{number}]")
 
 
-def _checkpoints(models: Checkpoints, sym: Symmetry) -> tuple[nn.Module, ...]:
+def _checkpoints(models: NetworkCheckpoints, sym: Symmetry) -> tuple[nn.Module, ...]:
     """Return the models; of one in a parallel or compiled wrapper that the symmetry does not have, the one inside."""
     every = (models,) if isinstance(models, nn.Module) else tuple(models)
     return tuple(model if model.state_dict().keys() == sym.layouts.keys() else inside(model) for model in every)

@@ -20,10 +20,10 @@ from reticket.figures.chart import (
 )
 from reticket.figures.finding import MOST_PANELS, Finding, left_out, some
 from reticket.figures.looks import Look, label, looks
-from reticket.figures.spec import Axes, FigureSpec, Key, Panel, method_key
+from reticket.figures.spec import Axes, FigureSpec, LegendEntry, Panel, method_key
 from reticket.figures.text import listed, number, percent, position, rewind_order, rewound, spread_note
+from reticket.report.accuracy_rows import accuracy_rows, at, sparsities
 from reticket.report.against import published_cell
-from reticket.report.cells import accuracy_rows, at, sparsities
 from reticket.tasks.results import Results
 from reticket.tasks.rows import Row
 
@@ -116,7 +116,7 @@ def _published_note(marks: str, values: Iterable[float], limits: tuple[float, fl
     return f" {marks}: published, {published.source()}{'' if all(fits) else ', where they fit the axis'}."
 
 
-def _legend(styles: dict[str, Look]) -> tuple[Key, ...]:
+def _legend(styles: dict[str, Look]) -> tuple[LegendEntry, ...]:
     """Return a legend where the lines are too many to be named in the chart."""
     return tuple(method_key(look) for look in styles.values()) if len(styles) > MOST_LABELS else ()
 

@@ -7,8 +7,8 @@ from typing import Any
 from reticket.figures import published
 from reticket.figures.published import Accuracy
 from reticket.records import Stat
-from reticket.report.cells import accuracy_rows
-from reticket.report.positions import in_epochs
+from reticket.report.accuracy_rows import accuracy_rows
+from reticket.report.training_positions import in_epochs
 from reticket.tasks.results import Results
 from reticket.tasks.rows import Experiment, Row
 
@@ -113,7 +113,7 @@ def _spread(row: Row, theirs: Accuracy) -> tuple[float | None, str]:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Departure:
     """One setting in which a run departs from the paper."""
 
     name: str
@@ -141,7 +141,7 @@ _NAMES = {
 }
 
 
-def departures(known: Experiment) -> tuple[Difference, ...] | None:
+def departures(known: Experiment) -> tuple[Departure, ...] | None:
     """Return the settings in which a run departs from the paper, or None where the paper's are not known."""
     theirs = published.settings(known.dataset, known.network)
     if theirs is None:
@@ -150,10 +150,10 @@ def departures(known: Experiment) -> tuple[Difference, ...] | None:
     for key, (section, field, words) in _NAMES.items():
         values = getattr(known, section)
         if field in values and not _same(values[field], theirs[key]):
-            found.append(Difference(words, values[field], theirs[key]))
+            found.append(Departure(words, values[field], theirs[key]))
     for field, words in (("test_size", "test images"), ("train_size", "training images")):
         if known.data.get(field) is not None:
-            found.insert(0, Difference(words, known.data[field], "all"))
+            found.insert(0, Departure(words, known.data[field], "all"))
     return tuple(found)
 
 

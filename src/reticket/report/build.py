@@ -11,14 +11,14 @@ from reticket.report import accuracy, gap
 from reticket.report.early import early_matching
 from reticket.report.grid import Grid, grid
 from reticket.report.order import order
-from reticket.report.page import Section, draw_section, render, write
+from reticket.report.page import PageSection, draw_section, render, write
 from reticket.report.paper import MOST_OPEN, beside_the_paper, comparison_tables, open_tables
-from reticket.report.positions import at_main
 from reticket.report.run_folder import RunFolder, read_run
 from reticket.report.scale import scale_words
 from reticket.report.story import commands, environment, facts, headline, what_was_run
 from reticket.report.sweep import build_sweep_report
 from reticket.report.tables import all_tables
+from reticket.report.training_positions import at_main
 from reticket.tasks.check import checks
 from reticket.tasks.checks.diversity import Diversity
 from reticket.tasks.results import Results
@@ -78,20 +78,20 @@ def build_report(run_dir: Path) -> Path:
     return path
 
 
-def _own(full: Results, main: Results, tables: Mapping[str, Table]) -> Iterable[Section]:
+def _own(full: Results, main: Results, tables: Mapping[str, Table]) -> Iterable[PageSection]:
     """Yield the sections of the table: beside the paper, accuracy, the gap, the order of the methods."""
     for name, title, make, data, about in _SECTIONS:
         finding = make(full if name in _ALL_POSITIONS else main)
         whole = tables.get(data or "")
         opened = _opened(name, full, whole)
-        yield Section(name, title, about, finding, (), _folded(whole, opened), opened)
+        yield PageSection(name, title, about, finding, (), _folded(whole, opened), opened)
 
 
-def _checks(main: Results, tables: Mapping[str, Table], run_dir: Path) -> Iterable[Section]:
+def _checks(main: Results, tables: Mapping[str, Table], run_dir: Path) -> Iterable[PageSection]:
     """Yield the section of every check."""
     for check in checks():
         opened = check.opened(main)
-        yield Section(
+        yield PageSection(
             check.name,
             check.title,
             check.about,
@@ -122,7 +122,7 @@ def _without_folders(results: Results) -> Results:
 def _render(
     run: RunFolder,
     table: Grid | None,
-    sections: Iterable[Section],
+    sections: Iterable[PageSection],
     tables: Mapping[str, Table],
 ) -> str:
     results = run.results

@@ -10,9 +10,9 @@ from reticket.figures.looks import label, looks
 from reticket.figures.spec import Axes, FigureSpec
 from reticket.figures.text import number, percent, position, rewind_order, rewound, spread_note
 from reticket.report.accuracy import panels_of
+from reticket.report.accuracy_rows import accuracy_rows, at
 from reticket.report.against import published_cell
-from reticket.report.cells import accuracy_rows, at
-from reticket.report.positions import match_order
+from reticket.report.training_positions import match_order
 from reticket.tasks.results import Results
 from reticket.tasks.rows import Row
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from reticket.figures.looks import ORACLES, Look, looks
 from reticket.figures.text import number, percent, plus_minus, position, rewind_order
-from reticket.report.cells import accuracy_rows, at, sparsities
+from reticket.report.accuracy_rows import accuracy_rows, at, sparsities
 from reticket.tasks.results import Results
 from reticket.tasks.rows import Row
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One number with its spread; `span` columns share it when the method has no rewind point."""
 
     mean: str
@@ -22,7 +22,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Column:
+class GridColumn:
     """A sparsity with its true value, and the rewind points under it."""
 
     nominal: str
@@ -34,8 +34,8 @@ class Column:
 class Grid:
     """The main table as the page and Markdown show it."""
 
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Look, tuple[Cell, ...]], ...]
+    columns: tuple[GridColumn, ...]
+    rows: tuple[tuple[Look, tuple[GridCell, ...]], ...]
     same_n: int | None
 
     def to_markdown(self) -> str:
@@ -56,7 +56,8 @@ def grid(results: Results) -> Grid | None:
     rewinds: list[str | None] = [*rewind_order(row.rewind for row in rows)] or [None]
     levels = sparsities(rows) or [0.0]
     columns = tuple(
-        Column(percent(level), _true(rows, level), tuple(position(rewind) for rewind in rewinds)) for level in levels
+        GridColumn(percent(level), _true(rows, level), tuple(position(rewind) for rewind in rewinds))
+        for level in levels
     )
     styles = looks(row.method for row in rows)
     best = {(level, rewind): _best(rows, level, rewind) for level in levels for rewind in rewinds}
@@ -65,7 +66,7 @@ def grid(results: Results) -> Grid | None:
     return Grid(columns, body, counted.pop() if len(counted) == 1 else None)
 
 
-def _markdown(cell: Cell) -> str:
+def _markdown(cell: GridCell) -> str:
     text = f"{cell.mean}{cell.sd and f' ± {cell.sd}'}"
     return f"**{text}**" if cell.best else text
 
@@ -91,7 +92,7 @@ def _line(
     levels: Sequence[float],
     rewinds: Sequence[str | None],
     best: Mapping[tuple[float, str | None], str | None],
-) -> tuple[Cell, ...]:
+) -> tuple[GridCell, ...]:
     mine = [row for row in rows if row.method == method]
     if all(row.sparsity == 0 for row in mine):
         return (_cell(mine[0], len(levels) * len(rewinds)),)
@@ -105,8 +106,8 @@ def _line(
     return tuple(cells)
 
 
-def _cell(row: Row | None, span: int, best: bool = False) -> Cell:
+def _cell(row: Row | None, span: int, best: bool = False) -> GridCell:
     if row is None:
-        return Cell("–", "", 0, span)
+        return GridCell("–", "", 0, span)
     mean, _, sd = plus_minus(row, 1).partition(" ± ")
-    return Cell(mean, sd, row.n, span, best)
+    return GridCell(mean, sd, row.n, span, best)

@@ -20,7 +20,7 @@ MOST_ROWS = 300
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """One section of a page: a figure with what it says, tables that stand open, and the table behind it."""
 
     name: str
@@ -33,7 +33,7 @@ class Section:
     contact: ContactSheet | None = None
 
 
-def draw_section(section: Section, folder: Path) -> Section | None:
+def draw_section(section: PageSection, folder: Path) -> PageSection | None:
     """Draw a section's figure into `folder/figures`, and remove the files of one that is no more.
 
     Args:

@@ -59,7 +59,7 @@ class _Beside:
     """An ensemble of ours beside the published one of the same method and protocol."""
 
     ours: Diversity
-    theirs: published.Ensemble
+    theirs: published.PublishedEnsemble
 
     method = property(lambda self: self.ours.method)
     sparsity = property(lambda self: self.ours.sparsity)

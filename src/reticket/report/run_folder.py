@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reticket.tasks.reading import read_json, read_toml, text_of
 from reticket.tasks.results import Results
+from reticket.tasks.run_files import read_json, read_toml, text_of
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from reticket.figures.text import (
     rewound,
     without_folders,
 )
-from reticket.report.cells import accuracy_rows, at
+from reticket.report.accuracy_rows import accuracy_rows, at
 from reticket.report.gap import leading, open_gap, sentence
 from reticket.report.run_folder import RunFolder
 from reticket.tasks.checks.matching import Match

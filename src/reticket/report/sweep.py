@@ -8,13 +8,12 @@ from typing import Any
 from reticket.errors import InputError
 from reticket.figures.table import Table
 from reticket.figures.text import number, without_folders
-from reticket.report.page import Section, draw_section, render, write
+from reticket.report.page import PageSection, draw_section, render, write
 from reticket.report.paper import comparison_tables
-from reticket.report.positions import at_main
 from reticket.report.run_folder import read_run
 from reticket.report.scale import scale_words
 from reticket.report.sweep_figures import (
-    Variant,
+    VariantResults,
     accuracy_by_rewind,
     accuracy_by_value,
     barriers_by_value,
@@ -24,9 +23,10 @@ from reticket.report.sweep_figures import (
     shares,
 )
 from reticket.report.tables import all_tables
+from reticket.report.training_positions import at_main
 from reticket.tasks.checks.matching import Match
-from reticket.tasks.reading import read_json
 from reticket.tasks.results import Results
+from reticket.tasks.run_files import read_json
 
 STACKED = ("accuracy", "gap_closed", "differences", "barriers", "matching", "diversity", "paper")
 
@@ -38,7 +38,7 @@ class Sweep:
     title: str
     preset: str
     key: str
-    variants: tuple[Variant, ...]
+    variants: tuple[VariantResults, ...]
     missing: tuple[str, ...]
 
     @property
@@ -70,7 +70,7 @@ def read_sweep(folder: Path) -> Sweep:
                 f"{path}: damaged at 'variants', a folder cannot be looked at ({error.strerror}); run it again"
             ) from None
         if there:
-            found.append(Variant(_plain(one.get("value")), one["folder"], at_main(read_run(place).results)))
+            found.append(VariantResults(_plain(one.get("value")), one["folder"], at_main(read_run(place).results)))
         else:
             missing.append(one["folder"])
     if not found:
@@ -83,7 +83,7 @@ def _plain(value: Any) -> str:
     return "-".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-Maker = Callable[[Sequence[Variant], str], Any]
+Maker = Callable[[Sequence[VariantResults], str], Any]
 _SECTIONS: tuple[tuple[str, str, Maker, str], ...] = (
     ("gap_by_value", "Share of the gap closed", gap_by_value, "gap_closed"),
     ("accuracy_by_value", "Accuracy", accuracy_by_value, "accuracy"),
@@ -120,10 +120,10 @@ def build_sweep_report(folder: Path) -> Path:
     sections = []
     for name, title, make, data in _SECTIONS:
         finding = make(sweep.variants, sweep.short)
-        section = Section(name, title, _ABOUT[name], finding, (), tables.get(data) if finding else None)
+        section = PageSection(name, title, _ABOUT[name], finding, (), tables.get(data) if finding else None)
         sections.append(draw_section(section, folder))
     if "paper" in tables:
-        sections.append(Section("paper", "Beside the paper", "Where a cell is published.", table=tables["paper"]))
+        sections.append(PageSection("paper", "Beside the paper", "Where a cell is published.", table=tables["paper"]))
     scaled = list(dict.fromkeys(filter(None, (scale_words(one.results) for one in sweep.variants))))
     page = render(
         "sweep.html.j2",
@@ -139,7 +139,7 @@ def build_sweep_report(folder: Path) -> Path:
     return path
 
 
-def _overview(sweep: Sweep) -> list[tuple[Variant, tuple[str, ...]]]:
+def _overview(sweep: Sweep) -> list[tuple[VariantResults, tuple[str, ...]]]:
     """Return for each experiment: its folder, the share it closes, what is left, and its matched correlation."""
     rows = []
     for one in sweep.variants:

@@ -12,13 +12,13 @@ from reticket.figures import published
 from reticket.figures.chart import Series, few_ticks
 from reticket.figures.finding import Finding, left_out
 from reticket.figures.looks import INK, PALETTE, RULE, SOFT, label, looks
-from reticket.figures.spec import SIZE, Axes, FigureSpec, Key, Panel
+from reticket.figures.spec import SIZE, Axes, FigureSpec, LegendEntry, Panel
 from reticket.figures.text import PERCENT, listed, number, percent, rewind_order, rewound, spread_note
 from reticket.records import Stat as Drawn
 from reticket.report.accuracy import panels_of, rewind_axis, series_of
+from reticket.report.accuracy_rows import accuracy_rows, at, sparsities
 from reticket.report.against import published_cell
-from reticket.report.cells import accuracy_rows, at, sparsities
-from reticket.report.positions import in_epochs
+from reticket.report.training_positions import in_epochs
 from reticket.tasks.checks.barriers import COLOURS, REPAIR_DASH, WORDS, Barrier
 from reticket.tasks.checks.matching import Match
 from reticket.tasks.results import Results
@@ -30,7 +30,7 @@ KEY = ("lth", "naive", "permuted")
 
 
 @dataclass(frozen=True)
-class Variant:
+class VariantResults:
     """One experiment of a sweep: the value of the swept field in words, its folder and its results."""
 
     value: str
@@ -82,7 +82,7 @@ def published_share(known: Experiment) -> float | None:
     return 100 * (permuted - naive) / (lth - naive)
 
 
-def gap_by_value(variants: Sequence[Variant], short: str) -> Finding | None:
+def gap_by_value(variants: Sequence[VariantResults], short: str) -> Finding | None:
     """Return the share of the gap closed, and what is left of it, against the swept value."""
     found = [(place, shares(one.results)) for place, one in enumerate(variants)]
     known = [(place, gap) for place, gap in found if gap is not None and gap.share is not None]
@@ -134,7 +134,7 @@ def _same(one: published.Share, known: Experiment) -> bool:
     return (one.dataset, one.model, one.width) == (known.dataset, known.network, known.width)
 
 
-def _gap_says(variants: Sequence[Variant], known: Sequence[tuple[Variant, GapClosed]], short: str) -> str:
+def _gap_says(variants: Sequence[VariantResults], known: Sequence[tuple[VariantResults, GapClosed]], short: str) -> str:
     parts = [
         f"{number(gap.share, 0)}{PERCENT}"
         + ("" if gap.low is None else f" [{number(gap.low, 0)}, {number(gap.high, 0)}]")
@@ -200,7 +200,7 @@ def _value_axis(axes: Axes, names: Sequence[str], short: str) -> float:
     return float(len(names) - 1)
 
 
-def accuracy_by_value(variants: Sequence[Variant], short: str) -> Finding | None:
+def accuracy_by_value(variants: Sequence[VariantResults], short: str) -> Finding | None:
     """Return accuracy against the swept value, a panel for each sparsity at the latest rewind point that all have."""
     common = set.intersection(*({row.rewind for row in accuracy_rows(v.results)} for v in variants)) - {None}
     rewinds = rewind_order(common)
@@ -228,7 +228,7 @@ def accuracy_by_value(variants: Sequence[Variant], short: str) -> Finding | None
     return Finding(FigureSpec("accuracy_by_value", panels), (), caption)
 
 
-def accuracy_by_rewind(variants: Sequence[Variant], short: str) -> Finding | None:
+def accuracy_by_rewind(variants: Sequence[VariantResults], short: str) -> Finding | None:
     """Return accuracy against the rewind point of LTH, naive and permuted: a panel for each sparsity and value."""
     places = []
     for level in sorted({level for one in variants for level in sparsities(accuracy_rows(one.results))}):
@@ -256,7 +256,7 @@ def accuracy_by_rewind(variants: Sequence[Variant], short: str) -> Finding | Non
     return Finding(FigureSpec("accuracy_by_rewind", tuple(panels)), (), caption)
 
 
-def barriers_by_value(variants: Sequence[Variant], short: str) -> Finding | None:
+def barriers_by_value(variants: Sequence[VariantResults], short: str) -> Finding | None:
     """Return the loss and accuracy barriers between A and B, moved and unmoved, with and without REPAIR."""
     names = [one.value for one in variants]
     pairs = [pair for pair in COLOURS if any(b.pair == pair for one in variants for b in one.results.of(Barrier))]
@@ -282,8 +282,8 @@ def barriers_by_value(variants: Sequence[Variant], short: str) -> Finding | None
         if parts:
             with_words = "with" if repair else "without"
             told.append(f"The barrier from {WORDS['permuted A to B']} is {listed(parts)}, {with_words} REPAIR.")
-    legend = [Key(WORDS.get(pair, pair), PALETTE[COLOURS[pair]][0]) for pair in pairs]
-    legend += [Key("as it is", SOFT), Key("with REPAIR", SOFT, dash=REPAIR_DASH)]
+    legend = [LegendEntry(WORDS.get(pair, pair), PALETTE[COLOURS[pair]][0]) for pair in pairs]
+    legend += [LegendEntry("as it is", SOFT), LegendEntry("with REPAIR", SOFT, dash=REPAIR_DASH)]
     counts = [b.n for one in variants for b in one.results.of(Barrier)]
     caption = f"Barrier along the straight line against {short}; pruned networks at their highest sparsity. "
     caption += spread_note("Whiskers", counts)
@@ -315,7 +315,7 @@ def _draw_barriers(
     _value_axis(axes, names, short)
 
 
-def correlation_by_value(variants: Sequence[Variant], short: str) -> Finding | None:
+def correlation_by_value(variants: Sequence[VariantResults], short: str) -> Finding | None:
     """Return the matched correlation, its mean over groups, against the swept value."""
     points = []
     for x, one in enumerate(variants):

@@ -18,8 +18,8 @@ from reticket.errors import AlignmentError, InputError
 from reticket.files import WRITABLE, check_plain, reason, write_file
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.gather import gather
+from reticket.symmetry.model_tensors import is_extra, named_state
 from reticket.symmetry.optimizer_state import moved_optimizer
-from reticket.symmetry.state import is_extra, named_state
 from reticket.symmetry.structure import Group
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import atoms

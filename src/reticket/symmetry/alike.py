@@ -8,8 +8,8 @@ from weakref import ReferenceType
 import torch
 from torch import Tensor, nn
 
+from reticket.symmetry.model_tensors import named_state
 from reticket.symmetry.reach import is_foreign
-from reticket.symmetry.state import named_state
 
 PLAIN = (int, float, complex, str, bytes, bool, type(None), torch.dtype, torch.device, torch.Size, range, slice)
 SAME = (type, FunctionType, BuiltinFunctionType)  # alike if they are the same

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from reticket.errors import SymmetryError
 from reticket.lookup import nearest
+from reticket.symmetry.model_tensors import named_state
 from reticket.symmetry.sites import Site
-from reticket.symmetry.state import named_state
 from reticket.symmetry.structure import Structure
 from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, describe, rewrite
 

@@ -16,7 +16,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from reticket.symmetry.eager import eager, steps_of
 from reticket.symmetry.graph import Inputs, quiet
-from reticket.symmetry.replay import Recorder
+from reticket.symmetry.replay import ReadRecorder
 from reticket.symmetry.untouched import untouched
 
 DROPOUT = tuple(
@@ -125,7 +125,7 @@ class SampleNoise:
         return self._steps.pop(tensor, None)
 
 
-class Calls(Recorder):
+class Calls(ReadRecorder):
     """Notes every call of a torch function; a tensor made on the way is known by the number of its making."""
 
     def __init__(self) -> None:

@@ -16,12 +16,12 @@ from reticket.symmetry.dependence import parents_of
 from reticket.symmetry.filled import check_inputs, check_shaped
 from reticket.symmetry.graph import DERIVES, Inputs, Trace, quiet, trace
 from reticket.symmetry.lengths import branches, size_note
+from reticket.symmetry.model_tensors import named_state
 from reticket.symmetry.propagate import Propagation, propagate
 from reticket.symmetry.reasons import ALSO
 from reticket.symmetry.replay import ways
 from reticket.symmetry.rules.operator import has_rule, is_layout
 from reticket.symmetry.sites import Site, find_sites
-from reticket.symmetry.state import named_state
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, key_of, leaves, rewrite, shape_of
 from reticket.symmetry.traced import with_inner_sites

@@ -20,9 +20,9 @@ from reticket.symmetry.caches import caches_apart
 from reticket.symmetry.calls import DROPOUT, SWITCHES
 from reticket.symmetry.eager import eager, steps_of
 from reticket.symmetry.graph import quiet
+from reticket.symmetry.model_tensors import named_state
 from reticket.symmetry.reach import Reach
 from reticket.symmetry.replay import how_read
-from reticket.symmetry.state import named_state
 from reticket.symmetry.untouched import host_generators
 
 LOW = (torch.float32, torch.float16, torch.bfloat16)

@@ -11,7 +11,7 @@ from torch import Tensor
 from reticket.symmetry.terms import Atom, Key, Layout, Product, Sum, Term, atoms, key_of
 from reticket.types import Permutation
 
-Positions: TypeAlias = dict[Key, Tensor]
+KeyedPositions: TypeAlias = dict[Key, Tensor]
 
 
 def gather(
@@ -37,7 +37,7 @@ def axis_index(term: Term, permutations: Mapping[str, Permutation]) -> Int64[Ten
     return _encode(term, torch.arange(term.size, device="cpu"), {}, permutations)
 
 
-def _encode(term: Term, new: Tensor, parents: Positions, permutations: Mapping[str, Permutation]) -> Tensor:
+def _encode(term: Term, new: Tensor, parents: KeyedPositions, permutations: Mapping[str, Permutation]) -> Tensor:
     """Return the old position for every new position along an axis; `parents` holds their new positions."""
     match term:
         case Atom(key, _, above):
@@ -70,7 +70,7 @@ def _digits(factors: Sequence[Term], new: Tensor) -> list[Tensor]:
     return digits
 
 
-def _keyed_positions(factors: Sequence[Term], digits: Sequence[Tensor]) -> Positions:
+def _keyed_positions(factors: Sequence[Term], digits: Sequence[Tensor]) -> KeyedPositions:
     """Return the positions of the atoms and fixed parents among the factors."""
     pairs = zip(factors, digits, strict=True)
     return {key: digit for factor, digit in pairs if (key := key_of(factor)) is not None}

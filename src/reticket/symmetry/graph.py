@@ -29,8 +29,8 @@ from reticket.symmetry.clashes import leave_out, to_trace, traced_names
 from reticket.symmetry.decomposed import decomposed
 from reticket.symmetry.eager import eager
 from reticket.symmetry.functional import functional, has_plain_shape
-from reticket.symmetry.replay import NOT_THE_USERS, Read, Recorder, replaying
-from reticket.symmetry.state import named_state
+from reticket.symmetry.model_tensors import named_state
+from reticket.symmetry.replay import NOT_THE_USERS, Read, ReadRecorder, replaying
 from reticket.symmetry.untouched import untouched
 
 DERIVES = (
@@ -172,7 +172,7 @@ def trace(model: nn.Module, inputs: Inputs, *, train: bool, known: Callable[[Any
     names = traced_names(model, named_state(model))
     with untouched(model), quiet(), lstm_states(model), torch.no_grad():
         model.train(train)
-        recorder: Recorder | None = None
+        recorder: ReadRecorder | None = None
         try:
             return _read(_export(model, inputs, known), train, names)
         except Exception as error:
@@ -225,8 +225,8 @@ def _line_of(error: Exception) -> str:
     return f"{frames[-1].filename.split('/')[-1]}:{frames[-1].lineno}" if frames else ""
 
 
-def _recorded(model: nn.Module, inputs: Inputs) -> Recorder:
-    with untouched(model), eager(), Recorder() as recorder:
+def _recorded(model: nn.Module, inputs: Inputs) -> ReadRecorder:
+    with untouched(model), eager(), ReadRecorder() as recorder:
         inputs.call(model)
     return recorder
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from reticket.symmetry.cause import Cause
-from reticket.symmetry.provisional import Split
+from reticket.symmetry.provisional import ProvisionalCut
 from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, concat, rewrite
 from reticket.symmetry.unify import Solver
 
@@ -25,7 +25,7 @@ def stacked(solver: Solver, layouts: Sequence[Layout], axis: int, cause: Cause) 
         inner, alike = solver.fresh(terms[0].size), False
         assert isinstance(lead, Atom)
         assert isinstance(inner, Atom)
-        solver.splits.record(Split(concat(*terms), lead, inner, cause, terms))
+        solver.splits.record(ProvisionalCut(concat(*terms), lead, inner, cause, terms))
         result.append(inner)
     return (*result[:axis], Fixed(len(layouts)) if alike else lead, *result[axis:])
 
@@ -40,7 +40,7 @@ def take(solver: Solver, layout: Layout, axis: int, start: int, length: int, cau
     return solver.layout((*layout[:axis], solver.cut(before, start, cause)[1], *layout[axis + 1 :]))
 
 
-def _take_parts(solver: Solver, splits: list[Split], layout: Layout, start: int, length: int) -> Layout:
+def _take_parts(solver: Solver, splits: list[ProvisionalCut], layout: Layout, start: int, length: int) -> Layout:
     # every axis that this factor leads becomes a sum of parts, one a position, of which the run keeps its own; one
     # position alone is that part itself, several are again a stack
     first = solver.fresh(length)
@@ -53,7 +53,7 @@ def _take_parts(solver: Solver, splits: list[Split], layout: Layout, start: int,
         inner = parts[0] if length == 1 else solver.fresh(split.inner.size)
         if isinstance(first, Atom):
             assert isinstance(inner, Atom)
-            solver.splits.record(Split(concat(*parts), first, inner, split.cause, parts))
+            solver.splits.record(ProvisionalCut(concat(*parts), first, inner, split.cause, parts))
         _follow(solver, split.inner, inner, split.cause, new)
     return tuple(rewrite(term, lambda x: new.get(x.key, x) if isinstance(x, Atom) else x) for term in layout)
 

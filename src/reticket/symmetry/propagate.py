@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from reticket.dense import is_dense
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.graph import Trace, cause_of
-from reticket.symmetry.reading import Reading, Step, layouts_of
+from reticket.symmetry.reading import OperatorReading, ReadingAnalysis, layouts_of
 from reticket.symmetry.rules.operator import Operator, Refusal, find_rule, fixed, is_layout
 from reticket.symmetry.terms import Fixed, Key, Layout, Uniform, shape_of
 from reticket.symmetry.unify import Solver
@@ -33,14 +33,14 @@ class Propagation:
 
     graph: fx.Graph
     values: dict[fx.Node, Any] = field(default_factory=dict)
-    steps: dict[fx.Node, Step] = field(default_factory=dict)
+    steps: dict[fx.Node, OperatorReading] = field(default_factory=dict)
     spaces: list[Layout] = field(default_factory=list)
     alone: list[Layout] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
 
     def keys_read(self, solver: Solver) -> frozenset[Key]:
         """Return the keys of all atoms that something returned or kept depends on."""
-        return Reading(solver, self.values, self.steps).keys(self.graph)
+        return ReadingAnalysis(solver, self.values, self.steps).keys(self.graph)
 
     def tensors(self) -> list[Layout]:
         """Return the layouts of all tensors of the graph and of all iteration spaces."""
@@ -123,7 +123,7 @@ def _call(node: fx.Node, found: Propagation, solver: Solver) -> Any:
     except Refusal as refusal:
         return _unknown(node, found, solver, f"the rule does not cover this call: {refusal}")
     found.spaces.extend(call.spaces)
-    found.steps[node] = Step(entry.structural, next(iter(call.spaces), None), tuple(call.read_whole))
+    found.steps[node] = OperatorReading(entry.structural, next(iter(call.spaces), None), tuple(call.read_whole))
     if not entry.structural and not call.spaces:
         found.alone.extend([*operands, *layouts_of(result)])
     _check(node, call, result)
@@ -147,7 +147,7 @@ def _unknown(node: fx.Node, found: Propagation, solver: Solver, reason: str) -> 
     layouts = _layouts(node, found)
     for term in (term for layout in layouts for term in layout):
         solver.pin(term, cause)
-    found.steps[node] = Step(opaque=True)
+    found.steps[node] = OperatorReading(opaque=True)
     value = node.meta.get("val")
     if layouts or isinstance(value, Tensor | tuple | list):  # a calculation with plain numbers has no axes
         found.unknown.append(str(node.target))

@@ -22,7 +22,7 @@ from reticket.symmetry.unify import Solver
 
 
 @dataclass(frozen=True)
-class Step:
+class OperatorReading:
     """How one operator reads.
 
     Args:
@@ -39,7 +39,7 @@ class Step:
 
 
 @dataclass
-class Reading:
+class ReadingAnalysis:
     """Follows reading through one graph, from its results to its placeholders.
 
     Args:
@@ -50,7 +50,7 @@ class Reading:
 
     solver: Solver
     values: Mapping[fx.Node, Any]
-    steps: Mapping[fx.Node, Step]
+    steps: Mapping[fx.Node, OperatorReading]
     _above: dict[Key, frozenset[Key]] = field(default_factory=dict)
 
     def keys(self, graph: fx.Graph) -> frozenset[Key]:
@@ -89,14 +89,16 @@ class Reading:
         sources = {source: self._all(source) for source in node.all_input_nodes}
         if node.target is getitem:
             return dict.fromkeys(sources, asked)
-        step = self.steps.get(node, Step(opaque=True))
+        step = self.steps.get(node, OperatorReading(opaque=True))
         unlinked = bool(asked) and not any(keys & self._all(node) for keys in sources.values())
         if step.opaque or unlinked:  # a rule that shows nothing of its arguments may read anything of them
             return sources
         full = frozenset() if step.passes else self._summed(node, step, sources)
         return {source: keys & (asked | full) for source, keys in sources.items()}
 
-    def _summed(self, node: fx.Node, step: Step, sources: Mapping[fx.Node, frozenset[Key]]) -> frozenset[Key]:
+    def _summed(
+        self, node: fx.Node, step: OperatorReading, sources: Mapping[fx.Node, frozenset[Key]]
+    ) -> frozenset[Key]:
         """Return what stands more often in the iteration space than in a result: it is summed over."""
         result: Counter[Key] = Counter()
         for layout in layouts_of(self.values.get(node)):

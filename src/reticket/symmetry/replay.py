@@ -87,7 +87,7 @@ def line_of_caller(function: str = "") -> str:
     return f"{frame.f_code.co_filename.split('/')[-1]}:{frame.f_lineno}" if frame is not None else ""
 
 
-class Recorder(TorchFunctionMode):
+class ReadRecorder(TorchFunctionMode):
     """Notes what Python reads from tensors, and whether derivatives are taken."""
 
     def __init__(self) -> None:

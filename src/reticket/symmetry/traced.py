@@ -18,10 +18,10 @@ from torch.utils._pytree import tree_flatten
 
 from reticket.symmetry.alike import compute_alike
 from reticket.symmetry.graph import Inputs, Trace, module_of, trace
+from reticket.symmetry.model_tensors import named_state
 from reticket.symmetry.recurrence import Recurrence, computed, recurrences
 from reticket.symmetry.rules.operator import has_rule
 from reticket.symmetry.sites import COPIES, TRACED, Execution, Site, is_leaf, moves, site_name
-from reticket.symmetry.state import named_state
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Layout
 from reticket.symmetry.views import conditional_views, direct_views, reached_by, showing, stands_alone

@@ -12,7 +12,7 @@ the axis into a sum of independent parts instead, and a view that is undone by a
 from collections.abc import Sequence
 
 from reticket.symmetry.cause import Cause
-from reticket.symmetry.provisional import Split, Splits
+from reticket.symmetry.provisional import ProvisionalCut, Splits
 from reticket.symmetry.terms import (
     Atom,
     Fixed,
@@ -286,7 +286,7 @@ class Solver:
         first, rest = self.fresh(lead), self.fresh(inner)
         assert isinstance(first, Atom)
         assert isinstance(rest, Atom)
-        self.splits.record(Split(whole, first, rest, cause, parts))
+        self.splits.record(ProvisionalCut(whole, first, rest, cause, parts))
         return first, rest
 
     def confirm_splits(self, terms: Sequence[Term]) -> bool:

@@ -23,7 +23,7 @@ from reticket.symmetry.effect import CONFIRMED, Piece, pieces, suspects
 from reticket.symmetry.exact import Exact, copy_in, exact, free_memory, is_number, randomise
 from reticket.symmetry.filled import check_inputs, check_shaped
 from reticket.symmetry.graph import Inputs, opened
-from reticket.symmetry.state import named_state, same_tensor
+from reticket.symmetry.model_tensors import named_state, same_tensor
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Layout
 from reticket.symmetry.trials import Trial, longer_sizes, other_batches, other_sizes, roomier_sizes

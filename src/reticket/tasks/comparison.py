@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from reticket.records import Number, Stat
-from reticket.tasks.rows import Cell, Row
+from reticket.tasks.rows import CellRecord, Row
 
 
-class Comparison(Cell):
+class Comparison(CellRecord):
     """One metric of one cell in two runs."""
 
     metric: str = Field(description="'accuracy' (percent) or 'loss' (nats)")
@@ -34,18 +34,18 @@ def compare_rows(here: Sequence[Row], there: Sequence[Row]) -> tuple[Comparison,
     >>> found.difference, found.same
     (0.5, False)
     """
-    one, other = ({_place(row): row for row in rows} for rows in (here, there))
+    one, other = ({_row_key(row): row for row in rows} for rows in (here, there))
     return tuple(_compared(place, one.get(place), other.get(place)) for place in {**one, **other})
 
 
-Place = tuple[str, float, str | None, str | None, str]
+RowKey = tuple[str, float, str | None, str | None, str]
 
 
-def _place(row: Row) -> Place:
+def _row_key(row: Row) -> RowKey:
     return row.method, row.sparsity, row.rewind, row.match_at, row.metric
 
 
-def _compared(place: Place, here: Row | None, there: Row | None) -> Comparison:
+def _compared(place: RowKey, here: Row | None, there: Row | None) -> Comparison:
     method, sparsity, rewind, match_at, metric = place
     one, other = (None if row is None else row.mean for row in (here, there))
     return Comparison(

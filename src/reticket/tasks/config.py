@@ -22,7 +22,7 @@ from pydantic import (
 from reticket.errors import ConfigError
 from reticket.lookup import closest, nearest
 from reticket.tasks.declared import CheckSettings, declared, settings_model, settings_of
-from reticket.tasks.section import Fraction, Place, Places, Position, Section
+from reticket.tasks.section import Fraction, JoinedPositions, Position, PositionOrEnd, Section
 from reticket.tickets.imp import StyleName
 from reticket.tickets.prune import Scope
 from reticket.training import Recipe
@@ -125,7 +125,7 @@ class MatchingConfig(Section):
     """
 
     method: str = "activation"
-    a_at: Place | Literal["same"] = "end"
+    a_at: PositionOrEnd | Literal["same"] = "end"
     options: dict[str, Any] = Field(default_factory=dict)
     start: StartConfig | None = None
     samples: int | None = Field(default=None, ge=2)
@@ -154,7 +154,7 @@ class GridConfig(Section):
     sparsities: tuple[Fraction, ...] = (0.9,)
     rewinds: tuple[Position, ...] = ("0it",)
     methods: tuple[str, ...] = ("dense", "imp", "lth", "permuted", "naive")
-    match_at: tuple[Places, ...] = ("end",)
+    match_at: tuple[JoinedPositions, ...] = ("end",)
     frame: Literal["init", "mask"] = "init"
 
     @field_validator("match_at", mode="before")

@@ -16,8 +16,8 @@ from reticket.symmetry import Alignment
 from reticket.tasks.behind import NetworkPlace, alignment_behind, find_result, mask_behind, weights_behind
 from reticket.tasks.comparison import Comparison, compare_rows
 from reticket.tasks.declared import Declared, declared
-from reticket.tasks.reading import read_json, read_toml
 from reticket.tasks.rows import Cost, Difference, Experiment, Failure, Gap, Row
+from reticket.tasks.run_files import read_json, read_toml
 from reticket.tickets import Mask
 
 SCHEMA = 1

@@ -14,7 +14,7 @@ MATCH_AT = "position of B's training at which the units were matched; null for m
 KEYS = "keys of the results it is computed from, in the order of the seeds"
 
 
-class Cell(Record):
+class CellRecord(Record):
     """Where a row stands in the table of the experiment."""
 
     method: str = Field(description=METHOD)
@@ -23,7 +23,7 @@ class Cell(Record):
     match_at: str | None = Field(default=None, description=MATCH_AT)
 
 
-class Row(Stat, Cell):
+class Row(Stat, CellRecord):
     """One metric of one cell of the table."""
 
     true_sparsity: Number = Field(default=None, description="fraction of all weights that is 0, shortcuts included")
@@ -31,7 +31,7 @@ class Row(Stat, Cell):
     keys: tuple[str, ...] = Field(default=(), description=KEYS)
 
 
-class Gap(Cell):
+class Gap(CellRecord):
     """The share of the LTH - naive gap that a method closes, paired by seed."""
 
     n: int = Field(default=0, description="seeds that all three methods have")

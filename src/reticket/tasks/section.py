@@ -7,9 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Position = Annotated[str, Field(pattern=r"^\d+(it|ep)$")]
 """A point of training before its end: "300it" or "20ep"; 0 is the initialisation."""
-Place = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)$")]
+PositionOrEnd = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)$")]
 """A point of training, the end included."""
-Places = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)(\+(\d+(it|ep)|end))*$")]
+JoinedPositions = Annotated[str, Field(pattern=r"^(\d+(it|ep)|end)(\+(\d+(it|ep)|end))*$")]
 """A point of training, or several joined by +."""
 
 

@@ -48,7 +48,7 @@ STYLES: Mapping[str, Style] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Leaf:
+class Branch:
     """A target density and the round it branches from.
 
     Args:
@@ -72,7 +72,7 @@ class Chain:
 
     rate: float
     densities: tuple[float, ...]
-    leaves: tuple[Leaf, ...]
+    leaves: tuple[Branch, ...]
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def chain(targets: Iterable[float], rate: float = 0.2) -> Chain:
         # (1 - rate)^n carries rounding: a target that is a round itself branches from the round before.
         while (next_density := (1 - rate) ** len(densities)) > target * (1 + 1e-9):
             densities.append(next_density)
-        leaves.append(Leaf(target, len(densities) - 1))
+        leaves.append(Branch(target, len(densities) - 1))
     return Chain(rate, tuple(densities), tuple(leaves))
 
 

@@ -21,9 +21,9 @@ from reticket.rng import global_generators
 from reticket.training.batches import Batches, Draws, staged
 
 WARM_UPS = 3  # passes before recording, in which libraries choose their kernels and take their memory
-Work = Callable[[], None]
-Step = Callable[[Tensor, Tensor, Tensor], Tensor]
-Recorder = Callable[[Work, Work], Work]
+Procedure = Callable[[], None]
+StepFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+Recorder = Callable[[Procedure, Procedure], Procedure]
 
 
 class RecordingError(TrainingError):
@@ -41,7 +41,7 @@ class RecordedSteps:
         record: makes of a work, and of what undoes it, a function that does the work again; `cuda_graph` on a GPU.
     """
 
-    def __init__(self, batches: Batches, step: Step, state: Iterable[Tensor], record: Recorder) -> None:
+    def __init__(self, batches: Batches, step: StepFunction, state: Iterable[Tensor], record: Recorder) -> None:
         self._batches, self._step, self._record = batches, step, record
         device, dtype = batches.device, batches.dtype
         self._number = torch.zeros((), dtype=torch.int64, device=device)
@@ -50,7 +50,7 @@ class RecordedSteps:
         self._rates, self._losses = (torch.zeros(batches.steps, dtype=dtype, device=device) for _ in range(2))
         self._loss_of = self._losses.unbind()
         self._state = (*state, self._number, self._losses)
-        self._replays: dict[int, Work] = {}
+        self._replays: dict[int, Procedure] = {}
 
     def begin(self, epoch: int, first: int, rates: Sequence[float]) -> None:
         """Bring onto the device what an epoch needs; the next step is its `first`.
@@ -85,7 +85,7 @@ class RecordedSteps:
         with global_generators():
             self._replays.clear()
 
-    def _recording(self, size: int) -> Work:
+    def _recording(self, size: int) -> Procedure:
         before = [tensor.clone() for tensor in self._state]
 
         @torch.no_grad()
@@ -154,7 +154,7 @@ class _NoReading(TorchDispatchMode):
         return func(*args, **named)
 
 
-def cuda_graph(work: Work, undo: Work) -> Work:
+def cuda_graph(work: Procedure, undo: Procedure) -> Procedure:
     """Warm up, record the work as a CUDA graph and return what replays it.
 
     Threads may record side by side with others that compute, each on a stream of its own; recording itself is done by
@@ -181,7 +181,7 @@ def cuda_graph(work: Work, undo: Work) -> Work:
     return graph.replay
 
 
-def _captured(work: Work, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
+def _captured(work: Procedure, stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
     """Return the recording; `torch.cuda.graph` would wait for the whole device, that is for every other thread."""
     if _kept.pool is None:
         _kept.pool = torch.cuda.graph_pool_handle()

@@ -19,7 +19,7 @@ class Refusal(Exception):  # noqa: N818 (control flow between a rule and its cal
 
 
 @dataclass(frozen=True)
-class Entry:
+class RegisteredRule:
     """A rule, and what kind of operator it is for.
 
     Args:
@@ -33,7 +33,7 @@ class Entry:
     pointwise: bool = False
 
 
-RULES: dict[str, Entry] = {}
+RULES: dict[str, RegisteredRule] = {}
 
 
 def rule(*operators: str, structural: bool = False, pointwise: bool = False) -> Callable[[Rule], Rule]:
@@ -42,13 +42,13 @@ def rule(*operators: str, structural: bool = False, pointwise: bool = False) -> 
     def register(function: Rule) -> Rule:
         for operator in operators:
             assert operator not in RULES, f"two rules for {operator}"
-            RULES[operator] = Entry(function, structural, pointwise)
+            RULES[operator] = RegisteredRule(function, structural, pointwise)
         return function
 
     return register
 
 
-def find_rule(target: Any) -> Entry | None:
+def find_rule(target: Any) -> RegisteredRule | None:
     """Return the rule of an operator: the one of its overload before the one of all its overloads."""
     name = str(target)
     return RULES.get(name) or RULES.get(name.rpartition(".")[0])

@@ -18,7 +18,7 @@ STATES = "the states of all layers and directions stand in one tensor"
 
 
 @dataclass(frozen=True)
-class Cell:
+class Direction:
     """What one layer has in one direction: the term of its output (and of its hidden state), and of its memory."""
 
     output: Term
@@ -31,7 +31,7 @@ def recurrent(op: Operator) -> list[Layout]:
     data = op.layout("input")
     time, batch = (1, 0) if op["batch_first"] else (0, 1)
     op.pin(data[time], TIME)
-    features, cells = data[2], list[Cell]()
+    features, cells = data[2], list[Direction]()
     directions = 2 if op["bidirectional"] else 1
     layers = iter(_layers(op))
     for _ in range(op["num_layers"]):
@@ -58,7 +58,7 @@ def _kind(node: fx.Node) -> str:
     return node.target._schema.name.removeprefix("aten::").removesuffix("_cell")  # pyright: ignore
 
 
-def _cell(op: Operator, features: Term, params: Sequence[Layout]) -> Cell:
+def _cell(op: Operator, features: Term, params: Sequence[Layout]) -> Direction:
     """Unify what one layer reads, its gates and its recurrent weights.
 
     `weight_ih` is (gates * h, features), `weight_hh` (gates * h, output), a bias (gates * h); where a matrix
@@ -77,7 +77,7 @@ def _cell(op: Operator, features: Term, params: Sequence[Layout]) -> Cell:
         output = projection[0]
     op.equal(output, back[1], "the recurrent weights read the output of the step before")
     op.reads(features, hidden, output)
-    return Cell(op.solver.resolve(output), op.solver.resolve(hidden))
+    return Direction(op.solver.resolve(output), op.solver.resolve(hidden))
 
 
 def _gate(op: Operator, term: Term, gates: int) -> Term:

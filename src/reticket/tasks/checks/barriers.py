@@ -17,7 +17,7 @@ from reticket.figures.chart import few_ticks, sparsity_axis, sparsity_places
 from reticket.figures.columns import MATCHED, SPARSITY, N
 from reticket.figures.finding import Finding
 from reticket.figures.looks import PALETTE
-from reticket.figures.spec import Axes, FigureSpec, Key, Panel
+from reticket.figures.spec import Axes, FigureSpec, LegendEntry, Panel
 from reticket.figures.table import column, measured
 from reticket.figures.text import number, percent, spread_note
 from reticket.records import Measured, Number, Record, Stat
@@ -242,9 +242,12 @@ def barriers(results: Results) -> Finding | None:
         panels += _pair_panels([one for one in known if one.pair == pair and one.sparsity is not None])
     panels.sort(key=lambda panel: "loss" not in panel.unit)  # losses in one row, accuracies in the next
     pairs = list(dict.fromkeys(one.pair for one in known))
-    legend = [Key(WORDS.get(pair, pair), _colour(pair, pairs)) for pair in pairs]
+    legend = [LegendEntry(WORDS.get(pair, pair), _colour(pair, pairs)) for pair in pairs]
     if any(one.repair for one in known):
-        legend += [Key("as it is", PALETTE["soft"][0]), Key("with REPAIR", PALETTE["soft"][0], dash=REPAIR_DASH)]
+        legend += [
+            LegendEntry("as it is", PALETTE["soft"][0]),
+            LegendEntry("with REPAIR", PALETTE["soft"][0], dash=REPAIR_DASH),
+        ]
     caption = (
         f"Networks (1 − α) · first + α · second. {spread_note('Bands', (one.n for one in known))} "
         "REPAIR recomputes the statistics of the mixed network's activations."

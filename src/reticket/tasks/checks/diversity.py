@@ -14,7 +14,7 @@ from reticket.figures.chart import few_ticks
 from reticket.figures.columns import PLACE, decimals
 from reticket.figures.finding import MOST_PANELS, Finding
 from reticket.figures.looks import Look, label, looks
-from reticket.figures.spec import SIZE, Axes, FigureSpec, Key, Panel
+from reticket.figures.spec import SIZE, Axes, FigureSpec, LegendEntry, Panel
 from reticket.figures.table import Table, column
 from reticket.figures.text import PERCENT, counts, listed, number, percent, rewind_order, rewound
 from reticket.records import Number
@@ -22,13 +22,12 @@ from reticket.tasks.cells import Cell, Runs
 from reticket.tasks.check import Check, register, settings_in
 from reticket.tasks.declared import CheckSettings
 from reticket.tasks.results import Results
-from reticket.tasks.rows import KEYS
-from reticket.tasks.rows import Cell as CellRecord
+from reticket.tasks.rows import KEYS, CellRecord
 from reticket.tasks.section import Fraction, Position
 from reticket.tasks.stored import Stored, place_of
 
 PROTOCOLS = {"one ticket": "runs of one ticket", "independent": "independent runs"}
-Place = tuple[float, str | None]
+GridPoint = tuple[float, str | None]
 
 
 class DiversitySettings(CheckSettings):
@@ -136,7 +135,7 @@ class Ensembles(Check):
 
     def opened(self, results: Results) -> tuple[tuple[str, Table], ...]:
         """Return the part of the table that stands open: the setting that the text speaks of."""
-        place = diversity_place(results)
+        place = diversity_point(results)
         if place is None:
             return ()
         kept = [one for one in results.of(Diversity) if one.sparsity == place[0] and one.rewind in (place[1], None)]
@@ -206,7 +205,7 @@ def member_seeds(seeds: tuple[int, ...], count: int) -> tuple[int, ...]:
 def diversity(results: Results) -> Finding | None:
     """Return the gain of the ensemble against the disagreement of its members at the highest sparsity."""
     known = [one for one in results.of(Diversity) if one.gain is not None and one.disagreement is not None]
-    place = diversity_place(results)
+    place = diversity_point(results)
     if place is None or not known:
         return None
     top = [one for one in known if one.sparsity == place[0]]
@@ -226,11 +225,11 @@ def diversity(results: Results) -> Finding | None:
         "independent runs. Arrows point to what lies outside the axes."
     )
     says = _diversity_says([one for one in top if one.rewind in (shown[-1], None)])
-    legend = tuple(Key(look.label, look.hex, look.mark, width=0.0) for look in styles.values())
+    legend = tuple(LegendEntry(look.label, look.hex, look.mark, width=0.0) for look in styles.values())
     return Finding(FigureSpec("diversity", tuple(panels), legend), tuple(says), caption)
 
 
-def diversity_place(results: Results) -> Place | None:
+def diversity_point(results: Results) -> GridPoint | None:
     """Return the setting that speaks most plainly: the highest sparsity, and its latest rewind point."""
     levels = [one.sparsity for one in results.of(Diversity)]
     if not levels:

@@ -18,7 +18,7 @@ from reticket.figures.chart import Dot, dots, name_room, row_height
 from reticket.figures.columns import PLACE
 from reticket.figures.finding import ContactSheet, Finding, Picture, left_out
 from reticket.figures.looks import PALETTE, RULE, SOFT, label, looks
-from reticket.figures.spec import Axes, FigureSpec, Key, Panel
+from reticket.figures.spec import Axes, FigureSpec, LegendEntry, Panel
 from reticket.figures.table import Table, column, measured
 from reticket.figures.text import DASH, PERCENT, number, percent, plural, rewound
 from reticket.records import Measured, Record, Stat
@@ -26,7 +26,7 @@ from reticket.tasks.cells import Cell
 from reticket.tasks.check import Check, register
 from reticket.tasks.pictures import embedded, write_pictures
 from reticket.tasks.results import Results
-from reticket.tasks.rows import Cell as CellRecord
+from reticket.tasks.rows import CellRecord
 from reticket.tasks.stored import Stored, place_of, stat_of
 from reticket.tasks.votes import Votes, votes_of
 
@@ -245,8 +245,8 @@ def exemplar_figure(results: Results) -> Finding | None:
     ]
     panels = [_counts(mine, shown), _accuracies(shown), *([_by_class(shown)] if shown.found else [])]
     legend = (
-        Key("dense networks", PALETTE["dense"][0], "s", width=0.0),
-        Key("sparse networks", _colour(shown), "D", width=0.0),
+        LegendEntry("dense networks", PALETTE["dense"][0], "s", width=0.0),
+        LegendEntry("sparse networks", _colour(shown), "D", width=0.0),
     )
     caption = (
         "An image is an exemplar when the class that most sparse networks predict is not the one that most dense "

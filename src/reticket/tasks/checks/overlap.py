@@ -22,7 +22,7 @@ from reticket.figures.chart import (
 from reticket.figures.columns import SPARSITY
 from reticket.figures.finding import Finding
 from reticket.figures.looks import PALETTE, SOFT
-from reticket.figures.spec import Axes, FigureSpec, Key, Panel
+from reticket.figures.spec import Axes, FigureSpec, LegendEntry, Panel
 from reticket.figures.table import column, measured
 from reticket.figures.text import number, percent, spread_note
 from reticket.records import Measured, Record, Stat
@@ -169,8 +169,8 @@ def overlap(results: Results) -> Finding | None:
         mine = [one for one in layered if one.sparsity == top]
         layers = list(dict.fromkeys(one.layer or "" for one in mine))[:MOST_LAYERS]
         panels.append(_rows(mine, layers, f"each layer, {percent(top)} sparsity", says))
-    legend = [Key(f"{name} mask of A", PALETTE[colour][0], marker) for name, (colour, marker) in MASKS.items()]
-    legend.append(Key("chance", SOFT, "|", (1.2, 1.4), 1.0))
+    legend = [LegendEntry(f"{name} mask of A", PALETTE[colour][0], marker) for name, (colour, marker) in MASKS.items()]
+    legend.append(LegendEntry("chance", SOFT, "|", (1.2, 1.4), 1.0))
     caption = (
         "Percent of the kept weights that B's own mask at that sparsity keeps too, against what masks of the same "
         f"layer densities share by chance. {spread_note('Bands and whiskers', (one.overlap.n for one in known))}"

@@ -12,7 +12,7 @@ from reticket.figures.chart import Dot, dots, name_room, row_height
 from reticket.figures.columns import PLACE
 from reticket.figures.finding import MOST_PANELS, Finding, left_out
 from reticket.figures.looks import RULE, label, looks
-from reticket.figures.spec import Axes, FigureSpec, Key, Panel
+from reticket.figures.spec import Axes, FigureSpec, LegendEntry, Panel
 from reticket.figures.table import column, measured
 from reticket.figures.text import PERCENT, counts, listed, number, percent, plural, rewind_order, rewound, spread_note
 from reticket.records import Measured, Stat
@@ -20,7 +20,7 @@ from reticket.tasks.cells import Cell
 from reticket.tasks.check import Check, register
 from reticket.tasks.checks.exemplars import Exemplars
 from reticket.tasks.results import Results
-from reticket.tasks.rows import Cell as CellRecord
+from reticket.tasks.rows import CellRecord
 from reticket.tasks.stored import Stored, place_of, stat_of
 
 MOST_CLASSES = 20
@@ -118,7 +118,7 @@ def per_class(results: Results) -> Finding | None:
         f"{_whiskers(mine)} A class is called changed by a paired t test over seeds, corrected for the number of "
         f"classes (Holm, family-wise 5{PERCENT}); with few seeds only large changes can be told from chance."
     )
-    legend = tuple(Key(look.label, look.hex, look.marker, width=0.0) for look in styles.values())
+    legend = tuple(LegendEntry(look.label, look.hex, look.marker, width=0.0) for look in styles.values())
     images = {one.name: one.images for cell in results.of(Exemplars)[:1] for one in cell.classes}
     says = (*_class_says(mine, rewinds[-1]), *_class_tests(mine, rewinds[-1], images))
     return Finding(
