@@ -71,7 +71,12 @@ class Permutation:
 
     @classmethod
     def identity(cls, n: int, parents: tuple[int, ...] = ()) -> "Permutation":
-        """Return the permutation that moves nothing."""
+        """Return the permutation that moves nothing.
+
+        Args:
+            n: units.
+            parents: sizes of the groups for whose positions there is a permutation each.
+        """
         return cls(torch.arange(n, device="cpu").expand(*parents, n))
 
     @property

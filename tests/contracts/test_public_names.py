@@ -1,8 +1,13 @@
 """The public surface: small, documented, cheap to import."""
 
+import importlib
 import inspect
+import pkgutil
+import re
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -23,6 +28,40 @@ def test_every_public_name_is_documented(name: str) -> None:
     if inspect.isfunction(value):
         parameters = [p for p in inspect.signature(value).parameters if not p.startswith("_")]
         assert all(p in text for p in parameters), f"{name}: {[p for p in parameters if p not in text]}"
+
+
+def exported() -> dict[str, Callable[..., Any]]:
+    """Every function that a package offers, and the methods of every class of its own that one offers."""
+    found: dict[str, Any] = {}
+    for package in [
+        rt,
+        *(importlib.import_module(name.name) for name in pkgutil.walk_packages(rt.__path__, "reticket.") if name.ispkg),
+    ]:
+        for name in getattr(package, "__all__", ()):
+            value = getattr(package, name)
+            home = f"{getattr(value, '__module__', '')}.{name}"
+            if not home.startswith("reticket."):
+                continue
+            if inspect.isfunction(value):
+                found[home] = value
+            elif inspect.isclass(value):
+                methods = {one: member for one, member in vars(value).items() if not one.startswith("_")}
+                found |= {f"{home}.{one}": getattr(m, "__func__", m) for one, m in methods.items()}
+    return {home: value for home, value in found.items() if inspect.isfunction(value)}
+
+
+def test_what_packages_offer_says_what_it_takes() -> None:
+    """Every function or method of two arguments or more explains each of them."""
+    silent = {}
+    for home, function in exported().items():
+        names = [
+            n for n in inspect.signature(function).parameters if n not in ("self", "cls") and not n.startswith("_")
+        ]
+        text = (inspect.getdoc(function) or "").partition("Args:")[2]
+        if len(names) > 1:
+            silent[home] = [name for name in names if not re.search(rf"\b{name}\b", text)]
+    assert len(silent) > 80
+    assert {home: names for home, names in silent.items() if names} == {}
 
 
 def test_import_loads_nothing_heavy_but_torch() -> None:

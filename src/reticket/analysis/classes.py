@@ -50,6 +50,10 @@ def per_class_accuracy(logits: Float[Tensor, "n classes"], labels: Int64[Tensor,
 def per_class_change(dense: tuple[float | None, ...], sparse: tuple[float | None, ...]) -> tuple[float | None, ...]:
     """Return sparse - dense for each class, in points; None where a class has no example.
 
+    Args:
+        dense: accuracy of each class in percent, None where the test part has none of it.
+        sparse: the same of the other network.
+
     Raises:
         InputError: when the two have different numbers of classes.
     """

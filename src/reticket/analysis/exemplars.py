@@ -107,6 +107,11 @@ def accuracy_on(
 ) -> tuple[float, ...]:
     """Return each network's accuracy (percent) on the examples of `where`; nothing when there are none.
 
+    Args:
+        predictions: class that each network gives each example.
+        labels: their classes.
+        where: the examples that count.
+
     >>> accuracy_on(torch.tensor([[0, 1], [1, 1]]), torch.tensor([0, 1]), torch.tensor([True, False]))
     (100.0, 0.0)
     """

@@ -89,7 +89,13 @@ class Dataset(DataSource):
     def stored(
         self, split: Split, batch_size: int, indices: Int64[Tensor, " k"] | None = None
     ) -> Iterator[tuple[Tensor, Int64[Tensor, " n"]]]:
-        """Yield (inputs as stored, labels) of a part in order, `batch_size` at a time; see `DataSource.stored`."""
+        """Yield (inputs as stored, labels) of a part in order, `batch_size` at a time; see `DataSource.stored`.
+
+        Args:
+            split: the part.
+            batch_size: inputs at a time.
+            indices: which inputs; all, in order, when None.
+        """
         x, y = self.split(split)
         if indices is None:
             yield from zip(x.split(batch_size), y.split(batch_size), strict=True)

@@ -74,7 +74,13 @@ class ImageFiles(StreamedSource):
     def stored(
         self, split: Split, batch_size: int, indices: Int64[Tensor, " k"] | None = None
     ) -> Iterator[tuple[UInt8[Tensor, "n 3 s s"], Int64[Tensor, " n"]]]:
-        """Yield (the middle of each image, labels) in order, `batch_size` at a time; see `DataSource.stored`."""
+        """Yield (the middle of each image, labels) in order, `batch_size` at a time; see `DataSource.stored`.
+
+        Args:
+            split: the part.
+            batch_size: images at a time.
+            indices: which images; all, in order, when None.
+        """
         files = self.files(split)
         parts = (torch.arange(len(files.labels), device="cpu") if indices is None else indices).split(batch_size)
 
@@ -87,7 +93,13 @@ class ImageFiles(StreamedSource):
     def drawn(
         self, batches: Iterable[Int64[Tensor, " _"]], labels: tuple[str | int, ...], *, augment: bool
     ) -> Iterator[UInt8[Tensor, "n 3 s s"]]:
-        """Yield the training images of one batch of indices after another; see `StreamedSource.drawn`."""
+        """Yield the training images of one batch of indices after another; see `StreamedSource.drawn`.
+
+        Args:
+            batches: indices of the training images of each batch.
+            labels: of the random numbers of augmentation.
+            augment: whether images are cropped and flipped at random, where the data set says so.
+        """
         files = self.train
         augment = augment and self.augmentation != "none"
 

@@ -53,6 +53,10 @@ class Matcher:
     def of(cls, name: str, function: Function) -> "Matcher":
         """Read from a function's signature what it needs and which options it has.
 
+        Args:
+            name: what users write as `method`.
+            function: `(models_a, models_b, sym, ...) -> Alignment`.
+
         Raises:
             InputError: for a parameter that is neither given nor an option.
         """

@@ -109,7 +109,12 @@ class Alignment:
         return {n: copy.deepcopy(t) if is_extra(n) else self.tensor(n, t) for n, t in tensors.items()}
 
     def tensor(self, name: str, tensor: Tensor) -> Tensor:
-        """Return one tensor permuted like the parameter of this name; always a new tensor."""
+        """Return one tensor permuted like the parameter of this name; always a new tensor.
+
+        Args:
+            name: of a tensor of the state_dict.
+            tensor: of the same shape.
+        """
         if not isinstance(tensor, Tensor):
             raise AlignmentError(
                 f"'{name}' is {type(tensor).__name__}, not a tensor: leave it out or permute it yourself"

@@ -174,7 +174,13 @@ class Site:
 
     @classmethod
     def from_json(cls, name: str, data: Mapping[str, Any], groups: Groups) -> "Site":
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote.
+
+        Args:
+            name: of the site.
+            data: what was written.
+            groups: atoms and fixed parents by name.
+        """
         layout = layout_from_json(data["layout"], groups)
         return cls(name, str(data["module"]), str(data["operator"]), int(data["call"]), layout)
 

@@ -81,6 +81,10 @@ def weights_of(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
 
     Pruned and parametrized weights are computed anew, after their masks; the model is left as it is.
 
+    Args:
+        model: the model.
+        names: of weights as `prunable` gives them; one name may stand alone.
+
     Raises:
         MaskError: when the model has no such weight, or one whose computation is not known.
     """

@@ -35,6 +35,10 @@ class Evaluation:
 def score(logits: Float32[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> Evaluation:
     """Return loss (in float64) and accuracy of given logits.
 
+    Args:
+        logits: of each input and class.
+        labels: class of each input.
+
     >>> score(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0])).accuracy
     50.0
     """

@@ -89,6 +89,10 @@ def steps_per_epoch(n: int, batch_size: int) -> int:
     The last, incomplete batch is a step as any other (the paper's choice), except when a single input is left over:
     BatchNorm cannot normalise one value, so that input sits the epoch out.
 
+    Args:
+        n: inputs.
+        batch_size: inputs in a step.
+
     >>> steps_per_epoch(1297, 128), steps_per_epoch(129, 128), steps_per_epoch(1, 128)
     (11, 1, 1)
     """

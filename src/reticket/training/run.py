@@ -140,6 +140,10 @@ class TrainingRun:
         """Do the steps of one epoch up to `last`; the host reads nothing from the device.
 
         Callbacks hear of each step but the last, of which they hear when the epoch's losses have been read.
+
+        Args:
+            epoch: its number, from 0.
+            last: step to stop at, counted from the initialisation.
         """
         if self.recorded is not None:
             try:

@@ -103,6 +103,10 @@ class TrainState:
     def from_tensors(cls, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> "TrainState":
         """Return the state that `tensors` and `metadata` were taken from.
 
+        Args:
+            tensors: what `tensors()` gave.
+            metadata: what was written beside them.
+
         Raises:
             TrainingError: when something is missing or of another format.
         """

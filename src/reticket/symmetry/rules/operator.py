@@ -37,7 +37,13 @@ RULES: dict[str, RegisteredRule] = {}
 
 
 def rule(*operators: str, structural: bool = False, pointwise: bool = False) -> Callable[[Rule], Rule]:
-    """Register a function as the rule of the operators named, as `aten.relu` (all overloads) or `aten.mean.dim`."""
+    """Register a function as the rule of the operators named, as `aten.relu` (all overloads) or `aten.mean.dim`.
+
+    Args:
+        operators: what it is the rule of.
+        structural: they only rearrange: factors of a view are passed on as they are, what a result lacks was cut away.
+        pointwise: they compute each position by itself, so that one of a single tensor passes such factors on, too.
+    """
 
     def register(function: Rule) -> Rule:
         for operator in operators:
@@ -90,7 +96,13 @@ class Operator:
 
     @classmethod
     def read(cls, node: fx.Node, values: dict[fx.Node, Any], solver: Solver) -> "Operator":
-        """Look up the values of a call's arguments and give them the names of the operator's schema."""
+        """Look up the values of a call's arguments and give them the names of the operator's schema.
+
+        Args:
+            node: the call.
+            values: layouts of what it is given, by node.
+            solver: where its equations go.
+        """
         target = node.target
         assert isinstance(target, torch._ops.OpOverload)
         args = fx.map_arg(node.args, lambda n: values[n])
@@ -128,7 +140,12 @@ class Operator:
         return shape
 
     def equal(self, left: Term, right: Term, reason: str) -> Term:
-        """Ask that two axes move together; return the term they share."""
+        """Ask that two axes move together; return the term they share.
+
+        Args:
+            left, right: axes of one size.
+            reason: why, as `Symmetry.explain` gives it.
+        """
         self.solver.unify(left, right, cause_of(self.node, reason))
         first, second = self.solver.resolve(left), self.solver.resolve(right)
         return second if isinstance(first, Fixed) and first.key is None else first
@@ -150,16 +167,33 @@ class Operator:
         self.read_whole.extend(terms)
 
     def pin(self, term: Term, reason: str) -> Term:
-        """Ask that an axis does not move; return its term."""
+        """Ask that an axis does not move; return its term.
+
+        Args:
+            term: the axis.
+            reason: why, as `Symmetry.explain` gives it; `docs/pinned.md` lists all.
+        """
         self.solver.pin(term, cause_of(self.node, reason))
         return Fixed(term.size)
 
     def cut(self, term: Term, at: int, reason: str) -> tuple[Term, Term]:
-        """Cut an axis in two along its length."""
+        """Cut an axis in two along its length.
+
+        Args:
+            term: the axis.
+            at: positions in the first part.
+            reason: why, should the axis be pinned by it.
+        """
         return self.solver.cut(term, at, cause_of(self.node, reason))
 
     def split(self, term: Term, sizes: Sequence[int], reason: str) -> tuple[Term, ...]:
-        """Split an axis into row-major factors."""
+        """Split an axis into row-major factors.
+
+        Args:
+            term: the axis.
+            sizes: of the factors, the outermost first; their product is the size of the axis.
+            reason: why, should the axis be pinned by it.
+        """
         return self.solver.split(term, sizes, cause_of(self.node, reason))
 
     def fresh(self, size: int) -> Term:
