@@ -4,8 +4,8 @@ from reticket.tickets.control import erk_counts, erk_mask, layer_shuffle, random
 from reticket.tickets.counts import kept_count
 from reticket.tickets.imp import (
     STYLES,
-    Branch,
     Chain,
+    ChainLeaf,
     Round,
     Style,
     chain,
@@ -22,8 +22,8 @@ from reticket.tickets.ticket import Ticket, signs_of
 __all__ = [
     "METHODS",
     "STYLES",
-    "Branch",
     "Chain",
+    "ChainLeaf",
     "Mask",
     "Method",
     "MethodInputs",

@@ -48,7 +48,7 @@ STYLES: Mapping[str, Style] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Branch:
+class ChainLeaf:
     """A target density and the round it branches from.
 
     Args:
@@ -72,7 +72,7 @@ class Chain:
 
     rate: float
     densities: tuple[float, ...]
-    leaves: tuple[Branch, ...]
+    leaves: tuple[ChainLeaf, ...]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def chain(targets: Iterable[float], rate: float = 0.2) -> Chain:
     >>> [round(density, 3) for density in plan.densities]
     [1.0, 0.8, 0.64]
     >>> plan.leaves
-    (Leaf(density=0.7, branches_from=1), Leaf(density=0.55, branches_from=2))
+    (ChainLeaf(density=0.7, branches_from=1), ChainLeaf(density=0.55, branches_from=2))
     """
     if not 0 < rate < 1:
         raise MaskError(
@@ -133,7 +133,7 @@ def chain(targets: Iterable[float], rate: float = 0.2) -> Chain:
         # (1 - rate)^n carries rounding: a target that is a round itself branches from the round before.
         while (next_density := (1 - rate) ** len(densities)) > target * (1 + 1e-9):
             densities.append(next_density)
-        leaves.append(Branch(target, len(densities) - 1))
+        leaves.append(ChainLeaf(target, len(densities) - 1))
     return Chain(rate, tuple(densities), tuple(leaves))
 
 
