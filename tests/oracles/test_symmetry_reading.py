@@ -206,6 +206,31 @@ def test_a_size_that_is_only_refused_is_not_noted() -> None:
     assert discover(Branching(refused).double(), example()).notes == ()
 
 
+class Taken(nn.Module):
+    """As many rows of a table, or of its product with itself, as the input has steps, padding among them."""
+
+    def __init__(self, *, padded: bool) -> None:
+        super().__init__()
+        self.rows, self.padded = nn.Parameter(torch.randn(9, 3)), padded
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.padded:
+            return (F.pad(x, [0, 0, 1, 2]).mT @ self.rows[: x.shape[1] + 3]).sum(0)
+        return (x + (self.rows @ self.rows.mT)[: x.shape[1]].amax(1, keepdim=True)).tanh()
+
+
+@pytest.mark.parametrize(("padded", "free"), [(True, ()), (False, (3,))])
+def test_rows_that_only_this_length_leaves_free_are_pinned(padded: bool, free: tuple[int, ...]) -> None:
+    """Two rows meet padding, or two are only columns of a product: a longer input takes them out by number."""
+    torch.manual_seed(0)
+    model = Taken(padded=padded).double()
+    example = torch.randn(2, 4 if padded else 7, 3, dtype=torch.float64)
+    symmetry = discover(model, example, verify=False)
+    assert symmetry.layouts["rows"][0] == Fixed(9)
+    assert symmetry.log10_order == pytest.approx(orders(*free))
+    assert discover(model, example).pinned_by_verify == ()
+
+
 class SummedRows(nn.Module):
     """Multiplies by the sum of as many rows of a table as the input has steps."""
 

@@ -23,7 +23,20 @@ from reticket.symmetry.replay import ways
 from reticket.symmetry.rules.operator import has_rule, is_layout
 from reticket.symmetry.sites import Site, find_sites
 from reticket.symmetry.symmetry import Symmetry
-from reticket.symmetry.terms import Atom, Fixed, Key, Layout, Term, Uniform, atoms, key_of, leaves, rewrite, shape_of
+from reticket.symmetry.terms import (
+    Atom,
+    Fixed,
+    Key,
+    Layout,
+    Sum,
+    Term,
+    Uniform,
+    atoms,
+    key_of,
+    leaves,
+    rewrite,
+    shape_of,
+)
 from reticket.symmetry.traced import with_inner_sites
 from reticket.symmetry.unify import Solver
 from reticket.symmetry.untouched import kept, untouched
@@ -193,12 +206,18 @@ class Search:
                     self.solver.pin(term, Cause(f"fixed by the caller with '{pattern}'"))
 
     def pin_unread(self, found: Sequence[Propagation]) -> None:
-        """Pin what no traced graph computes with: another input might read it in its order."""
+        """Pin what no traced graph computes with: another input might read it in its order.
+
+        So might it an axis of which one part is not read and another one fixed: a table of positions. That some rows
+        in between are free, since constant padding meets them, holds for inputs of this length alone.
+        """
         read = frozenset(key for propagation in found for key in propagation.keys_read(self.solver))
-        for layout in self.layouts.values():
-            for atom in [atom for term in self.solver.layout(layout) for atom in atoms(term)]:
-                if atom.key not in read:
-                    self.solver.pin(atom, Cause("not read for these inputs"))
+        for term in [self.solver.resolve(term) for layout in self.layouts.values() for term in layout]:
+            unread = [atom for atom in atoms(term) if atom.key not in read]
+            for atom in unread:
+                self.solver.pin(atom, Cause("not read for these inputs"))
+            if unread and isinstance(term, Sum) and any(isinstance(p, Fixed) and p.size > 1 for p in term.parts):
+                self.solver.pin(term, Cause("a table of positions, of which these inputs read a part"))
 
     def depend(self, found: Sequence[Propagation]) -> None:
         """Find which atoms may have a permutation of their own for every position of another axis."""

@@ -74,11 +74,34 @@ class ReadingAnalysis:
         lost: frozenset[Key] = frozenset()
         for node, keys in asked.items():
             if node in self.steps and self.steps[node].passes:
-                sources = {source: self._all(source) for source in node.all_input_nodes}
-                if frozenset().union(*sources.values()) - self._all(node):
-                    kept |= keys
-                    lost = lost.union(*(own - asked[source] for source, own in sources.items()))
+                for source in node.all_input_nodes:
+                    for whole, left in self._axes_cut(source, node):
+                        kept |= left & keys
+                        lost |= whole - left - self._asked_beside(source, node, asked)
         return (lost & self._sliced()) - kept if lost else lost
+
+    def _axes_cut(self, source: fx.Node, node: fx.Node) -> list[tuple[frozenset[Key], frozenset[Key]]]:
+        """Return what is on every axis of which an operator takes a part, and what it leaves there.
+
+        Axis by axis, since a product of a table with itself has the same rows on two of them.
+        """
+        before, after = (layouts_of(self.values.get(one)) for one in (source, node))
+        pairs = [(self._all(source), self._all(node))]
+        if len(before) == len(after) == 1 and len(before[0]) == len(after[0]):
+            terms = [tuple(map(self.solver.resolve, pair)) for pair in zip(before[0], after[0], strict=True)]
+            if all(s == t or s.size > t.size for s, t in terms):
+                pairs = [(self._roots(s), self._roots(t)) for s, t in terms]
+        return [(whole, left) for whole, left in pairs if whole - left]
+
+    def _asked_beside(self, source: fx.Node, node: fx.Node, asked: Mapping[fx.Node, frozenset[Key]]) -> frozenset[Key]:
+        """Return what the other readers of a source ask of it."""
+        others = (user for user in source.users if user is not node)
+        wanted = (
+            self._all(source) if user.op == "output" else self._sources(user, asked[user]).get(source, frozenset())
+            for user in others
+            if user.op == "output" or user in asked
+        )
+        return frozenset().union(*wanted)
 
     def _sliced(self) -> frozenset[Key]:
         """Return the atoms that are a part of an axis because a slice has cut it."""

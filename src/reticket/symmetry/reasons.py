@@ -52,7 +52,7 @@ KINDS = (
     ),
     Kind(
         "not read",
-        ("not read for these inputs",),
+        ("not read for these inputs", "a table of positions, of which these inputs read a part"),
         "give discover an example that reads all of it, for instance a longer sequence",
     ),
     Kind(
