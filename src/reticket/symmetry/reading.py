@@ -72,13 +72,16 @@ class ReadingAnalysis:
         """Return the parts that slices made of an axis and that, taken out of some tensor, nothing keeps."""
         kept: frozenset[Key] = frozenset()
         lost: frozenset[Key] = frozenset()
+        sliced = self._sliced()
         for node, keys in asked.items():
             if node in self.steps and self.steps[node].passes:
                 for source in node.all_input_nodes:
                     for whole, left in self._axes_cut(source, node):
                         kept |= left & keys
-                        lost |= whole - left - self._asked_beside(source, node, asked)
-        return (lost & self._sliced()) - kept if lost else lost
+                        dropped = whole - left - self._asked_beside(source, node, asked)
+                        if dropped & sliced:  # the cut goes through a table: all before it is taken by number, too
+                            lost |= dropped
+        return lost - kept
 
     def _axes_cut(self, source: fx.Node, node: fx.Node) -> list[tuple[frozenset[Key], frozenset[Key]]]:
         """Return what is on every axis of which an operator takes a part, and what it leaves there.
