@@ -143,7 +143,7 @@ class Dropped(nn.Module):
         if self.how == "filled":
             return x.new_empty(shape).fill_(0.5)
         empty = x.new_empty(shape) if self.how != "torchvision" else torch.empty(shape, dtype=x.dtype)
-        drawn = empty.bernoulli_(0.5)
+        drawn = empty.bernoulli_(p=0.5) if self.how == "keyword" else empty.bernoulli_(0.5)
         return drawn.cumsum(0) if self.how == "read" else drawn.div_(0.5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -151,10 +151,12 @@ class Dropped(nn.Module):
         branch = self.b(x).relu()
         if self.training:
             branch = branch * self.noise(branch)
+        elif self.how == "keyword":
+            branch = branch * x.new_empty(1).bernoulli_(p=1.0) * x.new_empty(1).bernoulli_().ge(0)
         return self.c(x + branch)
 
 
-@pytest.mark.parametrize("how", ["timm", "torchvision", "channels", "filled", "read"])
+@pytest.mark.parametrize("how", ["timm", "torchvision", "channels", "filled", "read", "keyword"])
 def test_a_second_trace_is_spared_where_train_mode_drops_paths(how: str) -> None:
     model, inputs = Dropped(how), Inputs.of(torch.randn(3, 4))
     differs = how not in ("timm", "torchvision")

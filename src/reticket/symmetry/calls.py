@@ -101,8 +101,9 @@ class SampleNoise:
         """Whether a call makes a tensor to draw into, draws into it or scales what was drawn."""
         if func in EMPTY:
             return True
-        followed = bool(args) and isinstance(args[0], Tensor) and args[0] in self._steps
-        return followed and func in (Tensor.bernoulli_, Tensor.div_, Tensor.mul_) and isinstance(args[1], int | float)
+        if func not in (Tensor.bernoulli_, Tensor.div_, Tensor.mul_) or len(args) != 2:  # a keyword is not followed
+            return False
+        return isinstance(args[0], Tensor) and args[0] in self._steps and isinstance(args[1], int | float)
 
     def add(self, func: Any, args: Sequence[Any], result: Tensor) -> None:
         """Note one of the calls that make a tensor."""

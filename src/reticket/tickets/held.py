@@ -1,13 +1,13 @@
 """Parameters that a mask is held on, and what optimizers keep beside them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from reticket.errors import MaskError
+from reticket.forward import tensors_in
 from reticket.tickets.mask import Mask
 
 
@@ -93,20 +93,9 @@ def mask_state(optimizer: Optimizer, masked: Iterable[HeldWeight]) -> None:
     orthogonal or triangular is left alone.
     """
     for weight in masked:
-        for tensor in _tensors(optimizer.state.get(weight.parameter)):
+        for tensor in tensors_in(optimizer.state.get(weight.parameter)):
             if tensor.shape == weight.parameter.shape and not _may_be_factor(tensor):
                 weight.fill(tensor.data)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(item)
 
 
 def _may_be_factor(tensor: Tensor) -> bool:
