@@ -21,6 +21,7 @@ from reticket.symmetry.reading import ReadingAnalysis
 from reticket.symmetry.rules import RULES, Operator
 from reticket.symmetry.rules.operator import RegisteredRule
 from reticket.symmetry.terms import Key, Layout
+from reticket.symmetry.verify import CHANGES
 from tests.fuzz.more_steps import LENGTHS, STATE
 from tests.fuzz.programs import Program, write_program
 from tests.fuzz.steps import FIRST, STEPS
@@ -29,6 +30,7 @@ from tests.together import Findings, Together
 NETWORKS = int(os.environ.get("RETICKET_FUZZ", "25"))
 BEGIN = int(os.environ.get("RETICKET_FUZZ_SEED", "0"))
 EACH = 25
+DRAWS = 4
 TOLERANCE = 1e-7
 
 
@@ -64,7 +66,7 @@ def _wrong(several: Sequence[Program]) -> list[str]:
     models, examples = {k: p.build() for k, p in named.items()}, {k: p.example() for k, p in named.items()}
     found = Findings(models, examples, free=free_axes(several))
     others = changed(several, found)
-    blamed = {name: ", ".join(map(str, found.wrong(name))) or others[name] for name in named}
+    blamed = {name: ", ".join(found.wrong(name, CHANGES)) or others[name] for name in named}
     return [f"{blamed[name]} in\n{program}" for name, program in named.items() if blamed[name]]
 
 
@@ -80,7 +82,11 @@ def float64() -> Iterator[None]:
 
 
 def changed(several: Sequence[Program], found: Findings) -> dict[str, str]:
-    """By how much all groups, drawn at random and loaded into new models, change the results at every shape."""
+    """By how much all groups, drawn at random and loaded into new models, change the results at every shape.
+
+    At sizes of axes whose length a program does not vary the rules cannot tell a cut that is always there from one that
+    depends on the input: what the proof refuses there alone is its business (docs/symmetry.md).
+    """
     said = dict.fromkeys(map(str, range(len(several))), "")
     with float64(), torch.no_grad():
         plain, moved = (Together({str(i): p.build() for i, p in enumerate(several)}).eval() for _ in range(2))
@@ -88,14 +94,14 @@ def changed(several: Sequence[Program], found: Findings) -> dict[str, str]:
         for tensor in plain.state_dict().values():
             if tensor.dim() == 1 and tensor.is_floating_point():
                 tensor += 0.3 * torch.rand(tensor.shape, generator=generator)
-        drawn = random_alignment(found.symmetry, generator)
-        moved.load_state_dict(drawn.apply(plain.state_dict()))
-        for i, program in enumerate(several):
-            for shape in () if program.free else (program.shape, *program.others):
-                x = program.example(shape)
-                error = difference(plain.models[i](x), moved.models[i](x))
-                if error > TOLERANCE:
-                    said[str(i)] = f"permuting changes the function by {error:.1e} on an input of {shape}"
+        for _ in range(DRAWS):
+            moved.load_state_dict(random_alignment(found.symmetry, generator).apply(plain.state_dict()))
+            for i, program in enumerate(several):
+                for shape in () if program.free else (program.shape, *program.others):
+                    x = program.example(shape)
+                    error = difference(plain.models[i](x), moved.models[i](x))
+                    if error > TOLERANCE:
+                        said[str(i)] = f"permuting changes the function by {error:.1e} on an input of {shape}"
     return said
 
 
@@ -121,9 +127,10 @@ def shrunk(program: Program) -> str:
 def test_no_random_network_changes_its_function(part: int) -> None:
     begin = BEGIN + part * EACH
     numbers = range(begin, min(begin + EACH, BEGIN + NETWORKS))
-    if wrong([program_of(number) for number in numbers]):
+    if together := wrong([program_of(number) for number in numbers]):
         found = {number: shrunk(program_of(number)) for number in numbers if wrong([program_of(number)])}
-        pytest.fail("\n".join(f"network {number}: {said}" for number, said in found.items()))
+        alone = [f"network {number}: {said}" for number, said in found.items()]
+        pytest.fail("\n".join(alone or ["wrong in one model with the others, none alone", *together]))
 
 
 BLIND = Program(
