@@ -88,21 +88,28 @@ def changed(several: Sequence[Program], found: Findings) -> dict[str, str]:
     depends on the input: what the proof refuses there alone is its business (docs/symmetry.md).
     """
     said = dict.fromkeys(map(str, range(len(several))), "")
+    generator = generator_for("fuzz", len(several))
+    for _ in range(DRAWS):
+        for i, shape, error in _errors(several, found, generator):
+            if error > TOLERANCE:
+                said[str(i)] = f"permuting changes the function by {error:.1e} on an input of {shape}"
+    return said
+
+
+def _errors(
+    several: Sequence[Program], found: Findings, generator: torch.Generator
+) -> Iterator[tuple[int, tuple[int, ...], float]]:
+    """By how much one draw changes the results of every program at every shape, in new models: some keep caches."""
     with float64(), torch.no_grad():
         plain, moved = (Together({str(i): p.build() for i, p in enumerate(several)}).eval() for _ in range(2))
-        generator = generator_for("fuzz", len(several))
         for tensor in plain.state_dict().values():
             if tensor.dim() == 1 and tensor.is_floating_point():
                 tensor += 0.3 * torch.rand(tensor.shape, generator=generator)
-        for _ in range(DRAWS):
-            moved.load_state_dict(random_alignment(found.symmetry, generator).apply(plain.state_dict()))
-            for i, program in enumerate(several):
-                for shape in () if program.free else (program.shape, *program.others):
-                    x = program.example(shape)
-                    error = difference(plain.models[i](x), moved.models[i](x))
-                    if error > TOLERANCE:
-                        said[str(i)] = f"permuting changes the function by {error:.1e} on an input of {shape}"
-    return said
+        moved.load_state_dict(random_alignment(found.symmetry, generator).apply(plain.state_dict()))
+        for i, program in enumerate(several):
+            for shape in () if program.free else (program.shape, *program.others):
+                x = program.example(shape)
+                yield i, shape, difference(plain.models[i](x), moved.models[i](x))
 
 
 def difference(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
