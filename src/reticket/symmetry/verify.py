@@ -5,7 +5,7 @@ with probability at most 1/2 and k draws miss with at most 2^-k.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -110,15 +110,20 @@ class Proof:
             self.notes.append("proven for the weights as they are: others take another way through the model")
 
     def _add_trials(self) -> None:
-        """Add new inputs of smaller sizes and of larger ones and another batch size, as far as the model runs."""
+        """Add new inputs of smaller sizes and of larger ones, of a longer and a shorter batch, where the model runs."""
         example, ends = self._trials[0], self.symmetry.inputs
-        small = self._add_resized(other_sizes(example, ends), lambda sizes: example.redrawn(1, {}, sizes))
         batches = list(other_batches(example, ends))
-        longer = list(longer_sizes(example, ends, small))
-        if batches and self._add_resized(longer, lambda sizes: example.redrawn(2, batches[0], sizes)):
-            return
-        batch = any(self._add(example.redrawn(2, batch, small)) for batch in batches)
-        if batch or self._add_resized(longer, lambda sizes: example.redrawn(3, {}, sizes)) or small:
+        fewer, more = (batches[0], batches[-1]) if batches else ({}, {})
+        small, used = self._add_resized(
+            other_sizes(example, ends), 1, (more, {})
+        )  # the longer batch where it costs less
+        if not small and batches:
+            used = more if self._add(example.redrawn(1, more, {})) else {}
+        left = [batch for batch in (fewer, more) if batch and batch != used]
+        longer, _ = self._add_resized(longer_sizes(example, ends, small), 2, (*left, {}))
+        if not longer:
+            any(self._add(example.redrawn(2, batch, small)) for batch in left)
+        if len(self._trials) > 1:
             return
         self.remarks.append(
             "proven at the sizes of the example inputs only: at others the model fails or acts otherwise"
@@ -126,18 +131,30 @@ class Proof:
         if not self._add(example.redrawn(1, {}, {})):
             self.remarks.append("proven on the example inputs only: on random ones the model fails or acts otherwise")
 
-    def _add_resized(self, tries: Iterable[Resize], resized: Callable[[Resize], Trial]) -> Resize:
-        """Add one trial in which as many sizes change as the model runs with, each as it did first; return these."""
-        found: dict[int, int] = {}
-        best: tuple[Trial, Run] | None = None
-        for size in tries:
-            if found.keys().isdisjoint(size):
-                trial = resized(found | dict(size))
-                if (run := self._fits(trial)) is not None:
-                    best, found = (trial, run), found | dict(size)
-        if best is not None:
-            self._keep(*best)
-        return found
+    def _add_resized(self, tries: Iterable[Resize], seed: int, batches: Iterable[Resize]) -> tuple[Resize, Resize]:
+        """Add one trial in which as many sizes change as the model runs with, each as it did first.
+
+        Args:
+            tries: new sizes, several for one old size in the order in which they are wanted.
+            seed: decides the values.
+            batches: new sizes of axis 0, in this order; the first with which any size may change is used.
+
+        Returns:
+            The sizes, and the batch.
+        """
+        wanted = list(tries)
+        for batch in batches:
+            found: dict[int, int] = {}
+            best: tuple[Trial, Run] | None = None
+            for size in wanted:
+                if found.keys().isdisjoint(size):
+                    trial = self._trials[0].redrawn(seed, batch, found | dict(size))
+                    if (run := self._fits(trial)) is not None:
+                        best, found = (trial, run), found | dict(size)
+            if best is not None:
+                self._keep(*best)
+                return found, batch
+        return {}, {}
 
     def _add(self, trial: Trial) -> bool:
         """Keep the trial if the model runs on it, with finite results and on the way of the example."""
