@@ -307,17 +307,17 @@ def test_a_recipe_refuses_what_is_no_optimiser_or_no_option_of_it() -> None:
 def test_one_experiment_with_all_of_them(tmp_path: Path) -> None:
     (tmp_path / "all.toml").write_text(EXPERIMENT)
     store, log = of_page("memory_store:MemoryStore")(), of_page("csv_log:CsvLog")(tmp_path / "log.csv")
-    report, summary = rt.run(
+    results = rt.run(
         tmp_path / "all.toml",
         out=tmp_path / "out",
         store=store,
         execution=rt.ExecutionConfig(executor="one-by-one"),
         on_event=log.on_event,
     )
-    assert summary.complete
-    assert "6 epochs of adamw" in report.read_text("utf-8")
+    assert results.complete
+    assert "6 epochs of adamw" in (results.folder / "report.html").read_text("utf-8")
     assert not (tmp_path / "out" / "store").exists()
-    assert set(summary.done) == set(store.results)
+    assert results.mask(method="permuted", sparsity=0.5).kept == 16, "the weights are in the store that was given"
     (planned,) = plan_experiment(load_config(tmp_path / "all.toml")[1])
     tasks = [task for task in closure(planned.blueprint.targets, resumes=True) if task.key in store.results]
     for task in tasks:
@@ -325,7 +325,7 @@ def test_one_experiment_with_all_of_them(tmp_path: Path) -> None:
             assert recipe["optimizer_options"] == {"fast": 0.9, "slow": 0.999, "eps": 1e-6}
             assert len(recipe["optimizer_code"]) == 64
             assert recipe_in(task.spec).optimizer == "adamw"
-    rows = {row.method: row for row in rt.Results.load(tmp_path / "out").rows if row.metric == "accuracy"}
+    rows = {row.method: row for row in results.rows if row.metric == "accuracy"}
     assert rows.keys() == {"imp", "permuted", "own-largest"}
     assert all(sum(one or 0 for one in row.values) > 85 for row in rows.values()), rows
     masks = {name: mask_in(store.get(row.keys[0])) for name, row in rows.items()}

@@ -1,6 +1,7 @@
 """A whole experiment through the command line: its files, its numbers, running it again."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -149,8 +150,12 @@ def test_running_again_computes_nothing_and_changes_no_row(
 ) -> None:
     before = read(finished)
     assert reticket(monkeypatch, "run", TINY, "--out", finished) == 0
-    assert "0 tasks computed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "0 tasks computed" in said
     assert read(finished)["rows"] == before["rows"]
+    permuted = row(before, "permuted", 0.4, "0it")
+    assert re.search(rf"^permuted +{permuted['mean']:.1f} ± {permuted['sd']:.1f} ", said, re.MULTILINE), said
+    assert "gap closed" in said.splitlines()[-2], "the table is the last that a run prints"
 
 
 def test_two_processes_from_an_empty_store_give_the_same_numbers(

@@ -77,14 +77,13 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run an experiment and write its report; running the same command again resumes."""
+    from reticket.cli.accuracies import show_accuracies
     from reticket.cli.dry_run import show
     from reticket.cli.progress import Display
-    from reticket.cli.run_experiment import run as run_and_report
     from reticket.experiment import ExecutionConfig
     from reticket.experiment.distributed import taking_part
-    from reticket.tasks.planning import scale_experiment
     from reticket.tasks.presets import load_config
-    from reticket.tasks.scale import scale_text
+    from reticket.workflow import run as run_and_report
 
     with taking_part(device) as own_device:
         if own_device is None:
@@ -97,15 +96,20 @@ def run(
         if dry_run:
             show(name, config, execution, store or folder / "store", epochs=epochs, subset=subset)
             return
-        whole, config = config, scale_experiment(config, epochs=epochs, subset=subset, folder=data)
-        if config.scale:
-            print(scale_text(whole, config))
         with Display(debug=debug, resume=f"{folder}") as display:
-            report_path, summary = run_and_report(
-                config, name=name, out=folder, store=store, execution=execution, on_event=display.show
+            results = run_and_report(
+                config,
+                name=name,
+                out=folder,
+                store=store,
+                execution=execution,
+                epochs=epochs,
+                subset=subset,
+                on_event=display.show,
             )
-        display.summarise(folder, report_path, summary)
-        if summary.failed:
+        display.summarise(results)
+        show_accuracies(results, Console())
+        if results.failures:
             raise typer.Exit(1)
 
 
