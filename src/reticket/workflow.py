@@ -33,7 +33,8 @@ def run(
         name: short name of a checked configuration; presets and files have their own.
         out: run directory; `runs/NAME` when None.
         settings: `key=value` texts as `--set` takes them (not with a checked configuration).
-        store: results that runs may share, or the directory of them; `out/store` when None.
+        store: results that runs may share: a directory, `NAME:TEXT` of `reticket list stores`, or a store; `out/store`
+            when None.
         execution: processes, threads, device, data folder, and a time after which to stop.
         epochs: of dense training; everything measured in epochs is scaled with it, and the results say so.
         subset: training images to keep, class-balanced, and test images at most; the results say so.
@@ -51,7 +52,6 @@ def run(
     if checked.scale and on_event is not None:
         on_event(Event("notice", label=name, text=scale_text(whole, checked)))
     folder = Path(out) if out is not None else Path("runs") / name
-    store = Path(store) if isinstance(store, str) else store
     run_experiment(checked, folder, preset=name, store=store, execution=execution, on_event=on_event)
     _write_reports(checked, folder)
     return Results.load(folder, store=store)

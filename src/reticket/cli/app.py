@@ -50,7 +50,8 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run directory.  [default: runs/NAME]")] = None,
     store: Annotated[
-        Path | None, typer.Option("--store", help="Results to share between runs.  [default: OUT/store]")
+        str | None,
+        typer.Option("--store", help="Results to share between runs: a folder, or NAME:TEXT.  [default: OUT/store]"),
     ] = None,
     data: DataFolder = None,
     executor: Annotated[
@@ -61,6 +62,12 @@ def run(
         int, typer.Option("--threads", min=1, help="Threads per task; decides the last bits of results.")
     ] = 1,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--log", help="Write losses, rates and accuracies with it (reticket list loggers); again for more."
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", help="Dense epochs; all that is measured in epochs is scaled with them.")
     ] = None,
@@ -91,7 +98,13 @@ def run(
         name, config = load_config(experiment, settings or ())
         folder = out or Path("runs") / name
         execution = ExecutionConfig(
-            jobs=jobs, threads=threads, device=own_device, executor=executor, data=data, budget=budget
+            jobs=jobs,
+            threads=threads,
+            device=own_device,
+            executor=executor,
+            data=data,
+            loggers=log or (),
+            budget=budget,
         )
         if dry_run:
             show(name, config, execution, store or folder / "store", epochs=epochs, subset=subset)
@@ -116,7 +129,8 @@ def run(
 @app.command("list")
 def list_(
     what: Annotated[
-        str, typer.Argument(metavar="presets|datasets|models|matchers|methods|optimisers|checks|executors")
+        str,
+        typer.Argument(metavar="presets|datasets|models|matchers|methods|optimisers|checks|executors|stores|loggers"),
     ],
     debug: Debug = False,
 ) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reticket.experiment import ExecutionConfig, FolderStore, Task
+from reticket.experiment import ExecutionConfig, Task, folder_of, named_store
 from reticket.tasks.config import Config
 from reticket.tasks.forecast import SYMMETRY_SECONDS, Forecast, Total, Work, forecast, model_of, work_of
 from reticket.tasks.planning import Outline, outline_experiment
@@ -20,7 +20,7 @@ def show(
     name: str,
     config: Config,
     execution: ExecutionConfig,
-    store: Path,
+    store: str | Path,
     *,
     epochs: int | None = None,
     subset: int | None = None,
@@ -64,16 +64,16 @@ def _data_text(one: Outline) -> str:
     return text
 
 
-def _forecast(planned: Sequence[Outline], store: Path) -> Forecast:
+def _forecast(planned: Sequence[Outline], store: str | Path) -> Forecast:
     sizes = {one.blueprint.facts.fingerprint: one.sizes for one in planned}
     targets = [task for one in planned for task in one.blueprint.targets]
 
     def work(task: Task, resumed: Task | None) -> Work:
         return work_of(task, resumed, sizes[task.spec["data"]["fingerprint"]] if "data" in task.spec else Sizes(0, 0))
 
-    return forecast(
-        targets, work, FolderStore(store) if store.is_dir() and not any(one.missing for one in planned) else None
-    )
+    folder = folder_of(store)
+    absent = any(one.missing for one in planned) or (folder is not None and not folder.is_dir())
+    return forecast(targets, work, None if absent else named_store(store))
 
 
 def _speeds(planned: Sequence[Outline], found: Forecast, execution: ExecutionConfig) -> dict[str, Speed]:

@@ -29,7 +29,7 @@ from torch import Tensor
 from reticket.errors import InputError, StoreError
 from reticket.experiment.locking import held, owned
 from reticket.experiment.result import Result, TensorFile
-from reticket.experiment.store import DamagedResult, MissingResult
+from reticket.experiment.store import FOLDER, DamagedResult, MissingResult, store
 from reticket.experiment.task import Output, canonical, plain
 from reticket.files import sync_folder, write_through
 
@@ -45,6 +45,7 @@ class StoreFolderError(StoreError, InputError):
     exit_code = 2
 
 
+@store(FOLDER)
 class FolderStore:
     """A directory of results, each under the key of its task.
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, creat
 from torch import Tensor
 
 from reticket.errors import InputError
-from reticket.experiment import FolderStore, Result, Store
+from reticket.experiment import Result, Store, folder_of, named_store
 from reticket.lookup import nearest
 from reticket.records import Record, damage
 from reticket.symmetry import Alignment
@@ -51,7 +51,7 @@ class Results(Record):
         default={}, description="where it was computed: versions, processor, threads"
     )
     _folder: Path | None = PrivateAttr(None)
-    _store: Path | Store | None = PrivateAttr(None)
+    _store: str | Path | Store | None = PrivateAttr(None)
     _variants: Mapping[str, "Results"] = PrivateAttr({})
 
     def __repr_args__(self) -> Iterable[tuple[str, Any]]:
@@ -92,7 +92,7 @@ class Results(Record):
 
         Args:
             run_dir: the directory that `reticket run` wrote.
-            store: of the weights, or its directory; `run_dir/store`, or the sweep's, when None.
+            store: of the weights, its directory or `NAME:TEXT`; `run_dir/store`, or the sweep's, when None.
 
         Raises:
             InputError: when the directory or `results.json` is missing or damaged.
@@ -219,12 +219,13 @@ class Results(Record):
         return alignment_behind(self.result(**place), self._weights_store())
 
     def _weights_store(self) -> Store:
-        if isinstance(self._store, Store):
-            return self._store
-        if self._store is None or not self._store.is_dir():
-            why = "these results were not loaded from a run" if self._store is None else f"no store at {self._store}"
-            raise InputError(f"{why}, so the networks behind them are unknown; use Results.load(run_dir, store=...)")
-        return FolderStore(self._store)
+        if self._store is None:
+            why = "these results were not loaded from a run"
+        elif isinstance(self._store, str | Path) and (folder := folder_of(self._store)) and not folder.is_dir():
+            why = f"no store at {folder}"
+        else:
+            return named_store(self._store)
+        raise InputError(f"{why}, so the networks behind them are unknown; use Results.load(run_dir, store=...)")
 
     def compare(self, other: "Results") -> tuple[Comparison, ...]:
         """Return every cell of either run's table with both values, and how far apart their means are.
@@ -276,7 +277,7 @@ def _run_of(folder: Path, store: str | Path | Store | None) -> Results:
         values = {**values, "experiment": known}
     found = Results.of_json(values, str(path))
     found._folder = folder
-    found._store = _store_of(folder) if store is None else Path(store) if isinstance(store, str) else store
+    found._store = _store_of(folder) if store is None else store
     return found
 
 

@@ -15,7 +15,18 @@ import tomli_w
 import torch
 
 from reticket.errors import ConfigError, InputError
-from reticket.experiment import Event, ExecutionConfig, FolderStore, Plan, Store, Summary, Task, Until, run_plan
+from reticket.experiment import (
+    Event,
+    ExecutionConfig,
+    Plan,
+    Store,
+    Summary,
+    Task,
+    Until,
+    logged_by,
+    named_store,
+    run_plan,
+)
 from reticket.experiment.task import closure
 from reticket.files import write_file
 from reticket.tasks.check import checks, runners_of
@@ -36,7 +47,7 @@ def run_experiment(
     out: Path,
     *,
     preset: str = "experiment",
-    store: Path | Store | None = None,
+    store: str | Path | Store | None = None,
     execution: ExecutionConfig | None = None,
     on_event: Callable[[Event], None] | None = None,
     until: Until | None = None,
@@ -51,7 +62,7 @@ def run_experiment(
         config: the experiment.
         out: the run directory; made if absent. Running again resumes, a finished run computes nothing.
         preset: short name for the results.
-        store: results that runs may share, or the directory of them; `out/store` when None.
+        store: results that runs may share: a directory, `NAME:TEXT` of `STORES`, or a store; `out/store` when None.
         execution: how to carry it out; one process of one thread when None.
         on_event: told of each event, after it was appended to `metrics.jsonl`.
         until: when to stop although something is missing still; the results then show what there is.
@@ -67,13 +78,16 @@ def run_experiment(
     execution = execution or ExecutionConfig()
     planned = plan_experiment(config, folder=execution.folder, threads=execution.threads)
     _make_folder(out)
-    results = store if isinstance(store, Store) else FolderStore(store or out / "store")
+    results = named_store(out / "store" if store is None else store)
     compared = [task for one in planned for task in one.blueprint.compared]
     environment = environment_of(execution)
     facts = {"config.toml": tomli_w.dumps(_without_none(config.model_dump())), "environment.json": _json(environment)}
     with suppress(OutputError):  # a full disk: it is said when there are results to write
         _write_all(out, facts)
-    with logged(out / "metrics.jsonl", on_event or (lambda event: None)) as record:
+    with (
+        logged_by(execution.loggers, out / "logs", preset, on_event or (lambda event: None)) as tell,
+        logged(out / "metrics.jsonl", tell) as record,
+    ):
         summary = run_plan(
             Plan.of(*(stages or _all_at_once)(planned), compared),
             results,
