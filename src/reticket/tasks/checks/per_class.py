@@ -18,7 +18,7 @@ from reticket.figures.text import PERCENT, counts, listed, number, percent, plur
 from reticket.records import Measured, Stat
 from reticket.tasks.cells import Cell
 from reticket.tasks.check import Check, register
-from reticket.tasks.checks.exemplars import Exemplars
+from reticket.tasks.checks.exemplars.counts import Exemplars
 from reticket.tasks.results import Results
 from reticket.tasks.rows import CellRecord
 from reticket.tasks.stored import Stored, place_of, stat_of
