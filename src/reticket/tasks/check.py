@@ -1,6 +1,7 @@
 """A check of an experiment: its settings, tasks, runners, cost, part of the results and finding, in one module.
 
-A new check is a module of `reticket.tasks.checks` (or, where it is long, a package) with one class under `@register`. What it leaves out is empty.
+A new check is a module of `reticket.tasks.checks` (a package where it is long) with one class under `@register`. What
+it leaves out is empty.
 """
 
 from collections.abc import Callable, Mapping
