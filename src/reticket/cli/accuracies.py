@@ -21,8 +21,8 @@ def show_accuracies(results: Results, console: Console) -> None:
         results: of the run.
         console: where to; what is wider than it goes on below.
     """
-    for name, one in results.variants.items() or [("", results)]:
-        main = at_main(one)
+    for name, variant in results.variants.items() or [("", results)]:
+        main = at_main(variant)
         table, closed = grid(main), closed_by_column(main)
         if table is None:
             continue

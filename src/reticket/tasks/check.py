@@ -112,7 +112,7 @@ def checks() -> tuple[Check, ...]:
     >>> [check.name for check in checks()]
     ['barriers', 'matching', 'overlap', 'diversity', 'per_class', 'exemplars']
     """
-    return tuple(cast(Check, one) for one in declared())
+    return tuple(cast(Check, check) for check in declared())
 
 
 def settings_in(plan: Runs, model: type[S]) -> S:

@@ -131,7 +131,7 @@ class Results(Record):
 
     def of(self, record: type[R]) -> tuple[R, ...]:
         """Return the rows of a check's section by their record, `results.of(Barrier)`."""
-        name = next(name for name, one in sections().items() if one is record)
+        name = next(name for name, written in sections().items() if written is record)
         found = getattr(self, name)
         return cast(tuple[R, ...], found if isinstance(found, tuple) else () if found is None else (found,))
 
@@ -288,8 +288,8 @@ def _sweep_of(folder: Path, store: str | Path | Store | None) -> Results:
     found = results_model()(
         title=file.title,
         preset=file.preset,
-        complete=not file.missing and all(one.complete for one in variants.values()),
-        failures=tuple(dict.fromkeys(failure for one in variants.values() for failure in one.failures)),
+        complete=not file.missing and all(variant.complete for variant in variants.values()),
+        failures=tuple(dict.fromkeys(failure for variant in variants.values() for failure in variant.failures)),
     )
     found._folder, found._variants = folder, variants
     return found
@@ -297,5 +297,5 @@ def _sweep_of(folder: Path, store: str | Path | Store | None) -> Results:
 
 def _store_of(folder: Path) -> Path:
     """Return where a run keeps its weights: beside its results, or above them where it is one of a sweep."""
-    own = folder / "store"
-    return folder.parent / "store" if not own.is_dir() and (folder.parent / "sweep.json").is_file() else own
+    store = folder / "store"
+    return folder.parent / "store" if not store.is_dir() and (folder.parent / "sweep.json").is_file() else store

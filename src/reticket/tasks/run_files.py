@@ -80,11 +80,11 @@ def read_sweep_file(run_dir: Path) -> SweepFile:
     content = read_json(path)
     listed = content.get("variants")
     if not isinstance(listed, list) or not all(
-        isinstance(one, dict) and isinstance(one.get("folder"), str) for one in listed
+        isinstance(variant, dict) and isinstance(variant.get("folder"), str) for variant in listed
     ):
         raise InputError(f"{path}: damaged at 'variants', each needs a value and a folder; run it again")
     try:
-        there = {one["folder"]: (run_dir / one["folder"] / "results.json").is_file() for one in listed}
+        there = {variant["folder"]: (run_dir / variant["folder"] / "results.json").is_file() for variant in listed}
     except OSError as error:
         raise InputError(
             f"{path}: damaged at 'variants', a folder cannot be looked at ({error.strerror}); run it again"
@@ -92,5 +92,5 @@ def read_sweep_file(run_dir: Path) -> SweepFile:
     if not any(there.values()):
         raise InputError(f"{run_dir}: no experiment of the sweep has results; run `reticket run` into it first")
     title, preset, key = (str(content.get(name, "")) for name in ("title", "preset", "key"))
-    values = {one["folder"]: one.get("value") for one in listed if there[one["folder"]]}
+    values = {variant["folder"]: variant.get("value") for variant in listed if there[variant["folder"]]}
     return SweepFile(title, preset, key, values, tuple(folder for folder, found in there.items() if not found))

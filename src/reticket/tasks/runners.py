@@ -115,7 +115,9 @@ def run_prune_round(task: Task, inputs: Mapping[str, Result], context: Context) 
 def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
     """Match A's units to B's at one point of their training or at several, on data where the matcher asks for it."""
     spec, symmetry = task.spec, symmetry_in(inputs)
-    of_a, of_b = ([network_of(task, one).to(context.device) for one in _checkpoints(inputs, n)] for n in "ab")
+    of_a, of_b = (
+        [network_of(task, result).to(context.device) for result in _checkpoints(inputs, side)] for side in "ab"
+    )
     batches = reading_for(task, dataset_for(task, context), "train", context) if "samples" in spec else None
     start = alignment_of(inputs, "start") if "start" in inputs else None
     options = memory_options(spec["method"], context.device) | thawed(matcher_options(spec))

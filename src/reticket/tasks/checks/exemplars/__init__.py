@@ -53,11 +53,11 @@ class ExemplarCheck(Check):
     def results(self, found: Stored, tasks: Mapping[Any, tuple[Task, ...]]) -> Mapping[str, Any]:
         """Return for every cell how many images pruning makes the networks see differently, and those of one cell."""
         plan, names = found.plan, found.plan.facts.classes
-        known = {cell: one for cell in plan.runs if (one := votes_of(cell, found)) is not None}
-        shown = sheet_cell(plan.runs, plan.config.grid.match_at)
+        known = {cell: votes for cell in plan.runs if (votes := votes_of(cell, found)) is not None}
+        chosen = sheet_cell(plan.runs, plan.config.grid.match_at)
         sheet = None
-        if shown is not None and shown in known:
-            sheet = Sheet(**place_of(shown), images=images_of(known[shown], found.labels, names))
+        if chosen is not None and chosen in known:
+            sheet = Sheet(**place_of(chosen), images=images_of(known[chosen], found.labels, names))
         rows = [row_of(cell, votes, found.labels, names) for cell, votes in known.items()]
         return {"exemplars": rows, "contact_sheet": sheet}
 
@@ -67,7 +67,7 @@ class ExemplarCheck(Check):
 
     def tables(self, results: Results) -> dict[str, Table]:
         """Return the table of cells, and that of classes."""
-        counts = [_ClassOf(one, count) for one in results.of(Exemplars) for count in one.classes]
+        counts = [_ClassOf(record, count) for record in results.of(Exemplars) for count in record.classes]
         more = {"exemplars_by_class": Table.of("exemplars_by_class", counts, _BY_CLASS)} if counts else {}
         return {**super().tables(results), **more}
 

@@ -51,8 +51,8 @@ def row_of(cell: Cell, votes: Votes, labels: Int64[Tensor, " n"], names: Sequenc
     found, noise = votes.found, votes.noise
     all_of = torch.bincount(labels, minlength=len(names)).tolist()
     mine = torch.bincount(labels[found.found], minlength=len(names)).tolist()
-    on_them = [stat_of(accuracy_on(one, labels, found.found)) for one in (votes.dense, votes.sparse)]
-    on_the_rest = [stat_of(accuracy_on(one, labels, ~found.found)) for one in (votes.dense, votes.sparse)]
+    on_them = [stat_of(accuracy_on(network, labels, found.found)) for network in (votes.dense, votes.sparse)]
+    on_the_rest = [stat_of(accuracy_on(network, labels, ~found.found)) for network in (votes.dense, votes.sparse)]
     return Exemplars(
         **place_of(cell),
         dense_networks=len(votes.dense),

@@ -79,7 +79,7 @@ def sheet_cell(cells: Iterable[Cell], match_at: Sequence[str]) -> Cell | None:
 def sheet_row(results: Results) -> Exemplars | None:
     """Return the cell that is spoken of: that of the contact sheet, else the last."""
     places = [(sheet.method, sheet.sparsity, sheet.rewind) for sheet in results.of(Sheet)]
-    found = [one for one in results.of(Exemplars) if (one.method, one.sparsity, one.rewind) in places]
+    found = [record for record in results.of(Exemplars) if (record.method, record.sparsity, record.rewind) in places]
     return next(iter(found or results.of(Exemplars)[-1:]), None)
 
 
@@ -93,35 +93,36 @@ def contact_sheet(results: Results, run_dir: Path) -> ContactSheet | None:
     Raises:
         InputError: when a picture cannot be read.
     """
-    sheet, one = next(iter(results.of(Sheet)), None), sheet_row(results)
-    if one is None or sheet is None:
+    sheet, record = next(iter(results.of(Sheet)), None), sheet_row(results)
+    if record is None or sheet is None:
         return None
     where = f"{label(sheet.method)}, {percent(sheet.sparsity)} sparsity, {rewound(sheet.rewind)}"
     if not sheet.images:
         return ContactSheet((), f"{where}: there are no exemplars to show.")
-    pictures = tuple(_pictures(sheet, run_dir, one))
+    pictures = tuple(_pictures(sheet, run_dir, record))
     if not pictures:
         return ContactSheet((), f"{where}: the inputs are no images, so none are shown.")
     few = (
-        f"{len(pictures)} of {plural(one.found, 'exemplar')}, the surest first"
-        if len(pictures) < one.found
+        f"{len(pictures)} of {plural(record.found, 'exemplar')}, the surest first"
+        if len(pictures) < record.found
         else f"all {len(pictures)}"
     )
     caption = (
         f"{where}: {few}. Under each image its label, what most dense and most sparse networks say, with their votes "
-        f"of {one.dense_networks} and {one.sparse_networks}; a dashed frame: no exemplar without some single network."
+        f"of {record.dense_networks} and {record.sparse_networks}; a dashed frame: no exemplar without some single "
+        "network."
     )
     return ContactSheet(pictures, caption)
 
 
-def _pictures(sheet: Sheet, run_dir: Path, one: Exemplars) -> list[Picture]:
+def _pictures(sheet: Sheet, run_dir: Path, record: Exemplars) -> list[Picture]:
     found = []
     for image in sheet.images:
         source = embedded(run_dir / FOLDER / Path(image.file).name)
         if source is None:
             continue
-        dense = f"{image.dense} ({image.dense_votes}/{one.dense_networks})"
-        sparse = f"{image.sparse} ({image.sparse_votes}/{one.sparse_networks})"
+        dense = f"{image.dense} ({image.dense_votes}/{record.dense_networks})"
+        sparse = f"{image.sparse} ({image.sparse_votes}/{record.sparse_networks})"
         alt = f"Test image {image.index}: {image.label}; dense networks say {dense}, sparse ones {sparse}."
         told = (("label", image.label), ("dense", dense), ("sparse", sparse))
         found.append(Picture(source, told, alt, image.stable))
