@@ -32,8 +32,8 @@ def show_accuracies(results: Results, console: Console) -> None:
             console.print(*([Text()] if n else []), part, sep="\n")
         if closed:
             console.print(
-                f"{CLOSED}: how far permuting goes from naive to LTH [interval over seeds]; – where they are not clearly "
-                "apart",
+                f"{CLOSED}: how far permuting goes from naive to LTH [interval over seeds]; – where they are not "
+                "clearly apart",
                 style="dim",
                 markup=False,
             )
