@@ -1,5 +1,6 @@
 """A whole experiment through the command line: its files, its numbers, running it again."""
 
+import csv
 import json
 import re
 import sys
@@ -27,7 +28,7 @@ def reticket(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "tiny"
     with pytest.MonkeyPatch.context() as patch:
-        assert reticket(patch, "run", TINY, "--out", out) == 0
+        assert reticket(patch, "run", TINY, "--out", out, "--log", "csv", "--log", "csv") == 0
     return out
 
 
@@ -51,6 +52,9 @@ def test_the_run_directory_is_whole(finished: Path) -> None:
     events = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert events[0]["kind"] == "plan-started"
     assert events[-1]["kind"] == "plan-finished"
+    told = [f"{event['label']} {event['step']} {one}" for event in events for one in event.get("metrics", ())]
+    with (finished / "logs" / "metrics.csv").open() as file:
+        assert [f"{row['training']} {row['step']} {row['metric']}" for row in csv.DictReader(file)] == told
     assert list((finished / "figures").glob("*.svg"))
     assert list((finished / "tables").glob("*.csv"))
 
