@@ -20,7 +20,7 @@ class Pruning:
     Raises:
         MaskError: for an unknown style or scope, or a rate out of range.
 
-    >>> Pruning(rate=0.5, exclude="last").decisive()
+    >>> Pruning(rate=0.5, exclude=("last",)).decisive()
     {'style': 'finetune', 'rate': 0.5, 'scope': 'global', 'exclude': ['last']}
     """
 
