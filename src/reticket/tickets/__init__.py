@@ -15,6 +15,7 @@ from reticket.tickets.imp import (
 from reticket.tickets.mask import Mask
 from reticket.tickets.methods import METHODS, Method, MethodInputs, get_method, method
 from reticket.tickets.prune import prunable, prune_magnitude, true_density, weights_of
+from reticket.tickets.pruning import Pruning
 from reticket.tickets.sparse import sparse
 from reticket.tickets.start import SparseStart
 from reticket.tickets.ticket import Ticket, signs_of
@@ -27,6 +28,7 @@ __all__ = [
     "Mask",
     "Method",
     "MethodInputs",
+    "Pruning",
     "Round",
     "SparseStart",
     "Style",
