@@ -26,8 +26,8 @@ def trials(model: nn.Module, example: Tensor) -> list[tuple[tuple[int, ...], ...
 
 
 def test_other_batches_and_sizes_are_tried_where_the_model_runs() -> None:
-    assert trials(ConvMeanLinear(), image()) == [((2, 3, 8, 8),), ((3, 3, 6, 6),), ((1, 3, 16, 16),)]
-    assert trials(PreNormAttention(), ids()) == [((2, 4),), ((3, 3),), ((1, 8),)]
+    assert trials(ConvMeanLinear(), image()) == [((2, 3, 8, 8),), ((3, 3, 6, 6),), ((1, 3, 17, 17),)]
+    assert trials(PreNormAttention(), ids()) == [((2, 4),), ((3, 3),), ((1, 9),)]
     assert trials(mlp(6, 8, 4), features()) == [((2, 6),), ((3, 6),), ((1, 6),)]
     assert [smaller(n) for n in (2, 3, 16, 64, 224)] == [1, 2, 12, 48, 96]
 
@@ -70,6 +70,23 @@ LONG = {
 }
 
 
+class JoinedWithBatch(nn.Module):
+    """Returns its units beside the batch, on one axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.first(x).flatten(0, 1)
+
+
+def test_a_batch_with_which_an_output_that_moves_has_another_size_is_not_tried() -> None:
+    symmetry = discover(JoinedWithBatch(), features(), free=["output0:0"])
+    assert symmetry.log10_order == pytest.approx(orders(8))
+    assert any("at the sizes of the example inputs only" in note for note in symmetry.notes)
+
+
 @pytest.mark.parametrize("name", LONG)
 def test_what_only_other_sizes_show_is_pinned(name: str) -> None:
     example = torch.linspace(-1, 1, 48).reshape(2, 4, 6).sin()
@@ -94,7 +111,7 @@ class SummedRows(nn.Module):
 
 def test_every_axis_on_which_the_model_runs_is_tried_at_other_sizes() -> None:
     example = torch.linspace(-1, 1, 40).reshape(2, 4, 5).sin()
-    assert trials(SummedRows(), example) == [((2, 4, 5),), ((3, 3, 3),), ((1, 8, 10),)]
+    assert trials(SummedRows(), example) == [((2, 4, 5),), ((3, 3, 3),), ((1, 9, 11),)]
     assert discover(SummedRows(), example, verify=False).log10_order == pytest.approx(
         orders(4, 4, 5, 5)
     )  # an order of its own for each column

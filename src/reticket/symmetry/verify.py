@@ -170,7 +170,8 @@ class Proof:
         """Return what the model gives in eval mode, None where it fails, is not finite or takes another way."""
         try:
             run = self._run(trial, False, self._identity)
-            return run if run.finite and run.way == self._reference(0, False).way else None
+            usual = run.finite and run.way == self._reference(0, False).way
+            return run if usual and run.fits(self.symmetry.outputs) else None
         except Exception:
             return None
 
