@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from reticket.tickets import (
         Mask as Mask,
         Ticket as Ticket,
+        coverage as coverage,
         erk_mask as erk_mask,
         iterative_magnitude_pruning as iterative_magnitude_pruning,
         prunable as prunable,

@@ -197,8 +197,16 @@ def test_exclude() -> None:
         prunable(model, exclude=("lsat",))
     with pytest.raises(MaskError, match="leaves nothing to prune"):
         prunable(model, exclude=("*",))
-    with pytest.raises(MaskError, match="no convolution or linear layer"):
+    with pytest.raises(MaskError, match=r"ReLU has no weight matrix, so there is nothing to prune$"):
         prunable(nn.ReLU())
+    with pytest.raises(MaskError, match=r"nothing to prune; it has 'weight' \(embedding\): ask for them with include="):
+        prunable(nn.Embedding(4, 3))
+    with pytest.raises(
+        MaskError, match=r"include 'embeding' matches no weight of Sequential; did you mean 'embedding'"
+    ):
+        prunable(model, include="embeding")
+    with pytest.raises(MaskError, match=r"example_inputs is 'last', expected what the model takes; give exclude= by"):
+        prunable(model, "last")
 
 
 def test_iterative_pruning() -> None:

@@ -91,7 +91,8 @@ class PruneConfig(Section):
 
     `finetune` goes on with the trained weights, by the dense recipe with what is given here and no warm-up;
     `weight-rewind` returns to the weights of `rewind` and `lr-rewind` keeps the weights, both replaying the dense
-    schedule from `rewind` (Renda et al. 2020).
+    schedule from `rewind` (Renda et al. 2020). Pruned are the weight matrices less what `exclude` names, and what
+    `include` names besides: embeddings, or matrices in modules that are not known.
     """
 
     style: StyleName = "finetune"
@@ -104,6 +105,11 @@ class PruneConfig(Section):
     rewind: Position = "0it"
     scope: Scope = "global"
     exclude: tuple[str, ...] = ("shortcut",)
+    include: tuple[str, ...] = ()
+
+    def decisive(self) -> dict[str, Any]:
+        """Return what decides what is pruned and how; what came later only where it is set."""
+        return self.model_dump(exclude=None if self.include else {"include"})
 
 
 RETRAINING = ("epochs", "lr", "momentum", "weight_decay", "schedule")  # what fine-tuning changes of the dense recipe

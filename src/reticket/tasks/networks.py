@@ -121,7 +121,7 @@ class Networks:
         return self._retrained(network, self.round(network, number - 1), number, self.rounds[number - 1])
 
     def _retrained(self, network: tuple[str, int], previous: Task, number: int, density: float) -> Task:
-        prune = self.config.prune.model_dump()
+        prune = self.config.prune.decisive()
         inputs = {"previous": previous}
         style = STYLES[self.config.prune.style]
         replay = style.schedule == "dense"

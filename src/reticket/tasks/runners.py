@@ -103,7 +103,7 @@ def run_prune_round(task: Task, inputs: Mapping[str, Result], context: Context) 
     start = prune_round(
         stripped(before, WEIGHTS),
         spec["density"],
-        names=prunable(model, prune["exclude"]),
+        names=prunable(model, exclude=prune["exclude"], include=prune.get("include", ())),
         within=mask_in(inputs["previous"]),
         style=prune["style"],
         rewound=stripped(inputs["rewound"].tensors, WEIGHTS) if "rewound" in inputs else None,

@@ -3,7 +3,7 @@
 from reticket.tickets.by_name import weights_of
 from reticket.tickets.control import erk_counts, erk_mask, layer_shuffle, random_mask
 from reticket.tickets.counts import kept_count
-from reticket.tickets.density import true_density
+from reticket.tickets.density import Coverage, coverage, true_density
 from reticket.tickets.imp import (
     STYLES,
     Chain,
@@ -27,6 +27,7 @@ __all__ = [
     "STYLES",
     "Chain",
     "ChainLeaf",
+    "Coverage",
     "Mask",
     "Method",
     "MethodInputs",
@@ -35,6 +36,7 @@ __all__ = [
     "Style",
     "Ticket",
     "chain",
+    "coverage",
     "erk_counts",
     "erk_mask",
     "get_method",

@@ -1,7 +1,9 @@
 """Which weights of a model are pruned at all."""
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any, get_args
 
 from torch import Tensor, nn
 
@@ -9,51 +11,70 @@ from reticket.errors import MaskError
 from reticket.lookup import closest
 from reticket.tickets.by_name import as_names, select, weights_of
 from reticket.tickets.mask import Mask
-from reticket.tickets.used import CONVOLUTIONS, matrices, source_of
+from reticket.tickets.parts import Part, Weight, parts_of
 from reticket.types import StateDict
 
-KINDS = ("shortcut", "first", "last")
-LAYERS = (nn.Linear, *CONVOLUTIONS)
+EXCLUDED = ("shortcut", "first", "last")
+INCLUDED = tuple(part for part in get_args(Part) if part not in ("matrix", "unknown"))
 SHORTCUT_NAMES = ("shortcut", "skip", "skip_connection", "projection", "downsample")
 
 
-def prunable(model: nn.Module, exclude: Iterable[str] = ("shortcut",)) -> tuple[str, ...]:
-    """Return the names of the weights of all convolution and linear layers, less those excluded.
+def prunable(
+    model: nn.Module,
+    example_inputs: Any = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    exclude: Iterable[str] = ("shortcut",),
+    include: Iterable[str] = (),
+) -> tuple[str, ...]:
+    """Return the names of a model's weight matrices: parameters of two axes or more that multiply activations.
 
-    Names are those of the unpruned, unparametrized model, in the order of `model.named_modules()`. A weight that
-    another module shares (tied embeddings) is left out, unless there is no other. So are matrices that belong to no
-    such layer (`in_proj_weight` of an attention layer, layers of other libraries): `true_density` counts them as kept,
-    and `names=` prunes them.
+    With example inputs the model is traced, and what multiplies is known whatever module it stands in: bare parameters,
+    stacked experts, fused projections. Without them the layers of torch are known (linear, convolution, bilinear,
+    attention, recurrent ones) and the `Conv1D` of transformers; what stands elsewhere is left out with a warning that
+    names it. Tables that rows are looked up in are left out, also where one is the output layer too (tied weights).
+
+    Names are those of the unpruned, unparametrized model, in the order of `model.named_modules()`, the first name of a
+    tensor that has several.
 
     Args:
-        model: any module.
+        model: any module; it is left as it was.
+        example_inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs, as for `discover`.
+        kwargs: keyword inputs beside positional ones.
         exclude: glob patterns on the names of weights or of their modules ("features.*", "layer1.0.conv1"), or kinds:
             "shortcut" (projection shortcuts: a module named shortcut, skip, skip_connection or projection, or a
             downsample that stands beside convolutions in a block), "first" and "last" (the first and the last layer as
             defined).
+        include: what is left out otherwise: "embedding" (tied output layers too), "position" (tables and tokens that
+            are added to activations or stand among them), "norm" (scales of two axes or more), or glob patterns.
 
     Raises:
         MaskError: when a pattern matches nothing, or nothing is left.
+        ModelError: when the model cannot be traced on the example inputs.
 
-    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    >>> prunable(net), prunable(net, exclude=("last",))
-    (('0.weight', '2.weight'), ('0.weight',))
+    >>> net = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> prunable(net), prunable(net, exclude="last"), prunable(net, exclude="last", include="embedding")
+    (('1.weight', '3.weight'), ('1.weight',), ('0.weight', '1.weight'))
     """
-    names = _weight_names(model)
+    _refuse_texts(example_inputs)
+    weights = parts_of(model, example_inputs, kwargs)
+    exclude, include = as_names(exclude), as_names(include)
+    wanted = _wanted(model, weights, include)
+    names = [weight.name for weight in weights if weight.part == "matrix" or weight.name in wanted]
+    unknown = [weight for weight in weights if weight.part == "unknown" and weight.name not in wanted]
     if not names:
-        others = list(matrices(model))
-        what = f"; its matrices are {', '.join(others[:4])}: name what is to be pruned with names=" if others else ""
-        raise MaskError(
-            f"{type(model).__name__} has no convolution or linear layer, so there is nothing to prune{what}"
-        )
-    left, exclude = list(names), as_names(exclude)
+        nothing = f"{type(model).__name__} has no weight matrix, so there is nothing to prune{_others(weights)}"
+        raise MaskError(unjudged(model, weights, unknown) if unknown else nothing)
+    left = names
     for pattern in exclude:
         matched = _excluded(model, names, pattern)
-        if not matched and pattern not in KINDS:
-            near = closest(pattern, [*KINDS, *names, *(n.rpartition(".")[0] for n in names)], 0.5)
-            hint = f"did you mean '{near}'" if near else f"give a kind {KINDS} or a glob"
-            raise MaskError(f"exclude '{pattern}' matches no weight of {type(model).__name__}; {hint}")
+        unsure = _excluded(model, [weight.name for weight in unknown], pattern) if pattern not in EXCLUDED else ()
+        if not matched and not unsure and pattern not in EXCLUDED:
+            raise _no_match(model, "exclude", pattern, EXCLUDED, names)
         left = [name for name in left if name not in matched]
+        unknown = [weight for weight in unknown if weight.name not in unsure]
+    if unknown:
+        warnings.warn(unjudged(model, weights, unknown), stacklevel=2)
     if not left:
         raise MaskError(f"exclude {exclude} leaves nothing to prune in {type(model).__name__}; exclude less")
     return tuple(left)
@@ -74,25 +95,62 @@ def named_weights(model: nn.Module | StateDict, names: Iterable[str] | None, wit
     return {name: weight.detach() for name, weight in select(model, names).items()}
 
 
-def _weight_names(model: nn.Module) -> tuple[str, ...]:
-    layers = {prefix: module for prefix, module in model.named_modules() if isinstance(module, LAYERS)}
-    sources = {f"{prefix}.weight".lstrip("."): source_of(module, "weight") for prefix, module in layers.items()}
-    owners: dict[int, int] = {}
-    for _, parameter in model.named_parameters(remove_duplicate=False):
-        owners[id(parameter)] = owners.get(id(parameter), 0) + 1
-    alone = tuple(name for name, source in sources.items() if owners.get(id(source), 1) == 1)
-    first = {id(source): name for name, source in reversed(sources.items())}
-    return alone or tuple(reversed(first.values()))
+def unjudged(model: nn.Module, weights: Sequence[Weight], unknown: Sequence[Weight]) -> str:
+    """Return a sentence that names the parameters of which it is not known whether they multiply activations."""
+    total, own = (sum(w.source.numel() for w in some if w.source is not None) for some in (weights, unknown))
+    names = ", ".join(f"'{weight.name}'" for weight in unknown[:4])
+    more = f" and {len(unknown) - 4} more" if len(unknown) > 4 else ""
+    return (
+        f"{type(model).__name__} has parameters in modules that are not known, {names}{more}, {100 * own / total:.3g} "
+        f"% of its parameters of two axes or more: whether they multiply activations is seen by tracing alone, so "
+        f"they are not pruned; give example inputs, prunable(model, inputs), or name them in include= or exclude="
+    )
 
 
-def _excluded(model: nn.Module, names: tuple[str, ...], pattern: str) -> tuple[str, ...]:
+def _refuse_texts(example_inputs: Any) -> None:
+    texts = example_inputs if isinstance(example_inputs, tuple | list) and example_inputs else (example_inputs,)
+    if all(isinstance(text, str) for text in texts):
+        raise MaskError(
+            f"example_inputs is {example_inputs!r}, expected what the model takes; give exclude= by keyword"
+        )
+
+
+def _wanted(model: nn.Module, weights: Sequence[Weight], include: Sequence[str]) -> frozenset[str]:
+    """Return the names of the weights that patterns or kinds ask for."""
+    found: list[str] = []
+    for pattern in include:
+        matched = [w.name for w in weights if w.part == pattern or any(_fits(name, pattern) for name in w.names)]
+        if not matched and pattern not in INCLUDED:
+            raise _no_match(model, "include", pattern, INCLUDED, [name for weight in weights for name in weight.names])
+        found += matched
+    return frozenset(found)
+
+
+def _no_match(model: nn.Module, argument: str, pattern: str, kinds: Sequence[str], names: Sequence[str]) -> MaskError:
+    near = closest(pattern, [*kinds, *names, *(name.rpartition(".")[0] for name in names)], 0.5)
+    hint = f"did you mean '{near}'" if near else f"give a kind {kinds} or a glob"
+    return MaskError(f"{argument} '{pattern}' matches no weight of {type(model).__name__}; {hint}")
+
+
+def _others(weights: Sequence[Weight]) -> str:
+    """Return what a model without matrices has in their place."""
+    named = ", ".join(f"'{weight.name}' ({weight.part})" for weight in weights[:4])
+    return f"; it has {named}: ask for them with include=" if named else ""
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a pattern means a weight or the module that it belongs to."""
+    return fnmatchcase(name, pattern) or fnmatchcase(name.rpartition(".")[0], pattern)
+
+
+def _excluded(model: nn.Module, names: Sequence[str], pattern: str) -> tuple[str, ...]:
     if pattern == "first":
-        return names[:1]
+        return tuple(names[:1])
     if pattern == "last":
-        return names[-1:]
+        return tuple(names[-1:])
     if pattern == "shortcut":
         return tuple(name for name in names if _is_shortcut(model, name))
-    return tuple(n for n in names if fnmatchcase(n, pattern) or fnmatchcase(n.rpartition(".")[0], pattern))
+    return tuple(name for name in names if _fits(name, pattern))
 
 
 def _is_shortcut(model: nn.Module, name: str) -> bool:
