@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         erk_mask as erk_mask,
         iterative_magnitude_pruning as iterative_magnitude_pruning,
         prunable as prunable,
+        prune as prune,
         prune_magnitude as prune_magnitude,
         random_mask as random_mask,
         sparse as sparse,

@@ -24,6 +24,7 @@ from reticket.tickets import (
     sparse,
     true_density,
 )
+from reticket.tickets import prune as prune_weights
 
 MASK = Mask({"fc.weight": torch.tensor([[True, False], [False, True]])})
 
@@ -230,7 +231,7 @@ def test_tickets() -> None:
 @pytest.mark.parametrize("scope", ["LAYER", "layers", "", "Global", None, 0])
 def test_a_scope_that_is_none_is_refused(scope: object) -> None:
     state = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, 4.0])}
-    as_users_call_it = inspect.unwrap(prune_magnitude)  # without the check of types that tests add
+    as_users_call_it = inspect.unwrap(prune_weights)  # without the check of types that tests add
     with pytest.raises(MaskError, match=r"unknown scope .*; choose from global, layer"):
         as_users_call_it(state, 0.5, names=state, scope=scope)
     with pytest.raises(MaskError, match=r"unknown scope 'LAYER', did you mean 'layer'\?"):

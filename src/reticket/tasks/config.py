@@ -24,7 +24,7 @@ from reticket.lookup import closest, nearest
 from reticket.tasks.declared import CheckSettings, declared, settings_model, settings_of
 from reticket.tasks.section import Fraction, JoinedPositions, Position, PositionOrEnd, Section
 from reticket.tickets.imp import StyleName
-from reticket.tickets.prune import Scope
+from reticket.tickets.ranking import Scope
 from reticket.training import Recipe
 
 PARAMS = (

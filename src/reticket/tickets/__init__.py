@@ -3,6 +3,7 @@
 from reticket.tickets.by_name import weights_of
 from reticket.tickets.control import erk_counts, erk_mask, layer_shuffle, random_mask
 from reticket.tickets.counts import kept_count
+from reticket.tickets.criteria import CRITERIA, Criterion, criterion
 from reticket.tickets.density import Coverage, coverage, true_density
 from reticket.tickets.imp import (
     STYLES,
@@ -17,17 +18,19 @@ from reticket.tickets.imp import (
 from reticket.tickets.mask import Mask
 from reticket.tickets.methods import METHODS, Method, MethodInputs, get_method, method
 from reticket.tickets.prunable import prunable
-from reticket.tickets.prune import prune_magnitude
+from reticket.tickets.prune import prune, prune_magnitude
 from reticket.tickets.sparse import sparse
 from reticket.tickets.start import SparseStart
 from reticket.tickets.ticket import Ticket, signs_of
 
 __all__ = [
+    "CRITERIA",
     "METHODS",
     "STYLES",
     "Chain",
     "ChainLeaf",
     "Coverage",
+    "Criterion",
     "Mask",
     "Method",
     "MethodInputs",
@@ -37,6 +40,7 @@ __all__ = [
     "Ticket",
     "chain",
     "coverage",
+    "criterion",
     "erk_counts",
     "erk_mask",
     "get_method",
@@ -45,6 +49,7 @@ __all__ = [
     "layer_shuffle",
     "method",
     "prunable",
+    "prune",
     "prune_magnitude",
     "prune_round",
     "random_mask",

@@ -7,7 +7,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from reticket.errors import MaskError
-from reticket.tickets.counts import kept_count, refuse_empty, share_out, uniform_counts
+from reticket.tickets.counts import erk_quotas, kept_count, refuse_empty, share_out, uniform_counts
 from reticket.tickets.mask import Mask
 
 
@@ -46,17 +46,7 @@ def erk_counts(shapes: Mapping[str, tuple[int, ...]], density: float) -> dict[st
     """
     sizes = {name: torch.Size(shape).numel() for name, shape in shapes.items()}
     total = kept_count(density, sum(sizes.values()))
-    dense: list[str] = []
-    while True:
-        sums = {name: sum(shape) for name, shape in shapes.items() if name not in dense}
-        left = total - sum(sizes[name] for name in dense)
-        eps = left / sum(sums.values()) if sums else 0.0
-        full = [name for name, around in sums.items() if eps * around > sizes[name]]
-        if not full:
-            break
-        dense += full
-    quotas = {name: float(sizes[name]) if name in dense else eps * sums[name] for name in shapes}
-    counts = share_out(quotas, total, sizes)
+    counts = share_out(erk_quotas(shapes, total), total, sizes)
     refuse_empty(counts, sizes, density)
     return counts
 

@@ -12,7 +12,8 @@ from typing import Literal
 from reticket.errors import MaskError
 from reticket.tickets.by_name import as_names, select
 from reticket.tickets.mask import Mask
-from reticket.tickets.prune import Scope, prune_magnitude
+from reticket.tickets.prune import prune_magnitude
+from reticket.tickets.ranking import Scope
 from reticket.tickets.start import SparseStart
 from reticket.types import StateDict
 
