@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from reticket.dense import described, is_dense
 from reticket.errors import AlignmentError, InputError
 from reticket.files import WRITABLE, check_plain, reason, write_file
+from reticket.rng import as_generator
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.gather import gather
 from reticket.symmetry.model_tensors import is_extra, named_state
@@ -259,13 +260,17 @@ def identity_alignment(symmetry: Symmetry) -> Alignment:
     return Alignment(symmetry, {g.name: Permutation.identity(g.size, symmetry.parent_sizes(g)) for g in groups})
 
 
-def random_alignment(symmetry: Symmetry, generator: torch.Generator) -> Alignment:
+def random_alignment(symmetry: Symmetry, generator: torch.Generator | int) -> Alignment:
     """Return a uniform draw from the whole group.
 
     Args:
         symmetry: groups of the model.
-        generator: source of randomness.
+        generator: source of randomness, or a seed.
+
+    Raises:
+        InputError: when the generator is neither.
     """
+    generator = as_generator(generator, "alignment")
     permutations = {}
     for group in symmetry.groups.values():
         noise = torch.rand(
