@@ -11,22 +11,20 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_of
-from torch import Tensor, nn
+from torch import Tensor
 
 from reticket.dense import described, is_dense
 from reticket.errors import AlignmentError, InputError
 from reticket.files import WRITABLE, check_plain, reason, write_file
 from reticket.rng import as_generator
-from reticket.symmetry.filled import check_filled
 from reticket.symmetry.gather import gather
-from reticket.symmetry.model_tensors import is_extra, named_state
+from reticket.symmetry.model_tensors import is_extra
 from reticket.symmetry.optimizer_state import moved_optimizer
 from reticket.symmetry.structure import Group
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import atoms
 from reticket.types import Permutable, Permutation
 from reticket.untrusted import one_line, parsed
-from reticket.wrapped import named_like, same_values
 
 FORMAT = "1"
 Value = TypeVar("Value")
@@ -278,60 +276,3 @@ def random_alignment(symmetry: Symmetry, generator: torch.Generator | int) -> Al
         )
         permutations[group.name] = Permutation(torch.argsort(noise, dim=-1))
     return Alignment(symmetry, permutations)
-
-
-def _check_loads(name: str, tensor: Tensor, given: Tensor) -> None:
-    """Raise AlignmentError unless a tensor can be written into one of the model's."""
-    if tuple(given.shape) != tuple(tensor.shape):
-        raise AlignmentError(
-            f"cannot load '{name}': it has shape {tuple(given.shape)}, the model's is {tuple(tensor.shape)}"
-        )
-    if not is_dense(tensor) or not is_dense(given):
-        try:
-            tensor.detach().clone().copy_(given)
-        except Exception as error:
-            raise AlignmentError(
-                f"cannot load '{name}', of layout {given.layout}, into one of layout {tensor.layout}: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
-
-
-def load_into(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
-    """Write weights into a module: the one function of the package that does.
-
-    Args:
-        model: module to write into; its tensors keep their identity, dtype and device.
-        state_dict: a tensor for every tensor of `model.state_dict()`; a tied weight is needed under one of its names,
-            and `module.` and `_orig_mod.` are looked through. What it has under `_extra_state` is given to
-            `set_extra_state`.
-
-    Raises:
-        AlignmentError: when names or shapes differ; nothing is written then.
-        ModelError: when the model holds no values (lazy, meta), or its `state_dict()` hands out other tensors than its
-            own; nothing is written then.
-    """
-    check_filled(model)
-    own = named_state(model)
-    state_dict = named_like(own, state_dict)
-    extra = [name for name in state_dict if is_extra(name)]
-    missing, odd = [n for n in own if n not in state_dict], [n for n in state_dict if n not in own and n not in extra]
-    if missing or odd:
-        raise AlignmentError(
-            f"cannot load into {type(model).__name__}: {len(missing)} tensors missing {missing[:3]}, {len(odd)} "
-            f"unknown {odd[:3]}"
-        )
-    for name, tensor in own.items():
-        _check_loads(name, tensor, state_dict[name])
-    first: dict[int, str] = {}
-    for name, tensor in own.items():
-        other = first.setdefault(id(tensor), name)
-        if other != name and not same_values(state_dict[name], state_dict[other]):
-            raise AlignmentError(
-                f"cannot load '{name}': in this {type(model).__name__} it is one tensor with '{other}', but two "
-                f"different ones were given; give one of the two, or untie the model"
-            )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(state_dict[name])
-    for name in extra:
-        model.get_submodule(name.rpartition(".")[0]).set_extra_state(state_dict[name])
