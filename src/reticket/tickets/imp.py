@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import Literal
 
 from reticket.errors import MaskError
+from reticket.tickets.by_name import as_names, select
 from reticket.tickets.mask import Mask
-from reticket.tickets.prune import Scope, as_names, prune_magnitude, select
+from reticket.tickets.prune import Scope, prune_magnitude
 from reticket.tickets.start import SparseStart
 from reticket.types import StateDict
 
