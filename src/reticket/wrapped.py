@@ -76,7 +76,7 @@ def named_like(own: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str,
         own: the tensors of a model, each the tensor itself.
         given: tensors from elsewhere, and what else a state_dict holds.
     """
-    names = names_in(own, given)
+    names = names_in(own, given) or {name: there for there, name in names_in(given, own).items()}
     found = {name: given[there] for name, there in names.items()}
     tied: dict[int, list[str]] = {}
     for name, tensor in own.items():

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_of
-from torch import Tensor
+from torch import Tensor, nn
 
 from reticket.dense import described, is_dense
 from reticket.errors import AlignmentError, InputError
@@ -23,8 +23,11 @@ from reticket.symmetry.optimizer_state import moved_optimizer
 from reticket.symmetry.structure import Group
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import atoms
+from reticket.symmetry.writing import load_into
 from reticket.types import Permutable, Permutation
 from reticket.untrusted import one_line, parsed
+from reticket.weights import state_of
+from reticket.wrapped import inside
 
 FORMAT = "1"
 Value = TypeVar("Value")
@@ -82,12 +85,14 @@ class Alignment:
     def apply(self, value: Value, *, names: Sequence[str] | None = None) -> Value:
         """Return the value with every tensor permuted like the parameter it belongs to; `value` is untouched.
 
+        A module alone is changed in place, by `load_into`, and returned.
+
         Args:
-            value: a state_dict, a `Permutable` (Mask, Ticket) or `optimizer.state_dict()`.
+            value: a state_dict, a `Permutable` (Mask, Ticket), `optimizer.state_dict()` or a module.
             names: for an optimizer's state without `param_names`, the names of its parameters in order.
 
         Returns:
-            A new value of the same type.
+            A new value of the same type; the module itself.
 
         Raises:
             AlignmentError: when a tensor is not in the symmetry or has another shape, or an optimizer holds what does
@@ -99,8 +104,11 @@ class Alignment:
             return _like(value, moved_optimizer(value, names, self._shape, self.tensor))
         if isinstance(value, Mapping):
             return _like(value, self._tensors(value))
+        if isinstance(value, nn.Module):
+            load_into(inside(value), self._tensors(state_of(value)))
+            return value
         raise AlignmentError(
-            f"cannot apply an alignment to {type(value).__name__}: expected a state_dict, a "
+            f"cannot apply an alignment to {type(value).__name__}: expected a module, a state_dict, a "
             f"Mask, a Ticket or optimizer.state_dict()"
         )
 

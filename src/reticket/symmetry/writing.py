@@ -1,8 +1,5 @@
 """Writing weights into a module: the one function of the package that does."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -10,26 +7,28 @@ from reticket.dense import is_dense
 from reticket.errors import AlignmentError
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.model_tensors import is_extra, named_state
+from reticket.weights import Weights, module_of, state_of
 from reticket.wrapped import named_like, same_values
 
 
-def load_into(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
+def load_into(model: nn.Module, state_dict: Weights) -> None:
     """Write weights into a module: the one function of the package that does.
 
     Args:
         model: module to write into; its tensors keep their identity, dtype and device.
-        state_dict: a tensor for every tensor of `model.state_dict()`; a tied weight is needed under one of its names,
-            and `module.` and `_orig_mod.` are looked through. What it has under `_extra_state` is given to
-            `set_extra_state`.
+        state_dict: a tensor for every tensor of `model.state_dict()`, or a module that has them; a tied weight is
+            needed under one of its names, and wrappers are looked through. What it has under `_extra_state` is given
+            to `set_extra_state`.
 
     Raises:
+        InputError: when `model` is no module, or `state_dict` neither that nor a module.
         AlignmentError: when names or shapes differ; nothing is written then.
         ModelError: when the model holds no values (lazy, meta), or its `state_dict()` hands out other tensors than its
             own; nothing is written then.
     """
-    check_filled(model)
+    check_filled(module_of(model))
     own = named_state(model)
-    state_dict = named_like(own, state_dict)
+    state_dict = named_like(own, state_of(state_dict, "state_dict"))
     extra = [name for name in state_dict if is_extra(name)]
     missing, odd = [n for n in own if n not in state_dict], [n for n in state_dict if n not in own and n not in extra]
     if missing or odd:

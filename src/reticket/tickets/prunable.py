@@ -11,6 +11,8 @@ from reticket.tickets.by_name import as_names, select, weights_of
 from reticket.tickets.mask import Mask
 from reticket.tickets.used import CONVOLUTIONS, matrices, source_of
 from reticket.types import StateDict
+from reticket.weights import state_of
+from reticket.wrapped import inside
 
 KINDS = ("shortcut", "first", "last")
 LAYERS = (nn.Linear, *CONVOLUTIONS)
@@ -68,7 +70,9 @@ def named_weights(model: nn.Module | StateDict, names: Iterable[str] | None, wit
     if names is None and within is not None:
         names = within
     if isinstance(model, nn.Module):
+        model = inside(model) if names is None else model
         return weights_of(model, prunable(model) if names is None else names)
+    model = state_of(model, "model")
     if names is None:
         raise MaskError("weights by name do not say which of them to prune; give names=prunable(model)")
     return {name: weight.detach() for name, weight in select(model, names).items()}
