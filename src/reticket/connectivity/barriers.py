@@ -8,14 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reticket.connectivity.interpolation import Weights, check_same_layout, interpolate, state_of
+from reticket.connectivity.interpolation import check_same_layout, interpolate
 from reticket.connectivity.repairing import Repairer, load
 from reticket.copied import private_copy
 from reticket.dense import dense
 from reticket.errors import InputError
-from reticket.forward import call, described, inputs_of
+from reticket.forward import call
+from reticket.nested import described, inputs_of
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
+from reticket.weights import Weights, module_of, state_of
 
 ALPHAS = tuple(step / 10 for step in range(11))
 
@@ -109,7 +111,7 @@ def barrier(
     """
     alphas = tuple(float(alpha) for alpha in alphas)
     check_grid(alphas)
-    a, b = state_of(a), state_of(b)
+    model, a, b = module_of(model), state_of(a, "a"), state_of(b, "b")
     check_same_layout(a, b)
     pairs = list(batches) if isinstance(batches, Iterator) else batches
     check_filled(model)

@@ -8,17 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reticket.connectivity.interpolation import Weights, check_same_layout, mixture_of, state_of
+from reticket.connectivity.interpolation import check_same_layout, mixture_of
 from reticket.connectivity.layers import Layers, channel_axis, layers_to_repair, scaled_weight
 from reticket.connectivity.mixture import Mixture, mixture
 from reticket.connectivity.statistics import ChannelStats, Held
 from reticket.copied import private_copy
 from reticket.errors import InputError, ModelError
-from reticket.forward import call, inputs_of
+from reticket.forward import call
 from reticket.matching.moments import Moments, centre
+from reticket.nested import inputs_of
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
 from reticket.types import StateDict
+from reticket.weights import Weights, module_of, state_of
 
 ROUNDS = 200  # passes until the corrections of layers that run several times must stand still
 ROUGH = 0.01  # share of a spread that no rounding explains
@@ -85,8 +87,8 @@ class Repairer:
         *,
         to_inputs: Callable[[object], object] | None = None,
     ) -> None:
-        check_filled(model)
-        states = [state_of(end) for end in endpoints]
+        check_filled(module_of(model))
+        states = [state_of(end, f"endpoints[{number}]") for number, end in enumerate(endpoints)]
         check_same_layout(*states)
         self._batches = list(batches) if isinstance(batches, Iterator) else batches
         self._to_inputs = to_inputs

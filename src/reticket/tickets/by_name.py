@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from reticket.errors import MaskError
 from reticket.tickets.used import place_of, source_of, weight_used
 from reticket.types import StateDict
+from reticket.wrapped import inside
 
 
 def as_names(names: Iterable[str]) -> tuple[str, ...]:
@@ -32,15 +33,21 @@ def weights_of(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:
     """
     weights: dict[str, Tensor] = {}
     for name in as_names(names):
-        path, _, attribute = name.rpartition(".")
-        try:
-            weight = weight_used(model.get_submodule(path), attribute, name)
-        except AttributeError:
-            weight = None
+        weight = _weight(model, name)
+        if weight is None:
+            weight = _weight(inside(model), name)
         if weight is None:
             raise MaskError(f"{type(model).__name__} has no weight '{name}'; the names belong to another model")
         weights[name] = weight.detach()
     return weights
+
+
+def _weight(model: nn.Module, name: str) -> Tensor | None:
+    path, _, attribute = name.rpartition(".")
+    try:
+        return weight_used(model.get_submodule(path), attribute, name)
+    except AttributeError:
+        return None
 
 
 def select(weights: StateDict, names: Iterable[str]) -> dict[str, Tensor]:

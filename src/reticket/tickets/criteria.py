@@ -14,13 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from reticket.errors import MaskError
+from reticket.objectives import Function, Measure, Objective, objective_for, objective_of
 from reticket.options import Options
 from reticket.registry import Registry, first_line
-from reticket.tickets.gradients import Loss, curvature, gradients, linear_flow, weights_set
+from reticket.rng import as_generator
+from reticket.tickets.gradients import curvature, gradients, linear_flow, weights_set
 from reticket.types import StateDict
 
 GIVEN = ("model", "weights")
 Weights = Mapping[str, Tensor]
+Loss = Objective | Measure | Function | str | None
+"""An objective by name, or a function of model and batch; None for what the first batch is made for."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +114,10 @@ class Criterion:
 
 
 CRITERIA = Registry[Criterion]("criterion", "reticket.criteria", MaskError, says=lambda one: one.description)
-Function = TypeVar("Function", bound=Callable[..., Weights])
+Scoring = TypeVar("Scoring", bound=Callable[..., Weights])
 
 
-def criterion(name: str, *, rounds: int = 1) -> Callable[[Function], Function]:
+def criterion(name: str, *, rounds: int = 1) -> Callable[[Scoring], Scoring]:
     """Register a function as a criterion; its signature says what it looks at and which options it has.
 
     Args:
@@ -124,7 +128,7 @@ def criterion(name: str, *, rounds: int = 1) -> Callable[[Function], Function]:
         MaskError: when the name is taken, or a parameter is neither `model`, `weights` nor an option after a `*`.
     """
 
-    def register(function: Function) -> Function:
+    def register(function: Scoring) -> Scoring:
         CRITERIA.add(name, Criterion.of(name, function, rounds))
         return function
 
@@ -149,8 +153,9 @@ def magnitude(weights: Weights) -> Weights:
 
 
 @criterion("random")
-def random(weights: Weights, *, generator: torch.Generator) -> Weights:
+def random(weights: Weights, *, generator: torch.Generator | int) -> Weights:
     """A number drawn uniformly, whatever the weight: the control of every criterion."""
+    generator = as_generator(generator, "scores")
     return {
         name: torch.rand(weight.shape, generator=generator, device="cpu", dtype=torch.float64)
         for name, weight in weights.items()
@@ -158,37 +163,39 @@ def random(weights: Weights, *, generator: torch.Generator) -> Weights:
 
 
 @criterion("snip")
-def snip(model: nn.Module, weights: Weights, *, loss: Loss, batches: Iterable[Any]) -> Weights:
+def snip(model: nn.Module, weights: Weights, *, batches: Iterable[Any], loss: Loss = None) -> Weights:
     """|w g|, g the gradient of the mean loss: how much the loss feels a weight (SNIP, Lee et al. 2019, equation 6).
 
     The paper divides by the sum over all weights, which changes no rank, and takes one batch of training examples and
     an untrained network; with several batches g is the mean of their gradients.
     """
-    total = _mean(gradients(model, weights, loss, batch) for batch in _listed(batches))
+    objective, given = _judged(loss, batches)
+    total = _mean(gradients(model, weights, objective, batch) for batch in given)
     return {name: (weight * total[name]).abs() for name, weight in weights.items()}
 
 
 @criterion("gradient-times-weight")
-def gradient_times_weight(model: nn.Module, weights: Weights, *, loss: Loss, batches: Iterable[Any]) -> Weights:
+def gradient_times_weight(model: nn.Module, weights: Weights, *, batches: Iterable[Any], loss: Loss = None) -> Weights:
     """(w g)^2, mean over batches: the change of the loss to first order without the weight (Molchanov et al. 2019).
 
     Equation 8 of arXiv 1906.10771. Other than in "snip" the gradients of two batches do not cancel.
     """
-    found = (gradients(model, weights, loss, batch) for batch in _listed(batches))
+    objective, given = _judged(loss, batches)
+    found = (gradients(model, weights, objective, batch) for batch in given)
     return _mean({name: (weights[name] * slope).square() for name, slope in slopes.items()} for slopes in found)
 
 
 @criterion("grasp")
-def grasp(model: nn.Module, weights: Weights, *, loss: Loss, batches: Iterable[Any]) -> Weights:
+def grasp(model: nn.Module, weights: Weights, *, batches: Iterable[Any], loss: Loss = None) -> Weights:
     """w H g: what removing a weight takes from the gradient's flow (GraSP, Wang et al. 2020, equation 8).
 
     H is the Hessian and g the gradient of the mean loss, both by the weights that are pruned. The paper's score is
     -w H g, of which it removes the largest; it divides logits by a temperature of 200, which is the caller's to do in
     `loss`.
     """
-    given = _listed(batches)
-    slopes = _mean(gradients(model, weights, loss, batch) for batch in given)
-    bent = _mean(curvature(model, weights, loss, batch, slopes) for batch in given)
+    objective, given = _judged(loss, batches)
+    slopes = _mean(gradients(model, weights, objective, batch) for batch in given)
+    bent = _mean(curvature(model, weights, objective, batch, slopes) for batch in given)
     return {name: weight * bent[name] for name, weight in weights.items()}
 
 
@@ -214,11 +221,12 @@ def movement(weights: Weights, *, movement: Weights) -> Weights:
     return {name: movement[name] for name in weights if name in movement}
 
 
-def _listed(batches: Iterable[Any]) -> list[Any]:
+def _judged(loss: Loss, batches: Iterable[Any]) -> tuple[Objective, list[Any]]:
+    """Return what the loss is, and the batches on which it is taken."""
     given = list(batches)
     if not given:
         raise MaskError("batches holds no batch, expected at least one on which the loss is taken")
-    return given
+    return objective_for(given[0]) if loss is None else objective_of(loss), given
 
 
 def _mean(found: Iterable[Weights]) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """Derivatives of a loss by the weights that are pruned, of a model that is left as it was."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,12 +9,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from reticket.errors import MaskError
-from reticket.forward import tensors_in
+from reticket.forward import device_of
+from reticket.nested import moved, tensors_in
+from reticket.objectives import Objective
 from reticket.symmetry.graph import Inputs, quiet
 from reticket.symmetry.untouched import untouched
-
-Loss = Callable[[nn.Module, Any], Tensor]
-"""(model, batch) -> a scalar: the mean loss of the batch."""
 
 
 @contextmanager
@@ -32,31 +31,32 @@ def weights_set(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[Non
         yield
 
 
-def gradients(model: nn.Module, weights: Mapping[str, Tensor], loss: Loss, batch: Any) -> dict[str, Tensor]:
+def gradients(model: nn.Module, weights: Mapping[str, Tensor], objective: Objective, batch: Any) -> dict[str, Tensor]:
     """Return the gradient of the loss by each weight, in the mode that the model is in.
 
     Args:
         model: computes with the weights.
         weights: those by which it is taken, by name.
-        loss: (model, batch) -> scalar.
-        batch: what the loss is given.
+        objective: whose mean loss it is.
+        batch: on any device; it is moved to the model's.
 
     Raises:
-        MaskError: when the loss is no scalar, or does not depend on the weights.
+        MaskError: when the loss does not depend on the weights.
+        InputError: when the batch or what the model gives for it does not fit the objective.
     """
-    return _slopes(_loss(model, loss, batch), _parameters(model, weights), create_graph=False)
+    return _slopes(_loss(model, objective, batch), _parameters(model, weights), create_graph=False)
 
 
 def curvature(
-    model: nn.Module, weights: Mapping[str, Tensor], loss: Loss, batch: Any, direction: Mapping[str, Tensor]
+    model: nn.Module, weights: Mapping[str, Tensor], objective: Objective, batch: Any, direction: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """Return the product of the Hessian of the loss by the weights with a direction.
 
     Args:
         model: computes with the weights.
         weights: those by which it is taken, by name.
-        loss: (model, batch) -> scalar.
-        batch: what the loss is given.
+        objective: whose mean loss it is.
+        batch: on any device; it is moved to the model's.
         direction: a tensor of its shape for each weight.
 
     Raises:
@@ -65,7 +65,7 @@ def curvature(
     parameters = _parameters(model, weights)
     # neither fused attention nor cuDNN's recurrent layers have second derivatives
     with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
-        slopes = _slopes(_loss(model, loss, batch), parameters, create_graph=True)
+        slopes = _slopes(_loss(model, objective, batch), parameters, create_graph=True)
         along = torch.stack([(slope * direction[name]).sum() for name, slope in slopes.items()]).sum()
         if not along.requires_grad:  # a loss linear in the weights
             return {name: torch.zeros_like(slope) for name, slope in slopes.items()}
@@ -107,15 +107,15 @@ def _parameters(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, nn
     return {name: own[name] for name in weights}
 
 
-def _loss(model: nn.Module, loss: Loss, batch: Any) -> Tensor:
+def _loss(model: nn.Module, objective: Objective, batch: Any) -> Tensor:
     with torch.enable_grad():
-        value = loss(model, batch)
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        seen = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-        raise MaskError(f"loss(model, batch) gave {seen}, expected one number as a tensor: the mean loss of the batch")
+        value = objective(model, moved(batch, device_of(model)))
     if not value.requires_grad:
-        raise MaskError("loss(model, batch) does not depend on the weights; compute it without torch.no_grad")
-    return value.reshape(())
+        raise MaskError(
+            f"the loss '{objective.name}' does not depend on the weights, so it has no gradient; compute it from what "
+            f"the model gives, without torch.no_grad or detach"
+        )
+    return value
 
 
 def _slopes(value: Tensor, parameters: Mapping[str, nn.Parameter], *, create_graph: bool) -> dict[str, Tensor]:

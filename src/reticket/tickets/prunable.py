@@ -13,6 +13,8 @@ from reticket.tickets.by_name import as_names, select, weights_of
 from reticket.tickets.mask import Mask
 from reticket.tickets.parts import Part, Weight, parts_of
 from reticket.types import StateDict
+from reticket.weights import module_of, state_of
+from reticket.wrapped import inside
 
 EXCLUDED = ("shortcut", "first", "last")
 INCLUDED = tuple(part for part in get_args(Part) if part not in ("matrix", "unknown"))
@@ -34,8 +36,8 @@ def prunable(
     attention, recurrent ones) and the `Conv1D` of transformers; what stands elsewhere is left out with a warning that
     names it. Tables that rows are looked up in are left out, also where one is the output layer too (tied weights).
 
-    Names are those of the unpruned, unparametrized model, in the order of `model.named_modules()`, the first name of a
-    tensor that has several.
+    Names are those of the unpruned, unparametrized model inside a parallel or compiled wrapper, in the order of its
+    `named_modules()`, the first name of a tensor that has several.
 
     Args:
         model: any module; it is left as it was.
@@ -57,6 +59,7 @@ def prunable(
     (('1.weight', '3.weight'), ('1.weight',), ('0.weight', '1.weight'))
     """
     _refuse_texts(example_inputs)
+    model = inside(module_of(model))
     weights = parts_of(model, example_inputs, kwargs)
     exclude, include = as_names(exclude), as_names(include)
     wanted = _wanted(model, weights, include)
@@ -90,6 +93,7 @@ def named_weights(model: nn.Module | StateDict, names: Iterable[str] | None, wit
         names = within
     if isinstance(model, nn.Module):
         return weights_of(model, prunable(model) if names is None else names)
+    model = state_of(model, "model")
     if names is None:
         raise MaskError("weights by name do not say which of them to prune; give names=prunable(model)")
     return {name: weight.detach() for name, weight in select(model, names).items()}
