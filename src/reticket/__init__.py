@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         prunable as prunable,
         prune as prune,
         prune_magnitude as prune_magnitude,
+        pruning as pruning,
         random_mask as random_mask,
         sparse as sparse,
         true_density as true_density,

@@ -5,6 +5,7 @@ from reticket.tickets.control import erk_counts, erk_mask, layer_shuffle, random
 from reticket.tickets.counts import kept_count
 from reticket.tickets.criteria import CRITERIA, Criterion, criterion
 from reticket.tickets.density import Coverage, coverage, true_density
+from reticket.tickets.during import Pruner, pruning
 from reticket.tickets.imp import (
     STYLES,
     Chain,
@@ -17,8 +18,10 @@ from reticket.tickets.imp import (
 )
 from reticket.tickets.mask import Mask
 from reticket.tickets.methods import METHODS, Method, MethodInputs, get_method, method
+from reticket.tickets.movement import Movement
 from reticket.tickets.prunable import prunable
 from reticket.tickets.prune import prune, prune_magnitude
+from reticket.tickets.schedules import Cyclic, Gradual, OneShot, Schedule
 from reticket.tickets.sparse import sparse
 from reticket.tickets.start import SparseStart
 from reticket.tickets.ticket import Ticket, signs_of
@@ -31,10 +34,16 @@ __all__ = [
     "ChainLeaf",
     "Coverage",
     "Criterion",
+    "Cyclic",
+    "Gradual",
     "Mask",
     "Method",
     "MethodInputs",
+    "Movement",
+    "OneShot",
+    "Pruner",
     "Round",
+    "Schedule",
     "SparseStart",
     "Style",
     "Ticket",
@@ -52,6 +61,7 @@ __all__ = [
     "prune",
     "prune_magnitude",
     "prune_round",
+    "pruning",
     "random_mask",
     "signs_of",
     "sparse",

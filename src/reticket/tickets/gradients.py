@@ -1,6 +1,6 @@
 """Derivatives of a loss by the weights that are pruned, of a model that is left as it was."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from reticket.nested import moved, tensors_in
 from reticket.objectives import Objective
 from reticket.symmetry.graph import Inputs, quiet
 from reticket.symmetry.untouched import untouched
+from reticket.wrapped import names_in
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def weights_set(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[Non
     Raises:
         MaskError: when a weight is no parameter of the model but computed from others.
     """
-    parameters = _parameters(model, weights)
+    parameters = parameters_named(model, weights)
     with untouched(model):
         for name, parameter in parameters.items():
             parameter.requires_grad_(True)
@@ -44,7 +45,7 @@ def gradients(model: nn.Module, weights: Mapping[str, Tensor], objective: Object
         MaskError: when the loss does not depend on the weights.
         InputError: when the batch or what the model gives for it does not fit the objective.
     """
-    return _slopes(_loss(model, objective, batch), _parameters(model, weights), create_graph=False)
+    return _slopes(_loss(model, objective, batch), parameters_named(model, weights), create_graph=False)
 
 
 def curvature(
@@ -62,7 +63,7 @@ def curvature(
     Raises:
         MaskError: as `gradients`.
     """
-    parameters = _parameters(model, weights)
+    parameters = parameters_named(model, weights)
     # neither fused attention nor cuDNN's recurrent layers have second derivatives
     with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
         slopes = _slopes(_loss(model, objective, batch), parameters, create_graph=True)
@@ -93,18 +94,25 @@ def linear_flow(model: nn.Module, weights: Mapping[str, Tensor], example_inputs:
         output = next((one for one in tensors_in(ones.call(model)) if one.is_floating_point()), None)
     if output is None:
         raise MaskError(f"{type(model).__name__} gives no floating-point tensor, whose sum 'synflow' is about")
-    return _slopes(output.sum(), _parameters(model, weights), create_graph=False)
+    return _slopes(output.sum(), parameters_named(model, weights), create_graph=False)
 
 
-def _parameters(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+def parameters_named(model: nn.Module, weights: Iterable[str]) -> dict[str, nn.Parameter]:
+    """Return the parameters of these names, wrappers looked through.
+
+    Raises:
+        MaskError: when a weight is no parameter but computed from others.
+    """
+    weights = tuple(weights)
     own = dict(model.named_parameters(remove_duplicate=False))
-    computed = next((name for name in weights if name not in own), None)
+    called = names_in(weights, own)
+    computed = next((name for name in weights if name not in called), None)
     if computed is not None:
         raise MaskError(
             f"'{computed}' is computed from other tensors, so the loss has no gradient by it; make its pruning or "
             f"parametrization permanent first"
         )
-    return {name: own[name] for name in weights}
+    return {name: own[called[name]] for name in weights}
 
 
 def _loss(model: nn.Module, objective: Objective, batch: Any) -> Tensor:
