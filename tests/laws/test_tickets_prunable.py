@@ -13,7 +13,17 @@ from benchmarks.pruned import CASES, Case, Counted, counted
 from reticket.errors import MaskError
 from reticket.models import build_model
 from reticket.models.registry import example_input
-from reticket.tickets import Mask, coverage, prunable, prune_magnitude, sparse, true_density
+from reticket.rng import generator_for
+from reticket.symmetry import discover, random_alignment
+from reticket.tickets import (
+    Mask,
+    coverage,
+    iterative_magnitude_pruning,
+    prunable,
+    prune_magnitude,
+    sparse,
+    true_density,
+)
 from tests.zoo.torchvision_operators import named_operators
 
 
@@ -160,3 +170,54 @@ def test_a_mask_of_experts_moves_into_their_weights() -> None:
     mask = prune_magnitude(weights, 0.25, names="experts")
     assert int((mask.apply_to(weights)["experts"] != 0).sum()) == 15
     assert isinstance(mask, Mask)
+
+
+@pytest.mark.parametrize("name", ["LSTM", "nn.TransformerEncoder", "Mixtral"])
+def test_masks_of_fused_and_stacked_weights_move_with_them(name: str) -> None:
+    torch.manual_seed(0)
+    try:
+        model, inputs = CASES[name].build()
+    except ModuleNotFoundError as problem:
+        pytest.skip(str(problem))
+    mask = prune_magnitude(model, 0.1, names=prunable(model, inputs))
+    alignment = random_alignment(discover(Logits(model), inputs, verify=False), generator_for("fused"))
+    carried = Mask({f"model.{key}": kept for key, kept in mask.items()})
+    weights = dict(Logits(model).state_dict())
+    moved = alignment.apply(carried)
+    assert moved != carried
+    torch.testing.assert_close(alignment.apply(carried.apply_to(weights)), moved.apply_to(alignment.apply(weights)))
+
+
+class Logits(nn.Module):
+    """A model of which the logits alone are looked at."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        found = self.model(*args, **kwargs)
+        return getattr(found, "logits", found)
+
+
+def test_iterative_pruning_of_recurrent_weights() -> None:
+    torch.manual_seed(0)
+    model, inputs = CASES["LSTM"].build()
+    names = prunable(model)
+
+    def retrain(weights: Any, mask: Mask, step: object) -> dict[str, Tensor]:
+        model.load_state_dict(weights)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+        with sparse(model, mask, optimizer):
+            for _ in range(2):
+                optimizer.zero_grad()
+                model(inputs).square().mean().backward()
+                optimizer.step()
+        return {key: weight.clone() for key, weight in model.state_dict().items()}
+
+    found = iterative_magnitude_pruning(model.state_dict(), [0.5, 0.3], retrain, names=names)
+    for density, start in found.items():
+        zeros = sum(int((start.weights[name] == 0).sum()) for name in names)
+        assert zeros == start.mask.numel - start.mask.kept
+        assert start.mask.density == pytest.approx(density, abs=1e-4)
+        assert {"lstm.weight_ih_l0", "lstm.weight_hh_l1_reverse", "head.weight"} <= set(start.mask)
