@@ -186,4 +186,7 @@ def table() -> str:
 
 
 if __name__ == "__main__":
+    from tests.zoo.torchvision_operators import named_operators
+
+    kept = named_operators()  # torchvision then imports beside a build of torch that it was not made for
     print(table())
