@@ -11,6 +11,8 @@ from reticket.tickets.by_name import as_names, identity, select, source_named, w
 from reticket.tickets.mask import Mask
 from reticket.tickets.parts import Part, parts_of
 from reticket.types import StateDict
+from reticket.weights import module_of
+from reticket.wrapped import inside
 
 SHOWN = 6  # names in a line: the largest
 
@@ -96,23 +98,24 @@ def coverage(
         MaskError: when the mask belongs to another model.
         ModelError: when the model cannot be traced on the example inputs.
     """
+    model = inside(module_of(model))
     weights = parts_of(model, example_inputs, kwargs)
     counted = [weight for weight in weights if weight.part in ("matrix", "unknown")]
     also = (name for name in mask if source_named(model, name) is not None)
     tensors = weights_of(model, dict.fromkeys([*(weight.name for weight in counted), *also]))
     masked = {identity(model, name, tensors[name]) for name in mask.names_among(tensors).values()}
     unpruned = [weight for weight in counted if identity(model, weight.name, tensors[weight.name]) not in masked]
-    others = [
-        w
-        for w in weights
-        if w not in counted and w.source is not None and identity(model, w.name, w.source) not in masked
-    ]
+    others = [(weight, weight.source) for weight in weights if weight not in counted and weight.source is not None]
     return Coverage(
         kept=mask.kept,
         masked=mask.numel,
         unpruned={weight.name: tensors[weight.name].numel() for weight in unpruned},
         unknown=tuple(weight.name for weight in unpruned if weight.part == "unknown"),
-        others={weight.name: (weight.part, weight.source.numel()) for weight in others if weight.source is not None},
+        others={
+            weight.name: (weight.part, source.numel())
+            for weight, source in others
+            if identity(model, weight.name, source) not in masked
+        },
     )
 
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from reticket.symmetry.filled import check_shaped
 from reticket.symmetry.model_tensors import named_state
 from reticket.symmetry.multiplied import multiplied
 from reticket.tickets.used import CONVOLUTIONS, attributes, place_of, source_of
-from reticket.wrapped import inside
 
 Part = Literal["matrix", "embedding", "norm", "position", "unknown"]
 """What a parameter is to activations: it multiplies them, holds rows that are looked up, scales them inside a norm, or
@@ -26,7 +27,7 @@ NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 TOKENS = ("bias_k", "bias_v")  # what an attention layer adds to the keys and values of each sequence
 
 
-@dataclass
+@dataclass(eq=False)
 class Weight:
     """One parameter of two axes or more.
 
@@ -58,10 +59,12 @@ def parts_of(model: nn.Module, example_inputs: Any = None, kwargs: Mapping[str, 
         kwargs: keyword inputs beside positional ones.
 
     Raises:
-        ModelError: when the model cannot be traced on these inputs.
+        ModelError: when a parameter has no shape yet, or the model cannot be traced on these inputs.
     """
+    if any(map(is_lazy, model.parameters())):
+        check_shaped(model)
     weights = _weights(model)
-    traced = {} if example_inputs is None and not kwargs else _traced(inside(model), example_inputs, kwargs)
+    traced = {} if example_inputs is None and not kwargs else _traced(model, example_inputs, kwargs)
     for weight in weights:
         seen = None if weight.source is None else traced.get(place_of(weight.source))
         weight.part = _part(weight, seen)

@@ -61,26 +61,19 @@ def prunable(
     _refuse_texts(example_inputs)
     model = inside(module_of(model))
     weights = parts_of(model, example_inputs, kwargs)
-    exclude, include = as_names(exclude), as_names(include)
-    wanted = _wanted(model, weights, include)
+    wanted = _wanted(model, weights, as_names(include))
     names = [weight.name for weight in weights if weight.part == "matrix" or weight.name in wanted]
     unknown = [weight for weight in weights if weight.part == "unknown" and weight.name not in wanted]
     if not names:
         nothing = f"{type(model).__name__} has no weight matrix, so there is nothing to prune{_others(weights)}"
         raise MaskError(unjudged(model, weights, unknown) if unknown else nothing)
-    left = names
-    for pattern in exclude:
-        matched = _excluded(model, names, pattern)
-        unsure = _excluded(model, [weight.name for weight in unknown], pattern) if pattern not in EXCLUDED else ()
-        if not matched and not unsure and pattern not in EXCLUDED:
-            raise _no_match(model, "exclude", pattern, EXCLUDED, names)
-        left = [name for name in left if name not in matched]
-        unknown = [weight for weight in unknown if weight.name not in unsure]
-    if unknown:
-        warnings.warn(unjudged(model, weights, unknown), stacklevel=2)
+    dropped = _dropped(model, names, [weight.name for weight in unknown], as_names(exclude))
+    if unsaid := [weight for weight in unknown if weight.name not in dropped]:
+        warnings.warn(unjudged(model, weights, unsaid), stacklevel=2)
+    left = tuple(name for name in names if name not in dropped)
     if not left:
-        raise MaskError(f"exclude {exclude} leaves nothing to prune in {type(model).__name__}; exclude less")
-    return tuple(left)
+        raise MaskError(f"exclude {as_names(exclude)} leaves nothing to prune in {type(model).__name__}; exclude less")
+    return left
 
 
 def named_weights(model: nn.Module | StateDict, names: Iterable[str] | None, within: Mask | None) -> dict[str, Tensor]:
@@ -126,6 +119,17 @@ def _wanted(model: nn.Module, weights: Sequence[Weight], include: Sequence[str])
         matched = [w.name for w in weights if w.part == pattern or any(_fits(name, pattern) for name in w.names)]
         if not matched and pattern not in INCLUDED:
             raise _no_match(model, "include", pattern, INCLUDED, [name for weight in weights for name in weight.names])
+        found += matched
+    return frozenset(found)
+
+
+def _dropped(model: nn.Module, names: Sequence[str], unknown: Sequence[str], exclude: Sequence[str]) -> frozenset[str]:
+    """Return the names that patterns or kinds exclude, among the weights that are pruned and those of unknown part."""
+    found: list[str] = []
+    for pattern in exclude:
+        matched = [*_excluded(model, names, pattern), *(name for name in unknown if _fits(name, pattern))]
+        if not matched and pattern not in EXCLUDED:
+            raise _no_match(model, "exclude", pattern, EXCLUDED, names)
         found += matched
     return frozenset(found)
 
