@@ -99,7 +99,7 @@ def test_what_is_in_and_what_is_out_and_what_can_be_asked_for() -> None:
     model = Mixed()
     assert prunable(model, IDS) == ("matrix", "first.weight", "second.weight")
     assert prunable(model, IDS, include="embedding")[1] == "words.weight"
-    assert prunable(model, IDS, include=("position", "norm"), exclude=("first.*", "second")) == (
+    assert prunable(model, IDS, include=("elementwise", "norm"), exclude=("first.*", "second")) == (
         *("position", "matrix", "norm.weight", "norm.bias"),
     )
     assert prunable(model, IDS, include="head.weight") == prunable(model, IDS, include="embedding")
@@ -121,13 +121,35 @@ def test_without_inputs_what_is_not_known_is_named_with_its_share() -> None:
         prunable(nn.ParameterList([torch.ones(2, 2)]))
 
 
+def test_what_a_trace_does_not_reach_is_named_too() -> None:
+    model = Mixed()
+    model.unused = nn.Parameter(torch.randn(3, 3))
+    with pytest.warns(
+        UserWarning, match="'unused', .* nothing was computed with them on these inputs, or by an operator"
+    ):
+        assert "unused" not in prunable(model, IDS)
+
+
+class Scaled(nn.Conv2d):
+    """A convolution of another library: standardised weights, a gain, and a matrix that nobody knows."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 4, 3)
+        self.gain, self.low = nn.Parameter(torch.ones(4, 1, 1, 1)), nn.Parameter(torch.ones(4, 2))
+
+
+def test_of_a_layer_that_extends_one_of_torch_the_weight_alone_is_known() -> None:
+    with pytest.warns(UserWarning, match="'low', 6"):
+        assert prunable(Scaled()) == ("weight",)
+
+
 def test_coverage_counts_what_is_left_by_name() -> None:
     model = Mixed()
     mask = prune_magnitude(model, 0.5, names=("first.weight", "words.weight"))
     seen = coverage(mask, model, IDS)
     assert (seen.kept, seen.masked, seen.matrices) == (32, 64, 64 + 24 + 24)
     assert seen.unpruned == {"matrix": 24, "second.weight": 24}
-    assert seen.others == {"position": ("position", 20), "norm.weight": ("norm", 20), "norm.bias": ("norm", 20)}
+    assert seen.others == {"position": ("elementwise", 20), "norm.weight": ("norm", 20), "norm.bias": ("norm", 20)}
     assert seen.true_density == true_density(mask, model, example_inputs=IDS) == (32 + 48) / 112
     untraced = coverage(mask, model)
     assert untraced.unknown == ("position", "matrix")

@@ -16,12 +16,13 @@ from reticket.symmetry.model_tensors import named_state
 from reticket.symmetry.multiplied import multiplied
 from reticket.tickets.used import CONVOLUTIONS, attributes, place_of, source_of
 
-Part = Literal["matrix", "embedding", "norm", "position", "unknown"]
+Part = Literal["matrix", "embedding", "norm", "elementwise", "unknown"]
 """What a parameter is to activations: it multiplies them, holds rows that are looked up, scales them inside a norm, or
-is added to them or stands among them, as a position or a token; "unknown" without a trace and in no known module."""
+meets them entry by entry or stands among them, as a table of positions, a token, the decay of a state; "unknown" where
+no trace reaches it and no known module holds it."""
 
 LAYERS = (nn.Linear, *CONVOLUTIONS)
-WITH_MATRICES = (*LAYERS, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)
+WITH_MATRICES = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)  # all of two axes that they hold, but tokens
 TABLES = (nn.Embedding, nn.EmbeddingBag)
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 TOKENS = ("bias_k", "bias_v")  # what an attention layer adds to the keys and values of each sequence
@@ -101,17 +102,17 @@ def _part(weight: Weight, seen: str | None) -> Part:
     if any(isinstance(owner, NORMS) for owner in weight.owners):
         return "norm"
     if seen in ("matrices", "others"):
-        return "matrix" if seen == "matrices" else "position"
+        return "matrix" if seen == "matrices" else "elementwise"
     if any(_is_matrix(owner, name) for owner, name in zip(weight.owners, weight.names, strict=True)):
         return "matrix"
     shape = list(weight.source.shape) if weight.source is not None else [1]
     # one row for all examples: a token, a table of positions, a scale
-    return "position" if shape[0] == 1 or sum(size > 1 for size in shape) < 2 else "unknown"
+    return "elementwise" if shape[0] == 1 or sum(size > 1 for size in shape) < 2 else "unknown"
 
 
 def _is_matrix(owner: nn.Module, name: str) -> bool:
+    attribute = name.rpartition(".")[2]
     if isinstance(owner, WITH_MATRICES):
-        return name.rpartition(".")[2] not in TOKENS
-    return any(
-        f"{kind.__module__}.{kind.__name__}" == "transformers.pytorch_utils.Conv1D" for kind in type(owner).mro()
-    )
+        return attribute not in TOKENS
+    conv1d = any(f"{one.__module__}.{one.__name__}" == "transformers.pytorch_utils.Conv1D" for one in type(owner).mro())
+    return attribute == "weight" and (conv1d or isinstance(owner, (*LAYERS, nn.Bilinear)))

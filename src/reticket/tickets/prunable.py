@@ -47,8 +47,8 @@ def prunable(
             "shortcut" (projection shortcuts: a module named shortcut, skip, skip_connection or projection, or a
             downsample that stands beside convolutions in a block), "first" and "last" (the first and the last layer as
             defined).
-        include: what is left out otherwise: "embedding" (tied output layers too), "position" (tables and tokens that
-            are added to activations or stand among them), "norm" (scales of two axes or more), or glob patterns.
+        include: what is left out otherwise: "embedding" (tied output layers too), "norm" (scales of two axes or more),
+            "elementwise" (what meets activations entry by entry or stands among them: positions, tokens), or patterns.
 
     Raises:
         MaskError: when a pattern matches nothing, or nothing is left.
@@ -60,16 +60,16 @@ def prunable(
     """
     _refuse_texts(example_inputs)
     model = inside(module_of(model))
-    weights = parts_of(model, example_inputs, kwargs)
+    weights, traced = parts_of(model, example_inputs, kwargs), example_inputs is not None or bool(kwargs)
     wanted = _wanted(model, weights, as_names(include))
     names = [weight.name for weight in weights if weight.part == "matrix" or weight.name in wanted]
     unknown = [weight for weight in weights if weight.part == "unknown" and weight.name not in wanted]
     if not names:
         nothing = f"{type(model).__name__} has no weight matrix, so there is nothing to prune{_others(weights)}"
-        raise MaskError(unjudged(model, weights, unknown) if unknown else nothing)
+        raise MaskError(unjudged(model, weights, unknown, traced) if unknown else nothing)
     dropped = _dropped(model, names, [weight.name for weight in unknown], as_names(exclude))
     if unsaid := [weight for weight in unknown if weight.name not in dropped]:
-        warnings.warn(unjudged(model, weights, unsaid), stacklevel=2)
+        warnings.warn(unjudged(model, weights, unsaid, traced), stacklevel=2)
     left = tuple(name for name in names if name not in dropped)
     if not left:
         raise MaskError(f"exclude {as_names(exclude)} leaves nothing to prune in {type(model).__name__}; exclude less")
@@ -92,15 +92,20 @@ def named_weights(model: nn.Module | StateDict, names: Iterable[str] | None, wit
     return {name: weight.detach() for name, weight in select(model, names).items()}
 
 
-def unjudged(model: nn.Module, weights: Sequence[Weight], unknown: Sequence[Weight]) -> str:
+def unjudged(model: nn.Module, weights: Sequence[Weight], unknown: Sequence[Weight], traced: bool) -> str:
     """Return a sentence that names the parameters of which it is not known whether they multiply activations."""
     total, own = (sum(w.source.numel() for w in some if w.source is not None) for some in (weights, unknown))
     names = ", ".join(f"'{weight.name}'" for weight in unknown[:4])
     more = f" and {len(unknown) - 4} more" if len(unknown) > 4 else ""
+    why, what = (
+        ("nothing was computed with them on these inputs, or by an operator without a rule", "")
+        if traced
+        else ("whether they multiply activations is seen by tracing alone", "give inputs, prunable(model, inputs), or ")
+    )
     return (
         f"{type(model).__name__} has parameters in modules that are not known, {names}{more}, {100 * own / total:.3g} "
-        f"% of its parameters of two axes or more: whether they multiply activations is seen by tracing alone, so "
-        f"they are not pruned; give example inputs, prunable(model, inputs), or name them in include= or exclude="
+        f"% of its parameters of two axes or more: {why}, so they are not pruned; {what}name them in include= or "
+        f"exclude="
     )
 
 
