@@ -1,6 +1,5 @@
 """From stored results to `results.json`: every number with its n, its spread and the keys it came from."""
 
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -21,7 +20,7 @@ from reticket.tasks.config import Config
 from reticket.tasks.results import SCHEMA, Results, results_model
 from reticket.tasks.rows import Cost, Difference, Experiment, Failure, Gap, Row
 from reticket.tasks.stored import Stored, place_of
-from reticket.tickets import Mask, coverage, prunable, weights_of
+from reticket.tickets import Mask, coverage, known_prunable, weights_of
 
 ORDER = (("lth", "permuted"), ("permuted", "naive"))  # what the method promises, best first
 
@@ -169,9 +168,7 @@ class ResultsBuilder:
 def _unpruned(config: Config, params: Mapping[str, Any]) -> dict[str, float]:
     """Return the weight matrices that pruning leaves as they are, each with its fraction of the weights in matrices."""
     model = build_model(config.model.name, generator=generator_for("structure", "init"), **params)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # each pruning says what is not known to be a matrix
-        names = prunable(model, exclude=config.prune.exclude, include=config.prune.include)
+    names = known_prunable(model, config.prune.exclude, config.prune.include)
     seen = coverage(Mask.full(weights_of(model, names)), model)
     return {name: size / seen.matrices for name, size in seen.unpruned.items()}
 

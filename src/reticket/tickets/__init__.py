@@ -19,7 +19,7 @@ from reticket.tickets.imp import (
 from reticket.tickets.mask import Mask
 from reticket.tickets.methods import METHODS, Method, MethodInputs, get_method, method
 from reticket.tickets.movement import Movement
-from reticket.tickets.prunable import prunable
+from reticket.tickets.prunable import known_prunable, prunable
 from reticket.tickets.prune import prune, prune_magnitude
 from reticket.tickets.schedules import Cyclic, Gradual, OneShot, Schedule
 from reticket.tickets.sparse import sparse
@@ -55,6 +55,7 @@ __all__ = [
     "get_method",
     "iterative_magnitude_pruning",
     "kept_count",
+    "known_prunable",
     "layer_shuffle",
     "method",
     "prunable",

@@ -59,21 +59,50 @@ def prunable(
     (('1.weight', '3.weight'), ('1.weight',), ('0.weight', '1.weight'))
     """
     _refuse_texts(example_inputs)
-    model = inside(module_of(model))
-    weights, traced = parts_of(model, example_inputs, kwargs), example_inputs is not None or bool(kwargs)
-    wanted = _wanted(model, weights, as_names(include))
-    names = [weight.name for weight in weights if weight.part == "matrix" or weight.name in wanted]
-    unknown = [weight for weight in weights if weight.part == "unknown" and weight.name not in wanted]
+    model, traced = inside(module_of(model)), example_inputs is not None or bool(kwargs)
+    weights = parts_of(model, example_inputs, kwargs)
+    names, unknown = _chosen(model, weights, as_names(exclude), as_names(include))
     if not names:
         nothing = f"{type(model).__name__} has no weight matrix, so there is nothing to prune{_others(weights)}"
         raise MaskError(unjudged(model, weights, unknown, traced) if unknown else nothing)
-    dropped = _dropped(model, names, [weight.name for weight in unknown], as_names(exclude))
-    if unsaid := [weight for weight in unknown if weight.name not in dropped]:
-        warnings.warn(unjudged(model, weights, unsaid, traced), stacklevel=2)
+    if unknown:
+        warnings.warn(unjudged(model, weights, unknown, traced), stacklevel=2)
+    return names
+
+
+def known_prunable(model: nn.Module, exclude: Iterable[str], include: Iterable[str]) -> tuple[str, ...]:
+    """Return what `prunable` does without a trace, and no warning: whoever shows the results says what is left out.
+
+    Args:
+        model: any module.
+        exclude: as for `prunable`.
+        include: as for `prunable`.
+
+    Raises:
+        MaskError: as `prunable`.
+    """
+    weights = parts_of(model)
+    names, _ = _chosen(model, weights, as_names(exclude), as_names(include))
+    if not names:
+        raise MaskError(
+            f"{type(model).__name__} has no weight matrix in a module that is known, so there is nothing to prune"
+            f"{_others(weights)}"
+        )
+    return names
+
+
+def _chosen(
+    model: nn.Module, weights: Sequence[Weight], exclude: Sequence[str], include: Sequence[str]
+) -> tuple[tuple[str, ...], list[Weight]]:
+    """Return the names of what is pruned, and what is neither excluded nor known to be a matrix or not."""
+    wanted = _wanted(model, weights, include)
+    names = [weight.name for weight in weights if weight.part == "matrix" or weight.name in wanted]
+    unknown = [weight for weight in weights if weight.part == "unknown" and weight.name not in wanted]
+    dropped = _dropped(model, names, [weight.name for weight in unknown], exclude) if names else frozenset()
     left = tuple(name for name in names if name not in dropped)
-    if not left:
-        raise MaskError(f"exclude {as_names(exclude)} leaves nothing to prune in {type(model).__name__}; exclude less")
-    return left
+    if names and not left:
+        raise MaskError(f"exclude {tuple(exclude)} leaves nothing to prune in {type(model).__name__}; exclude less")
+    return left, [weight for weight in unknown if weight.name not in dropped]
 
 
 def named_weights(model: nn.Module | StateDict, names: Iterable[str] | None, within: Mask | None) -> dict[str, Tensor]:
