@@ -1,22 +1,27 @@
 """Batches and forward passes: what a model takes of a batch, and running it without leaving a trace in it."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from reticket.copied import private_copy
 from reticket.errors import InputError, ModelError
 from reticket.nested import applied, described, inputs_of, moved
 from reticket.objectives import Objective, Prediction, Tally, objective_for
 from reticket.rng import are_shared, global_generators, global_state
-from reticket.symmetry import Inside, Site, Symmetry
+from reticket.symmetry import Inside, Site, Symmetry, load_into
 from reticket.symmetry.graph import Inputs
 from reticket.symmetry.untouched import host_generators, kept
+from reticket.weights import Weights, state_of
+from reticket.wrapped import inside
 
+T = TypeVar("T")
 _still: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # models that drew nothing, by their mode
 
 
@@ -104,10 +109,11 @@ def scored(
         InputError: when there are no batches, or they do not fit the objective.
         ModelError: when the model cannot take a batch.
     """
-    device, sums = device_of(model), []
+    sums: list[Tally] = []
     for batch in batches:
         objective = objective_for(batch) if objective is None else objective
-        sums = _added(sums, _tallies(model, batch, objective, device, to_inputs))
+        tallies = judged(model, batch, objective.tallies, to_inputs)
+        sums = _added(sums, [tally.kept() for tally in tallies if tally is not None])
     if objective is None or not sums:
         raise InputError(f"{who} got no batches: give at least one batch of (inputs, labels)")
     loss, *metric = sums
@@ -115,21 +121,59 @@ def scored(
     return Score(objective, objective.loss.number(loss), number, int(loss.items))
 
 
-def _tallies(
+def judged(
     model: nn.Module,
     batch: object,
-    objective: Objective,
-    device: torch.device,
-    to_inputs: Callable[[object], object] | None,
-) -> list[Tally]:
-    """Return what one batch adds to the loss and, where there is one, to the metric."""
+    judge: Callable[[Prediction], T],
+    to_inputs: Callable[[object], object] | None = None,
+) -> T:
+    """Return what `judge` says of a model's prediction for a batch, logits in float64 and without gradients.
+
+    Args:
+        model: in the mode that it is to run in; the batch is brought to its device.
+        batch: what the loader gave.
+        judge: of the prediction.
+        to_inputs: what of a batch the model takes, in place of its first element.
+
+    Raises:
+        ModelError: when the model cannot take the batch.
+    """
+    device = device_of(model)
 
     def run(model: nn.Module, _: object) -> object:
         return _applied(model, moved(inputs_of(batch, to_inputs), device))
 
     with torch.no_grad(), _generators_kept(model, device):
-        tallies = objective.tallies(Prediction(model, moved(batch, device), run, torch.float64))
-    return [tally.kept() for tally in tallies if tally is not None]
+        return judge(Prediction(model, moved(batch, device), run, torch.float64))
+
+
+def modules_of(networks: Mapping[str, Weights], alike: Sequence[nn.Module] = ()) -> list[nn.Module]:
+    """Return networks as modules: a module as it is, a state_dict in a copy of the first that is one.
+
+    Args:
+        networks: by what the caller calls them.
+        alike: further modules of the same architecture.
+
+    Raises:
+        InputError: when one is neither a module nor a state_dict, or none is a module.
+        AlignmentError: when a state_dict is of another architecture.
+    """
+    modules = [*(one for one in networks.values() if isinstance(one, nn.Module)), *alike]
+
+    def module_of(network: Weights, name: str) -> nn.Module:
+        if isinstance(network, nn.Module):
+            return network
+        state = state_of(network, name)
+        if not modules:
+            raise InputError(
+                f"{name} and all others are weights alone, which do not say how they are computed with; give one of "
+                f"the networks as a module, in copies of which the others are run"
+            )
+        copied = private_copy(inside(modules[0]))
+        load_into(copied, state)
+        return copied
+
+    return [module_of(network, name) for name, network in networks.items()]
 
 
 def _added(sums: list[Tally], more: list[Tally]) -> list[Tally]:
