@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 from torch import nn
@@ -11,8 +11,10 @@ from reticket.connectivity.interpolation import check_same_layout, interpolate
 from reticket.connectivity.repairing import Repairer, load
 from reticket.copied import private_copy
 from reticket.errors import InputError
+from reticket.extras import axes_of
 from reticket.forward import Score, scored
 from reticket.lookup import nearest
+from reticket.notebook import html_table
 from reticket.objectives import Function, Measure, Objective, chosen_objective
 from reticket.progress import Progress, Tracked
 from reticket.symmetry.filled import check_filled
@@ -96,6 +98,37 @@ class BarrierCurve:
         line = inner[0] + at * (inner[-1] - inner[0])
         line[-1] = inner[-1]  # rounding must not open a barrier at an end
         return float(np.max(inner - line if sign > 0 else line - inner))
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw the loss along the line and, on a second axis, the metric.
+
+        Args:
+            axes: of matplotlib, to draw on; None for new ones.
+
+        Returns:
+            The axes of the loss; those of the metric stand beside them in `axes.figure.axes`.
+
+        Raises:
+            InputError: when matplotlib is not installed.
+        """
+        axes = axes_of(axes, "BarrierCurve.plot")
+        axes.plot(self.alphas, self.loss, "o-", color="C0", label=f"loss, barrier {self.loss_barrier:.3g}")
+        axes.set_xlabel("share of the second network")
+        axes.set_ylabel("loss", color="C0")
+        if self.metric is not None:
+            beside = axes.twinx()
+            beside.plot(self.alphas, self.metric, "s--", color="C1")
+            beside.set_ylabel(f"{self.metric_name}, barrier {self.metric_barrier:.3g}", color="C1")
+        axes.legend()
+        return axes
+
+    def _repr_html_(self) -> str:
+        metrics = self.metric or [""] * len(self.alphas)
+        rows = [
+            (f"{at:g}", f"{loss:.4g}", m and f"{m:.4g}")
+            for at, loss, m in zip(self.alphas, self.loss, metrics, strict=True)
+        ]
+        return html_table(repr(self), ("alpha", "loss", self.metric_name if self.metric else ""), rows)
 
     def __repr__(self) -> str:
         metric = "" if self.metric is None else f", {self.metric_name} barrier {self.metric_barrier:.4g}"
