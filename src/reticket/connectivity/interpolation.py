@@ -27,7 +27,7 @@ def interpolate(a: Any, b: Any, alpha: float | int | None = None) -> dict[str, A
     Args:
         a: state at alpha = 0: a state_dict, or a network; or a list of several.
         b: state at alpha = 1, with the names and shapes of `a`; or a weight for each of several: none below 0, sum 1.
-        alpha: position on the line, in [0, 1]; not given for several.
+        alpha: position on the line: 0 is a, 1 is b, and others go beyond them; not given for several.
 
     Returns:
         New tensors. The ends are `a` and `b` bit for bit, and so is every entry where the two are equal; of several a
@@ -37,8 +37,8 @@ def interpolate(a: Any, b: Any, alpha: float | int | None = None) -> dict[str, A
         value that is no tensor.
 
     Raises:
-        InputError: alpha outside [0, 1], or weights that are not one for each, below 0 or of another sum.
-            Or what is no network: neither a module nor a state_dict.
+        InputError: alpha that is no number, weights that are not one for each, below 0 or of another sum,
+            or what is neither a module nor a state_dict.
         ModelError: the states differ in names or shapes.
 
     >>> import torch

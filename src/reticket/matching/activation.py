@@ -30,7 +30,7 @@ Score: TypeAlias = Callable[[PairMoments], Tensor]
 STABLE = 3  # equal checks in a row after which matching stops, so after 4096 examples at the earliest
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MatchedAlignment(Alignment):
     """An alignment with the budget that matching used for it.
 

@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from reticket.copied import private_copy
 from reticket.errors import AlignmentError, InputError
+from reticket.forward import modules_of
 from reticket.matching.fit import check_fits
 from reticket.options import Options
 from reticket.registry import Registry, first_line
-from reticket.symmetry import Alignment, Symmetry, load_into
+from reticket.symmetry import Alignment, Symmetry
 from reticket.symmetry.filled import check_filled
 from reticket.weights import Weights, state_of
 from reticket.wrapped import inside
@@ -251,22 +251,8 @@ def _models(
 ) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
     """Return the models, each in the wrapper that the symmetry has; state_dicts in copies of the first module."""
     of_a, of_b = _checkpoints(a, "model_a"), _checkpoints(b, "model_b")
-    modules = [one for one in (*of_a.values(), *of_b.values()) if isinstance(one, nn.Module)]
-    if not modules and (of_a or of_b):
-        raise InputError(
-            "matching got weights alone, which do not say how they are computed with; give model_a or model_b as a "
-            "module, in copies of which the others are run"
-        )
-
-    def model_of(network: Weights, name: str) -> nn.Module:
-        if isinstance(network, nn.Module):
-            return network if network.state_dict().keys() == sym.layouts.keys() else inside(network)
-        copied = private_copy(inside(modules[0]))
-        load_into(copied, state_of(network, name))
-        return copied
-
-    first, second = (tuple(model_of(one, name) for name, one in every.items()) for every in (of_a, of_b))
-    return first, second
+    every = [one if one.state_dict().keys() == sym.layouts.keys() else inside(one) for one in modules_of(of_a | of_b)]
+    return tuple(every[: len(of_a)]), tuple(every[len(of_a) :])
 
 
 def _checkpoints(networks: NetworkCheckpoints, name: str) -> dict[str, Weights]:

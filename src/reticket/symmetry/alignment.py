@@ -20,11 +20,12 @@ from reticket.rng import as_generator
 from reticket.symmetry.gather import gather
 from reticket.symmetry.model_tensors import is_extra
 from reticket.symmetry.optimizer_state import moved_optimizer
+from reticket.symmetry.showing import alignment_html, alignment_lines, plot_alignment
 from reticket.symmetry.structure import Group
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import atoms
 from reticket.symmetry.writing import load_into
-from reticket.types import Permutable, Permutation
+from reticket.types import Permutable, Permutation, Rebuilt
 from reticket.untrusted import one_line, parsed
 from reticket.weights import state_of
 from reticket.wrapped import inside
@@ -46,8 +47,8 @@ class Quality:
     margin: float
 
 
-@dataclass(frozen=True, eq=False)
-class Alignment:
+@dataclass(frozen=True, eq=False, repr=False)
+class Alignment(Rebuilt):
     """One permutation for every group: carries one network's units to another's order.
 
     The permuted tensor is `x[index]` along every axis that carries the group.
@@ -81,6 +82,26 @@ class Alignment:
         ordered = {name: self.permutations[name] for name in groups}
         object.__setattr__(self, "permutations", MappingProxyType(ordered))
         object.__setattr__(self, "quality", MappingProxyType(dict(self.quality)))
+
+    def __repr__(self) -> str:
+        return alignment_lines(self)
+
+    def _repr_html_(self) -> str:
+        return alignment_html(self)
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw how well each group was matched, and how near the best other partner came.
+
+        Args:
+            axes: of matplotlib, to draw on; None for new ones.
+
+        Returns:
+            The axes.
+
+        Raises:
+            InputError: when nothing was matched, or matplotlib is not installed.
+        """
+        return plot_alignment(self, axes)
 
     def apply(self, value: Value, *, names: Sequence[str] | None = None) -> Value:
         """Return the value with every tensor permuted like the parameter it belongs to; `value` is untouched.

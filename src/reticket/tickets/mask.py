@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from reticket.errors import MaskError
+from reticket.notebook import html_table
 from reticket.tickets import storage
 from reticket.tickets.used import place_of, weight_used
 from reticket.types import StateDict
@@ -255,6 +256,12 @@ class Mask(Mapping[str, Tensor]):
     def __repr__(self) -> str:
         tensors = f"{len(self)} tensor{'s' if len(self) != 1 else ''}"
         return f"Mask({tensors}, keeps {self.kept} of {self.numel} weights, density {self.density:.4g})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, str(tuple(t.shape)), int(t.sum()), f"{int(t.sum()) / t.numel():.4g}") for name, t in self.items()
+        ]
+        return html_table(repr(self), ("tensor", "shape", "kept", "density"), rows)
 
     def __setattr__(self, name: str, value: Any) -> NoReturn:
         raise AttributeError(f"a Mask is a value and cannot be changed: '{name}'; make a new one")

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Int8
 from torch import Tensor
 
 from reticket.errors import MaskError
+from reticket.notebook import lines
 from reticket.tickets import storage
 from reticket.tickets.mask import Mask
 from reticket.tickets.used import place_of
@@ -39,7 +41,7 @@ def signs_of(weights: Weights, mask: Mask) -> dict[str, Tensor]:
     }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Ticket:
     """What a lottery ticket carries from one network to another: which weights are kept and, where wanted, their signs.
 
@@ -151,6 +153,15 @@ class Ticket:
             negative = storage.unpack_all(tensors, "sign:", counts, path)
             signs = {name: _spread(kept, negative[name]) for name, kept in mask.items()}
         return cls(mask, signs, provenance)
+
+    def __repr__(self) -> str:
+        signed = "no signs" if self.signs is None else "signed"
+        came = [f"{name}: {value}" for name, value in self.provenance.items()]
+        return lines(f"Ticket({self.mask!r}, {signed})", [f"{one[:97]}..." if len(one) > 100 else one for one in came])
+
+    def _repr_html_(self) -> str:
+        signed = "no signs" if self.signs is None else "signed"
+        return f"{self.mask._repr_html_()}<p>{signed}, {escape(json.dumps(self.provenance))}</p>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Ticket):
