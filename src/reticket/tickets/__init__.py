@@ -21,6 +21,7 @@ from reticket.tickets.methods import METHODS, Method, MethodInputs, get_method, 
 from reticket.tickets.movement import Movement
 from reticket.tickets.prunable import known_prunable, prunable
 from reticket.tickets.prune import prune, prune_magnitude
+from reticket.tickets.pruning import Pruning
 from reticket.tickets.schedules import Cyclic, Gradual, OneShot, Schedule
 from reticket.tickets.sparse import sparse
 from reticket.tickets.start import SparseStart
@@ -42,6 +43,7 @@ __all__ = [
     "Movement",
     "OneShot",
     "Pruner",
+    "Pruning",
     "Round",
     "Schedule",
     "SparseStart",
