@@ -56,9 +56,9 @@ if TYPE_CHECKING:
         prunable as prunable,
         prune as prune,
         prune_magnitude as prune_magnitude,
-        pruning as pruning,
         random_mask as random_mask,
         sparse as sparse,
+        sparsify as sparsify,
         true_density as true_density,
     )
     from reticket.training import (

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from reticket.errors import MaskError
-from reticket.tickets import Cyclic, Gradual, Mask, Movement, OneShot, Schedule, kept_count, prunable, pruning
+from reticket.tickets import Cyclic, Gradual, Mask, Movement, OneShot, Schedule, kept_count, prunable, sparsify
 
 
 def test_the_gradual_schedule_is_the_formula_of_sparsities() -> None:
@@ -49,7 +49,7 @@ def test_the_density_follows_the_schedule_and_what_is_pruned_stays_0(name: str, 
     steps, names = OPTIMIZERS[optimizer](model), prunable(model)
     x, y = torch.randn(16, 6), torch.randn(16, 3)
     numel, wanted = sum(model.get_parameter(n).numel() for n in names), schedule(0) or 1.0
-    with pruning(model, steps, schedule) as pruner:
+    with sparsify(model, steps, schedule) as pruner:
         for step in range(1, 15):
             steps.zero_grad()
             (model(x) - y).square().mean().backward()
@@ -72,7 +72,7 @@ def test_what_a_cycle_lets_go_begins_at_0_and_grows() -> None:
     model = network()
     steps = torch.optim.AdamW(model.parameters(), lr=0.05)
     x, y = torch.randn(16, 6), torch.randn(16, 3)
-    with pruning(model, steps, Cyclic(0.2, length=3, cycles=2), names="0.weight") as pruner:
+    with sparsify(model, steps, Cyclic(0.2, length=3, cycles=2), names="0.weight") as pruner:
         low = pruner.mask
         for step in range(1, 6):
             steps.zero_grad()
@@ -96,7 +96,7 @@ def test_movement_is_gathered_while_it_prunes() -> None:
     x, y = torch.randn(16, 6), torch.randn(16, 3)
     with (
         Movement(model, names, steps) as movement,
-        pruning(model, steps, Gradual(0.2, end=8, begin=1, every=2), "movement", movement=movement) as pruner,
+        sparsify(model, steps, Gradual(0.2, end=8, begin=1, every=2), "movement", movement=movement) as pruner,
     ):
         for _ in range(8):
             steps.zero_grad()
@@ -111,7 +111,7 @@ def test_movement_is_gathered_while_it_prunes() -> None:
 def test_hooks_are_gone_after_the_block_and_after_an_error() -> None:
     model = network()
     steps = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(RuntimeError, match="stop"), pruning(model, steps, OneShot(0.1)):
+    with pytest.raises(RuntimeError, match="stop"), sparsify(model, steps, OneShot(0.1)):
         raise RuntimeError("stop")
     with torch.no_grad():
         model.get_parameter("0.weight").fill_(1.0)

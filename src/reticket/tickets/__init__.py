@@ -5,7 +5,7 @@ from reticket.tickets.control import erk_counts, erk_mask, layer_shuffle, random
 from reticket.tickets.counts import kept_count
 from reticket.tickets.criteria import CRITERIA, Criterion, criterion
 from reticket.tickets.density import Coverage, coverage, true_density
-from reticket.tickets.during import Pruner, pruning
+from reticket.tickets.during import Pruner, sparsify
 from reticket.tickets.imp import (
     STYLES,
     Chain,
@@ -64,10 +64,10 @@ __all__ = [
     "prune",
     "prune_magnitude",
     "prune_round",
-    "pruning",
     "random_mask",
     "signs_of",
     "sparse",
+    "sparsify",
     "true_density",
     "weights_of",
 ]

@@ -18,7 +18,7 @@ from reticket.weights import module_of
 
 
 class Pruner:
-    """What a loop that prunes as it trains calls after every step; `pruning` makes one.
+    """What a loop that prunes as it trains calls after every step; `sparsify` makes one.
 
     Args:
         schedule: from steps done to a density, None where nothing is pruned.
@@ -55,7 +55,7 @@ class Pruner:
 
 
 @contextmanager
-def pruning(
+def sparsify(
     model: nn.Module,
     optimizer: Optimizer | Iterable[Optimizer],
     schedule: Schedule,
@@ -92,7 +92,7 @@ def pruning(
     >>> from reticket.tickets import Gradual
     >>> net = nn.Linear(4, 4)
     >>> adamw = torch.optim.AdamW(net.parameters())
-    >>> with pruning(net, adamw, Gradual(0.25, end=10)) as pruner:
+    >>> with sparsify(net, adamw, Gradual(0.25, end=10)) as pruner:
     ...     for _ in range(12):
     ...         adamw.zero_grad()
     ...         net(torch.randn(2, 4)).square().mean().backward()
