@@ -50,12 +50,15 @@ if TYPE_CHECKING:
     from reticket.tickets import (
         Mask as Mask,
         Ticket as Ticket,
+        coverage as coverage,
         erk_mask as erk_mask,
         iterative_magnitude_pruning as iterative_magnitude_pruning,
         prunable as prunable,
+        prune as prune,
         prune_magnitude as prune_magnitude,
         random_mask as random_mask,
         sparse as sparse,
+        sparsify as sparsify,
         true_density as true_density,
     )
     from reticket.training import (

@@ -1,20 +1,27 @@
 """Batches and forward passes: what a model takes of a batch, and running it without leaving a trace in it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from reticket.errors import ModelError
+from reticket.copied import private_copy
+from reticket.errors import InputError, ModelError
+from reticket.nested import applied, described, inputs_of, moved
+from reticket.objectives import Objective, Prediction, Tally, objective_for
 from reticket.rng import are_shared, global_generators, global_state
-from reticket.symmetry import Inside, Site, Symmetry
+from reticket.symmetry import Inside, Site, Symmetry, load_into
 from reticket.symmetry.graph import Inputs
 from reticket.symmetry.untouched import host_generators, kept
+from reticket.weights import Weights, state_of
+from reticket.wrapped import inside
 
+T = TypeVar("T")
 _still: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # models that drew nothing, by their mode
 
 
@@ -49,18 +56,128 @@ def call(model: nn.Module, inputs: object) -> object:
         ModelError: when the model cannot take these inputs.
     """
     device = device_of(model)
-    inputs = _to(inputs, device)
     with torch.no_grad(), _generators_kept(model, device):
-        try:
-            if isinstance(inputs, Mapping):
-                return model(**inputs)
-            return model(*inputs) if isinstance(inputs, tuple | list) else model(inputs)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ModelError(
-                f"{type(model).__name__} cannot run on a batch of {described(inputs)} ({reason}): "
-                "give batches like the model's example inputs, or say with to_inputs= what of a batch the model takes"
-            ) from error
+        return _applied(model, moved(inputs, device))
+
+
+def _applied(model: nn.Module, inputs: object) -> object:
+    try:
+        return applied(model, inputs)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{type(model).__name__} cannot run on a batch of {described(inputs)} ({reason}): "
+            "give batches like the model's example inputs, or say with to_inputs= what of a batch the model takes"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a model does on batches.
+
+    Args:
+        objective: what it was judged by.
+        loss: the mean loss over all items of all batches.
+        metric: the objective's metric over them; None where it has none.
+        items: how many examples, tokens or pixels the loss is a mean over.
+    """
+
+    objective: Objective
+    loss: float
+    metric: float | None
+    items: int
+
+
+def scored(
+    model: nn.Module,
+    batches: Iterable[object],
+    objective: Objective | None = None,
+    *,
+    to_inputs: Callable[[object], object] | None = None,
+    who: str = "scoring",
+) -> Score:
+    """Return how a model does on batches, which it sees once, without gradients; the random state is left as it was.
+
+    Args:
+        model: in the mode that it is to run in.
+        batches: of what the objective takes.
+        objective: what to judge by; None for what `objective_for` says of the first batch.
+        to_inputs: what of a batch the model takes, in place of its first element.
+        who: is asking, for the error.
+
+    Raises:
+        InputError: when there are no batches, or they do not fit the objective.
+        ModelError: when the model cannot take a batch.
+    """
+    sums: list[Tally] = []
+    for batch in batches:
+        objective = objective_for(batch) if objective is None else objective
+        tallies = judged(model, batch, objective.tallies, to_inputs)
+        sums = _added(sums, [tally.kept() for tally in tallies if tally is not None])
+    if objective is None or not sums:
+        raise InputError(f"{who} got no batches: give at least one batch of (inputs, labels)")
+    loss, *metric = sums
+    number = objective.metric.number(metric[0]) if objective.metric is not None else None
+    return Score(objective, objective.loss.number(loss), number, int(loss.items))
+
+
+def judged(
+    model: nn.Module,
+    batch: object,
+    judge: Callable[[Prediction], T],
+    to_inputs: Callable[[object], object] | None = None,
+) -> T:
+    """Return what `judge` says of a model's prediction for a batch, logits in float64 and without gradients.
+
+    Args:
+        model: in the mode that it is to run in; the batch is brought to its device.
+        batch: what the loader gave.
+        judge: of the prediction.
+        to_inputs: what of a batch the model takes, in place of its first element.
+
+    Raises:
+        ModelError: when the model cannot take the batch.
+    """
+    device = device_of(model)
+
+    def run(model: nn.Module, _: object) -> object:
+        return _applied(model, moved(inputs_of(batch, to_inputs), device))
+
+    with torch.no_grad(), _generators_kept(model, device):
+        return judge(Prediction(model, moved(batch, device), run, torch.float64))
+
+
+def modules_of(networks: Mapping[str, Weights], alike: Sequence[nn.Module] = ()) -> list[nn.Module]:
+    """Return networks as modules: a module as it is, a state_dict in a copy of the first that is one.
+
+    Args:
+        networks: by what the caller calls them.
+        alike: further modules of the same architecture.
+
+    Raises:
+        InputError: when one is neither a module nor a state_dict, or none is a module.
+        AlignmentError: when a state_dict is of another architecture.
+    """
+    modules = [*(one for one in networks.values() if isinstance(one, nn.Module)), *alike]
+
+    def module_of(network: Weights, name: str) -> nn.Module:
+        if isinstance(network, nn.Module):
+            return network
+        state = state_of(network, name)
+        if not modules:
+            raise InputError(
+                f"{name} and all others are weights alone, which do not say how they are computed with; give one of "
+                f"the networks as a module, in copies of which the others are run"
+            )
+        copied = private_copy(inside(modules[0]))
+        load_into(copied, state)
+        return copied
+
+    return [module_of(network, name) for name, network in networks.items()]
+
+
+def _added(sums: list[Tally], more: list[Tally]) -> list[Tally]:
+    return [one + other for one, other in zip(sums, more, strict=True)] if sums else more
 
 
 def look_inside(inside: Inside, model: nn.Module, inputs: object, look: Callable[[Site, Tensor], None]) -> None:
@@ -74,7 +191,7 @@ def look_inside(inside: Inside, model: nn.Module, inputs: object, look: Callable
     device = device_of(model)
     with _generators_kept(model, device):
         try:
-            inside.show(model, Inputs.of(_to(inputs, device)), look)
+            inside.show(model, Inputs.of(moved(inputs, device)), look)
         except ModelError as error:
             name = next(iter(inside.sites.values())).name
             raise ModelError(
@@ -110,83 +227,3 @@ def inputs_for(sym: Symmetry, batch: object, to_inputs: Callable[[object], objec
     if isinstance(batch, Mapping):
         return dict(islice(batch.items(), count))
     return tuple(batch[:count]) if isinstance(batch, tuple | list) else batch
-
-
-def inputs_of(batch: object, to_inputs: Callable[[object], object] | None = None) -> object:
-    """Return what the model takes of a batch: the first element of a tuple or list, anything else as it is."""
-    if to_inputs is not None:
-        return to_inputs(batch)
-    return batch[0] if isinstance(batch, tuple | list) and batch else batch
-
-
-def described(value: object) -> str:
-    """Return what a batch is made of, for messages.
-
-    >>> described((torch.zeros(2, 3), "x"))
-    'tuple(float32 (2, 3), str)'
-    """
-    if isinstance(value, Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
-    if isinstance(value, Mapping):
-        return "dict(" + ", ".join(f"{key}: {described(item)}" for key, item in value.items()) + ")"
-    if isinstance(value, tuple | list):
-        return f"{type(value).__name__}(" + ", ".join(described(item) for item in value) + ")"
-    return type(value).__name__
-
-
-def tensors_in(value: object) -> Iterator[Tensor]:
-    """Yield every tensor in nested tuples, lists, mappings and dataclasses."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from tensors_in(item)
-    elif is_dataclass(value) and not isinstance(value, type):
-        for member in fields(value):
-            yield from tensors_in(getattr(value, member.name))
-
-
-def examples_in(inputs: object) -> int:
-    """Return the number of examples in a model's inputs: the first axis of the first tensor that has one, else 1."""
-    return next((tensor.shape[0] for tensor in tensors_in(inputs) if tensor.dim() > 0), 1)
-
-
-def parts(inputs: object, size: int) -> Iterator[object]:
-    """Cut a model's inputs along the examples; a tensor of another first axis goes with every part.
-
-    >>> [described(part) for part in parts((torch.zeros(5, 3), torch.zeros(2)), 4)]
-    ['tuple(float32 (4, 3), float32 (2,))', 'tuple(float32 (1, 3), float32 (2,))']
-
-    Args:
-        inputs: a tensor, or tensors in tuples, lists and mappings.
-        size: examples in a part, at least 1.
-    """
-    many = examples_in(inputs)
-    if many <= size:
-        yield inputs
-        return
-    for begin in range(0, many, size):
-        yield _sliced(inputs, slice(begin, begin + size), many)
-
-
-def _sliced(value: object, where: slice, many: int) -> object:
-    if isinstance(value, Tensor):
-        return value[where] if value.dim() > 0 and value.shape[0] == many else value
-    if isinstance(value, Mapping):
-        return {key: _sliced(item, where, many) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return tuple(_sliced(item, where, many) for item in value)
-    return value
-
-
-def _to(value: object, device: torch.device) -> object:
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, Mapping):
-        return {key: _to(item, device) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return tuple(_to(item, device) for item in value)
-    return value

@@ -5,7 +5,8 @@ units to B's order, so `al.apply(a.state_dict())` is close to `b.state_dict()`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -32,6 +33,20 @@ class Permutable(Protocol):
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Permutable":
         """Return a copy of this value that holds `tensors` instead."""
         ...
+
+
+class Rebuilt:
+    """A frozen dataclass with read-only mappings that pickles and copies: its constructor makes and checks the copy."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how the value is made again."""
+        held = {field.name: getattr(self, field.name) for field in fields(self) if field.init}  # type: ignore[arg-type]
+        plain = {name: dict(one) if isinstance(one, MappingProxyType) else one for name, one in held.items()}
+        return _rebuilt, (type(self), plain)
+
+
+def _rebuilt(kind: type, held: Mapping[str, Any]) -> Any:
+    return kind(**held)
 
 
 @dataclass(frozen=True, eq=False)

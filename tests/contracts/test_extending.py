@@ -32,6 +32,7 @@ from reticket.tasks.planning import plan_experiment
 from reticket.tasks.presets import load_config
 from reticket.tasks.recipes import recipe_in
 from reticket.tasks.tensors import mask_in
+from reticket.tickets import CRITERIA
 from reticket.tickets.methods import METHODS
 from reticket.training import OPTIMISERS, TrainingRun, TrainResult, TrainState
 from reticket.training.snapshot import state_of
@@ -41,7 +42,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text("utf-8")
 MODULES = dict(re.findall(r"^`(mine/\w+\.py)`.*?^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 (ANNOUNCED,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 GROUPS: Mapping[str, Mapping[str, str]] = tomllib.loads(ANNOUNCED)["project"]["entry-points"]
-REGISTRIES = (MATCHERS, METHODS, OPTIMISERS, EXECUTORS, STORES, LOGGERS, DATASETS, MODELS)
+REGISTRIES = (MATCHERS, METHODS, CRITERIA, OPTIMISERS, EXECUTORS, STORES, LOGGERS, DATASETS, MODELS)
 EXPERIMENT = """
 [data]
 name = "clouds"
@@ -102,9 +103,9 @@ def test_the_page_has_an_example_for_each_seat_and_each_is_listed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sorted(re.findall(r"^## An? (.*)$", PAGE, re.MULTILINE)) == [
-        "check", "data set", "executor", "logger", "matcher", "method", "model", "optimiser", "store",
+        "check", "criterion", "data set", "executor", "logger", "matcher", "method", "model", "optimiser", "store",
     ]  # fmt: skip
-    assert len(MODULES) == len(re.findall(r"^```python", PAGE, re.MULTILINE)) == 8
+    assert len(MODULES) == len(re.findall(r"^```python", PAGE, re.MULTILINE)) == 9
     for group, members in GROUPS.items():
         for name in members:
             assert listing(group.removeprefix("reticket."))[name].endswith(".")
@@ -125,6 +126,17 @@ def test_the_matcher_finds_what_was_shuffled() -> None:
         found = rt.match(a, b, sym, method="by-bias", falling=falling)
         assert torch.equal(found.permutations["0.weight"].index, shuffle.permutations["0.weight"].index)
     assert not torch.equal(shuffle.permutations["0.weight"].index, torch.arange(8))
+
+
+def test_the_criterion_weighs_by_the_norm_of_the_inputs() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2))
+    batches = [(torch.randn(5, 3, generator=rt.generator_for(i)) * torch.tensor([9.0, 1, 1]), None) for i in range(2)]
+    mask = rt.prune(model, 0.4, "wanda", scope="layer", batches=batches)
+    norm = torch.cat([x for x, _ in batches]).norm(dim=0)
+    scores = (model.get_parameter("0.weight").detach().abs() * norm).reshape(-1)
+    assert torch.equal(mask["0.weight"].reshape(-1), scores >= scores.sort(descending=True).values[4])
+    assert mask != rt.prune(model, 0.4, scope="layer")
+    assert not model[0]._forward_hooks
 
 
 def data() -> rt.Dataset:

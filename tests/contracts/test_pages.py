@@ -19,6 +19,7 @@ from reticket.symmetry.rules import RULES
 from reticket.tasks import declared
 from reticket.tasks.check import checks
 from reticket.tasks.config import is_key
+from reticket.tickets import CRITERIA
 from reticket.tickets.methods import METHODS
 from reticket.training import OPTIMISERS
 
@@ -36,7 +37,7 @@ PACKAGES = (
 )
 NAMED = re.compile(rf"(?<![\w./\-])(?:reticket\.)?((?:{PACKAGES})(?:\.[A-Za-z_]\w*)+)(?![\w/=])")
 FILES = ("html", "json", "py", "md", "svg", "toml")
-REGISTRIES = (DATASETS, EXECUTORS, LOGGERS, MATCHERS, METHODS, MODELS, OPTIMISERS, STORES, declared.CHECKS)
+REGISTRIES = (CRITERIA, DATASETS, EXECUTORS, LOGGERS, MATCHERS, METHODS, MODELS, OPTIMISERS, STORES, declared.CHECKS)
 
 
 def train_as_it_says(names: Mapping[str, Any]) -> None:

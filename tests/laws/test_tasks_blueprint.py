@@ -57,6 +57,7 @@ def test_a_new_rewind_point_trains_no_dense_network_to_its_end_again() -> None:
     [
         ("sparse.lr=0.05", {"sparse"}),
         ("prune.lr=0.05", {"prune-round", "sparse", "barrier", "overlap"}),
+        ("prune.include=['embedding']", {"prune-round", "sparse", "barrier", "overlap"}),
         ("matching.cost=cosine", {"match", "sparse", "barrier", "overlap"}),
         ("checks.alphas=5", {"barrier"}),
         ("dense.lr=0.05", {"dense", "prune-round", "match", "sparse", "barrier", "overlap"}),

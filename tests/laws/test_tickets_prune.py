@@ -20,7 +20,7 @@ from reticket.tickets import (
     true_density,
 )
 from reticket.tickets.counts import share_out
-from reticket.tickets.prune import keep_largest
+from reticket.tickets.ranking import keep_largest
 from tests.counted import operators
 
 densities = st.floats(0.05, 1.0)

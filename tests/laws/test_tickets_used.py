@@ -163,9 +163,11 @@ def test_a_tied_weight_is_masked_under_all_its_names_and_counts_once(name: str) 
     assert not torch.equal(naive["words.weight"], naive["head.weight"])  # what masking one name leaves behind
 
 
-def test_a_tied_weight_alone_is_prunable_and_two_names_of_it_are_refused() -> None:
+def test_a_table_that_is_the_output_layer_too_is_pruned_where_it_is_asked_for_and_under_one_name() -> None:
     model = Tied(between=False)
-    assert prunable(model) == ("head.weight",)
+    with pytest.raises(MaskError, match=r"nothing to prune; it has 'words.weight' \(embedding\)"):
+        prunable(model)
+    assert prunable(model, include="embedding") == prunable(model, include="head") == ("words.weight",)
     for given in (model, model.state_dict()):
         with pytest.raises(MaskError, match=r"'head\.weight' and 'words.weight' are one tensor, which is pruned once"):
             prune_magnitude(given, 0.5, names=["words.weight", "head.weight"])

@@ -13,7 +13,10 @@ TINY = Path(__file__).parents[1] / "e2e" / "tiny.toml"
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("prune.scope=LAYER", r"'prune\.scope' is 'LAYER', did you mean 'layer'\?; expected 'global' or 'layer'$"),
+        (
+            "prune.scope=LAYER",
+            r"'prune\.scope' is 'LAYER', did you mean 'layer'\?; expected 'global', 'layer' or 'erk'$",
+        ),
         ("prune.style=lr_rewind", r"'prune\.style' is 'lr_rewind', did you mean 'lr-rewind'\?"),
         ("dense.schedule=linear", r"'dense\.schedule' is 'linear', expected 'cosine', 'constant' or 'step'$"),
         ("dense.lr=-1", r"dense: lr is -1\.0, but it must be above 0$"),

@@ -25,6 +25,7 @@ from reticket.tickets import (
     sparse,
     true_density,
 )
+from reticket.tickets import prune as prune_weights
 
 MASK = Mask({"fc.weight": torch.tensor([[True, False], [False, True]])})
 
@@ -198,8 +199,16 @@ def test_exclude() -> None:
         prunable(model, exclude=("lsat",))
     with pytest.raises(MaskError, match="leaves nothing to prune"):
         prunable(model, exclude=("*",))
-    with pytest.raises(MaskError, match="no convolution or linear layer"):
+    with pytest.raises(MaskError, match=r"ReLU has no weight matrix, so there is nothing to prune$"):
         prunable(nn.ReLU())
+    with pytest.raises(MaskError, match=r"nothing to prune; it has 'weight' \(embedding\): ask for them with include="):
+        prunable(nn.Embedding(4, 3))
+    with pytest.raises(
+        MaskError, match=r"include 'embeding' matches no weight of Sequential; did you mean 'embedding'"
+    ):
+        prunable(model, include="embeding")
+    with pytest.raises(MaskError, match=r"example_inputs is 'last', expected what the model takes; give exclude= by"):
+        prunable(model, "last")
 
 
 def test_iterative_pruning() -> None:
@@ -242,7 +251,7 @@ def test_tickets() -> None:
 @pytest.mark.parametrize("scope", ["LAYER", "layers", "", "Global", None, 0])
 def test_a_scope_that_is_none_is_refused(scope: object) -> None:
     state = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, 4.0])}
-    as_users_call_it = inspect.unwrap(prune_magnitude)  # without the check of types that tests add
+    as_users_call_it = inspect.unwrap(prune_weights)  # without the check of types that tests add
     with pytest.raises(MaskError, match=r"unknown scope .*; choose from global, layer"):
         as_users_call_it(state, 0.5, names=state, scope=scope)
     with pytest.raises(MaskError, match=r"unknown scope 'LAYER', did you mean 'layer'\?"):

@@ -11,6 +11,7 @@ from reticket.models.registry import MODELS
 from reticket.registry import first_line
 from reticket.tasks.check import checks
 from reticket.tasks.presets import list_presets
+from reticket.tickets.criteria import CRITERIA
 from reticket.tickets.methods import METHODS
 from reticket.training import OPTIMISERS
 
@@ -20,6 +21,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "models": lambda: dict(sorted(MODELS.descriptions().items())),
     "matchers": list_matchers,
     "methods": METHODS.descriptions,
+    "criteria": CRITERIA.descriptions,
     "optimisers": OPTIMISERS.descriptions,
     "checks": lambda: {check.name: first_line(type(check)) for check in checks()},
     "executors": EXECUTORS.descriptions,

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reticket.errors import ModelError
-from reticket.forward import call, tensors_in
+from reticket.forward import call
+from reticket.nested import tensors_in
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TURNED = ("Conv1D", "transformers.pytorch_utils")  # transformers' linear layer of GPT-2, named without importing it
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
@@ -69,7 +71,12 @@ def layers_to_repair(model: nn.Module, inputs: object) -> Layers:
 
 def is_layer(module: nn.Module) -> bool:
     """Whether the module is a linear or convolution layer."""
-    return isinstance(module, (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED))
+    return isinstance(module, (nn.Linear, *_CONVOLUTIONS, *_TRANSPOSED)) or _is_turned_linear(module)
+
+
+def _is_turned_linear(module: nn.Module) -> bool:
+    """Whether the module is a linear layer with its weight as (in, out), as `Conv1D` of transformers, in GPT-2."""
+    return any((kind.__name__, kind.__module__) == TURNED for kind in type(module).__mro__)
 
 
 def is_resettable(module: nn.Module) -> bool:
@@ -79,7 +86,8 @@ def is_resettable(module: nn.Module) -> bool:
 
 def channel_axis(module: nn.Module) -> int:
     """Return the axis of the output channels, counted from the end."""
-    return -1 if isinstance(module, nn.Linear) else -1 - len(module.kernel_size)  # type: ignore[arg-type]
+    linear = isinstance(module, nn.Linear) or _is_turned_linear(module)
+    return -1 if linear else -1 - len(module.kernel_size)  # type: ignore[arg-type]
 
 
 def scaled_weight(module: nn.Module, weight: Tensor, scale: Tensor) -> Tensor:
@@ -88,7 +96,7 @@ def scaled_weight(module: nn.Module, weight: Tensor, scale: Tensor) -> Tensor:
         grouped = weight.unflatten(0, (module.groups, -1))
         factors = scale.view(module.groups, 1, -1, *[1] * (weight.dim() - 2))
         return (grouped * factors).flatten(0, 1)
-    return weight * scale.view(-1, *[1] * (weight.dim() - 1))
+    return weight * (scale if _is_turned_linear(module) else scale.view(-1, *[1] * (weight.dim() - 1)))
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from reticket.report.gap import interval, open_gap
 from reticket.tasks.results import Results
 from reticket.tasks.rows import Row
 
+SPARED = 4  # matrices that are named
+
 
 @dataclass(frozen=True)
 class GridCell:
@@ -38,6 +40,7 @@ class Grid:
     columns: tuple[GridColumn, ...]
     rows: tuple[tuple[Look, tuple[GridCell, ...]], ...]
     same_n: int | None
+    spared: str = ""
 
     def parts(self, most: int = 2) -> tuple["Grid", ...]:
         """Return tables with at most so many columns each, every one of a single sparsity, for a narrow page.
@@ -90,7 +93,7 @@ def grid(results: Results) -> Grid | None:
     best = {(level, rewind): _best(rows, level, rewind) for level in levels for rewind in rewinds}
     body = tuple((look, _line(rows, method, levels, rewinds, best)) for method, look in styles.items())
     counted = {row.n for row in rows}
-    return Grid(columns, body, counted.pop() if len(counted) == 1 else None)
+    return Grid(columns, body, counted.pop() if len(counted) == 1 else None, _spared(results.experiment.unpruned))
 
 
 def closed_by_column(results: Results, method: str = "permuted") -> tuple[str, ...]:
@@ -129,6 +132,14 @@ def _true(rows: Sequence[Row], level: float) -> str:
     if not seen:
         return ""
     return percent(seen[0]) if seen[-1] - seen[0] < 0.0006 else f"{number(100 * seen[0], 2)} to {percent(seen[-1])}"
+
+
+def _spared(unpruned: Mapping[str, float]) -> str:
+    """Return the largest of the matrices that pruning spares, with their shares of the weights in all."""
+    largest = sorted(unpruned, key=lambda name: -unpruned[name])
+    named = [f"{name} ({percent(unpruned[name])})" for name in largest[:SPARED]]
+    more = f" and {len(largest) - SPARED} more" if len(largest) > SPARED else ""
+    return ", ".join(named) + more
 
 
 def _best(rows: Sequence[Row], level: float, rewind: str | None) -> str | None:

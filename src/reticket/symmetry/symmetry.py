@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -10,13 +11,15 @@ from reticket.errors import SymmetryError
 from reticket.files import WRITABLE, read_text, write_file
 from reticket.symmetry.axes import Axes, axes_of, layouts_from_axes, sites_of
 from reticket.symmetry.explain import explained
+from reticket.symmetry.showing import symmetry_frame, symmetry_html, symmetry_lines
 from reticket.symmetry.storage import fields_of, written
 from reticket.symmetry.structure import Structure
+from reticket.types import Rebuilt
 from reticket.untrusted import one_line
 
 
-@dataclass(frozen=True)
-class Symmetry(Structure):
+@dataclass(frozen=True, repr=False)
+class Symmetry(Rebuilt, Structure):
     """Which axes of which tensors of a model may be permuted together.
 
     Args:
@@ -43,6 +46,20 @@ class Symmetry(Structure):
             SymmetryError: when there is no such tensor or group.
         """
         return explained(self, name)
+
+    def __repr__(self) -> str:
+        return symmetry_lines(self)
+
+    def _repr_html_(self) -> str:
+        return symmetry_html(self)
+
+    def to_frame(self) -> Any:
+        """Return a `pandas.DataFrame` with a row for each axis of each tensor: its term, its groups, why it is pinned.
+
+        Raises:
+            InputError: when pandas is not installed.
+        """
+        return symmetry_frame(self)
 
     def to_json(self) -> str:
         """Return the symmetry as JSON: versioned, one tensor a line, so that two files can be compared line by line."""

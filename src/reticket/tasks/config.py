@@ -92,7 +92,8 @@ class PruneConfig(Pruning):
 
     `finetune` goes on with the trained weights, by the dense recipe with what is given here and no warm-up;
     `weight-rewind` returns to the weights of `rewind` and `lr-rewind` keeps the weights, both replaying the dense
-    schedule from `rewind` (Renda et al. 2020).
+    schedule from `rewind` (Renda et al. 2020). Pruned are the weight matrices less what `exclude` names, and what
+    `include` names besides: embeddings, or matrices in modules that are not known.
     """
 
     epochs: int = Field(ge=1)

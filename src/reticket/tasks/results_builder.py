@@ -11,13 +11,16 @@ from torch import Tensor
 from reticket.analysis import Stat, gap_closed, paired_difference
 from reticket.experiment import Result, Store, Summary, Task
 from reticket.experiment.task import closure
-from reticket.models import model_params
+from reticket.models import build_model, model_params
+from reticket.rng import generator_for
 from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.cells import Cell
 from reticket.tasks.check import checks
+from reticket.tasks.config import Config
 from reticket.tasks.results import SCHEMA, Results, results_model
 from reticket.tasks.rows import Cost, Difference, Experiment, Failure, Gap, Row
 from reticket.tasks.stored import Stored, place_of
+from reticket.tickets import Mask, coverage, known_prunable, weights_of
 
 ORDER = (("lth", "permuted"), ("permuted", "naive"))  # what the method promises, best first
 
@@ -78,7 +81,13 @@ class ResultsBuilder:
         found["model"]["params"] = model_params(
             config.model.name, facts.input_shape, len(facts.classes), **config.model.params
         )
-        return Experiment(**found, train_size=facts.train_size, steps_per_epoch=self.blueprint.networks.epoch)
+        pruned = any(cell.sparsity for cell in self.blueprint.runs)
+        return Experiment(
+            **found,
+            unpruned=_unpruned(config, found["model"]["params"]) if pruned else {},
+            train_size=facts.train_size,
+            steps_per_epoch=self.blueprint.networks.epoch,
+        )
 
     def origins(self) -> list[str]:
         """Return what the results were computed with, each combination once: a store may be older than this run."""
@@ -154,6 +163,14 @@ class ResultsBuilder:
         """Return the runs of a method where `cell` is, `cell` itself if it is that method's."""
         found = cell if method == cell.method else Cell(method, cell.sparsity, cell.rewind)
         return self.blueprint.runs.get(found, ())
+
+
+def _unpruned(config: Config, params: Mapping[str, Any]) -> dict[str, float]:
+    """Return the weight matrices that pruning leaves as they are, each with its fraction of the weights in matrices."""
+    model = build_model(config.model.name, generator=generator_for("structure", "init"), **params)
+    names = known_prunable(model, config.prune.exclude, config.prune.include)
+    seen = coverage(Mask.full(weights_of(model, names)), model)
+    return {name: size / seen.matrices for name, size in seen.unpruned.items()}
 
 
 def _accuracies(results: Iterable[Result]) -> list[float]:

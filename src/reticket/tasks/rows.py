@@ -98,6 +98,10 @@ class Experiment(Record):
     sparse: Mapping[str, Any] = Field(default={}, description="what sparse runs change of it")
     prune: Mapping[str, Any] = Field(default={}, description="how A is pruned")
     matching: Mapping[str, Any] = Field(default={}, description="how units are matched")
+    unpruned: Mapping[str, float] = Field(
+        default={},
+        description="weight matrices that stay as they are, each with its fraction of the weights in matrices",
+    )
     train_size: int | None = Field(default=None, description="training inputs")
     steps_per_epoch: int | None = Field(default=None, description="steps of an epoch of dense training")
 

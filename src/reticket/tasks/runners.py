@@ -26,7 +26,7 @@ from reticket.tasks.inputs import (
 from reticket.tasks.matchers import matcher_options
 from reticket.tasks.recipes import recipe_in
 from reticket.tasks.tensors import ALIGNMENT, MASK, WEIGHTS, mask_in, named, stripped
-from reticket.tickets import Mask, MethodInputs, Pruning, Ticket, get_method, prunable, prune_round, true_density
+from reticket.tickets import Mask, MethodInputs, Pruning, Ticket, get_method, known_prunable, prune_round, true_density
 from reticket.training import (
     Callback,
     Evaluation,
@@ -103,7 +103,7 @@ def run_prune_round(task: Task, inputs: Mapping[str, Result], context: Context) 
     start = prune_round(
         stripped(before, WEIGHTS),
         spec["density"],
-        names=prunable(model, pruning.exclude),
+        names=known_prunable(model, pruning.exclude, pruning.include),
         within=mask_in(inputs["previous"]),
         style=pruning.style,
         rewound=stripped(inputs["rewound"].tensors, WEIGHTS) if "rewound" in inputs else None,

@@ -1,7 +1,11 @@
 """Tickets: masks, magnitude pruning, iterative magnitude pruning, sparse training, and the methods compared."""
 
+from reticket.tickets.by_name import weights_of
 from reticket.tickets.control import erk_counts, erk_mask, layer_shuffle, random_mask
 from reticket.tickets.counts import kept_count
+from reticket.tickets.criteria import CRITERIA, Criterion, criterion
+from reticket.tickets.density import Coverage, coverage, true_density
+from reticket.tickets.during import Pruner, sparsify
 from reticket.tickets.imp import (
     STYLES,
     Chain,
@@ -14,39 +18,56 @@ from reticket.tickets.imp import (
 )
 from reticket.tickets.mask import Mask
 from reticket.tickets.methods import METHODS, Method, MethodInputs, get_method, method
-from reticket.tickets.prune import prunable, prune_magnitude, true_density, weights_of
+from reticket.tickets.movement import Movement
+from reticket.tickets.prunable import known_prunable, prunable
+from reticket.tickets.prune import prune, prune_magnitude
 from reticket.tickets.pruning import Pruning
+from reticket.tickets.schedules import Cyclic, Gradual, OneShot, Schedule
 from reticket.tickets.sparse import sparse
 from reticket.tickets.start import SparseStart
 from reticket.tickets.ticket import Ticket, signs_of
 
 __all__ = [
+    "CRITERIA",
     "METHODS",
     "STYLES",
     "Chain",
     "ChainLeaf",
+    "Coverage",
+    "Criterion",
+    "Cyclic",
+    "Gradual",
     "Mask",
     "Method",
     "MethodInputs",
+    "Movement",
+    "OneShot",
+    "Pruner",
     "Pruning",
     "Round",
+    "Schedule",
     "SparseStart",
     "Style",
     "Ticket",
     "chain",
+    "coverage",
+    "criterion",
     "erk_counts",
     "erk_mask",
     "get_method",
     "iterative_magnitude_pruning",
     "kept_count",
+    "known_prunable",
     "layer_shuffle",
     "method",
     "prunable",
+    "prune",
     "prune_magnitude",
     "prune_round",
     "random_mask",
     "signs_of",
     "sparse",
+    "sparsify",
     "true_density",
     "weights_of",
 ]

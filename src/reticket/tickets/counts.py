@@ -53,6 +53,53 @@ def share_out(quotas: Mapping[str, float], total: int, sizes: Mapping[str, int])
     return counts
 
 
+def erk_quotas(shapes: Mapping[str, tuple[int, ...]], total: int) -> dict[str, float]:
+    """Return how many weights each layer is to keep by Erdos-Renyi-Kernel densities, as real numbers (`erk_counts`).
+
+    Args:
+        shapes: name -> shape.
+        total: number of weights to keep in all.
+
+    Returns:
+        Name -> quota; they add up to the total.
+
+    >>> erk_quotas({"a": (2, 2), "b": (4, 4)}, 6)
+    {'a': 2.0, 'b': 4.0}
+    """
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    dense: list[str] = []
+    while True:
+        sums = {name: sum(shape) for name, shape in shapes.items() if name not in dense}
+        left = total - sum(sizes[name] for name in dense)
+        eps = left / sum(sums.values()) if sums else 0.0
+        full = [name for name, around in sums.items() if eps * around > sizes[name]]
+        if not full:
+            return {name: float(sizes[name]) if name in dense else eps * sums[name] for name in shapes}
+        dense += full
+
+
+def raised(quotas: Mapping[str, float], least: Mapping[str, int], total: int) -> dict[str, float]:
+    """Return quotas of which none is below the least that a layer keeps; the others shrink alike.
+
+    Args:
+        quotas: name -> number of weights wanted; they add up to `total`.
+        least: name -> number of weights that the layer keeps at least; together at most `total`.
+        total: number of weights in all.
+
+    >>> raised({"a": 1.0, "b": 3.0, "c": 6.0}, {"a": 4}, 10)
+    {'a': 4.0, 'b': 2.0, 'c': 4.0}
+    """
+    held: dict[str, int] = {}
+    while True:
+        free = sum(quota for name, quota in quotas.items() if name not in held)
+        share = (total - sum(held.values())) / free if free else 0.0
+        found = {name: share * quota if name not in held else float(held[name]) for name, quota in quotas.items()}
+        below = {name: least[name] for name in found if name in least and found[name] < least[name]}
+        if not below:
+            return found
+        held |= below
+
+
 def uniform_counts(density: float, sizes: Mapping[str, int]) -> dict[str, int]:
     """Return how many weights each layer keeps when all have one density; the total is `kept_count` of all.
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
+from reticket.tickets.by_name import as_names
 from reticket.tickets.imp import StyleName, check_rate, check_style
-from reticket.tickets.prune import Scope, as_names, check_scope
+from reticket.tickets.ranking import Scope, check_scope
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Pruning:
         rate: fraction of the remaining weights pruned in a round, in (0, 1).
         scope: compare magnitudes over all layers or inside each.
         exclude: what is never pruned, kinds or patterns of names as of `prunable`.
+        include: what is pruned besides the matrices of known layers, as of `prunable`.
 
     Raises:
         MaskError: for an unknown style or scope, or a rate out of range.
@@ -28,14 +30,17 @@ class Pruning:
     rate: float = 0.2
     scope: Scope = "global"
     exclude: tuple[str, ...] = ("shortcut",)
+    include: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_style(self.style)
         check_rate(self.rate)
         check_scope(self.scope)
         object.__setattr__(self, "exclude", as_names(self.exclude))
+        object.__setattr__(self, "include", as_names(self.include))
 
     def decisive(self) -> dict[str, Any]:
-        """Return what decides a round of pruning, as JSON; the training of the round is not here."""
-        values = {one.name: getattr(self, one.name) for one in fields(Pruning)}
-        return values | {"exclude": list(self.exclude)}
+        """Return what decides a round of pruning but for its training, as JSON; `include` only where it is set."""
+        values = {one.name: getattr(self, one.name) for one in fields(Pruning) if one.name != "include"}
+        later = {"include": list(self.include)} if self.include else {}
+        return values | {"exclude": list(self.exclude)} | later

@@ -1,4 +1,4 @@
-"""The weights a model uses: what its next forward would compute them to be, and which of its tensors are matrices.
+"""The weights a model uses: what its next forward would compute them to be, and which parameters they come from.
 
 With `torch.nn.utils.prune`, the older `weight_norm` and `spectral_norm`, `weight` is a plain attribute that only a
 forward refreshes: after `load_state_dict` or `optimizer.step` it is that of the weights before.
@@ -18,7 +18,6 @@ from torch.nn.utils.weight_norm import WeightNorm
 from reticket.errors import MaskError
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-LOOKED_UP = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)  # tables and scales, no matrices
 DERIVED = ("_orig", "_v", "_g")  # what `prune`, `spectral_norm` and `weight_norm` call a weight's parameters
 
 
@@ -62,28 +61,6 @@ def source_of(module: nn.Module, attribute: str) -> Tensor | None:
     return next((p for p in map(holder._parameters.get, keys) if p is not None), None)
 
 
-def matrices(model: nn.Module) -> dict[str, Tensor | None]:
-    """Return, for the weight matrix of every layer, the parameter it comes from.
-
-    These are the weights of convolutions and linear layers, and whatever else has two axes of more than one position
-    (`in_proj_weight` of an attention layer, the weights of a recurrent one, layers of other libraries), but no table of
-    an embedding and no scale of a norm.
-
-    Returns:
-        Name in the unpruned, unparametrized model -> parameter.
-    """
-    found: dict[str, Tensor | None] = {}
-    for prefix, module in model.named_modules():
-        if isinstance(module, LOOKED_UP) or "parametrizations" in prefix.split("."):
-            continue
-        for attribute in _attributes(module):
-            source = source_of(module, attribute)
-            layer = attribute == "weight" and isinstance(module, (nn.Linear, *CONVOLUTIONS))
-            if layer or (source is not None and min((*source.shape, 0, 0)[:2]) > 1):
-                found[f"{prefix}.{attribute}" if prefix else attribute] = source
-    return found
-
-
 def place_of(tensor: Tensor) -> Hashable:
     """Return what tells a tensor from others: where its values lie, so that two names of one tensor are equal."""
     if tensor.layout != torch.strided or not tensor.numel() or not tensor.data_ptr():
@@ -91,7 +68,7 @@ def place_of(tensor: Tensor) -> Hashable:
     return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
 
 
-def _attributes(module: nn.Module) -> Iterator[str]:
+def attributes(module: nn.Module) -> Iterator[str]:
     """Yield what the parameters directly on a module are called when nothing prunes or parametrizes it."""
     names = [*module._parameters, *(module.parametrizations if parametrize.is_parametrized(module) else ())]  # pyright: ignore
     for name in dict.fromkeys(map(str, names)):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reticket.errors import TrainingError
-from reticket.training.evaluation import logits_of
+from reticket.objectives import logits_of
 
 LossAndGradient = Callable[[Tensor, Tensor, int], Tensor]
 relu_backward = torch.ops.aten.threshold_backward  # one pass; comparing and multiplying takes several

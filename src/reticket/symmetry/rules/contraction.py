@@ -11,7 +11,7 @@ from reticket.symmetry.terms import Fixed, Layout
 CONTRACTED = "contracted axes move together"
 
 
-@rule("aten.linear")
+@rule("aten.linear", weights=("weight",))
 def linear(op: Operator) -> Layout:
     """y = x W^T + b."""
     data, weight = op.layout("input"), op.layout("weight")
@@ -22,7 +22,10 @@ def linear(op: Operator) -> Layout:
     return (*data[:-1], *weight[:-1])
 
 
-@rule("aten.addmm", "aten._sparse_addmm", "aten.baddbmm", "aten.addmv")
+@rule(
+    *("aten.addmm", "aten._sparse_addmm", "aten.baddbmm", "aten.addmv"),
+    factors=("mat1", "mat2", "batch1", "batch2", "mat", "vec"),
+)
 def addmm(op: Operator) -> Layout:
     """y = beta c + alpha a b."""
     first, second = [name for name in op.arguments if name in ("mat1", "mat2", "batch1", "batch2", "mat", "vec")]
@@ -30,7 +33,7 @@ def addmm(op: Operator) -> Layout:
     return broadcast(op, [op.raw("self"), result], "the added term moves with the product")
 
 
-@rule("aten.addbmm")
+@rule("aten.addbmm", factors=("batch1", "batch2"))
 def addbmm(op: Operator) -> Layout:
     """y = beta c + alpha sum_k a_k b_k."""
     left, right = op.layout("batch1"), op.layout("batch2")
@@ -40,7 +43,10 @@ def addbmm(op: Operator) -> Layout:
     return broadcast(op, [op.raw("self"), (left[1], right[2])], "the added term moves with the product")
 
 
-@rule("aten.mm", "aten._sparse_mm", "aten.bmm", "aten.matmul", "aten.mv", "aten.dot", "aten.vdot")
+@rule(
+    *("aten.mm", "aten._sparse_mm", "aten.bmm", "aten.matmul", "aten.mv", "aten.dot", "aten.vdot"),
+    factors=("self", "sparse", "mat2", "dense", "other", "vec", "tensor"),
+)
 def matmul(op: Operator) -> Layout:
     """The product of matrices, batched by broadcasting."""
     first, second = [name for name, value in op.arguments.items() if is_layout(value)]
@@ -55,7 +61,7 @@ def _matmul(op: Operator, left: Layout, right: Layout) -> Layout:
     return result
 
 
-@rule("aten.einsum")
+@rule("aten.einsum", factors=("tensors",))
 def einsum(op: Operator) -> Layout:
     """Axes of one letter move together."""
     tensors = [op.solver.instantiate(layout) for layout in op["tensors"]]
@@ -88,7 +94,7 @@ def _letters(equation: str, dims: Sequence[int]) -> tuple[list[str], str]:
     return own, result.replace("...", dots)
 
 
-@rule("aten.bilinear")
+@rule("aten.bilinear", weights=("weight",))
 def bilinear(op: Operator) -> Layout:
     """y_o = x_i W_oij z_j + b_o."""
     left, right, weight = op.layout("input1"), op.layout("input2"), op.layout("weight")
@@ -136,7 +142,7 @@ def distances_within(op: Operator) -> Layout:
     return (Fixed(op.shape[0]),)
 
 
-@rule("aten.embedding")
+@rule("aten.embedding", tables=("weight",))
 def embedding(op: Operator) -> Layout:
     """Rows are chosen by ids, which are inputs; columns pass."""
     weight, ids = op.layout("weight"), op.layout("indices")
@@ -145,7 +151,7 @@ def embedding(op: Operator) -> Layout:
     return (*ids, weight[1])
 
 
-@rule("aten.embedding_bag", "aten._embedding_bag", "aten._embedding_bag_forward_only")
+@rule("aten.embedding_bag", "aten._embedding_bag", "aten._embedding_bag_forward_only", tables=("weight",))
 def embedding_bag(op: Operator) -> list[Layout]:
     """The sum, mean or maximum of the rows in each bag; columns pass, and so do whole bags of equal length."""
     weight, ids = op.layout("weight"), op.layout("indices")

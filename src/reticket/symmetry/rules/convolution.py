@@ -10,25 +10,25 @@ CONTRACTED = "a kernel as long as its input moves with it"
 SPACE = "a window slides along this axis"
 
 
-@rule(*(f"aten.conv{dims}d" for dims in (1, 2, 3)))
+@rule(*(f"aten.conv{dims}d" for dims in (1, 2, 3)), weights=("weight",))
 def convolution(op: Operator) -> Layout:
     """y[o] = sum_i w[o, i] * x[i] within each group."""
     return _convolve(op, transposed=False)
 
 
-@rule("aten.conv_transpose1d", "aten.conv_transpose2d", "aten.conv_transpose3d")
+@rule("aten.conv_transpose1d", "aten.conv_transpose2d", "aten.conv_transpose3d", weights=("weight",))
 def transposed_convolution(op: Operator) -> Layout:
     """The adjoint: the weight has its input channels on axis 0."""
     return _convolve(op, transposed=True)
 
 
-@rule("aten.convolution")
+@rule("aten.convolution", weights=("weight",))
 def general_convolution(op: Operator) -> Layout:
     """Either of the two, by its flag."""
     return _convolve(op, transposed=bool(op["transposed"]))
 
 
-@rule("aten.conv_tbc")
+@rule("aten.conv_tbc", weights=("weight",))
 def convolution_in_time(op: Operator) -> Layout:
     """y[t, b, o] = sum_ki x[t + k, b, i] w[k, i, o]."""
     data, weight = op.layout("self"), op.layout("weight")

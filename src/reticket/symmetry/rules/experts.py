@@ -7,7 +7,7 @@ from reticket.symmetry.terms import Layout
 DEALT = "rows are dealt out to the experts in this order"
 
 
-@rule("aten._grouped_mm", "transformers.grouped_mm_fallback")
+@rule("aten._grouped_mm", "transformers.grouped_mm_fallback", weights=("mat2", "weight"))
 def grouped_matmul(op: Operator) -> Layout:
     """y[s] = x[s] W[e(s)], where row s belongs to the first expert e whose offset lies beyond it."""
     rows, experts, *others = [value for value in op.arguments.values() if is_layout(value)]

@@ -26,29 +26,46 @@ class RegisteredRule:
         function: the rule.
         structural: the operator only rearranges its input; it reads nothing.
         pointwise: the operator computes each position by itself.
+        weights: arguments that are the weights of a layer, which multiply whatever the others hold.
+        factors: arguments that are multiplied with one another, each of which may be the weights.
+        tables: arguments of which single rows are looked up.
     """
 
     function: Rule
     structural: bool
     pointwise: bool = False
+    weights: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
 
 
 RULES: dict[str, RegisteredRule] = {}
 
 
-def rule(*operators: str, structural: bool = False, pointwise: bool = False) -> Callable[[Rule], Rule]:
+def rule(
+    *operators: str,
+    structural: bool = False,
+    pointwise: bool = False,
+    weights: tuple[str, ...] = (),
+    factors: tuple[str, ...] = (),
+    tables: tuple[str, ...] = (),
+) -> Callable[[Rule], Rule]:
     """Register a function as the rule of the operators named, as `aten.relu` (all overloads) or `aten.mean.dim`.
 
     Args:
         operators: what it is the rule of.
         structural: they only rearrange: factors of a view are passed on as they are, what a result lacks was cut away.
         pointwise: they compute each position by itself, so that one of a single tensor passes such factors on, too.
+        weights: names of arguments that are the weights of a layer, as of a convolution: what is pruned is found so.
+        factors: names of arguments that are multiplied with one another, as the two of a product of matrices: one that
+            comes of parameters alone is weights where another one is not.
+        tables: names of arguments of which single rows are looked up, as of an embedding.
     """
 
     def register(function: Rule) -> Rule:
         for operator in operators:
             assert operator not in RULES, f"two rules for {operator}"
-            RULES[operator] = RegisteredRule(function, structural, pointwise)
+            RULES[operator] = RegisteredRule(function, structural, pointwise, weights, factors, tables)
         return function
 
     return register

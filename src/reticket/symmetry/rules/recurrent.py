@@ -25,7 +25,7 @@ class Direction:
     memory: Term
 
 
-@rule(*(f"aten.{kind}.input" for kind in GATES))
+@rule(*(f"aten.{kind}.input" for kind in GATES), weights=("params",))
 def recurrent(op: Operator) -> list[Layout]:
     """h_t = cell(x_t, h_(t-1)) for every layer, forwards and, if asked for, backwards in time."""
     data = op.layout("input")
@@ -106,7 +106,7 @@ def _state(op: Operator, given: Layout, units: Sequence[Term], batch: Term) -> L
     return stacked(op.solver, finals, 0, cause_of(op.node, STATES))
 
 
-@rule(*(f"aten.{kind}_cell" for kind in GATES))
+@rule(*(f"aten.{kind}_cell" for kind in GATES), weights=("w_ih", "w_hh"))
 def cell(op: Operator) -> Layout | list[Layout]:
     """One step: h = cell(x, h)."""
     data = op.layout("input")

@@ -1,0 +1,118 @@
+"""The part that every parameter of two axes or more plays in a model: what multiplies activations is a weight matrix.
+
+A traced graph says it of every parameter that it computes with. Where there is none, the module does that a parameter
+belongs to: those of torch and the `Conv1D` of transformers are known.
+"""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from reticket.symmetry.filled import check_shaped
+from reticket.symmetry.model_tensors import named_state
+from reticket.symmetry.multiplied import multiplied
+from reticket.tickets.used import CONVOLUTIONS, attributes, place_of, source_of
+
+Part = Literal["matrix", "embedding", "norm", "elementwise", "unknown"]
+"""What a parameter is to activations: it multiplies them, holds rows that are looked up, scales them inside a norm, or
+meets them entry by entry or stands among them, as a table of positions, a token, the decay of a state; "unknown" where
+no trace reaches it and no known module holds it."""
+
+LAYERS = (nn.Linear, *CONVOLUTIONS)
+WITH_MATRICES = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)  # all of two axes that they hold, but tokens
+TABLES = (nn.Embedding, nn.EmbeddingBag)
+NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+TOKENS = ("bias_k", "bias_v")  # what an attention layer adds to the keys and values of each sequence
+
+
+@dataclass(eq=False)
+class Weight:
+    """One parameter of two axes or more.
+
+    Args:
+        names: in the unpruned, unparametrized model; the first is what masks call it, more than one where it is tied.
+        source: the parameter, or that from which it is computed; None where the module has none.
+        owners: the modules that hold it, one for each name.
+        part: what it is to activations.
+    """
+
+    names: list[str]
+    source: Tensor | None
+    owners: list[nn.Module] = field(repr=False)
+    part: Part = "unknown"
+
+    @property
+    def name(self) -> str:
+        """What a mask calls it."""
+        return self.names[0]
+
+
+def parts_of(model: nn.Module, example_inputs: Any = None, kwargs: Mapping[str, Any] | None = None) -> list[Weight]:
+    """Return every parameter of two axes or more, each once, in the order of `model.named_modules()`, with its part.
+
+    Args:
+        model: any module; it is left as it was.
+        example_inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs, on which it is traced;
+            without any, and without `kwargs`, only modules are looked at.
+        kwargs: keyword inputs beside positional ones.
+
+    Raises:
+        ModelError: when a parameter has no shape yet, or the model cannot be traced on these inputs.
+    """
+    if any(map(is_lazy, model.parameters())):
+        check_shaped(model)
+    weights = _weights(model)
+    traced = {} if example_inputs is None and not kwargs else _traced(model, example_inputs, kwargs)
+    for weight in weights:
+        seen = None if weight.source is None else traced.get(place_of(weight.source))
+        weight.part = _part(weight, seen)
+    return weights
+
+
+def _weights(model: nn.Module) -> list[Weight]:
+    found: dict[Hashable, Weight] = {}
+    for prefix, module in model.named_modules():
+        if "parametrizations" in prefix.split("."):
+            continue
+        for attribute in dict.fromkeys(attributes(module)):
+            source, name = source_of(module, attribute), f"{prefix}.{attribute}" if prefix else attribute
+            layer = attribute == "weight" and isinstance(module, LAYERS)
+            if layer or (source is not None and source.dim() > 1):
+                weight = found.setdefault(name if source is None else place_of(source), Weight([], source, []))
+                weight.names.append(name)
+                weight.owners.append(module)
+    return list(found.values())
+
+
+def _traced(model: nn.Module, example_inputs: Any, kwargs: Mapping[str, Any] | None) -> dict[Hashable, str]:
+    """Return what a traced graph does with each parameter that it computes with, by where its values lie."""
+    found = multiplied(model, () if example_inputs is None else example_inputs, kwargs)
+    state = named_state(model)
+    parts = {"others": found.others, "unclear": found.unclear, "matrices": found.matrices, "tables": found.tables}
+    return {place_of(state[name]): part for part, names in parts.items() for name in names}
+
+
+def _part(weight: Weight, seen: str | None) -> Part:
+    """Return the part of a weight: a table is one whatever else it does; then what was seen; then what is known."""
+    if seen == "tables" or any(isinstance(owner, TABLES) for owner in weight.owners):
+        return "embedding"
+    if any(isinstance(owner, NORMS) for owner in weight.owners):
+        return "norm"
+    if seen in ("matrices", "others"):
+        return "matrix" if seen == "matrices" else "elementwise"
+    if any(_is_matrix(owner, name) for owner, name in zip(weight.owners, weight.names, strict=True)):
+        return "matrix"
+    shape = list(weight.source.shape) if weight.source is not None else [1]
+    # one row for all examples: a token, a table of positions, a scale
+    return "elementwise" if shape[0] == 1 or sum(size > 1 for size in shape) < 2 else "unknown"
+
+
+def _is_matrix(owner: nn.Module, name: str) -> bool:
+    attribute = name.rpartition(".")[2]
+    if isinstance(owner, WITH_MATRICES):
+        return attribute not in TOKENS
+    conv1d = any(f"{one.__module__}.{one.__name__}" == "transformers.pytorch_utils.Conv1D" for one in type(owner).mro())
+    return attribute == "weight" and (conv1d or isinstance(owner, (*LAYERS, nn.Bilinear)))
