@@ -4,6 +4,7 @@ Training is the caller's. The driver and an experiment that runs each round as i
 `prune_round`, and so find the same tickets.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -12,7 +13,9 @@ from typing import Literal
 from torch import nn
 
 from reticket.errors import MaskError
-from reticket.tickets.by_name import as_names, select
+from reticket.lookup import as_names
+from reticket.progress import Progress, shown
+from reticket.tickets.by_name import select
 from reticket.tickets.mask import Mask
 from reticket.tickets.prunable import prunable
 from reticket.tickets.prune import Scope, prune_magnitude
@@ -188,6 +191,7 @@ def iterative_magnitude_pruning(
     style: StyleName = "finetune",
     rewound: Weights | None = None,
     scope: Scope = "global",
+    progress: Progress = False,
 ) -> dict[float, SparseStart]:
     """Prune and retrain, round by round, to every target density.
 
@@ -200,6 +204,7 @@ def iterative_magnitude_pruning(
         style: a key of `STYLES`; `retrain` is to use the learning rates that its `schedule` says.
         rewound: weights at the rewind point k; needed by "weight-rewind".
         scope: compare magnitudes over all layers or inside each.
+        progress: True for a bar, or a function of the rounds done and how many there are.
 
     Returns:
         Target density -> pruned and retrained network, from dense to sparse.
@@ -212,19 +217,24 @@ def iterative_magnitude_pruning(
         names = prunable(trained)
     names = as_names(names or ())
 
-    def advance(before: SparseStart, step: Round) -> SparseStart:
-        start = prune_round(
-            before.weights, step.density, names=names, within=before.mask, style=style, rewound=rewound, scope=scope
-        )
-        return SparseStart(retrain(start.weights, start.mask, step), start.mask)
-
-    found: dict[float, SparseStart] = {}
     dense = state_of(trained, "trained")
     network = SparseStart(dense, Mask.full(select(dense, names)))
-    for number, density in enumerate(plan.densities):
-        if number > 0:
-            network = advance(network, Round(number, density, is_leaf=False))
-        for leaf in plan.leaves:
-            if leaf.branches_from == number:
-                found[leaf.density] = advance(network, Round(number + 1, leaf.density, is_leaf=True))
+    found: dict[float, SparseStart] = {}
+    with shown(progress, "pruning", len(plan.densities) - 1 + len(plan.leaves)) as show:
+        done = itertools.count(1)
+
+        def advance(before: SparseStart, step: Round) -> SparseStart:
+            start = prune_round(
+                before.weights, step.density, names=names, within=before.mask, style=style, rewound=rewound, scope=scope
+            )
+            pruned = SparseStart(retrain(start.weights, start.mask, step), start.mask)
+            show(next(done))
+            return pruned
+
+        for number, density in enumerate(plan.densities):
+            if number > 0:
+                network = advance(network, Round(number, density, is_leaf=False))
+            for leaf in plan.leaves:
+                if leaf.branches_from == number:
+                    found[leaf.density] = advance(network, Round(number + 1, leaf.density, is_leaf=True))
     return found
