@@ -217,14 +217,14 @@ def match(
             finite, or a group that cannot be matched.
         ModelError: a batch that a model cannot take, or a model without values (lazy, meta).
     """
-    chosen = MATCHERS.named(method)
-    progress = options.pop("progress", False)
-    given = {"batches": batches, "start": start, "masks_a": masks_a, "masks_b": masks_b}
-    chosen.check(given, options)
     if not isinstance(sym, Symmetry):
         raise InputError(
             f"sym is a {type(sym).__name__}, but a Symmetry was expected; discover(model, example_inputs) finds one"
         )
+    chosen = MATCHERS.named(method)
+    progress = options.pop("progress", False)
+    given = {"batches": batches, "start": start, "masks_a": masks_a, "masks_b": masks_b}
+    chosen.check(given, options)
     models_a, models_b = _models(model_a, model_b, sym)
     _check_models(models_a, models_b, sym)
     if start is not None and start.symmetry.layouts != sym.layouts:

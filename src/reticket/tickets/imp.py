@@ -10,14 +10,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from torch import nn
-
 from reticket.errors import MaskError
-from reticket.lookup import as_names
 from reticket.progress import Progress, shown
 from reticket.tickets.by_name import select
 from reticket.tickets.mask import Mask
-from reticket.tickets.prunable import prunable
+from reticket.tickets.prunable import named_weights
 from reticket.tickets.prune import Scope, prune_magnitude
 from reticket.tickets.start import SparseStart
 from reticket.types import StateDict
@@ -128,6 +125,8 @@ def chain(targets: Iterable[float], rate: float = 0.2) -> Chain:
         raise MaskError(
             f"pruning rate {rate} is not in (0, 1); give the fraction of weights to prune in a round, as 0.2"
         )
+    if not isinstance(targets, Iterable) or isinstance(targets, str):
+        raise MaskError(f"the target densities are a {type(targets).__name__}; give numbers in (0, 1), as [0.5, 0.2]")
     wanted = sorted(dict.fromkeys(targets), reverse=True)
     if not wanted:
         raise MaskError("iterative magnitude pruning needs at least one target density, got none")
@@ -213,9 +212,7 @@ def iterative_magnitude_pruning(
         MaskError: as `chain` and `prune_round`, or when `retrain` returns pruned weights that are not 0.
     """
     plan = chain([targets] if isinstance(targets, float | int) else targets, rate)
-    if names is None and isinstance(trained, nn.Module):
-        names = prunable(trained)
-    names = as_names(names or ())
+    names = tuple(named_weights(trained, names, None))
 
     dense = state_of(trained, "trained")
     network = SparseStart(dense, Mask.full(select(dense, names)))

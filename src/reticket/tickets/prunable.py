@@ -11,7 +11,7 @@ from reticket.tickets.by_name import select, weights_of
 from reticket.tickets.mask import Mask
 from reticket.tickets.used import CONVOLUTIONS, matrices, source_of
 from reticket.types import StateDict
-from reticket.weights import state_of
+from reticket.weights import module_of, state_of
 from reticket.wrapped import inside
 
 KINDS = ("shortcut", "first", "last")
@@ -41,6 +41,7 @@ def prunable(model: nn.Module, exclude: Iterable[str] = ("shortcut",)) -> tuple[
     >>> prunable(net), prunable(net, exclude=("last",))
     (('0.weight', '2.weight'), ('0.weight',))
     """
+    model = inside(module_of(model))
     names = _weight_names(model)
     if not names:
         others = list(matrices(model))
