@@ -30,7 +30,10 @@ TEXTS = {
 BLOCK = re.compile(r"^(<!-- not run: .+ -->\n)?```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RUN = {page: [code for mark, code in BLOCK.findall(text) if not mark] for page, text in TEXTS.items()}
 NOT_RUN = {"docs/results-format.md": 1}  # by page, how many blocks say that they cannot be run here
-PACKAGES = "analysis|cli|connectivity|data|experiment|figures|forward|matching|models|objectives|report|symmetry|tasks|tickets|training"
+PACKAGES = (
+    "analysis|cli|connectivity|data|experiment|figures|forward|matching|models|objectives|report|symmetry|tasks|"
+    "tickets|training"
+)
 NAMED = re.compile(rf"(?<![\w./\-])(?:reticket\.)?((?:{PACKAGES})(?:\.[A-Za-z_]\w*)+)(?![\w/=])")
 FILES = ("html", "json", "py", "md", "svg", "toml")
 REGISTRIES = (DATASETS, EXECUTORS, MATCHERS, METHODS, MODELS, OPTIMISERS, declared.CHECKS)
