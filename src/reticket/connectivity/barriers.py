@@ -192,6 +192,8 @@ def barrier(
         InputError: no batches, batches that do not fit the loss, an unknown loss or metric, or a wrong grid.
         ModelError: states of different models, a batch the model cannot take, or a model without values (lazy, meta).
     """
+    if not isinstance(alphas, Sequence) or isinstance(alphas, str):
+        raise InputError(f"alphas is a {type(alphas).__name__}, but several positions were expected, as (0, 0.5, 1)")
     alphas = tuple(float(alpha) for alpha in alphas)
     check_grid(alphas)
     how = _checked_options(options)

@@ -1,6 +1,6 @@
 """REPAIR (Jordan et al. 2022, arXiv 2211.08403): renormalise a mixture's activations to those of its ends."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from reticket.copied import private_copy
 from reticket.errors import InputError, ModelError
 from reticket.forward import call
 from reticket.matching.moments import Moments, centre
-from reticket.nested import inputs_of
+from reticket.nested import checked_batches, inputs_of
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
 from reticket.types import StateDict
@@ -89,6 +89,11 @@ class Repairer:
         to_inputs: Callable[[object], object] | None = None,
     ) -> None:
         check_filled(module_of(model))
+        if isinstance(endpoints, nn.Module | Mapping | str):
+            raise InputError(
+                f"endpoints is one {type(endpoints).__name__}, but two networks or more were expected, as (a, b)"
+            )
+        checked_batches(batches, "REPAIR")
         states = [state_of(end, f"endpoints[{number}]") for number, end in enumerate(endpoints)]
         check_same_layout(*states)
         self._batches = list(batches) if isinstance(batches, Iterator) else batches

@@ -295,8 +295,10 @@ def random_alignment(symmetry: Symmetry, generator: torch.Generator | int) -> Al
         generator: source of randomness, or a seed.
 
     Raises:
-        InputError: when the generator is neither.
+        InputError: when the generator is neither, or there is no symmetry.
     """
+    if not isinstance(symmetry, Symmetry):
+        raise InputError(f"symmetry is a {type(symmetry).__name__}, but what discover returns was expected")
     generator = as_generator(generator, "alignment")
     permutations = {}
     for group in symmetry.groups.values():

@@ -21,6 +21,18 @@ from reticket.wrapped import names_in
 S = TypeVar("S", bound=StateDict)
 
 
+def mask_of(mask: "Mask") -> "Mask":
+    """Return a mask as it is.
+
+    Raises:
+        MaskError: for anything else, its tensors by name included.
+    """
+    if isinstance(mask, Mask):
+        return mask
+    make = "; make one of them: rt.Mask(tensors)" if isinstance(mask, Mapping) else ""
+    raise MaskError(f"mask is a {type(mask).__name__}, but a Mask was expected{make}")
+
+
 class Mask(Mapping[str, Tensor]):
     """Which weights are kept: a bool tensor (True: kept) for each pruned parameter, by its name in the `state_dict`.
 
