@@ -15,7 +15,10 @@ TINY = Path(__file__).parents[1] / "e2e" / "tiny.toml"
     [
         ("prune.scope=LAYER", r"'prune\.scope' is 'LAYER', did you mean 'layer'\?; expected 'global' or 'layer'$"),
         ("prune.style=lr_rewind", r"'prune\.style' is 'lr_rewind', did you mean 'lr-rewind'\?"),
-        ("dense.schedule=linear", r"'dense\.schedule' is 'linear', expected 'cosine', 'constant' or 'step'$"),
+        (
+            "dense.schedule=cosin",
+            r"dense: unknown schedule 'cosin', did you mean 'cosine'\?; known are cosine, constant",
+        ),
         ("dense.lr=-1", r"dense: lr is -1\.0, but it must be above 0$"),
         ("dense.epochs=0", "dense: epochs is 0, but it must be at least 1$"),
         ("dense.lr=fast", r"'dense\.lr' is 'fast': input should be a valid number"),

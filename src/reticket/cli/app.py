@@ -112,7 +112,7 @@ def run(
 @app.command("list")
 def list_(
     what: Annotated[
-        str, typer.Argument(metavar="presets|datasets|models|matchers|methods|optimisers|checks|executors")
+        str, typer.Argument(metavar="presets|datasets|models|matchers|methods|optimisers|schedules|checks|executors")
     ],
     debug: Debug = False,
 ) -> None:

@@ -12,7 +12,7 @@ from reticket.registry import first_line
 from reticket.tasks.check import checks
 from reticket.tasks.presets import list_presets
 from reticket.tickets.methods import METHODS
-from reticket.training import OPTIMISERS
+from reticket.training import OPTIMISERS, SCHEDULES
 
 KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "presets": list_presets,
@@ -21,6 +21,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "matchers": list_matchers,
     "methods": METHODS.descriptions,
     "optimisers": OPTIMISERS.descriptions,
+    "schedules": SCHEDULES.descriptions,
     "checks": lambda: {check.name: first_line(type(check)) for check in checks()},
     "executors": EXECUTORS.descriptions,
 }

@@ -29,7 +29,7 @@ class ReluChain(Protocol):
         ...
 
 
-def loss_and_gradient(model: nn.Module, *, autocast: bool = False) -> LossAndGradient:
+def loss_and_gradient(model: nn.Module, *, autocast: bool = False, smoothing: float = 0.0) -> LossAndGradient:
     """Return a function of (inputs, labels, n) that adds the gradient to each parameter's `grad` and returns the loss.
 
     The loss is the sum of the cross entropies over n, in nats: their mean, where n inputs are given; this part's share
@@ -40,16 +40,21 @@ def loss_and_gradient(model: nn.Module, *, autocast: bool = False) -> LossAndGra
     Args:
         model: every trainable parameter has its `grad` tensor already.
         autocast: compute the model in bfloat16 where torch's autocast does; always by autograd.
+        smoothing: share of every label that is spread over all classes; by autograd where there is any.
     """
     own = vars(type(model))
-    if not autocast and isinstance(model, ReluChain) and "relu_chain" in own and "forward" in own and _is_plain(model):
+    closed = not autocast and not smoothing and "relu_chain" in own and "forward" in own
+    if closed and isinstance(model, ReluChain) and _is_plain(model):
         return ChainGradient(model.relu_chain())
 
     def by_autograd(x: Tensor, y: Tensor, n: int) -> Tensor:
         with torch.autocast(x.device.type, torch.bfloat16, enabled=autocast, cache_enabled=False):  # threads share it
             logits = logits_of(model(x), TrainingError)
         logits = logits.float() if autocast else logits
-        loss = F.cross_entropy(logits, y) if len(y) == n else F.cross_entropy(logits, y, reduction="sum") / n
+        if len(y) == n:
+            loss = F.cross_entropy(logits, y, label_smoothing=smoothing)
+        else:
+            loss = F.cross_entropy(logits, y, reduction="sum", label_smoothing=smoothing) / n
         loss.backward()
         return loss.detach()
 

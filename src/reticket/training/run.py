@@ -9,18 +9,19 @@ from torch import Tensor, nn
 
 from reticket.copied import private_copy
 from reticket.data import DataSource
-from reticket.errors import TrainingError
+from reticket.errors import ConfigError, TrainingError
 from reticket.training.batches import Batches, TrainingBatches, sent, training_batches
 from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
 from reticket.training.graphs import RecordedSteps, Recorder, RecordingError
-from reticket.training.optimisers import OPTIMISERS
+from reticket.training.optimisers import GrowingOptimiser
 from reticket.training.placement import Placement
 from reticket.training.randomness import Randomness, undisturbed
 from reticket.training.recipe import Recipe, learning_rate
 from reticket.training.state import EpochRecord
 from reticket.training.step import TrainingStep
 from reticket.training.synchronised import synchronise
+from reticket.training.torch_optimisers import find_optimiser
 
 
 class Callback:
@@ -216,12 +217,17 @@ class TrainingRun:
     def _recorded_by(self, record: Recorder | None) -> RecordedSteps | None:
         if record is None or not isinstance(self.batches, Batches):
             return None
+        if isinstance(self.optimiser, GrowingOptimiser):
+            if self.where.graphs:
+                raise ConfigError(f"steps of '{self.recipe.optimizer}' cannot be recorded; leave graphs off")
+            return None
         state = (*self.vectors(), *self.model.buffers())
         return RecordedSteps(self.batches, lambda x, y, lr: self.update(x, y, len(y), lr), state, record)
 
     def vectors(self) -> tuple[Tensor, ...]:
-        """Return the tensors that a step changes besides the model's buffers."""
-        return self.parameters.weights, self.parameters.gradient, *self.optimiser.state.values()
+        """Return the tensors that a step changes besides the model's buffers, and that are there from the start."""
+        own = () if isinstance(self.optimiser, GrowingOptimiser) else self.optimiser.state.values()
+        return self.parameters.weights, self.parameters.gradient, *own
 
     # ---------------------------------------------------------------- the mask
 
@@ -244,9 +250,12 @@ class TrainingRun:
         """
         unmasked = self.parameters.keep is None
         self.parameters.set_mask(mask)
-        for tensor in self.optimiser.state.values():
-            if tensor.shape == self.parameters.weights.shape:
-                tensor.masked_fill_(self.parameters.keep == 0, 0)
+        if isinstance(self.optimiser, GrowingOptimiser):
+            self.optimiser.clear_masked_state()
+        else:
+            for tensor in self.optimiser.state.values():
+                if tensor.shape == self.parameters.weights.shape:
+                    tensor.masked_fill_(self.parameters.keep == 0, 0)
         if unmasked and self.recorded is not None:
             self.recorded.close()  # recorded steps know of no mask; they are recorded anew
 
@@ -274,7 +283,7 @@ class TrainingRun:
     def _rates(self, epoch: int) -> Sequence[float | Tensor]:
         """Return the learning rates of an epoch; on a GPU as tensors there, which gives the bits of a recording."""
         rates = self._rates_of(epoch)
-        if self.device.type != "cuda":
+        if self.device.type != "cuda" or isinstance(self.optimiser, GrowingOptimiser):
             return rates
         return sent(torch.tensor(rates, dtype=self.parameters.dtype, device="cpu"), self.device).unbind()
 
@@ -329,11 +338,13 @@ def _batches_of(
 
 
 def _update_of(model: nn.Module, parameters: FlatParameters, recipe: Recipe, where: Placement) -> TrainingStep:
-    given = {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
+    given = {"lr": recipe.lr, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
     return TrainingStep(
         model,
         parameters,
-        loss_and_gradient(model, autocast=recipe.precision == "bfloat16"),
-        OPTIMISERS.named(recipe.optimizer)(parameters, given, recipe.optimizer_options),
+        loss_and_gradient(model, autocast=recipe.precision == "bfloat16", smoothing=recipe.label_smoothing),
+        find_optimiser(recipe.optimizer)(parameters, given, recipe.optimizer_options),
         where.ranks,
+        clip_norm=recipe.clip_norm,
+        parts=recipe.accumulate,
     )

@@ -22,6 +22,8 @@ class TrainingStep:
         loss_and_gradient: adds to the gradient's vector, see `chain.loss_and_gradient`.
         optimiser: moves the parameters.
         ranks: the processes that train this model together, each of which adds the gradient of its part of the batch.
+        clip_norm: largest norm of the gradient, None for any.
+        parts: how many parts a batch is passed in.
     """
 
     def __init__(
@@ -31,9 +33,13 @@ class TrainingStep:
         loss_and_gradient: LossAndGradient,
         optimiser: Optimiser,
         ranks: Ranks = ALONE,
+        *,
+        clip_norm: float | None = None,
+        parts: int = 1,
     ) -> None:
         self.model, self.parameters, self.ranks = model, parameters, ranks
         self.loss_and_gradient, self.optimiser = loss_and_gradient, optimiser
+        self.clip_norm, self.parts = clip_norm, parts
 
     def __call__(
         self, x: Float[Tensor, "b ..."], y: Int64[Tensor, " b"], n: int, lr: float | Float[Tensor, ""]
@@ -46,11 +52,34 @@ class TrainingStep:
             n: inputs in the batch, those of all processes together.
             lr: learning rate.
         """
-        self.optimiser.before_backward(leads=self.ranks.first)
-        loss = self.loss_and_gradient(x, y, n)
-        self.ranks.all_reduce_(self.parameters.gradient)
+        longest = self.clip_norm
+        self.optimiser.before_backward(leads=self.ranks.first or longest is not None)
+        if longest is not None:
+            loss = self._clipped(x, y, n, longest)
+        else:
+            loss = self._loss_and_gradient(x, y, n)
+            self.ranks.all_reduce_(self.parameters.gradient)
         self.optimiser.after_backward(lr)
         return loss
+
+    def _clipped(self, x: Tensor, y: Tensor, n: int, longest: float) -> Float[Tensor, ""]:
+        """Add the gradient of the kept weights, shortened as by `torch.nn.utils.clip_grad_norm_`."""
+        gradient = self.parameters.gradient
+        before = gradient.clone()  # what an optimiser has there already, as SGD its velocity
+        gradient.zero_()
+        loss = self._loss_and_gradient(x, y, n)
+        self.ranks.all_reduce_(gradient)
+        self.parameters.clear_masked_gradient()
+        gradient.mul_((longest / (gradient.norm() + 1e-6)).clamp_(max=1.0)).add_(before)
+        return loss
+
+    def _loss_and_gradient(self, x: Tensor, y: Tensor, n: int) -> Float[Tensor, ""]:
+        """Add the gradient of a batch, part by part, and return its loss."""
+        if self.parts == 1:
+            return self.loss_and_gradient(x, y, n)
+        cut = zip(x.tensor_split(self.parts), y.tensor_split(self.parts), strict=True)
+        losses = [self.loss_and_gradient(x_part, y_part, n) for x_part, y_part in cut if len(y_part)]
+        return torch.stack(losses).sum() if losses else self.parameters.weights.new_zeros(())
 
     def dense_gradient(self, x: Float[Tensor, "b ..."], y: Int64[Tensor, " b"], n: int) -> dict[str, Tensor]:
         """Return the gradient of the loss by parameter, masked weights included; model and optimiser stay as they are.
