@@ -16,8 +16,8 @@ from reticket.data.bounded import check_plain
 from reticket.data.subset import drawn_indices
 from reticket.errors import ConfigError, DataError, InputError
 from reticket.files import write_file
-from reticket.forward import tensors_in
 from reticket.matching import MATCHERS, match, memory_options
+from reticket.nested import tensors_in
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, discover, load_into
 from reticket.tasks.config import toml_value

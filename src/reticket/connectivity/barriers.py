@@ -13,7 +13,8 @@ from reticket.connectivity.repairing import Repairer, load
 from reticket.copied import private_copy
 from reticket.dense import dense
 from reticket.errors import InputError
-from reticket.forward import call, described, inputs_of
+from reticket.forward import call
+from reticket.nested import described, inputs_of
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
 

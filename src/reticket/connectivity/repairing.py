@@ -14,8 +14,9 @@ from reticket.connectivity.mixture import Mixture, mixture
 from reticket.connectivity.statistics import ChannelStats, Held
 from reticket.copied import private_copy
 from reticket.errors import InputError, ModelError
-from reticket.forward import call, inputs_of
+from reticket.forward import call
 from reticket.matching.moments import Moments, centre
+from reticket.nested import inputs_of
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
 from reticket.types import StateDict

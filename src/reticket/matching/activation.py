@@ -14,12 +14,13 @@ from jaxtyping import Float64
 from torch import Tensor, nn
 
 from reticket.errors import AlignmentError, InputError, SymmetryError
-from reticket.forward import call, described, evaluating, examples_in, inputs_for, look_inside, parts
+from reticket.forward import call, evaluating, inputs_for, look_inside
 from reticket.matching.assignment import COSTS, correlation, pooled
 from reticket.matching.fit import check_unmatched
 from reticket.matching.forest import GroupForest, SimilarityScores
 from reticket.matching.moments import CentredBatch, PairMoments, centre, centre_unmasked, moments_bytes
 from reticket.matching.registry import matcher
+from reticket.nested import described, examples_in, parts
 from reticket.symmetry import Alignment, Inside, Site, Symmetry, capture, identity_alignment
 from reticket.symmetry.views import conditional_views, direct_views, reached_by
 from reticket.types import Permutation

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from reticket.errors import MaskError
-from reticket.forward import tensors_in
+from reticket.nested import tensors_in
 from reticket.tickets.mask import Mask
 
 
