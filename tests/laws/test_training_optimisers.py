@@ -22,7 +22,7 @@ from reticket.training import (
     find_optimiser,
     train,
 )
-from reticket.training.nested import flattened, rebuilt
+from reticket.training.state_tensors import flattened, rebuilt
 from reticket.training.torch_optimisers import ELEMENTWISE, SHAPED, torch_kind
 from tests.zoo.torchvision_operators import named_operators
 
@@ -175,6 +175,11 @@ def test_groups_keep_their_proportion_to_the_rate_of_the_schedule() -> None:
         ({"schedule": "cosin"}, r"unknown schedule 'cosin', did you mean 'cosine'\?"),
         ({"schedule": "linear", "schedule_options": {"ende": 1}}, r"schedule 'linear' has no option 'ende', did you"),
         ({"schedule": "json:dumps"}, r"schedule 'json:dumps' has the parameters .*; it gets the moment first"),
+        ({"objective": "classifcation"}, r"recipe: unknown objective 'classifcation', did you mean 'classification'\?"),
+        (
+            {"objective": "regression", "label_smoothing": 0.1},
+            r"recipe: label_smoothing is of classification; leave it",
+        ),
         ({"clip_norm": 0.0}, r"recipe: clip_norm is 0\.0, but it must be above 0"),
         ({"accumulate": 17}, r"recipe: accumulate is 17, but it must be from 1 to 16"),
         ({"label_smoothing": 1.0}, r"recipe: label_smoothing is 1\.0, but it must be from 0 to below 1"),

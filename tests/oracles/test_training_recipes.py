@@ -10,7 +10,9 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from reticket import Recipe, build_model, generator_for, load_dataset, train
+from reticket.objectives import OBJECTIVES
 from reticket.training import learning_rate, steps_per_epoch
+from reticket.training.chain import loss_and_gradient
 from reticket.training.schedules import Moment
 
 HERE = __name__
@@ -141,3 +143,57 @@ def test_a_schedule_of_ones_own() -> None:
     recipe = Recipe(2, 1, 0.8, schedule=f"{HERE}:staircase", milestones=(1,), schedule_options={"height": 0.1})
     expected = [0.8] * 3 + [0.08] * 2 + [0.04] + [0.004] * 3 + [0.0004]
     assert rates(recipe) == pytest.approx(expected)
+
+
+class NextToken(nn.Module):
+    """Tokens in, logits of the token that follows each out; a network whose loss is no classification."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = generator_for("next token")
+        self.embed, self.out = nn.Embedding(11, 8), nn.Linear(8, 11)
+        for p in self.parameters():
+            p.data = 0.3 * torch.randn(p.shape, generator=generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (n, tokens, 11)."""
+        return self.out(torch.tanh(self.embed(x.long())))
+
+
+def squared(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the mean squared error of the first output."""
+    return (model(batch[0])[:, 0] - batch[1]).square().mean()
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_an_objective_of_ones_own_is_what_is_minimised(parts: int) -> None:
+    """Full batches of 70, so that parts of unequal size must count by their inputs."""
+    recipe = Recipe(6, 70, 0.01, momentum=0.0, weight_decay=0.0, objective=f"{HERE}:squared", accumulate=parts)
+    found = train(double_model(), DATA, recipe, rng_label=ORDER, mask=MASK)
+    model, rates_of = double_model(), [learning_rate(recipe, step, 0, 1) for step in range(6)]
+    named = dict(model.named_parameters())
+    for rate in rates_of:
+        for name, kept in MASK.items():
+            named[name].data.masked_fill_(~kept, 0)
+        loss = (model(DATA.normalise(DATA.train_x).double())[:, 0] - DATA.train_y).square().mean()
+        for p, gradient in zip(named.values(), torch.autograd.grad(loss, list(named.values())), strict=True):
+            p.data.sub_(gradient, alpha=rate)
+    for name, kept in MASK.items():
+        named[name].data.masked_fill_(~kept, 0)
+    assert_close(dict(found.weights), dict(model.state_dict()), rtol=1e-9, atol=1e-11)
+    other = train(double_model(), DATA, replace(recipe, objective="classification"), rng_label=ORDER, mask=MASK)
+    with pytest.raises(AssertionError):
+        assert_close(dict(found.weights), dict(other.weights), rtol=1e-3, atol=1e-4)
+
+
+def test_a_language_model_is_trained_on_the_mean_over_its_tokens() -> None:
+    x = torch.randint(11, (4, 6), generator=generator_for("tokens"))
+    y = x.roll(-1, 1).masked_fill(torch.rand(4, 6, generator=generator_for("ignored")) < 0.3, -100)
+    model = NextToken()
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    loss = loss_and_gradient(model, OBJECTIVES["language-model"])(x, y, 4)
+    expected = F.cross_entropy(model(x).flatten(0, 1), y.flatten(), ignore_index=-100)
+    assert_close(loss, expected)
+    for p, gradient in zip(model.parameters(), torch.autograd.grad(expected, list(model.parameters())), strict=True):
+        assert_close(p.grad, gradient)

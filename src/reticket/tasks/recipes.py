@@ -1,15 +1,16 @@
 """The recipe of a training in the task that carries it out."""
 
+import importlib
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from reticket.models.code import code_outside
+from reticket.models.code import code_outside, digest_of_code
 from reticket.tasks.inputs import thawed
 from reticket.training import Recipe, find_optimiser
 from reticket.training.schedules import find_schedule
 
-CODES = ("optimizer_code", "schedule_code")
+CODES = ("optimizer_code", "schedule_code", "objective_code", "train_code")
 OPTIONS = ("optimizer_options", "schedule_options")
 NO_CODE = ("torch",)  # packages whose release is provenance
 
@@ -23,9 +24,13 @@ def recipe_spec(recipe: Recipe) -> dict[str, Any]:
     Returns:
         What a task's `spec` holds under "recipe", as JSON.
     """
-    used = (find_optimiser(recipe.optimizer).origin, find_schedule(recipe.schedule).factor)
-    codes = {name: _code(function) for name, function in zip(CODES, used, strict=True)}
-    return {**recipe.decisive(), **{name: code for name, code in codes.items() if code}}
+    codes = (
+        _code(find_optimiser(recipe.optimizer).origin),
+        _code(find_schedule(recipe.schedule).factor),
+        _code_named(recipe.objective),
+        _code_named(recipe.train or ""),
+    )
+    return {**recipe.decisive(), **{name: code for name, code in zip(CODES, codes, strict=True) if code}}
 
 
 def recipe_in(spec: Mapping[str, Any]) -> Recipe:
@@ -44,3 +49,9 @@ def _code(function: Callable[..., Any]) -> str:
     if package in NO_CODE:
         return ""
     return f"{package} {version(package)}" if package == "timm" else code_outside(function)
+
+
+def _code_named(name: str) -> str:
+    """Return what a key must hold of the code of `package.module:NAME`, a value or a function; nothing without one."""
+    module, colon, _ = name.partition(":")
+    return digest_of_code(importlib.import_module(module)) if colon else ""

@@ -5,10 +5,11 @@ from reticket.training.evaluation import Evaluation, evaluate, evaluation_batch,
 from reticket.training.flat import FlatParameters
 from reticket.training.loop import Span, train
 from reticket.training.optimisers import OPTIMISERS, GrowingOptimiser, Optimiser, optimiser
+from reticket.training.own import OwnTraining
 from reticket.training.placement import Placement
 from reticket.training.recipe import Recipe, learning_rate, parse_position, steps_per_epoch
 from reticket.training.resume import Resume
-from reticket.training.run import Callback, TrainingRun
+from reticket.training.run import Callback, Observer, TrainingRun, WatchedRun
 from reticket.training.schedules import SCHEDULES, Moment, schedule
 from reticket.training.sgd import SGD
 from reticket.training.state import EpochRecord, Progress, TrainResult, TrainState
@@ -27,7 +28,9 @@ __all__ = [
     "MetricsLogger",
     "Moment",
     "Notices",
+    "Observer",
     "Optimiser",
+    "OwnTraining",
     "Placement",
     "Progress",
     "Recipe",
@@ -37,6 +40,7 @@ __all__ = [
     "TrainResult",
     "TrainState",
     "TrainingRun",
+    "WatchedRun",
     "evaluate",
     "evaluation_batch",
     "find_optimiser",

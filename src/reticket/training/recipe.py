@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
-from reticket.errors import ConfigError
+from reticket.errors import ConfigError, InputError
+from reticket.lookup import imported
+from reticket.objectives import objective_of
 from reticket.training.schedules import Moment, find_schedule
 from reticket.training.torch_optimisers import find_optimiser
 
@@ -18,6 +20,8 @@ LATER = {
     "label_smoothing": 0.0,
     "clip_norm": None,
     "accumulate": 1,
+    "objective": "classification",
+    "train": None,
 }  # what keys leave out, by default
 
 
@@ -49,6 +53,10 @@ class Recipe:
         clip_norm: largest norm of the gradient of all kept weights; a longer one is scaled to it. None for any.
         accumulate: parts that a batch is passed through the model in, one after another, to save memory; their
             gradients are summed before the one step.
+        objective: what is minimised: name of a member of `reticket.objectives.OBJECTIVES`, or a function of model and
+            batch (inputs, labels) of your own, or an objective, as `package.module:NAME`.
+        train: a function of your own that does the whole training, as `package.module:function`, see
+            `reticket.training.OwnTraining`; None for this package's.
 
     Raises:
         ConfigError: when a value is out of its range, or there is no such optimiser or option.
@@ -71,6 +79,8 @@ class Recipe:
     label_smoothing: float = 0.0
     clip_norm: float | None = None
     accumulate: int = 1
+    objective: str = "classification"
+    train: str | None = None
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}  # it is a table of an experiment's configuration as it stands
 
@@ -95,6 +105,8 @@ class Recipe:
         }
 
     def __post_init__(self) -> None:
+        if self.train is not None:
+            imported(self.train, "training", ConfigError)
         ranges = (
             ("epochs", self.epochs, self.epochs >= 0, "at least 0"),
             ("batch_size", self.batch_size, self.batch_size >= 1, "at least 1"),
@@ -113,6 +125,12 @@ class Recipe:
             if not is_valid:
                 raise ConfigError(f"recipe: {name} is {value!r}, but it must be {expected}")
         self._options()
+        try:
+            objective_of(self.objective)
+        except InputError as problem:
+            raise ConfigError(f"recipe: {problem}") from None
+        if self.label_smoothing and self.objective != "classification":
+            raise ConfigError(f"recipe: label_smoothing is of classification; leave it out with '{self.objective}'")
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:

@@ -1,6 +1,7 @@
 """A training run at a step: a copy of the model on its device, brought forward one epoch after another."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from reticket.copied import private_copy
 from reticket.data import DataSource
 from reticket.errors import ConfigError, TrainingError
+from reticket.objectives import objective_of
+from reticket.ranks import Ranks
 from reticket.training.batches import Batches, TrainingBatches, sent, training_batches
 from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
@@ -22,6 +25,42 @@ from reticket.training.state import EpochRecord
 from reticket.training.step import TrainingStep
 from reticket.training.synchronised import synchronise
 from reticket.training.torch_optimisers import find_optimiser
+
+
+class WatchedRun(ABC):
+    """What of a run there is to look at, this package's or one of the user's own.
+
+    Attributes:
+        step, start, stop, total, steps_in_epoch: counts of steps; the first is of those done.
+        history: the complete epochs.
+        original, model: the caller's model, and the copy that is trained.
+        recipe, dataset, device, ranks: what the run is of, and where.
+    """
+
+    step: int
+    start: int
+    stop: int
+    total: int
+    steps_in_epoch: int
+    history: list[EpochRecord]
+    original: nn.Module
+    model: nn.Module
+    recipe: Recipe
+    dataset: DataSource
+    device: torch.device
+    ranks: Ranks
+
+    def lr(self, step: int) -> float:
+        """Return the learning rate that the recipe has for a step.
+
+        Args:
+            step: the step to be done, counted from the initialisation.
+        """
+        return learning_rate(self.recipe, step, self.start, self.steps_in_epoch)
+
+    @abstractmethod
+    def last_loss(self) -> float:
+        """Return the loss of the last step in nats."""
 
 
 class Callback:
@@ -58,7 +97,26 @@ class Callback:
         """Called with a sentence that someone should read: a step cannot be recorded, a disk takes no checkpoint."""
 
 
-class TrainingRun:
+class Observer(Callback):
+    """Hooks that look at a run and change nothing, so that they go with a training of the user's own too."""
+
+    def on_start(self, run: WatchedRun) -> None:
+        """Called before the first step of this call."""
+
+    def after_step(self, run: WatchedRun) -> None:
+        """Called after each step."""
+
+    def after_epoch(self, run: WatchedRun) -> None:
+        """Called when an epoch is complete."""
+
+    def on_end(self, run: WatchedRun) -> None:
+        """Called after the last step of this call."""
+
+
+SILENT = (Callback.after_step, Observer.after_step)
+
+
+class TrainingRun(WatchedRun):
     """A run at a step; its model is a copy.
 
     What callbacks use: `step`, `start`, `stop`, `total` and `steps_in_epoch` (counts of steps), `history` (the complete
@@ -113,7 +171,7 @@ class TrainingRun:
     def add_callbacks(self, callbacks: Sequence[Callback]) -> None:
         """Let more happen around the steps, after what happens there already."""
         self.callbacks += callbacks
-        self._after_step = [c.after_step for c in self.callbacks if type(c).after_step is not Callback.after_step]
+        self._after_step = [c.after_step for c in self.callbacks if type(c).after_step not in SILENT]
 
     # ---------------------------------------------------------------- going on
 
@@ -272,10 +330,6 @@ class TrainingRun:
 
     # ---------------------------------------------------------------- rates and losses
 
-    def lr(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        return learning_rate(self.recipe, step, self.start, self.steps_in_epoch)
-
     def _rates_of(self, epoch: int) -> list[float]:
         first = epoch * self.steps_in_epoch
         return [self.lr(max(step, self.start)) for step in range(first, first + self.steps_in_epoch)]
@@ -342,7 +396,12 @@ def _update_of(model: nn.Module, parameters: FlatParameters, recipe: Recipe, whe
     return TrainingStep(
         model,
         parameters,
-        loss_and_gradient(model, autocast=recipe.precision == "bfloat16", smoothing=recipe.label_smoothing),
+        loss_and_gradient(
+            model,
+            objective_of(recipe.objective),
+            autocast=recipe.precision == "bfloat16",
+            smoothing=recipe.label_smoothing,
+        ),
         find_optimiser(recipe.optimizer)(parameters, given, recipe.optimizer_options),
         where.ranks,
         clip_norm=recipe.clip_norm,

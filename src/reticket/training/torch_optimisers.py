@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from reticket.errors import ConfigError
-from reticket.forward import tensors_in
 from reticket.lookup import imported, nearest
+from reticket.nested import tensors_in
 from reticket.options import Options
 from reticket.symmetry.optimizer_state import ENTRY_BY_ENTRY
 from reticket.training.flat import FlatParameters
-from reticket.training.nested import flattened, rebuilt
 from reticket.training.optimisers import GIVEN, OPTIMISERS, GrowingOptimiser, OptimiserKind
+from reticket.training.state_tensors import flattened, rebuilt
 
 TIMM = "timm:"
 ELEMENTWISE = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop")
@@ -71,7 +71,7 @@ class TorchOptimiser(GrowingOptimiser):
 
     @property
     def state(self) -> Mapping[str, Tensor]:
-        """The optimiser's `state_dict` as tensors, see `nested.flattened`."""
+        """The optimiser's `state_dict` as tensors, see `state_tensors.flattened`."""
         return flattened(self.optimizer.state_dict())
 
     @torch.no_grad()
