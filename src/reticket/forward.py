@@ -1,20 +1,27 @@
 """Batches and forward passes: what a model takes of a batch, and running it without leaving a trace in it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from reticket.errors import ModelError
-from reticket.nested import applied, described, moved
+from reticket.copied import private_copy
+from reticket.errors import InputError, ModelError
+from reticket.nested import applied, described, inputs_of, moved
+from reticket.objectives import Objective, Prediction, Tally, objective_for
 from reticket.rng import are_shared, global_generators, global_state
-from reticket.symmetry import Inside, Site, Symmetry
+from reticket.symmetry import Inside, Site, Symmetry, load_into
 from reticket.symmetry.graph import Inputs
 from reticket.symmetry.untouched import host_generators, kept
+from reticket.weights import Weights, state_of
+from reticket.wrapped import inside
 
+T = TypeVar("T")
 _still: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()  # models that drew nothing, by their mode
 
 
@@ -49,16 +56,128 @@ def call(model: nn.Module, inputs: object) -> object:
         ModelError: when the model cannot take these inputs.
     """
     device = device_of(model)
-    inputs = moved(inputs, device)
     with torch.no_grad(), _generators_kept(model, device):
-        try:
-            return applied(model, inputs)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ModelError(
-                f"{type(model).__name__} cannot run on a batch of {described(inputs)} ({reason}): "
-                "give batches like the model's example inputs, or say with to_inputs= what of a batch the model takes"
-            ) from error
+        return _applied(model, moved(inputs, device))
+
+
+def _applied(model: nn.Module, inputs: object) -> object:
+    try:
+        return applied(model, inputs)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{type(model).__name__} cannot run on a batch of {described(inputs)} ({reason}): "
+            "give batches like the model's example inputs, or say with to_inputs= what of a batch the model takes"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Score:
+    """How a model does on batches.
+
+    Args:
+        objective: what it was judged by.
+        loss: the mean loss over all items of all batches.
+        metric: the objective's metric over them; None where it has none.
+        items: how many examples, tokens or pixels the loss is a mean over.
+    """
+
+    objective: Objective
+    loss: float
+    metric: float | None
+    items: int
+
+
+def scored(
+    model: nn.Module,
+    batches: Iterable[object],
+    objective: Objective | None = None,
+    *,
+    to_inputs: Callable[[object], object] | None = None,
+    who: str = "scoring",
+) -> Score:
+    """Return how a model does on batches, which it sees once, without gradients; the random state is left as it was.
+
+    Args:
+        model: in the mode that it is to run in.
+        batches: of what the objective takes.
+        objective: what to judge by; None for what `objective_for` says of the first batch.
+        to_inputs: what of a batch the model takes, in place of its first element.
+        who: is asking, for the error.
+
+    Raises:
+        InputError: when there are no batches, or they do not fit the objective.
+        ModelError: when the model cannot take a batch.
+    """
+    sums: list[Tally] = []
+    for batch in batches:
+        objective = objective_for(batch) if objective is None else objective
+        tallies = judged(model, batch, objective.tallies, to_inputs)
+        sums = _added(sums, [tally.kept() for tally in tallies if tally is not None])
+    if objective is None or not sums:
+        raise InputError(f"{who} got no batches: give at least one batch of (inputs, labels)")
+    loss, *metric = sums
+    number = objective.metric.number(metric[0]) if objective.metric is not None else None
+    return Score(objective, objective.loss.number(loss), number, int(loss.items))
+
+
+def judged(
+    model: nn.Module,
+    batch: object,
+    judge: Callable[[Prediction], T],
+    to_inputs: Callable[[object], object] | None = None,
+) -> T:
+    """Return what `judge` says of a model's prediction for a batch, logits in float64 and without gradients.
+
+    Args:
+        model: in the mode that it is to run in; the batch is brought to its device.
+        batch: what the loader gave.
+        judge: of the prediction.
+        to_inputs: what of a batch the model takes, in place of its first element.
+
+    Raises:
+        ModelError: when the model cannot take the batch.
+    """
+    device = device_of(model)
+
+    def run(model: nn.Module, _: object) -> object:
+        return _applied(model, moved(inputs_of(batch, to_inputs), device))
+
+    with torch.no_grad(), _generators_kept(model, device):
+        return judge(Prediction(model, moved(batch, device), run, torch.float64))
+
+
+def modules_of(networks: Mapping[str, Weights], alike: Sequence[nn.Module] = ()) -> list[nn.Module]:
+    """Return networks as modules: a module as it is, a state_dict in a copy of the first that is one.
+
+    Args:
+        networks: by what the caller calls them.
+        alike: further modules of the same architecture.
+
+    Raises:
+        InputError: when one is neither a module nor a state_dict, or none is a module.
+        AlignmentError: when a state_dict is of another architecture.
+    """
+    modules = [*(one for one in networks.values() if isinstance(one, nn.Module)), *alike]
+
+    def module_of(network: Weights, name: str) -> nn.Module:
+        if isinstance(network, nn.Module):
+            return network
+        state = state_of(network, name)
+        if not modules:
+            raise InputError(
+                f"{name} and all others are weights alone, which do not say how they are computed with; give one of "
+                f"the networks as a module, in copies of which the others are run"
+            )
+        copied = private_copy(inside(modules[0]))
+        load_into(copied, state)
+        return copied
+
+    return [module_of(network, name) for name, network in networks.items()]
+
+
+def _added(sums: list[Tally], more: list[Tally]) -> list[Tally]:
+    return [one + other for one, other in zip(sums, more, strict=True)] if sums else more
 
 
 def look_inside(inside: Inside, model: nn.Module, inputs: object, look: Callable[[Site, Tensor], None]) -> None:

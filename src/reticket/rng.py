@@ -8,9 +8,12 @@ import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 
 import torch
 from torch import Tensor
+
+from reticket.errors import InputError
 
 _GLOBAL = threading.RLock()
 _threads = 0  # blocks of `shared_by_threads` that are open
@@ -36,6 +39,29 @@ def generator_for(*labels: str | int, device: str | torch.device = "cpu") -> tor
     generator = torch.Generator(device=device)
     generator.manual_seed(seed_for(*labels))
     return generator
+
+
+def as_generator(source: torch.Generator | int, label: str) -> torch.Generator:
+    """Return a generator as it is, and for a seed a fresh one.
+
+    Args:
+        source: a generator, or a seed.
+        label: what the randomness is for, so that one seed gives two purposes streams of their own.
+
+    Raises:
+        InputError: for anything else.
+
+    >>> a, b = (torch.rand(2, generator=as_generator(0, "mask")) for _ in range(2))
+    >>> torch.equal(a, b), torch.equal(a, torch.rand(2, generator=as_generator(0, "alignment")))
+    (True, False)
+    """
+    if isinstance(source, torch.Generator):
+        return source
+    if isinstance(source, Integral) and not isinstance(source, bool):
+        return generator_for(int(source), label)
+    raise InputError(
+        f"generator is a {type(source).__name__}, but a torch.Generator or a seed, a whole number, was expected"
+    )
 
 
 @contextmanager

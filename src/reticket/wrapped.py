@@ -1,13 +1,23 @@
-"""Names and modules inside wrappers: parallel, averaged and compiled models call `w` `module.w` or `_orig_mod.w`."""
+"""Names and modules inside wrappers: parallel, averaged, compiled models and those of Lightning call `w` `module.w`."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from reticket.dense import is_dense, same_stored
 
-WRAPPERS = ("module", "_orig_mod")
+WRAPPERS = (
+    "module",  # DataParallel, DDP, averaged models
+    "_orig_mod",  # torch.compile
+    "_forward_module",  # Lightning Fabric
+    "_original_module",
+    "_fsdp_wrapped_module",
+    "_checkpoint_wrapped_module",
+)
+HOLDERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
+FRAMES = ("LightningModule",)  # classes of other libraries that hold the model in an attribute of the user's choice
 
 
 def bare(name: str) -> str:
@@ -23,7 +33,8 @@ def bare(name: str) -> str:
 def names_in(wanted: Iterable[str], known: Iterable[str]) -> dict[str, str]:
     """Return, for each name wanted, what it is called among `known`: itself, or else what is equal without wrappers.
 
-    Names that are not there are left out, and so are those that several of `known` could be.
+    Names that are not there are left out, and so are those that several of `known` could be. Where none is there, all
+    may be: a module that holds nothing but the model, as a LightningModule does, puts one name before every other.
     """
     known, wanted = tuple(known), tuple(wanted)
     exact = set(known)
@@ -37,7 +48,22 @@ def names_in(wanted: Iterable[str], known: Iterable[str]) -> dict[str, str]:
         candidates = inside.get(bare(name), [])
         if name not in found and len(candidates) == 1:
             found[name] = candidates[0]
-    return found
+    return found or _held_by_one(wanted, inside)
+
+
+def _held_by_one(wanted: tuple[str, ...], known: Mapping[str, list[str]]) -> dict[str, str]:
+    """Return the names where all that is known stands behind one attribute that the names wanted do not have."""
+    outer = _only_head(known)
+    behind = {name: known.get(f"{outer}.{bare(name)}", []) for name in wanted}
+    if outer is None or any(len(names) != 1 for names in behind.values()):
+        return {}
+    return {name: names[0] for name, names in behind.items()}
+
+
+def _only_head(names: Iterable[str]) -> str | None:
+    """Return the attribute behind which all names stand, None where there are several or none."""
+    heads = {name.partition(".")[0] if "." in name else None for name in names}
+    return heads.pop() if len(heads) == 1 else None
 
 
 def named_like(own: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,7 +76,7 @@ def named_like(own: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str,
         own: the tensors of a model, each the tensor itself.
         given: tensors from elsewhere, and what else a state_dict holds.
     """
-    names = names_in(own, given)
+    names = names_in(own, given) or {name: there for there, name in names_in(given, own).items()}
     found = {name: given[there] for name, there in names.items()}
     tied: dict[int, list[str]] = {}
     for name, tensor in own.items():
@@ -74,11 +100,23 @@ def same_values(a: Tensor, b: Tensor) -> bool:
 
 
 def inside(model: nn.Module) -> nn.Module:
-    """Return the model in a parallel or compiled wrapper; any other model as it is."""
-    while True:
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            model = model.module
-        elif isinstance(compiled := model._modules.get("_orig_mod"), nn.Module) and len(model._modules) == 1:
-            model = compiled
-        else:
-            return model
+    """Return the model in a wrapper: parallel, averaged, compiled, or of Lightning; any other model as it is."""
+    while (held := _held(model)) is not None:
+        model = held
+    return model
+
+
+def _held(model: nn.Module) -> nn.Module | None:
+    """Return what a wrapper holds, None for what is no wrapper."""
+    if isinstance(model, HOLDERS):
+        return model.module
+    parts = {name: part for name, part in model._modules.items() if part is not None}
+    compiled = parts.get("_orig_mod")
+    if compiled is not None and len(model._modules) == 1:
+        return compiled
+    if "_original_module" in parts:
+        return parts["_original_module"]
+    if any(kind.__name__ in FRAMES for kind in type(model).__mro__):
+        holding = [part for part in parts.values() if len(part.state_dict())]
+        return holding[0] if len(holding) == 1 and not model._parameters and not model._buffers else None
+    return None

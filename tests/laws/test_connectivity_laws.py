@@ -170,3 +170,44 @@ def test_barrier_curve_is_zero_or_more_whatever_the_ends() -> None:
     for first, last in ((0.1, 0.3), (1e-8, 1e8), (0.7, 0.1)):
         curve = BarrierCurve((0.0, 1.0), (first, last), (10.0, 33.3))
         assert curve.loss_barrier == 0 == curve.accuracy_barrier
+
+
+def test_the_line_goes_on_beyond_both_networks() -> None:
+    a, b = (randomised(Convs(norm=True), label).state_dict() for label in "ab")
+    for alpha, nearest in ((-0.5, a), (1.5, b)):
+        mixed = interpolate(a, b, alpha)
+        for name, value in mixed.items():
+            if value.is_floating_point():
+                torch.testing.assert_close(value, a[name] + alpha * (b[name] - a[name]))
+            else:
+                assert torch.equal(value, nearest[name])
+        torch.testing.assert_close(interpolate(a, a, alpha), dict(a), rtol=0, atol=0)
+
+
+def test_points_beyond_the_networks_are_no_part_of_the_barrier() -> None:
+    a, b = (randomised(Convs(norm=False), label) for label in "ab")
+    batches = images("beyond", 20)
+    wide = barrier(a, a, b, batches, (-1, 0, 0.5, 1, 2))
+    narrow = barrier(a, a, b, batches, (0, 0.5, 1))
+    assert (wide.loss[1:4], wide.loss_barrier) == (narrow.loss, narrow.loss_barrier)
+    assert wide.accuracy_barrier == narrow.accuracy_barrier == wide.metric_barrier
+    logits = torch.func.functional_call(copy.deepcopy(a).eval(), interpolate(a, b, -1), batches[0][0])
+    assert wide.loss[0] == pytest.approx(F.cross_entropy(logits, batches[0][1]).item(), rel=1e-5)
+    assert (
+        BarrierCurve((-1.0, 0.0, 0.5, 1.0), (99.0, 1.0, 3.0, 1.0)).loss_barrier == 2
+    )  # and could be wrong: 99 is far above
+
+
+def test_repair_beyond_a_network_keeps_its_spread() -> None:
+    a, b = Convs(norm=False), Convs(norm=False)
+    _ = randomised(a, "a"), randomised(b, "b")
+    batches = images("beyond", 40)
+    repaired = torch.func.functional_call(
+        nn.Sequential(a.conv1).eval(),
+        {f"0.{k.removeprefix('conv1.')}": v for k, v in repair(a, (a, b), 1.7, batches).items() if "conv1" in k},
+        batches[0][0],
+    )
+    ends = [end.conv1(batches[0][0]) for end in (a, b)]
+    torch.testing.assert_close(repaired.std((0, 2, 3)), ends[1].std((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    means = [end.mean((0, 2, 3)) for end in ends]
+    torch.testing.assert_close(repaired.mean((0, 2, 3)), means[0] + 1.7 * (means[1] - means[0]), rtol=1e-4, atol=1e-4)

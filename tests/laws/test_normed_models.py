@@ -170,16 +170,31 @@ class Several(nn.Module):
         return self.of(self.head(x), aux)
 
 
-@pytest.mark.parametrize("kind", SEVERAL)
+@pytest.mark.parametrize("kind", ["Pair", "dict", "Output"])
+def test_of_several_outputs_those_called_logits_are_taken(kind: str) -> None:
+    model, plain = Several(SEVERAL[kind]), Several(lambda x, y: x)
+    plain.load_state_dict(model.state_dict())
+    assert evaluate(model, DATA).loss == evaluate(plain, DATA).loss
+    trained = [train(one, DATA, RECIPE, rng_label=("several",)).weights for one in (model, plain)]
+    torch.testing.assert_close(*({n: w for n, w in one.items() if "aux" not in n} for one in trained), rtol=0, atol=0)
+    state = dict(model.state_dict())
+    assert barrier(model, state, state, [(X, Y)]).loss == barrier(plain, state, state, [(X, Y)]).loss
+
+
+REFUSED = {"tuple": SEVERAL["tuple"], "list": SEVERAL["list"], "NoneType": SEVERAL["NoneType"]}
+REFUSED["dict"] = lambda x, y: {"head": x, "aux": y}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
 def test_models_with_several_outputs_are_refused_in_one_sentence(kind: str) -> None:
-    model = Several(SEVERAL[kind])
+    model = Several(REFUSED[kind])
     said = rf"the model returns a {kind}( of .*)?, but one tensor of logits was expected; wrap it in a module"
     with pytest.raises(TrainingError, match=said):
         evaluate(model, DATA)
     with pytest.raises(TrainingError, match=said):
         train(model, DATA, RECIPE, rng_label=("several",))
     state = dict(model.state_dict())
-    with pytest.raises(InputError, match=r"needs a model that gives \(examples, classes\)"):
+    with pytest.raises(InputError, match=said):
         barrier(model, state, state, [(X, Y)])
 
 

@@ -10,13 +10,15 @@ import pytest
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from reticket.cli.loading import match_files, read_inputs, read_weights
 from reticket.errors import AlignmentError, DataError, InputError
 from reticket.matching import match
 from reticket.rng import generator_for
 from reticket.symmetry import discover, load_into, random_alignment
-from reticket.tickets import Mask
+from reticket.tickets import Mask, sparse
+from reticket.weights import state_of
 from reticket.wrapped import inside, names_in
 
 X = torch.randn(40, 6, generator=generator_for("x"))
@@ -182,3 +184,51 @@ def test_ids_in_a_file_match_a_language_model_that_has_no_example(shape: str | N
         method="activation", settings=["cost=correlation"], samples=64, input_shape=shape,
     )  # fmt: skip
     assert found.permutations == shuffle.permutations
+
+
+class LightningModule(nn.Module):
+    """Stands for that of Lightning, which is known by its name."""
+
+
+class Trained(LightningModule):
+    """Holds the network in an attribute of its own choice, beside what has no weights."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.loss = network, nn.CrossEntropyLoss()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(x)
+
+
+class FabricModule(nn.Module):
+    """Has the two names of Lightning Fabric's wrapper, for one module."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._forward_module = self._original_module = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._forward_module(x)
+
+
+@pytest.mark.parametrize("wrap", [Trained, FabricModule, lambda one: AveragedModel(Trained(nn.DataParallel(one)))])
+def test_other_libraries_wrappers_are_seen_through(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    model = net()
+    wrapped = wrap(model)
+    assert list(inside(wrapped).state_dict()) == list(model.state_dict())
+    symmetry, other = discover(model, X[:2]), net()
+    shuffle = random_alignment(symmetry, 0)
+    load_into(other, shuffle.apply(model.state_dict()))
+    assert match(wrapped, other, symmetry, [X]).permutations == shuffle.permutations
+    mask = Mask({"0.weight": torch.rand(8, 6, generator=generator_for("mask")) > 0.5})
+    with sparse(wrapped, mask, torch.optim.SGD(wrapped.parameters(), lr=0.1)):
+        assert int((state_of(wrapped)["0.weight"] == 0).sum()) == mask.numel - mask.kept
+
+
+def test_a_module_of_lightning_that_holds_more_than_the_model_is_the_model() -> None:
+    two = Trained(net())
+    two.other = nn.Linear(2, 2)
+    assert inside(two) is two
+    assert names_in(["0.weight"], two.state_dict()) == {}
+    assert names_in(["0.weight", "1.weight"], Trained(net()).state_dict()) == {}  # one of them is missing

@@ -1,34 +1,37 @@
-"""Loss and accuracy along the line between two networks, and the barrier on it."""
+"""Loss and metric along the line between two networks, and the barrier on it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from reticket.connectivity.interpolation import Weights, check_same_layout, interpolate, state_of
+from reticket.connectivity.interpolation import check_same_layout, interpolate
 from reticket.connectivity.repairing import Repairer, load
 from reticket.copied import private_copy
-from reticket.dense import dense
 from reticket.errors import InputError
-from reticket.forward import call
-from reticket.nested import described, inputs_of
+from reticket.forward import Score, scored
+from reticket.lookup import nearest
+from reticket.objectives import Function, Measure, Objective, chosen_objective
+from reticket.progress import Progress, Tracked
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
+from reticket.weights import Weights, module_of, state_of
 
 ALPHAS = tuple(step / 10 for step in range(11))
 
 
 @dataclass(frozen=True)
 class BarrierCurve:
-    """Loss and accuracy at each point of a line between two networks.
+    """Loss and metric at each point of a line between two networks.
 
     Args:
-        alphas: positions, increasing from exactly 0 to exactly 1.
-        loss: mean cross-entropy at each position, in nats.
-        accuracy: at each position, in percent.
+        alphas: positions, increasing, with 0 and 1 among them; further ones lie beyond the two networks.
+        loss: at each position; of classification the mean cross-entropy in nats.
+        metric: at each position, of classification the accuracy in percent; None where there is none.
+        metric_name: what it is.
+        higher_is_better: whether the metric rises as a network gets better.
 
     Raises:
         InputError: a grid without both ends or out of order, or curves of another length.
@@ -36,41 +39,83 @@ class BarrierCurve:
     >>> curve = BarrierCurve((0.0, 0.5, 1.0), (1.0, 3.0, 2.0), (80.0, 50.0, 70.0))
     >>> curve.loss_barrier, curve.accuracy_barrier
     (1.5, 25.0)
+    >>> curve
+    BarrierCurve(3 points from 0 to 1, loss barrier 1.5, accuracy barrier 25)
     """
 
     alphas: tuple[float, ...]
     loss: tuple[float, ...]
-    accuracy: tuple[float, ...]
+    metric: tuple[float, ...] | None = None
+    metric_name: str = "accuracy"
+    higher_is_better: bool = True
 
     def __post_init__(self) -> None:
         check_grid(self.alphas)
-        if not len(self.alphas) == len(self.loss) == len(self.accuracy):
+        many = len(self.loss if self.metric is None else self.metric)
+        if not len(self.alphas) == len(self.loss) == many:
             raise InputError(
-                f"a barrier curve needs one loss and one accuracy per alpha, got {len(self.alphas)} alphas, "
-                f"{len(self.loss)} losses and {len(self.accuracy)} accuracies"
+                f"a barrier curve needs one loss and one metric per alpha, got {len(self.alphas)} alphas, "
+                f"{len(self.loss)} losses and {many} metrics"
             )
 
     @property
+    def accuracy(self) -> tuple[float, ...]:
+        """The accuracy at each position, in percent."""
+        if self.metric is None or self.metric_name != "accuracy":
+            raise AttributeError(f"this curve has no accuracy; it has {self._has}")
+        return self.metric
+
+    @property
     def loss_barrier(self) -> float:
-        """`max over alpha of L(alpha) - ((1 - alpha) L(0) + alpha L(1))`, in nats; never below 0."""
-        return float(np.max(np.asarray(self.loss) - self._chord(self.loss)))
+        """`max over alpha in [0, 1] of L(alpha) - ((1 - alpha) L(0) + alpha L(1))`; never below 0.
+
+        In the unit of the loss, nats for cross-entropy.
+        """
+        return self._barrier(self.loss, 1)
 
     @property
     def accuracy_barrier(self) -> float:
-        """`max over alpha of (1 - alpha) acc(0) + alpha acc(1) - acc(alpha)`, in points of percent; never below 0."""
-        return float(np.max(self._chord(self.accuracy) - np.asarray(self.accuracy)))
+        """`max over alpha in [0, 1] of (1 - alpha) acc(0) + alpha acc(1) - acc(alpha)`, in points; never below 0."""
+        return self._barrier(self.accuracy, -1)
 
-    def _chord(self, values: tuple[float, ...]) -> np.ndarray:
-        first, last, at = values[0], values[-1], np.asarray(self.alphas)
-        line = first + at * (last - first)
-        line[-1] = last  # rounding must not open a barrier at an end
-        return line
+    @property
+    def metric_barrier(self) -> float:
+        """How much worse than the straight line between the ends the metric gets, in its unit; never below 0."""
+        if self.metric is None:
+            raise AttributeError(f"this curve has no metric; it has {self._has}")
+        return self._barrier(self.metric, -1 if self.higher_is_better else 1)
+
+    @property
+    def _has(self) -> str:
+        return "the loss" if self.metric is None else f"the loss and, as metric, {self.metric_name}"
+
+    def _barrier(self, values: tuple[float, ...], sign: int) -> float:
+        """Return the most that values lie above (sign 1) or below (-1) the straight line between the ends."""
+        first, last = self.alphas.index(0), self.alphas.index(1)
+        at, inner = np.asarray(self.alphas[first : last + 1]), np.asarray(values[first : last + 1])
+        line = inner[0] + at * (inner[-1] - inner[0])
+        line[-1] = inner[-1]  # rounding must not open a barrier at an end
+        return float(np.max(inner - line if sign > 0 else line - inner))
+
+    def __repr__(self) -> str:
+        metric = "" if self.metric is None else f", {self.metric_name} barrier {self.metric_barrier:.4g}"
+        ends = f"{len(self.alphas)} points from {self.alphas[0]:g} to {self.alphas[-1]:g}"
+        return f"BarrierCurve({ends}, loss barrier {self.loss_barrier:.4g}{metric})"
+
+
+class WalkOptions(TypedDict, total=False):
+    """How the line is walked; see `barrier`."""
+
+    repair_batches: Iterable[object] | None
+    to_inputs: Callable[[object], object] | None
+    progress: Progress
 
 
 def check_grid(alphas: Sequence[float | int]) -> None:
-    """Raise InputError unless `alphas` increases from exactly 0 to exactly 1."""
-    if len(alphas) < 2 or alphas[0] != 0 or alphas[-1] != 1 or any(np.diff(np.asarray(alphas)) <= 0):
-        raise InputError(f"alphas must increase from 0 to 1, both ends included, got {list(alphas)[:12]}")
+    """Raise InputError unless `alphas` increases, is finite and has 0 and 1 in it."""
+    grid = np.asarray(alphas, dtype=float)
+    if not np.isfinite(grid).all() or not {0, 1} <= set(alphas) or any(np.diff(grid) <= 0):
+        raise InputError(f"alphas must increase and have 0 and 1 among them, the two ends; got {list(alphas)[:12]}")
 
 
 def barrier(
@@ -80,11 +125,12 @@ def barrier(
     batches: Iterable[object],
     alphas: Sequence[float | int] = ALPHAS,
     *,
+    loss: Objective | Measure | Function | str | None = None,
+    metric: Measure | Function | str | None = None,
     repair: bool = False,
-    repair_batches: Iterable[object] | None = None,
-    to_inputs: Callable[[object], object] | None = None,
+    **options: Unpack[WalkOptions],
 ) -> BarrierCurve:
-    """Return loss and accuracy on `batches` along the line from `a` to `b`.
+    """Return loss and metric on `batches` along the line from `a` to `b`.
 
     `barrier = max over alpha of L((1 - alpha) a + alpha b) - ((1 - alpha) L(a) + alpha L(b))` (Frankle et al. 2020).
 
@@ -93,58 +139,61 @@ def barrier(
         a: state at alpha = 0, a state_dict or a network; what is no weight in it (`_extra_state`) goes along as
             `interpolate` says.
         b: state at alpha = 1.
-        batches: pairs of inputs and class labels, read once per alpha; an iterator (which can be read only once) is
-            kept in memory.
-        alphas: positions, increasing from 0 to 1, both ends included.
+        batches: pairs of inputs and labels, or mappings for a model with a loss of its own, read once per alpha; an
+            iterator (which can be read only once) is kept in memory.
+        alphas: positions, increasing, with 0 and 1 among them; those outside [0, 1] go beyond the two networks.
+        loss: what the networks are judged by: "classification" (cross-entropy and accuracy: the default for pairs),
+            "own" (the model's own loss, with the accuracy or the perplexity of its labels: the default for mappings),
+            "language-model", "regression", "segmentation", `package.module:function`, or a function of model and
+            batch, see `reticket.objectives`.
+        metric: the name of a metric or a function of model and batch (better where higher), in place of the loss's own.
         repair: renormalise activations at every alpha, the ends included, so that all points are treated alike.
-        repair_batches: batches the statistics are taken on, best of training data (default: `batches`); read as
-            `batches` are.
-        to_inputs: what of a batch the model takes, in place of its first element.
+        options: `repair_batches`, batches that the statistics are taken on, best of training data (default:
+            `batches`), read as `batches` are; `to_inputs`, what of a batch the model takes, in place of its first
+            element; `progress`, True for a bar, or a function of the points done and how many there are.
 
     Returns:
-        The curve, with the barrier in nats and in points of accuracy.
+        The curve, with the barriers of the loss (in nats) and of the metric (in points of accuracy).
 
     Raises:
-        InputError: no batches, batches that are not pairs with integer labels, or a wrong grid.
+        InputError: no batches, batches that do not fit the loss, an unknown loss or metric, or a wrong grid.
         ModelError: states of different models, a batch the model cannot take, or a model without values (lazy, meta).
     """
     alphas = tuple(float(alpha) for alpha in alphas)
     check_grid(alphas)
-    a, b = state_of(a), state_of(b)
+    how = _checked_options(options)
+    model, a, b = module_of(model), state_of(a, "a"), state_of(b, "b")
     check_same_layout(a, b)
-    pairs = list(batches) if isinstance(batches, Iterator) else batches
+    objective = chosen_objective(loss, metric)
+    every = list(batches) if isinstance(batches, Iterator) else batches
     check_filled(model)
     with kept(model):  # a copy shares caches, hooks and what functions hold with its original
         work = private_copy(model).eval()
         repairer = None
         if repair:
-            repairer = Repairer(model, (a, b), pairs if repair_batches is None else repair_batches, to_inputs=to_inputs)
-        points = []
-        for alpha in alphas:
-            load(work, interpolate(a, b, alpha) if repairer is None else repairer.at(alpha))
-            points.append(_loss_and_accuracy(work, pairs, to_inputs))
-    losses, accuracies = zip(*points, strict=True)
-    return BarrierCurve(alphas, losses, accuracies)
-
-
-def _loss_and_accuracy(
-    model: nn.Module, pairs: Iterable[object], to_inputs: Callable[[object], object] | None
-) -> tuple[float, float]:
-    loss, correct, count = 0.0, 0, 0
-    for pair in pairs:
-        if not (isinstance(pair, tuple | list) and len(pair) >= 2 and isinstance(pair[-1], Tensor)):
-            raise InputError(f"barrier needs batches of (inputs, labels), got {described(pair)}")
-        logits = call(model, inputs_of(pair, to_inputs))
-        labels = pair[-1]
-        if not isinstance(logits, Tensor) or logits.dim() != 2 or labels.shape != logits.shape[:1]:
-            raise InputError(
-                f"barrier needs a model that gives (examples, classes) and one label per example, got "
-                f"{described(logits)} for labels of shape {tuple(labels.shape)}"
+            statistics = how.get("repair_batches")
+            repairer = Repairer(
+                model, (a, b), every if statistics is None else statistics, to_inputs=how.get("to_inputs")
             )
-        logits, labels = dense(logits), labels.to(logits.device, torch.int64)
-        loss += F.cross_entropy(logits.double(), labels, reduction="sum").item()
-        correct += int((logits.argmax(dim=1) == labels).sum())
-        count += len(labels)
-    if count == 0:
-        raise InputError("barrier got no batches: give at least one batch of (inputs, labels)")
-    return loss / count, 100.0 * correct / count
+        points = []
+        for alpha in Tracked(alphas, how.get("progress", False), "barrier"):
+            load(work, interpolate(a, b, alpha) if repairer is None else repairer.at(alpha))
+            points.append(scored(work, every, objective, to_inputs=how.get("to_inputs"), who="barrier"))
+    return _curve(alphas, points)
+
+
+def _checked_options(options: WalkOptions) -> WalkOptions:
+    """Refuse an option that there is not."""
+    known = WalkOptions.__optional_keys__
+    if odd := [key for key in options if key not in known]:
+        raise InputError(f"barrier has no option '{odd[0]}'{nearest(odd[0], known)}; it has {', '.join(sorted(known))}")
+    return options
+
+
+def _curve(alphas: tuple[float, ...], points: Sequence[Score]) -> BarrierCurve:
+    measure = points[0].objective.metric
+    losses = tuple(point.loss for point in points)
+    if measure is None:
+        return BarrierCurve(alphas, losses)
+    metrics = tuple(point.metric for point in points if point.metric is not None)
+    return BarrierCurve(alphas, losses, metrics, measure.name, measure.higher_is_better)

@@ -2,18 +2,16 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Any, TypeAlias, overload
+from typing import Any, overload
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from reticket.connectivity.mixture import Mixture, mixture
 from reticket.dense import described, is_dense
 from reticket.errors import InputError, ModelError
 from reticket.symmetry.model_tensors import is_extra
 from reticket.types import StateDict
-from reticket.wrapped import inside
-
-Weights: TypeAlias = StateDict | nn.Module  # a network's weights: its state_dict, or the network itself
+from reticket.weights import Weights, state_of
 
 
 @overload
@@ -29,7 +27,7 @@ def interpolate(a: Any, b: Any, alpha: float | int | None = None) -> dict[str, A
     Args:
         a: state at alpha = 0: a state_dict, or a network; or a list of several.
         b: state at alpha = 1, with the names and shapes of `a`; or a weight for each of several: none below 0, sum 1.
-        alpha: position on the line, in [0, 1]; not given for several.
+        alpha: position on the line: 0 is a, 1 is b, and others go beyond them; not given for several.
 
     Returns:
         New tensors. The ends are `a` and `b` bit for bit, and so is every entry where the two are equal; of several a
@@ -39,7 +37,8 @@ def interpolate(a: Any, b: Any, alpha: float | int | None = None) -> dict[str, A
         value that is no tensor.
 
     Raises:
-        InputError: alpha outside [0, 1], or weights that are not one for each, below 0 or of another sum.
+        InputError: alpha that is no number, weights that are not one for each, below 0 or of another sum,
+            or what is neither a module nor a state_dict.
         ModelError: the states differ in names or shapes.
 
     >>> import torch
@@ -49,13 +48,13 @@ def interpolate(a: Any, b: Any, alpha: float | int | None = None) -> dict[str, A
     {'w': tensor([3.])}
     """
     if alpha is not None:
-        networks, at = [a, b], alpha
+        networks, at, names = [a, b], alpha, ["a", "b"]
     elif isinstance(a, Sequence) and isinstance(b, Sequence):
-        networks, at = list(a), b
+        networks, at, names = list(a), b, [f"a[{number}]" for number in range(len(a))]
     else:
         raise InputError("interpolate needs a, b and alpha, or a list of networks and a list of weights")
     mixed = mixture(len(networks), at)
-    states = [state_of(network) for network in networks]
+    states = [state_of(network, name) for network, name in zip(networks, names, strict=True)]
     check_same_layout(*states)
     return mixture_of(states, mixed)
 
@@ -68,11 +67,6 @@ def mixture_of(states: Sequence[StateDict], mixed: Mixture) -> dict[str, Any]:
         else _copied(states[mixed.nearest][name])
         for name, value in states[0].items()
     }
-
-
-def state_of(network: Weights) -> StateDict:
-    """Return the state_dict of a network, a parallel or compiled one seen through; a state_dict as it is."""
-    return inside(network).state_dict() if isinstance(network, nn.Module) else network
 
 
 def check_same_layout(*states: StateDict) -> None:

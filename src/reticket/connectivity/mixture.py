@@ -18,7 +18,7 @@ class Mixture:
     """Shares of n networks; build it with `mixture`.
 
     Args:
-        weights: of each network, none below 0, their sum is 1.
+        weights: of each network, their sum is 1; below 0 only beyond one of two networks on their line.
         alpha: the position on the line where that is how it was given; two networks are then mixed by `torch.lerp`.
     """
 
@@ -38,6 +38,13 @@ class Mixture:
         """The number of the network with the largest share, the last one of several: b at alpha = 0.5."""
         return max(range(len(self.weights)), key=lambda number: (self.weights[number], number))
 
+    @property
+    def between(self) -> "Mixture":
+        """The mixture itself, or the nearer end of one that lies beyond both: for what must not fall below 0."""
+        if self.alpha is None or 0 <= self.alpha <= 1:
+            return self
+        return mixture(2, min(max(self.alpha, 0.0), 1.0))
+
     def __call__(self, tensors: Sequence[Tensor]) -> Tensor:
         """Return the mixture of one tensor of every network, on the device and of the type of the first one's.
 
@@ -50,7 +57,7 @@ class Mixture:
             return tensors[self.end].clone()
         if not (first.is_floating_point() or first.is_complex()):
             return tensors[self.nearest].clone()
-        shares = [(weight, tensor) for weight, tensor in zip(self.weights, tensors, strict=True) if weight > 0]
+        shares = [(weight, tensor) for weight, tensor in zip(self.weights, tensors, strict=True) if weight != 0]
         if not is_dense(first):
             same = all(same_stored(shares[0][1], tensor) for _, tensor in shares)
             return shares[0][1].clone() if same else mixed(shares, like=first)
@@ -67,7 +74,8 @@ def mixture(count: int, at: float | int | Sequence[float | int]) -> Mixture:
 
     Args:
         count: number of networks.
-        at: a weight for each, none below 0, with sum 1; or for two the position on the line from first to second.
+        at: a weight for each, none below 0, with sum 1; or for two the position on the line from first to second, which
+            goes on beyond both.
 
     Raises:
         InputError: for any other.
@@ -78,8 +86,8 @@ def mixture(count: int, at: float | int | Sequence[float | int]) -> Mixture:
     if not isinstance(at, Sequence):
         if count != 2:
             raise InputError(f"alpha {at} is a position between two networks, got {count}; give a weight for each")
-        if not 0 <= at <= 1:
-            raise InputError(f"alpha is a position on the line from a to b and must be in [0, 1], got {at}")
+        if not math.isfinite(at):
+            raise InputError(f"alpha is a position on the line from a (0) to b (1) and must be a number, got {at}")
         return Mixture((1.0 - at, float(at)), float(at))
     weights = tuple(map(float, at))
     sound = all(math.isfinite(weight) and weight >= 0 for weight in weights)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reticket.connectivity.interpolation import Weights, check_same_layout, mixture_of, state_of
+from reticket.connectivity.interpolation import check_same_layout, mixture_of
 from reticket.connectivity.layers import Layers, channel_axis, layers_to_repair, scaled_weight
 from reticket.connectivity.mixture import Mixture, mixture
 from reticket.connectivity.statistics import ChannelStats, Held
@@ -20,6 +20,7 @@ from reticket.nested import inputs_of
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
 from reticket.types import StateDict
+from reticket.weights import Weights, module_of, state_of
 
 ROUNDS = 200  # passes until the corrections of layers that run several times must stand still
 ROUGH = 0.01  # share of a spread that no rounding explains
@@ -59,9 +60,9 @@ def repair(
         model: gives the architecture; neither its weights nor its mode are used or changed.
         endpoints: `a` and `b`, or several: state_dicts or networks; what is no weight in them (`_extra_state`) goes
             along as `interpolate` says.
-        alpha: position on the line, in [0, 1]; for several a weight for each, none below 0, with sum 1. At 0 and 1, or
-            a weight of 1, a model without BatchNorm is returned bit for bit; one with BatchNorm is the end with its
-            running statistics taken anew on `batches`.
+        alpha: position on the line from 0 to 1, or beyond, where the spread wanted is that of the nearer end; for
+            several a weight for each, none below 0, with sum 1. At 0 and 1, or a weight of 1, a model without BatchNorm
+            is returned bit for bit; one with BatchNorm is the end with its running statistics taken anew on `batches`.
         batches: inputs, or tuples whose first element is the inputs, read once for each end and each mixture, in the
             same order; an iterator (which can be read only once) is kept in memory.
         to_inputs: what of a batch the model takes, in place of that rule: a tensor, a tuple or a dict of keywords.
@@ -70,7 +71,8 @@ def repair(
         ModelError: endpoints of different models, a layer that cannot be rescaled, a batch the model cannot take,
             targets that are not met (layers that run several times, or whose weight is used elsewhere as well), or a
             model without values (lazy, meta).
-        InputError: no batches, alpha outside [0, 1], or weights that are not one for each, below 0 or of another sum.
+        InputError: no batches, an alpha that is no number, weights that are not one for each, below 0 or of another
+            sum, or endpoints that are neither modules nor state_dicts.
     """
     return Repairer(model, endpoints, batches, to_inputs=to_inputs).at(alpha)
 
@@ -86,8 +88,8 @@ class Repairer:
         *,
         to_inputs: Callable[[object], object] | None = None,
     ) -> None:
-        check_filled(model)
-        states = [state_of(end) for end in endpoints]
+        check_filled(module_of(model))
+        states = [state_of(end, f"endpoints[{number}]") for number, end in enumerate(endpoints)]
         check_same_layout(*states)
         self._batches = list(batches) if isinstance(batches, Iterator) else batches
         self._to_inputs = to_inputs
@@ -300,7 +302,7 @@ def _pooled(record: RecordedStats, name: str) -> ChannelStats:
 
 
 def _mixed(ends: Sequence[ChannelStats], mix: Mixture) -> ChannelStats:
-    return ChannelStats(ends[0].samples, mix([end.mean for end in ends]), mix([end.std for end in ends]))
+    return ChannelStats(ends[0].samples, mix([end.mean for end in ends]), mix.between([end.std for end in ends]))
 
 
 def _correction(own: ChannelStats, wanted: ChannelStats, *, shifted: bool) -> tuple[Tensor, Tensor]:
@@ -323,10 +325,10 @@ def _keep_spread(state: dict[str, Any], ends: Sequence[StateDict], mix: Mixture,
         name = f"{owners[0]}.weight" if owners[0] else "weight"
         if name in state:
             gammas = [end[name].detach().to(state[name].device) for end in ends]
-            shared = torch.stack([gamma for gamma, weight in zip(gammas, mix.weights, strict=True) if weight > 0])
+            shared = torch.stack([gamma for gamma, weight in zip(gammas, mix.weights, strict=True) if weight != 0])
             differ = (shared < 0).any(dim=0) & (shared > 0).any(dim=0)
             sign = torch.where(state[name] == 0, gammas[mix.nearest], state[name]).sign()
-            spread = mix([gamma.abs() for gamma in gammas])
+            spread = mix.between([gamma.abs() for gamma in gammas])
             _write(state, owners, "weight", torch.where(differ, sign * spread, state[name]))
 
 

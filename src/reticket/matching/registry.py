@@ -9,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from reticket.errors import AlignmentError, InputError
+from reticket.forward import modules_of
 from reticket.matching.fit import check_fits
 from reticket.options import Options
 from reticket.registry import Registry, first_line
 from reticket.symmetry import Alignment, Symmetry
 from reticket.symmetry.filled import check_filled
+from reticket.weights import Weights, state_of
 from reticket.wrapped import inside
 
-NetworkCheckpoints: TypeAlias = nn.Module | Sequence[nn.Module]  # one model, or a network at several points of training
+NetworkCheckpoints: TypeAlias = Weights | Sequence[Weights]  # one network, or one at several points of its training
 Function = Callable[..., Alignment]
 
 FIRST = ("models_a", "models_b", "sym")  # what every matcher is given, in this order
@@ -180,7 +182,8 @@ def match(
     before the assignment is solved, once. One checkpoint, or the same one twice, gives what plain matching gives.
 
     Args:
-        model_a: model whose units move, or its checkpoints; in `DataParallel`, DDP or `torch.compile` or not.
+        model_a: model whose units move, or its checkpoints; in a parallel or compiled wrapper or not. All but one of
+            the networks may be state_dicts: they are run in copies of the first that is a module.
         model_b: model of the same architecture, whose order is taken, or as many checkpoints.
         sym: their symmetry, from `discover`.
         batches: any iterable, a generator too. Of a batch (a tensor, a tuple or a dict of keyword inputs) the model
@@ -205,8 +208,9 @@ def match(
         That of "activation" also has `examples` and `batches`, the budget used.
 
     Raises:
-        InputError: unknown method, cost or option, unequal numbers of checkpoints, or a method that lacks what it needs
-            (no batches, no start) or does not take what was given.
+        InputError: unknown method, cost or option, unequal numbers of checkpoints, what is neither a module nor a
+            state_dict, no module at all, or a method that lacks what it needs (no batches, no start) or does not take
+            what was given.
         AlignmentError: empty batches, models or a start that are not of this symmetry, activations that are not
             finite, or a group that cannot be matched.
         ModelError: a batch that a model cannot take, or a model without values (lazy, meta).
@@ -214,7 +218,11 @@ def match(
     chosen = MATCHERS.named(method)
     given = {"batches": batches, "start": start, "masks_a": masks_a, "masks_b": masks_b}
     chosen.check(given, options)
-    models_a, models_b = _checkpoints(model_a, sym), _checkpoints(model_b, sym)
+    if not isinstance(sym, Symmetry):
+        raise InputError(
+            f"sym is a {type(sym).__name__}, but a Symmetry was expected; discover(model, example_inputs) finds one"
+        )
+    models_a, models_b = _models(model_a, model_b, sym)
     _check_models(models_a, models_b, sym)
     if start is not None and start.symmetry.layouts != sym.layouts:
         raise AlignmentError("start is an alignment of another symmetry; give one that was found with this one")
@@ -238,7 +246,18 @@ def _check_models(models_a: Sequence[nn.Module], models_b: Sequence[nn.Module], 
             check_fits(model, sym, which if len(models) == 1 else f"{which}[{number}]")
 
 
-def _checkpoints(models: NetworkCheckpoints, sym: Symmetry) -> tuple[nn.Module, ...]:
-    """Return the models; of one in a parallel or compiled wrapper that the symmetry does not have, the one inside."""
-    every = (models,) if isinstance(models, nn.Module) else tuple(models)
-    return tuple(model if model.state_dict().keys() == sym.layouts.keys() else inside(model) for model in every)
+def _models(
+    a: NetworkCheckpoints, b: NetworkCheckpoints, sym: Symmetry
+) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
+    """Return the models, each in the wrapper that the symmetry has; state_dicts in copies of the first module."""
+    of_a, of_b = _checkpoints(a, "model_a"), _checkpoints(b, "model_b")
+    every = [one if one.state_dict().keys() == sym.layouts.keys() else inside(one) for one in modules_of(of_a | of_b)]
+    return tuple(every[: len(of_a)]), tuple(every[len(of_a) :])
+
+
+def _checkpoints(networks: NetworkCheckpoints, name: str) -> dict[str, Weights]:
+    """Return the networks by what the caller calls them."""
+    if isinstance(networks, nn.Module | Mapping | str) or not isinstance(networks, Sequence):
+        state_of(networks, name)  # refuses any other kind
+        return {name: networks}
+    return {f"{name}[{number}]": one for number, one in enumerate(networks)}

@@ -3,7 +3,7 @@
 from reticket.objectives import members
 from reticket.objectives.measures import Function, Measure, Objective
 from reticket.objectives.prediction import Prediction, Tally, logits_of
-from reticket.objectives.registry import METRICS, OBJECTIVES, objective_for, objective_of
+from reticket.objectives.registry import METRICS, OBJECTIVES, chosen_objective, objective_for, objective_of
 
 __all__ = [
     "METRICS",
@@ -13,6 +13,7 @@ __all__ = [
     "Objective",
     "Prediction",
     "Tally",
+    "chosen_objective",
     "logits_of",
     "members",
     "objective_for",

@@ -65,6 +65,8 @@ class Objective:
         loss: what is minimised.
         metric: what is reported beside it; None for the loss alone.
         description: one line for a listing.
+        classes: for an objective that tells classes apart, from a prediction to logits of shape (n, classes), one row
+            an item, and the n right classes, or None where these are not known.
 
     Raises:
         InputError: when the loss is to be read off a loss.
@@ -78,6 +80,7 @@ class Objective:
     loss: Measure
     metric: Measure | None = None
     description: str = ""
+    classes: Callable[[Prediction], tuple[Tensor, Tensor | None]] | None = None
 
     def __post_init__(self) -> None:
         if self.loss.tally is None:

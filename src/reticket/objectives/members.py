@@ -112,6 +112,33 @@ def _own_loss(seen: Prediction) -> Tally:
     return Tally(seen.own_loss * items, items)
 
 
+def _right_classes(seen: Prediction) -> tuple[Tensor, Tensor | None]:
+    logits, labels = _classified(seen)
+    return logits, labels.argmax(dim=1) if labels.is_floating_point() else labels
+
+
+def _right_tokens(seen: Prediction) -> tuple[Tensor, Tensor | None]:
+    logits, tokens = _next_tokens(seen)
+    return logits[tokens != IGNORED], tokens[tokens != IGNORED]
+
+
+def _right_pixels(seen: Prediction) -> tuple[Tensor, Tensor | None]:
+    logits, labels = _pixels(seen)
+    return logits.movedim(1, -1)[labels != IGNORED], labels[labels != IGNORED]
+
+
+def _own_classes(seen: Prediction) -> tuple[Tensor, Tensor | None]:
+    """Return what a model of transformers tells apart: of tokens, not whether they are those here or the next."""
+    if seen.targets.dim() == 1:
+        return _right_classes(seen)
+    if seen.logits.dim() != 3 or seen.targets.shape != seen.logits.shape[:2]:
+        raise InputError(
+            f"a model of its own loss needs logits for each example or token to compare classes, got "
+            f"{described(seen.logits)} for labels of shape {tuple(seen.targets.shape)}; name an objective with loss="
+        )
+    return seen.logits[seen.targets != IGNORED], None
+
+
 for _metric in (
     Measure(
         "accuracy",
@@ -144,12 +171,14 @@ for _objective in (
         Measure("cross-entropy", _cross_entropy, unit="nats"),
         METRICS["accuracy"],
         "cross-entropy of one label, or one row of probabilities, per example",
+        _right_classes,
     ),
     Objective(
         "language-model",
         Measure("cross-entropy", _token_entropy, unit="nats"),
         METRICS["perplexity"],
         "cross-entropy of the next token, in nats per token",
+        _right_tokens,
     ),
     Objective(
         "regression",
@@ -162,11 +191,13 @@ for _objective in (
         Measure("cross-entropy", _pixel_entropy, unit="nats"),
         METRICS["mean-intersection-over-union"],
         "cross-entropy of one label per pixel",
+        _right_pixels,
     ),
     Objective(
         "own",
         Measure("loss", _own_loss),
         description="the loss that the model computes itself, as those of transformers do",
+        classes=_own_classes,
     ),
 ):
     OBJECTIVES.add(_objective.name, _objective)

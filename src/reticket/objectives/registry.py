@@ -41,6 +41,23 @@ def objective_of(
     return found if metric is None else replace(found, metric=_named_metric(metric))
 
 
+def chosen_objective(
+    loss: "Objective | Measure | Function | str | None", metric: "Measure | Function | str | None"
+) -> Objective | None:
+    """Return the objective that was asked for, None where neither was: the first batch then decides.
+
+    Args:
+        loss: as `objective_of` takes it, or None.
+        metric: as `objective_of` takes it.
+
+    Raises:
+        InputError: as `objective_of`, or for a metric without a loss.
+    """
+    if loss is None and metric is not None:
+        raise InputError("a metric stands beside a loss; say which with loss=, as loss='classification' or loss='own'")
+    return None if loss is None else objective_of(loss, metric)
+
+
 def objective_for(batch: object) -> Objective:
     """Return the objective that a batch is made for, where none was named.
 

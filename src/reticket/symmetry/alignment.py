@@ -16,16 +16,18 @@ from torch import Tensor, nn
 from reticket.dense import described, is_dense
 from reticket.errors import AlignmentError, InputError
 from reticket.files import WRITABLE, check_plain, reason, write_file
-from reticket.symmetry.filled import check_filled
+from reticket.rng import as_generator
 from reticket.symmetry.gather import gather
-from reticket.symmetry.model_tensors import is_extra, named_state
+from reticket.symmetry.model_tensors import is_extra
 from reticket.symmetry.optimizer_state import moved_optimizer
 from reticket.symmetry.structure import Group
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import atoms
+from reticket.symmetry.writing import load_into
 from reticket.types import Permutable, Permutation
 from reticket.untrusted import one_line, parsed
-from reticket.wrapped import named_like, same_values
+from reticket.weights import state_of
+from reticket.wrapped import inside
 
 FORMAT = "1"
 Value = TypeVar("Value")
@@ -83,12 +85,14 @@ class Alignment:
     def apply(self, value: Value, *, names: Sequence[str] | None = None) -> Value:
         """Return the value with every tensor permuted like the parameter it belongs to; `value` is untouched.
 
+        A module alone is changed in place, by `load_into`, and returned.
+
         Args:
-            value: a state_dict, a `Permutable` (Mask, Ticket) or `optimizer.state_dict()`.
+            value: a state_dict, a `Permutable` (Mask, Ticket), `optimizer.state_dict()` or a module.
             names: for an optimizer's state without `param_names`, the names of its parameters in order.
 
         Returns:
-            A new value of the same type.
+            A new value of the same type; the module itself.
 
         Raises:
             AlignmentError: when a tensor is not in the symmetry or has another shape, or an optimizer holds what does
@@ -100,8 +104,11 @@ class Alignment:
             return _like(value, moved_optimizer(value, names, self._shape, self.tensor))
         if isinstance(value, Mapping):
             return _like(value, self._tensors(value))
+        if isinstance(value, nn.Module):
+            load_into(inside(value), self._tensors(state_of(value)))
+            return value
         raise AlignmentError(
-            f"cannot apply an alignment to {type(value).__name__}: expected a state_dict, a "
+            f"cannot apply an alignment to {type(value).__name__}: expected a module, a state_dict, a "
             f"Mask, a Ticket or optimizer.state_dict()"
         )
 
@@ -259,13 +266,17 @@ def identity_alignment(symmetry: Symmetry) -> Alignment:
     return Alignment(symmetry, {g.name: Permutation.identity(g.size, symmetry.parent_sizes(g)) for g in groups})
 
 
-def random_alignment(symmetry: Symmetry, generator: torch.Generator) -> Alignment:
+def random_alignment(symmetry: Symmetry, generator: torch.Generator | int) -> Alignment:
     """Return a uniform draw from the whole group.
 
     Args:
         symmetry: groups of the model.
-        generator: source of randomness.
+        generator: source of randomness, or a seed.
+
+    Raises:
+        InputError: when the generator is neither.
     """
+    generator = as_generator(generator, "alignment")
     permutations = {}
     for group in symmetry.groups.values():
         noise = torch.rand(
@@ -273,60 +284,3 @@ def random_alignment(symmetry: Symmetry, generator: torch.Generator) -> Alignmen
         )
         permutations[group.name] = Permutation(torch.argsort(noise, dim=-1))
     return Alignment(symmetry, permutations)
-
-
-def _check_loads(name: str, tensor: Tensor, given: Tensor) -> None:
-    """Raise AlignmentError unless a tensor can be written into one of the model's."""
-    if tuple(given.shape) != tuple(tensor.shape):
-        raise AlignmentError(
-            f"cannot load '{name}': it has shape {tuple(given.shape)}, the model's is {tuple(tensor.shape)}"
-        )
-    if not is_dense(tensor) or not is_dense(given):
-        try:
-            tensor.detach().clone().copy_(given)
-        except Exception as error:
-            raise AlignmentError(
-                f"cannot load '{name}', of layout {given.layout}, into one of layout {tensor.layout}: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
-
-
-def load_into(model: nn.Module, state_dict: Mapping[str, Any]) -> None:
-    """Write weights into a module: the one function of the package that does.
-
-    Args:
-        model: module to write into; its tensors keep their identity, dtype and device.
-        state_dict: a tensor for every tensor of `model.state_dict()`; a tied weight is needed under one of its names,
-            and `module.` and `_orig_mod.` are looked through. What it has under `_extra_state` is given to
-            `set_extra_state`.
-
-    Raises:
-        AlignmentError: when names or shapes differ; nothing is written then.
-        ModelError: when the model holds no values (lazy, meta), or its `state_dict()` hands out other tensors than its
-            own; nothing is written then.
-    """
-    check_filled(model)
-    own = named_state(model)
-    state_dict = named_like(own, state_dict)
-    extra = [name for name in state_dict if is_extra(name)]
-    missing, odd = [n for n in own if n not in state_dict], [n for n in state_dict if n not in own and n not in extra]
-    if missing or odd:
-        raise AlignmentError(
-            f"cannot load into {type(model).__name__}: {len(missing)} tensors missing {missing[:3]}, {len(odd)} "
-            f"unknown {odd[:3]}"
-        )
-    for name, tensor in own.items():
-        _check_loads(name, tensor, state_dict[name])
-    first: dict[int, str] = {}
-    for name, tensor in own.items():
-        other = first.setdefault(id(tensor), name)
-        if other != name and not same_values(state_dict[name], state_dict[other]):
-            raise AlignmentError(
-                f"cannot load '{name}': in this {type(model).__name__} it is one tensor with '{other}', but two "
-                f"different ones were given; give one of the two, or untie the model"
-            )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(state_dict[name])
-    for name in extra:
-        model.get_submodule(name.rpartition(".")[0]).set_extra_state(state_dict[name])

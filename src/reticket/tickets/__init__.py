@@ -1,7 +1,9 @@
 """Tickets: masks, magnitude pruning, iterative magnitude pruning, sparse training, and the methods compared."""
 
+from reticket.tickets.by_name import weights_of
 from reticket.tickets.control import erk_counts, erk_mask, layer_shuffle, random_mask
 from reticket.tickets.counts import kept_count
+from reticket.tickets.density import true_density
 from reticket.tickets.imp import (
     STYLES,
     Chain,
@@ -14,7 +16,8 @@ from reticket.tickets.imp import (
 )
 from reticket.tickets.mask import Mask
 from reticket.tickets.methods import METHODS, Method, MethodInputs, get_method, method
-from reticket.tickets.prune import prunable, prune_magnitude, true_density, weights_of
+from reticket.tickets.prunable import prunable
+from reticket.tickets.prune import prune_magnitude
 from reticket.tickets.sparse import sparse
 from reticket.tickets.start import SparseStart
 from reticket.tickets.ticket import Ticket, signs_of

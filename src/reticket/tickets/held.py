@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from reticket.errors import MaskError
 from reticket.nested import tensors_in
 from reticket.tickets.mask import Mask
+from reticket.wrapped import inside
 
 
 class HeldWeight:
@@ -69,6 +70,7 @@ def held_weights(model: nn.Module, mask: Mask) -> list[HeldWeight]:
     Raises:
         MaskError: when there is no such parameter, or it is not the weight itself.
     """
+    model = inside(model)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     names = mask.names_among(parameters)
     return [HeldWeight(model, names[name], ~kept) for name, kept in mask.items()]

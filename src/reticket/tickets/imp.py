@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from torch import nn
+
 from reticket.errors import MaskError
+from reticket.tickets.by_name import as_names, select
 from reticket.tickets.mask import Mask
-from reticket.tickets.prune import Scope, as_names, prune_magnitude, select
+from reticket.tickets.prunable import prunable
+from reticket.tickets.prune import Scope, prune_magnitude
 from reticket.tickets.start import SparseStart
 from reticket.types import StateDict
+from reticket.weights import Weights, state_of
 
 StyleName = Literal["finetune", "weight-rewind", "lr-rewind"]
 
@@ -138,28 +143,28 @@ def chain(targets: Iterable[float], rate: float = 0.2) -> Chain:
 
 
 def prune_round(
-    trained: StateDict,
+    trained: Weights,
     density: float,
     *,
-    names: Iterable[str],
+    names: Iterable[str] | None = None,
     within: Mask | None = None,
     style: StyleName = "finetune",
-    rewound: StateDict | None = None,
+    rewound: Weights | None = None,
     scope: Scope = "global",
 ) -> SparseStart:
     """Prune once and return what the round is retrained from.
 
     Args:
-        trained: weights at the end of the round before (of the dense network, at first).
+        trained: weights at the end of the round before (of the dense network, at first), by name or as a module.
         density: fraction of the named weights kept after this round, in (0, 1].
-        names: weights that are pruned.
+        names: weights that are pruned, or one of them; needed where `trained` is no module, `prunable(trained)` else.
         within: mask of the round before; None for the dense network.
         style: what the round starts from, a key of `STYLES`.
         rewound: weights at the rewind point k; needed by "weight-rewind".
         scope: compare magnitudes over all layers or inside each.
 
     Returns:
-        Mask and masked weights. Buffers come from the same place as the weights.
+        Mask and masked weights, by the names of the model inside a wrapper. Buffers come from where the weights do.
 
     Raises:
         MaskError: as `prune_magnitude`, for an unknown style, or when the rewound weights are missing.
@@ -174,23 +179,23 @@ def prune_round(
 
 
 def iterative_magnitude_pruning(
-    trained: StateDict,
-    targets: Iterable[float],
+    trained: Weights,
+    targets: float | Iterable[float],
     retrain: Retrain,
     *,
-    names: Iterable[str],
+    names: Iterable[str] | None = None,
     rate: float = 0.2,
     style: StyleName = "finetune",
-    rewound: StateDict | None = None,
+    rewound: Weights | None = None,
     scope: Scope = "global",
 ) -> dict[float, SparseStart]:
     """Prune and retrain, round by round, to every target density.
 
     Args:
-        trained: weights of the trained dense network.
-        targets: densities, fractions kept in (0, 1).
+        trained: the trained dense network, or its weights by name.
+        targets: densities, fractions kept in (0, 1), or one of them.
         retrain: (weights, mask, round) -> retrained weights, in which pruned weights are still 0.
-        names: weights that are pruned (`prunable(model)`).
+        names: weights that are pruned, or one of them; by default `prunable(trained)`, where that is a module.
         rate: fraction of the remaining weights pruned in a round.
         style: a key of `STYLES`; `retrain` is to use the learning rates that its `schedule` says.
         rewound: weights at the rewind point k; needed by "weight-rewind".
@@ -202,7 +207,10 @@ def iterative_magnitude_pruning(
     Raises:
         MaskError: as `chain` and `prune_round`, or when `retrain` returns pruned weights that are not 0.
     """
-    plan, names = chain(targets, rate), as_names(names)
+    plan = chain([targets] if isinstance(targets, float | int) else targets, rate)
+    if names is None and isinstance(trained, nn.Module):
+        names = prunable(trained)
+    names = as_names(names or ())
 
     def advance(before: SparseStart, step: Round) -> SparseStart:
         start = prune_round(
@@ -211,7 +219,8 @@ def iterative_magnitude_pruning(
         return SparseStart(retrain(start.weights, start.mask, step), start.mask)
 
     found: dict[float, SparseStart] = {}
-    network = SparseStart(trained, Mask.full(select(trained, names)))
+    dense = state_of(trained, "trained")
+    network = SparseStart(dense, Mask.full(select(dense, names)))
     for number, density in enumerate(plan.densities):
         if number > 0:
             network = advance(network, Round(number, density, is_leaf=False))

@@ -3,7 +3,7 @@
 import copy
 import os
 from collections.abc import Hashable, Iterator, Mapping
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast, overload
 
 import torch
 from jaxtyping import Bool
@@ -14,6 +14,7 @@ from reticket.errors import MaskError
 from reticket.tickets import storage
 from reticket.tickets.used import place_of, weight_used
 from reticket.types import StateDict
+from reticket.weights import Weights, state_of
 from reticket.wrapped import names_in
 
 S = TypeVar("S", bound=StateDict)
@@ -40,17 +41,24 @@ class Mask(Mapping[str, Tensor]):
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        if not isinstance(tensors, Mapping):
+            raise MaskError(
+                f"a mask is made of bool tensors by name, got a {type(tensors).__name__}; prune a model with "
+                f"prune_magnitude(model, density), or read its masks with Mask.from_module"
+            )
         if not tensors:
             raise MaskError("a mask needs at least one tensor, got none; name the weights that are pruned")
         for name, tensor in tensors.items():
-            if tensor.dtype != torch.bool:
-                raise MaskError(f"the mask of '{name}' is {tensor.dtype}, expected torch.bool; use `tensor != 0`")
+            kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+            if kind is not torch.bool:
+                raise MaskError(f"the mask of '{name}' is {kind}, expected torch.bool; use `tensor != 0`")
         kept = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
         object.__setattr__(self, "_tensors", kept)
 
     @classmethod
-    def full(cls, like: Mapping[str, Tensor]) -> "Mask":
-        """Return the mask that keeps every weight of `like`."""
+    def full(cls, like: nn.Module | Mapping[str, Tensor]) -> "Mask":
+        """Return the mask that keeps every weight of `like`: weights by name, or a module with all its tensors."""
+        like = state_of(like, "like")
         return cls({name: torch.ones(tensor.shape, dtype=torch.bool, device="cpu") for name, tensor in like.items()})
 
     @classmethod
@@ -115,7 +123,11 @@ class Mask(Mapping[str, Tensor]):
         """Return the density of each tensor, by name."""
         return {name: int(tensor.sum()) / tensor.numel() for name, tensor in self._kept.items()}
 
-    def apply_to(self, state_dict: S) -> S:
+    @overload
+    def apply_to(self, state_dict: nn.Module) -> dict[str, Any]: ...
+    @overload
+    def apply_to(self, state_dict: S) -> S: ...
+    def apply_to(self, state_dict: Any) -> Any:
         """Return a copy of `state_dict`, of the same type, in which the pruned weights are exactly 0.
 
         It is a fill and not a product, so that a pruned NaN or infinity is 0 as well. A tensor that stands in
@@ -123,11 +135,13 @@ class Mask(Mapping[str, Tensor]):
         are shared with `state_dict`, which stays as it was.
 
         Args:
-            state_dict: weights by name.
+            state_dict: weights by name, or a module, which stays as it was: `load_into` writes the result.
 
         Raises:
             MaskError: when a weight is missing or has another shape: the mask belongs to another model.
+            InputError: when `state_dict` is neither a module nor weights by name.
         """
+        state_dict = state_of(state_dict, "state_dict")
         names = self.names_among(state_dict)
         filled: dict[Hashable, Tensor] = {}
         for name, tensor in self._kept.items():
@@ -140,18 +154,23 @@ class Mask(Mapping[str, Tensor]):
             result = copy.copy(state_dict)
             cast("dict[str, Tensor]", result).update(masked)
         except (TypeError, AttributeError):  # a read-only mapping
-            return cast("S", {**state_dict, **masked})
+            return {**state_dict, **masked}
         return result
 
-    def names_among(self, weights: StateDict) -> dict[str, str]:
+    def names_among(self, weights: Weights) -> dict[str, str]:
         """Return what each masked weight is called among `weights`, which it must fit.
 
         Parallel, averaged and compiled models (`module.`, `_orig_mod.`) are looked through, and so is `weight_orig` of
         `torch.nn.utils.prune` and `spectral_norm`, whose zeros are zeros of the weight.
 
+        Args:
+            weights: by name, or a module.
+
         Raises:
             MaskError: when a weight is missing, is computed from several tensors, or has another shape.
+            InputError: when `weights` is neither.
         """
+        weights = state_of(weights)
         names = names_in(self._kept, weights)
         original = names_in([f"{name}_orig" for name in self._kept if name not in names], weights)
         for name in self._kept:

@@ -15,14 +15,14 @@ from reticket.errors import MaskError
 from reticket.tickets import storage
 from reticket.tickets.mask import Mask
 from reticket.tickets.used import place_of
-from reticket.types import StateDict
+from reticket.weights import Weights, state_of
 
 
-def signs_of(weights: StateDict, mask: Mask) -> dict[str, Tensor]:
+def signs_of(weights: Weights, mask: Mask) -> dict[str, Tensor]:
     """Return the signs of the kept weights.
 
     Args:
-        weights: weights by name.
+        weights: weights by name, or a module.
         mask: which are kept.
 
     Returns:
@@ -31,6 +31,7 @@ def signs_of(weights: StateDict, mask: Mask) -> dict[str, Tensor]:
     Raises:
         MaskError: when the mask belongs to another model.
     """
+    weights = state_of(weights)
     names = mask.names_among(weights)
     return {
         name: torch.where(weights[names[name]].detach().cpu() < 0, -1, 1).to(torch.int8) * kept
@@ -72,11 +73,11 @@ class Ticket:
             object.__setattr__(self, "signs", _checked_signs(self.signs, self.mask))
 
     @classmethod
-    def of(cls, weights: StateDict, mask: Mask, provenance: Mapping[str, Any] | None = None) -> "Ticket":
+    def of(cls, weights: Weights, mask: Mask, provenance: Mapping[str, Any] | None = None) -> "Ticket":
         """Return the ticket of a pruned network: its mask and the signs of its weights.
 
         Args:
-            weights: the pruned network's trained weights.
+            weights: the pruned network's trained weights, by name or as a module.
             mask: its mask.
             provenance: where they come from.
         """
@@ -92,17 +93,18 @@ class Ticket:
             return type(self)(Mask(tensors), None, self.provenance)
         return type(self)(Mask({name: tensor != 0 for name, tensor in tensors.items()}), tensors, self.provenance)
 
-    def write_signs(self, weights: StateDict) -> dict[str, Any]:
+    def write_signs(self, weights: Weights) -> dict[str, Any]:
         """Return `weights` with the ticket's signs on the kept weights, whose magnitudes stay; all else is shared.
 
         Args:
-            weights: weights by name.
+            weights: weights by name, or a module, which stays as it is.
 
         Raises:
             MaskError: when the ticket has no signs or belongs to another model.
         """
         if self.signs is None:
             raise MaskError("the ticket has no signs; make it with Ticket.of(weights, mask)")
+        weights = state_of(weights)
         names = self.mask.names_among(weights)
         placed = {name: place_of(weight) for name, weight in weights.items() if isinstance(weight, Tensor)}
         signed: dict[Hashable, Tensor] = {}

@@ -1,7 +1,8 @@
-"""Logits, loss and accuracy of a model on a part of a data set."""
+"""Logits, loss and accuracy of a model on a part of a data set, or what any objective says of it on batches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from jaxtyping import Float32, Int64
@@ -11,7 +12,11 @@ from torch.nn import functional as F
 from reticket.copied import private_copy
 from reticket.data import DataSource, Reading
 from reticket.data.source import Split
-from reticket.errors import ReticketError, TrainingError
+from reticket.errors import TrainingError
+from reticket.forward import Score, scored
+from reticket.objectives import Function, Measure, Objective, chosen_objective, logits_of
+from reticket.weights import Weights, module_of, state_of
+from reticket.wrapped import inside, named_like
 
 BATCH = 500  # inputs in one forward pass, at most
 LARGEST = {"cpu": 2**25, "cuda": 2**30}  # bytes of the largest activation; no bound on other devices
@@ -31,6 +36,11 @@ class Evaluation:
     loss: float
     accuracy: float
 
+    @property
+    def metric(self) -> float:
+        """The accuracy, which is the metric of a classification."""
+        return self.accuracy
+
 
 def score(logits: Float32[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> Evaluation:
     """Return loss (in float64) and accuracy of given logits.
@@ -47,48 +57,96 @@ def score(logits: Float32[Tensor, "n classes"], labels: Int64[Tensor, " n"]) -> 
     return Evaluation(logits, loss, 100.0 * correct / len(labels))
 
 
+@overload
 def evaluate(
     model: nn.Module,
     dataset: DataSource,
     split: Split = "test",
     *,
-    weights: Mapping[str, Tensor] | None = None,
+    weights: Weights | None = None,
     batch_size: int | None = None,
     device: str | torch.device = "cpu",
-) -> Evaluation:
+) -> Evaluation: ...
+@overload
+def evaluate(
+    model: nn.Module,
+    dataset: Iterable[object],
+    split: Split = "test",
+    *,
+    weights: Weights | None = None,
+    batch_size: int | None = None,
+    device: str | torch.device = "cpu",
+    loss: Objective | Measure | Function | str | None = None,
+    metric: Measure | Function | str | None = None,
+    to_inputs: Callable[[object], object] | None = None,
+) -> Score: ...
+@overload
+def evaluate(
+    model: nn.Module,
+    dataset: DataSource,
+    split: Split = "test",
+    *,
+    weights: Weights | None = None,
+    batch_size: int | None = None,
+    device: str | torch.device = "cpu",
+    loss: Objective | Measure | Function | str,
+    metric: Measure | Function | str | None = None,
+    to_inputs: Callable[[object], object] | None = None,
+) -> Score: ...
+def evaluate(
+    model: nn.Module,
+    dataset: DataSource | Iterable[object],
+    split: Split = "test",
+    *,
+    weights: Weights | None = None,
+    batch_size: int | None = None,
+    device: str | torch.device = "cpu",
+    loss: Objective | Measure | Function | str | None = None,
+    metric: Measure | Function | str | None = None,
+    to_inputs: Callable[[object], object] | None = None,
+) -> Evaluation | Score:
     """Return the evaluation of a model in eval mode; the model is left as it is.
 
+    A data set of classes without a loss gives an `Evaluation`, with the logits of every input; anything else a `Score`.
+
     Args:
-        model: gives logits for normalised inputs.
-        dataset: the data.
-        split: "test" or "train" (never augmented).
-        weights: a `state_dict` to evaluate instead of the model's own.
+        model: gives logits for normalised inputs, or whatever the loss takes.
+        dataset: the data, or batches, as of a DataLoader.
+        split: of a data set "test" or "train" (never augmented).
+        weights: a `state_dict`, or a module that has it, to evaluate instead of the model's own.
         batch_size: inputs in one forward pass; None for what `evaluation_batch` says.
         device: where to compute.
+        loss: what the model is judged by, as `barrier` takes it; None for what the batches are made for.
+        metric: a metric in place of the loss's own, as `barrier` takes it.
+        to_inputs: what of a batch the model takes, in place of its first element.
 
     Raises:
+        InputError: for an unknown loss or metric, no batches or batches that do not fit the loss.
+        ModelError: when the model cannot take a batch.
         TrainingError: when the model's output is not one row of logits for each input.
     """
     target = torch.device(device)
-    evaluated = private_copy(model).to(target).eval()
+    evaluated = inside(private_copy(module_of(model))).to(target).eval()
     if weights is not None:
-        evaluated.load_state_dict(dict(weights))
+        evaluated.load_state_dict(dict(named_like(evaluated.state_dict(), state_of(weights))))
     evaluated.requires_grad_(False)
+    objective = chosen_objective(loss, metric)
+    if not isinstance(dataset, DataSource):
+        return scored(evaluated, dataset, objective, to_inputs=to_inputs, who="evaluate")
     first = next(evaluated.parameters(), torch.zeros((), device="cpu"))
     convolutional = any(p.dim() == 4 for p in evaluated.parameters())
     if convolutional:
         evaluated.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if batch_size is None:
         batch_size = _fitting(evaluated, dataset.input_shape, BATCH)
-    y = dataset.labels(split)
-    parts = []
+    reading = Reading(dataset, split, batch_size, device=target)
+    batches = ((_laid_out(x.to(first.dtype), convolutional), y) for x, y in reading)
+    if objective is not None:
+        return scored(evaluated, batches, objective, to_inputs=to_inputs, who="evaluate")
     with torch.no_grad():
-        for batch, _ in Reading(dataset, split, batch_size, device=target):
-            inputs = batch.to(first.dtype)
-            if inputs.dim() == 4 and convolutional:
-                inputs = inputs.contiguous(memory_format=torch.channels_last)
-            parts.append(logits_of(evaluated(inputs), TrainingError).float())
+        parts = [logits_of(evaluated(inputs), TrainingError).float() for inputs, _ in batches]
         logits = torch.cat(parts).cpu()
+    y = dataset.labels(split)
     if logits.shape != (len(y), len(dataset.classes)):
         raise TrainingError(
             f"the model's output has shape {tuple(logits.shape)}, but ({len(y)}, {len(dataset.classes)}) was expected: "
@@ -97,25 +155,11 @@ def evaluate(
     return score(logits.clone(), y)
 
 
-def logits_of(output: object, error: type[ReticketError]) -> Tensor:
-    """Return a model's output, which must be one tensor.
-
-    Raises:
-        ReticketError: of the class `error`, when it is a tuple, a dict or an object: which of its parts are the logits
-            is not guessed.
-    """
-    if isinstance(output, Tensor):
-        return output
-    inside = output.keys() if isinstance(output, Mapping) else [type(part).__name__ for part in _parts(output)]
-    of = f" of {', '.join(map(str, inside))}" if inside else ""
-    raise error(
-        f"the model returns a {type(output).__name__}{of}, but one tensor of logits was expected; wrap it in a module "
-        f"whose forward returns the logits alone"
-    )
-
-
-def _parts(output: object) -> Sequence[object]:
-    return output if isinstance(output, tuple | list) else ()
+def _laid_out(inputs: Tensor, convolutional: bool) -> Tensor:
+    """Return images of a convolutional network with their channels last, which is faster."""
+    if inputs.dim() == 4 and convolutional:
+        return inputs.contiguous(memory_format=torch.channels_last)
+    return inputs
 
 
 def evaluation_batch(model: nn.Module, input_shape: tuple[int, ...], at_most: int = BATCH) -> int:
