@@ -116,7 +116,7 @@ def _write_variant(
         _make_folder(folder)
         _write(folder / "config.toml", tomli_w.dumps(_without_none(config.model_dump())))
         _write_json(folder / "environment.json", environment)
-    builder = ResultsBuilder(one.blueprint, store, one.dataset.labels("test"))
+    builder = ResultsBuilder(one.blueprint, store, one.dataset.labels("test").flatten())
     results = builder.results(config.title, preset, part, environment)
     for check in checks():
         check.write_files(results, one.dataset, folder)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from reticket.ranks import ALONE, Ranks
@@ -42,12 +42,12 @@ class TrainingStep:
         self.clip_norm, self.parts = clip_norm, parts
 
     def __call__(
-        self, x: Float[Tensor, "b ..."], y: Int64[Tensor, " b"], n: int, lr: float | Float[Tensor, ""]
+        self, x: Shaped[Tensor, "b ..."], y: Shaped[Tensor, "b ..."], n: int, lr: float | Float[Tensor, ""]
     ) -> Float[Tensor, ""]:
         """Do the step and return the loss before it in nats, or this process's share of it.
 
         Args:
-            x: normalised inputs, those of this process.
+            x: normalised inputs or tokens, those of this process.
             y: their labels.
             n: inputs in the batch, those of all processes together.
             lr: learning rate.
@@ -81,11 +81,11 @@ class TrainingStep:
         losses = [self.loss_and_gradient(x_part, y_part, n) for x_part, y_part in cut if len(y_part)]
         return torch.stack(losses).sum() if losses else self.parameters.weights.new_zeros(())
 
-    def dense_gradient(self, x: Float[Tensor, "b ..."], y: Int64[Tensor, " b"], n: int) -> dict[str, Tensor]:
+    def dense_gradient(self, x: Shaped[Tensor, "b ..."], y: Shaped[Tensor, "b ..."], n: int) -> dict[str, Tensor]:
         """Return the gradient of the loss by parameter, masked weights included; model and optimiser stay as they are.
 
         Args:
-            x: normalised inputs, those of this process.
+            x: normalised inputs or tokens, those of this process.
             y: their labels.
             n: inputs in the batch, those of all processes together.
         """
