@@ -20,6 +20,7 @@ LATER = {
     "label_smoothing": 0.0,
     "clip_norm": None,
     "accumulate": 1,
+    "ema": None,
     "objective": "classification",
     "train": None,
 }  # what keys leave out, by default
@@ -53,6 +54,8 @@ class Recipe:
         clip_norm: largest norm of the gradient of all kept weights; a longer one is scaled to it. None for any.
         accumulate: parts that a batch is passed through the model in, one after another, to save memory; their
             gradients are summed before the one step.
+        ema: decay of a moving average of weights and floating buffers, in (0, 1), which the last step of the whole run
+            leaves in the model; positions before the end have the weights themselves. None for none.
         objective: what is minimised: name of a member of `reticket.objectives.OBJECTIVES`, or a function of model and
             batch (inputs, labels) of your own, or an objective, as `package.module:NAME`.
         train: a function of your own that does the whole training, as `package.module:function`, see
@@ -79,6 +82,7 @@ class Recipe:
     label_smoothing: float = 0.0
     clip_norm: float | None = None
     accumulate: int = 1
+    ema: float | None = None
     objective: str = "classification"
     train: str | None = None
 
@@ -119,6 +123,7 @@ class Recipe:
             ("gamma", self.gamma, 0 < self.gamma <= 1, "above 0, up to 1"),
             ("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "from 0 to below 1"),
             ("clip_norm", self.clip_norm, self.clip_norm is None or 0 < self.clip_norm < math.inf, "above 0"),
+            ("ema", self.ema, self.ema is None or 0 < self.ema < 1, "above 0, below 1"),
             ("accumulate", self.accumulate, 1 <= self.accumulate <= self.batch_size, f"from 1 to {self.batch_size}"),
         )
         for name, value, is_valid, expected in ranges:

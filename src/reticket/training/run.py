@@ -13,6 +13,7 @@ from reticket.data import DataSource
 from reticket.errors import ConfigError, TrainingError
 from reticket.objectives import objective_of
 from reticket.ranks import Ranks
+from reticket.training.average import WeightAverage
 from reticket.training.batches import Batches, TrainingBatches, sent, training_batches
 from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
@@ -154,7 +155,7 @@ class TrainingRun(WatchedRun):
             self.model = synchronise(self.model, self.ranks)
         self.parameters = FlatParameters(self.model, mask, channels_last=channels_last)
         self.update = _update_of(self.model, self.parameters, recipe, where)
-        self.optimiser = self.update.optimiser
+        self.optimiser, self.average = self.update.optimiser, self.update.average
         self.batches = _batches_of(dataset, recipe, rng_label, self.parameters, where)
         self.recorded = self._recorded_by(record)
         self.randomness: Randomness | None = None  # the global generators as they are, when None
@@ -191,6 +192,8 @@ class TrainingRun(WatchedRun):
             mean = self.mean_loss()
             if self.randomness is not None:
                 self.randomness.check()
+            if self.step == self.total and self.average is not None:
+                self.average.write()
             if self.step == (epoch + 1) * per_epoch:
                 self._end_epoch(EpochRecord(epoch, self.step, mean, self.lr(self.step - 1)))
             self._tell_step()
@@ -285,7 +288,8 @@ class TrainingRun(WatchedRun):
     def vectors(self) -> tuple[Tensor, ...]:
         """Return the tensors that a step changes besides the model's buffers, and that are there from the start."""
         own = () if isinstance(self.optimiser, GrowingOptimiser) else self.optimiser.state.values()
-        return self.parameters.weights, self.parameters.gradient, *own
+        average = () if self.average is None else self.average.tensors.values()
+        return self.parameters.weights, self.parameters.gradient, *own, *average
 
     # ---------------------------------------------------------------- the mask
 
@@ -314,6 +318,8 @@ class TrainingRun(WatchedRun):
             for tensor in self.optimiser.state.values():
                 if tensor.shape == self.parameters.weights.shape:
                     tensor.masked_fill_(self.parameters.keep == 0, 0)
+        if self.average is not None:
+            self.average.clear_masked()
         if unmasked and self.recorded is not None:
             self.recorded.close()  # recorded steps know of no mask; they are recorded anew
 
@@ -406,4 +412,5 @@ def _update_of(model: nn.Module, parameters: FlatParameters, recipe: Recipe, whe
         where.ranks,
         clip_norm=recipe.clip_norm,
         parts=recipe.accumulate,
+        average=None if recipe.ema is None else WeightAverage(model, parameters, recipe.ema),
     )

@@ -27,6 +27,7 @@ def state_of(run: TrainingRun) -> TrainState:
         history=tuple(run.history),
         seconds=run.seconds,
         optimizer={name: _copy(tensor) for name, tensor in run.optimiser.state.items()},
+        average={name: _copy(tensor) for name, tensor in _average(run).items()},
     )
 
 
@@ -48,6 +49,7 @@ def check_state(run: TrainingRun, state: TrainState) -> None:
     _check_forms(state.momentum, velocity)
     if not isinstance(run.optimiser, GrowingOptimiser):
         _check_forms(state.optimizer, run.optimiser.state)
+    _check_forms(state.average, _average(run))
     _check_forms(state.mask, {name: tensor for name, tensor in kept.items() if name in state.mask})
     if _counts(state) != _counts_at(run, state.step):
         raise ConfigError(
@@ -107,6 +109,8 @@ def load_state(run: TrainingRun, state: TrainState) -> None:
     else:
         for name, tensor in run.optimiser.state.items():
             tensor.copy_(state.optimizer[name])
+    for name, tensor in _average(run).items():
+        tensor.copy_(state.average[name])
     if mask := state.mask or run.mask:
         run.set_mask(mask)
     _set_generators(run, state.rng)
@@ -166,6 +170,10 @@ def _share_mask(run: TrainingRun, names: Sequence[str]) -> None:
         mask[name] = as_bytes.bool()
     if mask:
         run.set_mask(mask)
+
+
+def _average(run: TrainingRun) -> Mapping[str, Tensor]:
+    return {} if run.average is None else run.average.tensors
 
 
 def _velocity(run: TrainingRun) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from reticket.ranks import ALONE, Ranks
+from reticket.training.average import WeightAverage
 from reticket.training.chain import LossAndGradient
 from reticket.training.flat import FlatParameters
 from reticket.training.optimisers import Optimiser
@@ -24,6 +25,7 @@ class TrainingStep:
         ranks: the processes that train this model together, each of which adds the gradient of its part of the batch.
         clip_norm: largest norm of the gradient, None for any.
         parts: how many parts a batch is passed in.
+        average: takes in the weights after every step.
     """
 
     def __init__(
@@ -36,10 +38,11 @@ class TrainingStep:
         *,
         clip_norm: float | None = None,
         parts: int = 1,
+        average: WeightAverage | None = None,
     ) -> None:
         self.model, self.parameters, self.ranks = model, parameters, ranks
         self.loss_and_gradient, self.optimiser = loss_and_gradient, optimiser
-        self.clip_norm, self.parts = clip_norm, parts
+        self.clip_norm, self.parts, self.average = clip_norm, parts, average
 
     def __call__(
         self, x: Shaped[Tensor, "b ..."], y: Shaped[Tensor, "b ..."], n: int, lr: float | Float[Tensor, ""]
@@ -60,6 +63,8 @@ class TrainingStep:
             loss = self._loss_and_gradient(x, y, n)
             self.ranks.all_reduce_(self.parameters.gradient)
         self.optimiser.after_backward(lr)
+        if self.average is not None:
+            self.average.update()
         return loss
 
     def _clipped(self, x: Tensor, y: Tensor, n: int, longest: float) -> Float[Tensor, ""]:
