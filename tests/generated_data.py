@@ -37,6 +37,13 @@ def generate(name: str, folder: Path) -> Path:
     return folder
 
 
+def write_text(folder: Path) -> Path:
+    """Write a text of the characters from space to ~."""
+    letters = (random_bytes(40_000) % 95 + 32).tobytes().decode("ascii")
+    (folder / "text.txt").write_text(letters)
+    return folder
+
+
 def random_bytes(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, count, dtype=np.uint8)
 
@@ -144,6 +151,7 @@ WRITERS: dict[str, Writer] = {
     "digits": lambda folder: folder,
     "fashion-mnist": write_fashion,
     "imagenet": write_imagenet,
+    "reticket.data.text:load_text": write_text,
     "svhn": write_svhn,
     "tiny-imagenet": write_tiny_imagenet,
 }

@@ -25,6 +25,7 @@ from tests.generated_data import generate, make_small
 
 SCALED = ("--epochs", "1", "--subset", "256")
 WIDTH = "model.params.width"
+TEXT = "reticket.data.text:load_text"
 UNITS = {"d": 1440.0, "h": 60.0, "min": 1.0, "s": 1 / 60}
 
 
@@ -53,6 +54,8 @@ def shrunk(config: Config) -> list[str]:
     settings += ["model.params.hidden=[8]"] * (model == "mlp")
     settings += ["model.params.widths=[4, 4, 4, 4]"] * (model == "conv-small")
     settings += ["data.params.side=32"] * (config.data.name == "imagenet")
+    if config.data.name == TEXT:
+        settings += ["model.params.width=16", "model.params.depth=1", "model.params.heads=2", "data.params.context=16"]
     return [text for setting in settings for text in ("--set", setting)]
 
 
@@ -72,7 +75,7 @@ def plan_without_data(name: str, empty: Path) -> None:
     for text in (f"data: {config.data.name}, ", "About ", "model-epochs", "Timed just now, "):
         assert text in words, (name, text)
     assert not (empty / "none").exists(), "a dry run wrote something"
-    if config.data.name not in ("digits", "fashion-mnist"):  # which may lie where the system has them
+    if config.data.name not in ("digits", "fashion-mnist", TEXT):  # which may lie where the system has them
         assert "as published: they could not be opened here" in words, name
 
 

@@ -5,6 +5,7 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from reticket.errors import InputError
@@ -27,6 +28,17 @@ def as_names(names: Iterable[str]) -> tuple[str, ...]:
     (('fc.weight',), ('a', 'b'))
     """
     return (names,) if isinstance(names, str) else tuple(names)
+
+
+def find_modules_beside(file: str | Path) -> None:
+    """Let modules that a file names be found beside it too, after all other places.
+
+    Args:
+        file: that names modules, as an experiment's TOML.
+    """
+    folder = str(Path(file).resolve().parent)
+    if folder not in _places:
+        _places.append(folder)
 
 
 def closest(name: str, known: Iterable[str], least: float = 0.6) -> str | None:
@@ -71,8 +83,7 @@ def imported(name: str, kind: str, error: type[InputError]) -> Callable[..., Any
     try:
         if not colon:
             raise ImportError("it has no colon")
-        if _places and _places[0] not in sys.path:
-            sys.path.append(_places[0])
+        sys.path += [place for place in _places if place not in sys.path]
         found: Any = functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
     except (ImportError, AttributeError, ValueError) as reason:
         raise error(

@@ -18,7 +18,8 @@ from reticket.training.synchronised import SharedBatchNorm, synchronise
 from tests.ranks import CASES, DIES, ORDER, callbacks_of, data, launch, mask_of
 
 EXACT = ("convolutions", "mlp")
-BEGUN = ("convolutions", "changing")  # by one process
+BEGUN = ("convolutions", "changing", "adamw")  # by one process
+TOLERANCE = {"adamw": 1e-5}  # which divides by small numbers; of weights after 20 steps, else 1e-6
 
 
 def state_of(folder: Path, name: str, rank: int = 0) -> TrainState:
@@ -59,12 +60,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["convolutions", "mlp", "batchnorm"])
+@pytest.mark.parametrize("name", ["convolutions", "mlp", "batchnorm", "adamw"])
 def test_two_processes_give_what_one_gives(name: str, trained: Path) -> None:
     """20 steps in float32, with a mask, augmentation and a last batch of 5 that two processes cannot share evenly."""
     one, two = by_one(name), state_of(trained, name)
     assert two.step == 20
-    close(two.weights, one.weights, 1e-6)
+    close(two.weights, one.weights, TOLERANCE.get(name, 1e-6))
     close(two.momentum, one.momentum, 1e-6 if name in EXACT else 1e-5)
     assert [r.step for r in two.history] == [4, 8, 12, 16, 20]
     assert [r.loss for r in two.history] == pytest.approx([r.loss for r in one.history], abs=1e-6)
@@ -72,7 +73,7 @@ def test_two_processes_give_what_one_gives(name: str, trained: Path) -> None:
         assert not two.weights[key][~kept].any()
 
 
-@pytest.mark.parametrize("name", ["convolutions", "changing", "batchnorm", "dropout"])
+@pytest.mark.parametrize("name", ["convolutions", "changing", "batchnorm", "dropout", "adamw"])
 def test_every_process_holds_the_same_bits(name: str, trained: Path) -> None:
     one, two = (state_of(trained, name, rank) for rank in (0, 1))
     close(one.weights, two.weights, 0)
@@ -99,7 +100,7 @@ def test_one_process_goes_on_from_the_state_of_two(name: str, trained: Path) -> 
 @pytest.mark.parametrize("name", BEGUN)
 def test_two_processes_go_on_from_the_checkpoint_of_one(name: str, trained: Path) -> None:
     state, whole = state_of(trained / "back", name), by_one(name)
-    close(state.weights, whole.weights, 1e-6)
+    close(state.weights, whole.weights, TOLERANCE.get(name, 1e-6))
     assert [r.loss for r in state.history] == pytest.approx([r.loss for r in whole.history], abs=1e-6)
     close(state.mask, whole.mask, 0)
 

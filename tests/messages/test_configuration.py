@@ -1,11 +1,14 @@
 """What a configuration says of a slip: where, what was seen, and the nearest right name or the range."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from reticket import lookup
 from reticket.errors import ConfigError
 from reticket.tasks.presets import load_config
+from reticket.training import learning_rate
 
 TINY = Path(__file__).parents[1] / "e2e" / "tiny.toml"
 
@@ -18,7 +21,10 @@ TINY = Path(__file__).parents[1] / "e2e" / "tiny.toml"
             r"'prune\.scope' is 'LAYER', did you mean 'layer'\?; expected 'global', 'layer' or 'erk'$",
         ),
         ("prune.style=lr_rewind", r"'prune\.style' is 'lr_rewind', did you mean 'lr-rewind'\?"),
-        ("dense.schedule=linear", r"'dense\.schedule' is 'linear', expected 'cosine', 'constant' or 'step'$"),
+        (
+            "dense.schedule=cosin",
+            r"dense: unknown schedule 'cosin', did you mean 'cosine'\?; known are cosine, constant",
+        ),
         ("dense.lr=-1", r"dense: lr is -1\.0, but it must be above 0$"),
         ("dense.epochs=0", "dense: epochs is 0, but it must be at least 1$"),
         ("dense.lr=fast", r"'dense\.lr' is 'fast': input should be a valid number"),
@@ -45,3 +51,16 @@ def test_an_unknown_key_of_a_file_is_named_with_the_nearest(tmp_path: Path) -> N
     path.write_text(TINY.read_text().replace("batch_size = 50", "batchsize = 50"))
     with pytest.raises(ConfigError, match=r"unknown key 'dense\.batchsize', did you mean 'dense\.batch_size'\?"):
         load_config(path)
+
+
+def test_modules_that_a_file_names_are_found_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookup, "_places", [])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "lies_beside.py").write_text("def rate(at):\n    return 0.5\n")
+    path = tmp_path / "mine.toml"
+    path.write_text(TINY.read_text().replace("lr = 0.1", 'lr = 0.1\nschedule = "lies_beside:rate"', 1))
+    setting = ["dense.schedule=lies_beside:rate"]
+    with pytest.raises(ConfigError, match=r"schedule 'lies_beside:rate' cannot be imported"):
+        load_config(TINY, setting)
+    assert learning_rate(load_config(path)[1].dense, 3, 0, 6) == 0.05
+    assert load_config(TINY, setting)[1].dense.schedule == "lies_beside:rate"  # known by now

@@ -130,7 +130,9 @@ def run(
 def list_(
     what: Annotated[
         str,
-        typer.Argument(metavar="presets|datasets|models|matchers|methods|optimisers|checks|executors|stores|loggers"),
+        typer.Argument(
+            metavar="presets|datasets|models|matchers|methods|criteria|optimisers|schedules|checks|executors|stores|loggers"
+        ),
     ],
     debug: Debug = False,
 ) -> None:

@@ -1,6 +1,7 @@
 """Data sets: registered loaders, checked files, class-balanced subsets, and one interface to read them through."""
 
 from reticket.data import cifar, cifar100, digits, fashion, imagenet, svhn, tiny_imagenet
+from reticket.data.collected import collected
 from reticket.data.dataset import Dataset
 from reticket.data.description import Description
 from reticket.data.image_files import ImageFiles
@@ -16,6 +17,7 @@ __all__ = [
     "StreamedSource",
     "cifar",
     "cifar100",
+    "collected",
     "dataset",
     "describe",
     "digits",

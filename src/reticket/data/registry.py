@@ -7,15 +7,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from jaxtyping import Int64
+from torch import Tensor
+
+from reticket.data.collected import collected
 from reticket.data.dataset import Dataset
 from reticket.data.description import Description
-from reticket.data.source import DataSource
-from reticket.data.subset import balanced_indices
+from reticket.data.source import DataSource, Split
+from reticket.data.subset import balanced_indices, drawn_indices
 from reticket.errors import DataError
 from reticket.lookup import imported
 from reticket.registry import Registry, first_line
 
-Loader = Callable[..., DataSource]
+Loader = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ def open_dataset(
     """Return a data set, in memory or streamed, whichever its loader makes.
 
     Args:
-        name: a registered name, or `package.module:function` of a loader of your own.
+        name: a registered name, or `package.module:function` of a loader of your own, which may also return a pair of
+            torch data sets or DataLoaders, see `reticket.data.collected`.
         folder: where its files are; without it the environment variable RETICKET_DATA (the folder itself or a parent of
             it), then the place where a Debian package puts it.
         train_size: number of training inputs to keep, class-balanced; all without it.
@@ -125,14 +130,23 @@ def open_dataset(
     _check_params(name, loader, params)
     loaded = loader(folder, **params)
     if not isinstance(loaded, DataSource):
-        raise DataError(f"loader '{name}' returned a {type(loaded).__name__}, but a reticket.data.Dataset was expected")
+        loaded = collected(name, loaded)
     if train_size is not None:
-        chosen = balanced_indices(loaded.labels("train"), train_size, name, "subset", subset_seed)
-        loaded = loaded.with_train_subset(chosen)
+        loaded = loaded.with_train_subset(_chosen(loaded, "train", train_size, name, "subset", subset_seed))
     if test_size is not None:
-        chosen = balanced_indices(loaded.labels("test"), test_size, name, "test subset", subset_seed)
-        loaded = loaded.with_test_subset(chosen)
+        loaded = loaded.with_test_subset(_chosen(loaded, "test", test_size, name, "test subset", subset_seed))
     return loaded
+
+
+def _chosen(source: DataSource, split: Split, size: int, *labels_of_seed: str | int) -> Int64[Tensor, " size"]:
+    """Return which inputs of a part are kept, as many of each class where each input has one."""
+    if source.is_classified:
+        return balanced_indices(source.labels(split), size, *labels_of_seed)
+    if not 1 <= size <= source.size(split):
+        raise DataError(f"{size} inputs cannot be taken of {source.size(split)}; choose from 1 to {source.size(split)}")
+    chosen = drawn_indices(source.size(split), size, *labels_of_seed)
+    assert chosen is not None
+    return chosen.sort().values
 
 
 def load_dataset(

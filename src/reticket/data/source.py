@@ -7,7 +7,7 @@ from functools import cache
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 Split = Literal["train", "test"]
@@ -15,15 +15,18 @@ Augmentation = Literal["none", "crop", "flip-crop", "resized-crop-flip"]
 
 
 class DataSource(ABC):
-    """A classification data set, split into training and test.
+    """A data set, split into training and test.
 
-    Inputs are numbered within their part from 0. As stored they are images, uint8 of shape `(channels, height, width)`,
-    or features, float32 `(features,)`; `normalise` makes them ready for a model.
+    Inputs are numbered within their part from 0. As stored they are images, uint8 or float32 of shape `(channels,
+    height, width)`, features, float32 `(features,)` or of any other shape, or tokens, int64 `(tokens,)`; `normalise`
+    makes them ready for a model. Labels are classes, one for each input or, for tokens, one for each token; or numbers
+    to be predicted.
 
     Attributes:
         name: the name it is registered under.
-        classes: the names of the classes; a label is a place in it.
-        mean, std: per channel (images, of values scaled to [0, 1]), or one number each for all features.
+        classes: the names of the classes, a label being a place in it: of tokens the vocabulary; of numbers to be
+            predicted what each of them is.
+        mean, std: per channel (images, those of bytes scaled to [0, 1]), or one number each for all features.
         augmentation: what training does to an image.
     """
 
@@ -43,14 +46,25 @@ class DataSource(ABC):
         """Whether an input is an image (channels, height, width) and not a vector of features."""
         return len(self.input_shape) == 3
 
+    @property
+    def is_tokens(self) -> bool:
+        """Whether an input is a row of tokens, places in the vocabulary."""
+        return False
+
+    @property
+    def is_classified(self) -> bool:
+        """Whether there is one class for each input."""
+        labels = self.labels("train")
+        return labels.dim() == 1 and not labels.is_floating_point()
+
     @abstractmethod
-    def labels(self, split: Split) -> Int64[Tensor, " n"]:
-        """Return the labels of the "train" or "test" part."""
+    def labels(self, split: Split) -> Shaped[Tensor, "n ..."]:
+        """Return the labels of the "train" or "test" part: int64, or float32 where numbers are predicted."""
 
     @abstractmethod
     def stored(
         self, split: Split, batch_size: int, indices: Int64[Tensor, " k"] | None = None
-    ) -> Iterator[tuple[Tensor, Int64[Tensor, " n"]]]:
+    ) -> Iterator[tuple[Tensor, Shaped[Tensor, "n ..."]]]:
         """Yield (inputs as stored, labels) of a part in order, never augmented, `batch_size` at a time.
 
         Args:
@@ -75,14 +89,19 @@ class DataSource(ABC):
         """Return the number of inputs of a part."""
         return len(self.labels(split))
 
-    def normalise(self, x: Tensor) -> Float[Tensor, "..."]:
+    def normalise(self, x: Tensor) -> Shaped[Tensor, "..."]:
         """Return inputs ready for a model: float32, minus the mean, divided by the standard deviation.
 
         Args:
-            x: a batch as stored, uint8 `(n, channels, height, width)` or float32 `(n, features)`; on any device.
+            x: a batch as stored, on any device; tokens stay as they are.
         """
+        if self.is_tokens:
+            return x
         if not self.is_images:
             return (x - self.mean[0]) / self.std[0]
+        if x.is_floating_point():
+            mean, std = (torch.tensor(value, device=x.device).view(-1, 1, 1) for value in (self.mean, self.std))
+            return (x - mean) / std
         scale, shift = _scale_and_shift(self.mean, self.std, x.device)
         return x.to(torch.float32).mul_(scale).add_(shift)
 
@@ -134,7 +153,7 @@ class Reading:
     indices: Int64[Tensor, " k"] | None = None
     device: str | torch.device = "cpu"
 
-    def __iter__(self) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
+    def __iter__(self) -> Iterator[tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]]]:
         """Yield the batches from the beginning."""
         for x, y in self.source.stored(self.split, self.batch_size, self.indices):
             yield self.source.normalise(x.to(self.device)), y.to(self.device)

@@ -1,6 +1,6 @@
 """Models by name: plain torch modules under a registry, timm's models, and the user's own functions."""
 
-from reticket.models import conv, mlp, resnet, resnet50, vgg
+from reticket.models import conv, mlp, resnet, resnet50, vgg, vit
 from reticket.models.registry import build_model, code_of, example_input, list_models, model, model_params
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "resnet",
     "resnet50",
     "vgg",
+    "vit",
 ]

@@ -20,8 +20,8 @@ def code_outside(function: Callable[..., Any]) -> str:
     return "" if function.__module__.partition(".")[0] == __name__.partition(".")[0] else digest_of_code(function)
 
 
-def digest_of_code(function: Callable[..., Any]) -> str:
-    """Return a sha256 of the code that `function` is made of; empty where its source cannot be read.
+def digest_of_code(function: Callable[..., Any] | ModuleType) -> str:
+    """Return a sha256 of the code that a function or module is made of; empty where its source cannot be read.
 
     Besides its own module these are the modules it imports, and those they import, as far as they are of the same
     package (or lie beside a module that is in none), imports inside functions included. Packages of others count by no

@@ -57,7 +57,7 @@ def list_models() -> tuple[str, ...]:
     """Return the names of all registered models.
 
     >>> list_models()
-    ('conv-small', 'mlp', 'resnet20', 'resnet50', 'vgg11')
+    ('conv-small', 'mlp', 'resnet20', 'resnet50', 'vgg11', 'vit')
     """
     return tuple(sorted(MODELS))
 
@@ -140,8 +140,8 @@ def model_params(name: str, input_shape: tuple[int, ...], classes: int, /, **par
 
     Args:
         name: as for `build_model`.
-        input_shape: of one input: `(features,)` or `(channels, height, width)`.
-        classes: number of classes.
+        input_shape: of one input: `(features,)`, `(channels, height, width)` or `(tokens,)`.
+        classes: number of classes, or of known tokens.
         params: given by the user; they win.
 
     Raises:
@@ -154,6 +154,7 @@ def model_params(name: str, input_shape: tuple[int, ...], classes: int, /, **par
         return {"num_classes": classes, "in_chans": input_shape[0], **params}
     build, _ = _builder(name, params)
     known = {"in_features": math.prod(input_shape), "in_channels": input_shape[0], "classes": classes}
+    known |= {"context": input_shape[0], "vocabulary": classes}  # of a model of tokens
     taken = inspect.signature(build).parameters
     defaults = {key: value.default for key, value in taken.items() if value.default is not inspect.Parameter.empty}
     return {**defaults, **{key: value for key, value in known.items() if key in taken}, **params}

@@ -31,6 +31,7 @@ PARAMS = (
     "model.params.",
     "data.params.",
     "dense.optimizer_options.",
+    "dense.schedule_options.",
     "matching.options.",
     "matching.start.",
 )  # tables with keys of others
@@ -93,14 +94,15 @@ class PruneConfig(Pruning):
     `finetune` goes on with the trained weights, by the dense recipe with what is given here and no warm-up;
     `weight-rewind` returns to the weights of `rewind` and `lr-rewind` keeps the weights, both replaying the dense
     schedule from `rewind` (Renda et al. 2020). Pruned are the weight matrices less what `exclude` names, and what
-    `include` names besides: embeddings, or matrices in modules that are not known.
+    `include` names besides: embeddings, or matrices in modules that are not known. `schedule` has the dense one's
+    options where it is that one.
     """
 
     epochs: int = Field(ge=1)
     lr: float
     momentum: float = 0.0
     weight_decay: float = 0.0
-    schedule: Literal["cosine", "constant"] = "constant"
+    schedule: str = "constant"
     rewind: Position = "0it"
 
 
@@ -217,7 +219,8 @@ class Config(Section):
     def finetuning_recipe(self) -> Recipe:
         """The recipe of a round of pruning that goes on with the trained weights."""
         changes = {name: getattr(self.prune, name) for name in RETRAINING}
-        return replace(self.dense, **changes, warmup_epochs=0)
+        options = self.dense.schedule_options if self.prune.schedule == self.dense.schedule else {}
+        return replace(self.dense, **changes, schedule_options=options, warmup_epochs=0)
 
     @model_validator(mode="after")
     def _recipes_can_be(self) -> "Config":

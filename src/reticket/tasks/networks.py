@@ -26,7 +26,8 @@ MATCHING_COST = 2.0  # in model-epochs, for the remaining-time estimate until a 
 class Facts:
     """What planning must know of the data: who it is, how much of it there is, and the shape of one input.
 
-    `model_code` stands for the code of a model that is not this package's own: who edits it gets new keys.
+    `model_code` stands for the code of a model that is not this package's own: who edits it gets new keys. Where inputs
+    are tokens, the classes are the vocabulary.
     """
 
     fingerprint: str
@@ -34,6 +35,7 @@ class Facts:
     classes: tuple[str, ...]
     input_shape: tuple[int, ...]
     model_code: str = ""
+    is_tokens: bool = False
 
 
 class Networks:
@@ -73,6 +75,8 @@ class Networks:
     def symmetry(self) -> Task:
         """Return the discovery of the model's permutation symmetry."""
         spec = {"model": self.common["model"], "input_shape": list(self.facts.input_shape)}
+        if self.facts.is_tokens:
+            spec["vocabulary"] = len(self.facts.classes)
         return Task(kind="symmetry", version=1, spec=spec, inputs={}, label="symmetry of the model", cost=1.0)
 
     def training_version(self, recipe: Recipe, start: int) -> int:

@@ -21,7 +21,8 @@ LARGEST = 96  # pixels of a side; larger images are averaged down
 def write_pictures(place: Path, dataset: DataSource, files: Mapping[int, str]) -> None:
     """Write test images into a folder, and remove those of an earlier run.
 
-    Features that make no square, and images of neither one nor three channels, are no pictures: none are written.
+    Features that make no square, images of neither one nor three channels or not of bytes, and tokens are no pictures:
+    none are written.
 
     Args:
         place: the folder; made if there is something to write.
@@ -34,7 +35,7 @@ def write_pictures(place: Path, dataset: DataSource, files: Mapping[int, str]) -
     try:
         for old in place.glob("*.png") if place.is_dir() else ():
             old.unlink()
-        if not files:
+        if not files or dataset.is_tokens:
             return
         inputs = torch.cat([x for x, _ in dataset.stored("test", 64, torch.tensor(list(files), device="cpu"))])
         pixels = as_pixels(inputs)
@@ -78,7 +79,7 @@ def as_pixels(inputs: Tensor) -> UInt8[Tensor, "n channels height width"] | None
         low, high = inputs.min(), inputs.max()
         inputs = ((inputs - low) * (255 / (high - low).clamp(min=1e-12))).round().to(torch.uint8)
         inputs = inputs.view(-1, 1, side, side)
-    if inputs.shape[1] not in (1, 3):
+    if inputs.dtype != torch.uint8 or inputs.dim() != 4 or inputs.shape[1] not in (1, 3):
         return None
     height, width = inputs.shape[2:]
     if max(height, width) > LARGEST:

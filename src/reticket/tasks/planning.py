@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reticket.data import DataSource, describe, open_dataset
-from reticket.errors import DataError
+from reticket.errors import ConfigError, DataError
 from reticket.models import code_of
 from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.config import Config, DataConfig
@@ -40,9 +40,25 @@ def plan_experiment(config: Config, *, folder: Path | None = None, threads: int 
         data, model = variant.config.data, variant.config.model
         dataset = opened.get(data.model_dump_json()) or _opened(data, folder)
         opened[data.model_dump_json()] = dataset
+        _check_objective(dataset, variant.config)
         facts = facts_of(dataset, model.name)
         planned.append(Planned(variant, dataset, Blueprint(variant.config, facts, threads=threads)))
     return tuple(planned)
+
+
+def _check_objective(dataset: DataSource, config: Config) -> None:
+    """Refuse data that are not what the networks are to be trained and judged for."""
+    labels = dataset.labels("train")
+    if labels.is_floating_point():
+        raise ConfigError(
+            f"data set '{config.data.name}' has numbers to be predicted, but an experiment compares shares of right "
+            f"classes; train on it with reticket.train"
+        )
+    if labels.dim() == 2 and config.dense.objective == "classification" and config.dense.train is None:
+        raise ConfigError(
+            f"data set '{config.data.name}' has a label for each token, which dense.objective 'classification' has no "
+            f"use for; set it to 'language-model'"
+        )
 
 
 def scale_experiment(
@@ -134,6 +150,8 @@ def _described(variant: Variant, threads: int, missing: str) -> Outline:
 
 def sizes_of(dataset: DataSource) -> Sizes:
     """Return how many inputs a data set has, and how many a class-balanced part of its test inputs may have."""
+    if not dataset.is_classified:
+        return Sizes(dataset.size("train"), dataset.size("test"))
     counts = dataset.labels("test").bincount()
     counts = counts[counts > 0]
     return Sizes(dataset.size("train"), dataset.size("test"), int(counts.min()) * len(counts))
@@ -147,6 +165,7 @@ def facts_of(dataset: DataSource, model: str) -> Facts:
         classes=dataset.classes,
         input_shape=dataset.input_shape,
         model_code=code_of(model),
+        is_tokens=dataset.is_tokens,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from reticket.errors import ConfigError
 from reticket.files import read_text
-from reticket.lookup import nearest
+from reticket.lookup import find_modules_beside, nearest
 from reticket.tasks.config import Config, override, parse_config
 
 DEFAULT = "digits"
@@ -26,6 +26,8 @@ def list_presets() -> dict[str, str]:
 def load_config(source: str | Path = DEFAULT, settings: Iterable[str] = ()) -> tuple[str, Config]:
     """Return the short name and the checked configuration of a preset or of a TOML file.
 
+    Modules that a file names are found beside it too.
+
     Args:
         source: a preset's name, or the path of a file (it ends in `.toml` or exists).
         settings: `key=value` texts that replace single fields.
@@ -36,6 +38,7 @@ def load_config(source: str | Path = DEFAULT, settings: Iterable[str] = ()) -> t
     path = Path(source)
     if path.suffix == ".toml" or path.is_file():
         name, values = path.stem, _parse(path)
+        find_modules_beside(path)
     elif str(source) in _names():
         name, values = str(source), _read(str(source))
     else:

@@ -1,17 +1,22 @@
 """The recipe of a training in the task that carries it out."""
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from typing import Any
 
-from reticket.models.code import code_outside
+from reticket.models.code import code_outside, digest_of_code
 from reticket.tasks.inputs import thawed
-from reticket.training import OPTIMISERS, Recipe
+from reticket.training import Recipe, find_optimiser
+from reticket.training.schedules import find_schedule
 
-CODE = "optimizer_code"
+CODES = ("optimizer_code", "schedule_code", "objective_code", "train_code")
+OPTIONS = ("optimizer_options", "schedule_options")
+NO_CODE = ("torch",)  # packages whose release is provenance
 
 
 def recipe_spec(recipe: Recipe) -> dict[str, Any]:
-    """Return what decides a training, with the code of an optimiser that is not reticket's own.
+    """Return what decides a training, with the code of what is not reticket's own.
 
     Args:
         recipe: of the training.
@@ -19,8 +24,13 @@ def recipe_spec(recipe: Recipe) -> dict[str, Any]:
     Returns:
         What a task's `spec` holds under "recipe", as JSON.
     """
-    code = code_outside(OPTIMISERS.named(recipe.optimizer).build)
-    return {**recipe.decisive(), **({CODE: code} if code else {})}
+    codes = (
+        _code(find_optimiser(recipe.optimizer).origin),
+        _code(find_schedule(recipe.schedule).factor),
+        _code_named(recipe.objective),
+        _code_named(recipe.train or ""),
+    )
+    return {**recipe.decisive(), **{name: code for name, code in zip(CODES, codes, strict=True) if code}}
 
 
 def recipe_in(spec: Mapping[str, Any]) -> Recipe:
@@ -29,7 +39,19 @@ def recipe_in(spec: Mapping[str, Any]) -> Recipe:
     Args:
         spec: holds under "recipe" what `recipe_spec` made.
     """
-    values = {name: value for name, value in spec["recipe"].items() if name != CODE}
-    if "optimizer_options" in values:
-        values["optimizer_options"] = thawed(values["optimizer_options"])
-    return Recipe(**values)
+    values = {name: value for name, value in spec["recipe"].items() if name not in CODES}
+    return Recipe(**values | {name: thawed(values[name]) for name in OPTIONS if name in values})
+
+
+def _code(function: Callable[..., Any]) -> str:
+    """Return what a key must hold of a function's code: a release, where an installed package of that name has it."""
+    package = function.__module__.partition(".")[0]
+    if package in NO_CODE:
+        return ""
+    return f"{package} {version(package)}" if package == "timm" else code_outside(function)
+
+
+def _code_named(name: str) -> str:
+    """Return what a key must hold of the code of `package.module:NAME`, a value or a function; nothing without one."""
+    module, colon, _ = name.partition(":")
+    return digest_of_code(importlib.import_module(module)) if colon else ""

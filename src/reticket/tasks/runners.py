@@ -59,7 +59,11 @@ RUNNERS = {
 def run_symmetry(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
     """Discover and prove the model's permutation symmetry, once for the whole experiment."""
     model = model_for(task, "example")
-    example = torch.randn(2, *task.spec["input_shape"], generator=generator_for("example input"), device="cpu")
+    shape, generator = (2, *task.spec["input_shape"]), generator_for("example input")
+    if "vocabulary" in task.spec:
+        example = torch.randint(task.spec["vocabulary"], shape, generator=generator, device="cpu")
+    else:
+        example = torch.randn(shape, generator=generator, device="cpu")
     found = discover(model, example)
     return Output({"symmetry": found.to_json(), "log10_order": found.log10_order})
 

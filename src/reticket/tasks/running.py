@@ -130,7 +130,7 @@ def _write_variant(
         _make_folder(folder)
         _write(folder / "config.toml", tomli_w.dumps(_without_none(config.model_dump())))
         _write_json(folder / "environment.json", environment)
-    builder = ResultsBuilder(planned.blueprint, store, planned.dataset.labels("test"))
+    builder = ResultsBuilder(planned.blueprint, store, planned.dataset.labels("test").flatten())
     results = builder.results(config.title, preset, part, environment)
     for check in checks():
         check.write_files(results, planned.dataset, folder)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from reticket.data import Dataset
 from reticket.models import build_model
@@ -46,6 +46,7 @@ class Workload:
         classes: number of classes.
         batch_size: of the training.
         augment: whether images are flipped and cropped.
+        tokens: whether an input is a row of tokens, of which there are as many kinds as classes.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Workload:
     classes: int
     batch_size: int
     augment: bool = False
+    tokens: bool = False
 
 
 def measure(work: Workload, *, jobs: int = 1, threads: int = 1, device: str = "cpu") -> Speed:
@@ -85,7 +87,7 @@ def _measure(work: Workload, threads: int, device: str) -> Speed:
         size = min(work.batch_size, 4)
         while True:
             data = _made_up(work, size)
-            seconds = _training_step(model, data, size, work.augment, device)
+            seconds = _training_step(model, data, size, work, device)
             if size == work.batch_size or seconds > LONG_ENOUGH:
                 break
             size = min(work.batch_size, 4 * size if seconds < LONG_ENOUGH / 8 else 2 * size)
@@ -96,9 +98,10 @@ def _measure(work: Workload, threads: int, device: str) -> Speed:
     return Speed(seconds / size, evaluation / many.size("train"), size)
 
 
-def _training_step(model: nn.Module, data: Dataset, size: int, augment: bool, device: str) -> float:
+def _training_step(model: nn.Module, data: Dataset, size: int, work: Workload, device: str) -> float:
     """Return the seconds of one step, without the first, which sets things up."""
-    recipe = Recipe(epochs=1 + STEPS, batch_size=size, lr=1e-3, augment=augment)
+    objective = "language-model" if work.tokens else "classification"
+    recipe = Recipe(epochs=1 + STEPS, batch_size=size, lr=1e-3, augment=work.augment, objective=objective)
     run = TrainingRun(model, data, recipe, rng_label=("timing",), where=Placement(device))
     run.go(1)
     return _seconds(lambda: run.go(1 + STEPS), device) / STEPS
@@ -117,12 +120,13 @@ def _made_up(work: Workload, size: int) -> Dataset:
     generator = generator_for("timing inputs")
     images = len(work.input_shape) == 3
     shape = (size, *work.input_shape)
-    x: Tensor = (
-        torch.randint(256, shape, dtype=torch.uint8, generator=generator, device="cpu")
-        if images
-        else torch.rand(shape, generator=generator, device="cpu")
-    )
-    y = torch.randint(work.classes, (size,), generator=generator, device="cpu")
+    if work.tokens:
+        x = torch.randint(work.classes, shape, generator=generator, device="cpu")
+    elif images:
+        x = torch.randint(256, shape, dtype=torch.uint8, generator=generator, device="cpu")
+    else:
+        x = torch.rand(shape, generator=generator, device="cpu")
+    y = torch.randint(work.classes, shape if work.tokens else (size,), generator=generator, device="cpu")
     per_channel = work.input_shape[0] if images else 1
     return Dataset(
         name="timing",

@@ -4,25 +4,33 @@ from reticket.training.callbacks import LogMetrics, MetricsLogger, Notices, Repo
 from reticket.training.evaluation import Evaluation, evaluate, evaluation_batch, score
 from reticket.training.flat import FlatParameters
 from reticket.training.loop import Span, train
-from reticket.training.optimisers import OPTIMISERS, Optimiser, optimiser
+from reticket.training.optimisers import OPTIMISERS, GrowingOptimiser, Optimiser, optimiser
+from reticket.training.own import OwnTraining
 from reticket.training.placement import Placement
 from reticket.training.recipe import Recipe, learning_rate, parse_position, steps_per_epoch
 from reticket.training.resume import Resume
-from reticket.training.run import Callback, TrainingRun
+from reticket.training.run import Callback, Observer, TrainingRun, WatchedRun
+from reticket.training.schedules import SCHEDULES, Moment, schedule
 from reticket.training.sgd import SGD
 from reticket.training.state import EpochRecord, Progress, TrainResult, TrainState
+from reticket.training.torch_optimisers import find_optimiser
 
 __all__ = [
     "OPTIMISERS",
+    "SCHEDULES",
     "SGD",
     "Callback",
     "EpochRecord",
     "Evaluation",
     "FlatParameters",
+    "GrowingOptimiser",
     "LogMetrics",
     "MetricsLogger",
+    "Moment",
     "Notices",
+    "Observer",
     "Optimiser",
+    "OwnTraining",
     "Placement",
     "Progress",
     "Recipe",
@@ -32,11 +40,14 @@ __all__ = [
     "TrainResult",
     "TrainState",
     "TrainingRun",
+    "WatchedRun",
     "evaluate",
     "evaluation_batch",
+    "find_optimiser",
     "learning_rate",
     "optimiser",
     "parse_position",
+    "schedule",
     "score",
     "steps_per_epoch",
     "train",

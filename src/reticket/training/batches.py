@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +21,9 @@ from reticket.training.recipe import steps_per_epoch
 PADDING = 4
 CHUNK_VALUES = 2**20  # gathered at a time: few calls for small inputs, little memory for large ones
 NORMALISED_BYTES = 256 * 2**20  # of inputs that are kept normalised, as nothing is drawn for them
+
+
+Batch = tuple[Shaped[Tensor, "n ..."], Shaped[Tensor, "n ..."]]  # normalised inputs, or tokens, and labels
 
 
 class Options(TypedDict):
@@ -66,18 +69,16 @@ class TrainingBatches(ABC):
         self.n = dataset.size("train")
         self.steps = steps_per_epoch(self.n, batch_size)
 
-    def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch as (normalised inputs, labels), without the first `skip` of them."""
         return self.made(epoch, self.positions(skip))
 
-    def batch(self, epoch: int, number: int) -> tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]:
+    def batch(self, epoch: int, number: int) -> Batch:
         """Return one batch of an epoch as (normalised inputs, labels); no other is made."""
         return next(self.made(epoch, self.positions(number)[:1]))
 
     @abstractmethod
-    def made(
-        self, epoch: int, batches: Sequence[range]
-    ) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
+    def made(self, epoch: int, batches: Sequence[range]) -> Iterator[Batch]:
         """Yield the batches at some positions of an epoch's order as (normalised inputs, labels)."""
 
     def size(self, number: int) -> int:
@@ -149,9 +150,7 @@ class Batches(TrainingBatches):
         # batches gathered at a time; on a GPU one, since a kernel is chosen by where in memory its inputs begin
         self.chunk = 1 if self.device.type == "cuda" else max(1, at_once)
 
-    def made(
-        self, epoch: int, batches: Sequence[range]
-    ) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
+    def made(self, epoch: int, batches: Sequence[range]) -> Iterator[Batch]:
         """Yield the batches at some positions of an epoch's order as (normalised inputs, labels)."""
         draws = self.draws(epoch).to(self.device)
         for first in range(0, len(batches), self.chunk):
@@ -168,7 +167,7 @@ class Batches(TrainingBatches):
         flips = torch.rand(self.n, generator=generator, device="cpu") < 0.5 if self.flip else None
         return Draws(order, crops, flips)
 
-    def taken(self, draws: Draws) -> tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]:
+    def taken(self, draws: Draws) -> Batch:
         """Return the (normalised inputs, labels) that some draws on the device stand for; nothing is read there."""
         x, y = self.x.index_select(0, draws.order), self.y.index_select(0, draws.order)
         if draws.crops is not None:
@@ -181,7 +180,7 @@ class Batches(TrainingBatches):
             x = x.permute(0, 3, 1, 2)
         return x, y
 
-    def _on_device(self) -> tuple[Tensor, Int64[Tensor, " n"]]:
+    def _on_device(self) -> tuple[Tensor, Shaped[Tensor, "n ..."]]:
         """Return inputs and labels where they are wanted; on a GPU the same for all runs and threads."""
         if self.device.type != "cuda":
             return self._moved()
@@ -193,15 +192,16 @@ class Batches(TrainingBatches):
                 torch.cuda.current_stream(self.device).synchronize()  # other threads read it on their own streams
             return held[key]
 
-    def _moved(self) -> tuple[Tensor, Int64[Tensor, " n"]]:
+    def _moved(self) -> tuple[Tensor, Shaped[Tensor, "n ..."]]:
         x, y = self.dataset.train_x.to(self.device), self.dataset.train_y.to(self.device)
         if self.normalised:
             x = torch.cat([self._ready(part) for part in x.split(1024)])
             x = x.permute(0, 2, 3, 1).contiguous() if self.channels_last else x
         return x, y
 
-    def _ready(self, x: Tensor) -> Float[Tensor, "n ..."]:
-        return self.dataset.normalise(x).to(self.dtype)
+    def _ready(self, x: Tensor) -> Shaped[Tensor, "n ..."]:
+        ready = self.dataset.normalise(x)
+        return ready if self.dataset.is_tokens else ready.to(self.dtype)
 
 
 _moving = threading.Lock()
@@ -217,9 +217,7 @@ class StreamedBatches(TrainingBatches):
 
     dataset: StreamedSource
 
-    def made(
-        self, epoch: int, batches: Sequence[range]
-    ) -> Iterator[tuple[Float[Tensor, "n ..."], Int64[Tensor, " n"]]]:
+    def made(self, epoch: int, batches: Sequence[range]) -> Iterator[Batch]:
         """Yield the batches at some positions of an epoch's order as (normalised inputs, labels)."""
         labels, y = (*self.rng_label, "epoch", epoch), self.dataset.labels("train")
         order = torch.randperm(self.n, generator=generator_for(*labels), device="cpu")
@@ -229,7 +227,7 @@ class StreamedBatches(TrainingBatches):
             yield self._ready(next(drawn)), y[indices].to(self.device)
 
     def _ready(self, x: Tensor) -> Float[Tensor, "n ..."]:
-        ready = self.dataset.normalise(x.to(self.device)).to(self.dtype)
+        ready = self.dataset.normalise(x.to(self.device)).to(self.dtype)  # images all of them
         return ready.contiguous(memory_format=torch.channels_last) if self.channels_last else ready
 
 

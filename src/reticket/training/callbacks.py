@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from reticket.training.evaluation import evaluate
-from reticket.training.run import Callback, TrainingRun
+from reticket.training.run import Observer, WatchedRun
 from reticket.training.state import Progress
 
 PROGRESS_SECONDS = 0.5
 
 
-class ReportProgress(Callback):
+class ReportProgress(Observer):
     """Tells how far a run is, every so many seconds and at the end.
 
     Args:
@@ -23,30 +23,30 @@ class ReportProgress(Callback):
         self._report, self._seconds = report, seconds
         self._begun = self._next = 0.0
 
-    def on_start(self, run: TrainingRun) -> None:
+    def on_start(self, run: WatchedRun) -> None:
         """Start the clock."""
         self._begun = time.monotonic()
         self._next = self._begun + self._seconds
 
-    def after_step(self, run: TrainingRun) -> None:
+    def after_step(self, run: WatchedRun) -> None:
         """Report if it is time to."""
         now = time.monotonic()
         if now >= self._next:
             self._tell(run, now)
             self._next = now + self._seconds
 
-    def on_end(self, run: TrainingRun) -> None:
+    def on_end(self, run: WatchedRun) -> None:
         """Report the end."""
         self._tell(run, time.monotonic())
 
-    def _tell(self, run: TrainingRun, now: float) -> None:
+    def _tell(self, run: WatchedRun, now: float) -> None:
         loss = run.history[-1].loss if run.history else None  # this epoch's would have to wait for the device
         lr = run.lr(run.step - 1) if run.step > run.start else None
         epochs = run.step / run.steps_in_epoch
         self._report(Progress(run.step, run.start, run.stop, epochs, loss, lr, now - self._begun))
 
 
-class Notices(Callback):
+class Notices(Observer):
     """Passes on the sentences that someone should read.
 
     Args:
@@ -75,7 +75,7 @@ class MetricsLogger(Protocol):
         ...
 
 
-class LogMetrics(Callback):
+class LogMetrics(Observer):
     """Gives a logger the training loss, the learning rate and, if asked for, the accuracy on the test part.
 
     Results do not depend on it. Of several processes the first one logs.
@@ -100,17 +100,17 @@ class LogMetrics(Callback):
     def __init__(self, logger: MetricsLogger, *, every: int | None = None, accuracy: bool = False) -> None:
         self._logger, self._every, self._accuracy = logger, every, accuracy
 
-    def after_step(self, run: TrainingRun) -> None:
+    def after_step(self, run: WatchedRun) -> None:
         """Log a step's loss, if steps are asked for."""
         if self._every is not None and run.step % self._every == 0:
             self._log(run, run.last_loss())
 
-    def after_epoch(self, run: TrainingRun) -> None:
+    def after_epoch(self, run: WatchedRun) -> None:
         """Log an epoch's mean loss, if epochs are asked for."""
         if self._every is None:
             self._log(run, run.history[-1].loss)
 
-    def _log(self, run: TrainingRun, loss: float) -> None:
+    def _log(self, run: WatchedRun, loss: float) -> None:
         if run.ranks.first:
             metrics = {"loss": loss, "lr": run.lr(run.step - 1)}
             if self._accuracy:

@@ -12,10 +12,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reticket.errors import TrainingError
-from reticket.objectives import logits_of
+from reticket.objectives import OBJECTIVES, Objective, Prediction
 
+CLASSIFICATION = OBJECTIVES["classification"]
 LossAndGradient = Callable[[Tensor, Tensor, int], Tensor]
+LossOf = Callable[[Prediction, Tensor, int], Tensor]  # of this part's labels, n being the inputs of all parts together
 relu_backward = torch.ops.aten.threshold_backward  # one pass; comparing and multiplying takes several
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -29,31 +30,63 @@ class ReluChain(Protocol):
         ...
 
 
-def loss_and_gradient(model: nn.Module, *, autocast: bool = False) -> LossAndGradient:
+def loss_and_gradient(
+    model: nn.Module, objective: Objective = CLASSIFICATION, *, autocast: bool = False, smoothing: float = 0.0
+) -> LossAndGradient:
     """Return a function of (inputs, labels, n) that adds the gradient to each parameter's `grad` and returns the loss.
 
-    The loss is the sum of the cross entropies over n, in nats: their mean, where n inputs are given; this part's share
-    of it, where n is the size of a batch that several processes have parts of. For a model that is a `ReluChain` by its
-    own class (a subclass may have changed `forward`), of plain trainable linear layers without hooks, it is the closed
-    form; else it is autograd.
+    The loss is the mean over the items of n inputs: of classification the cross entropy in nats. Where n is the size of
+    a batch that several processes have parts of, it is this part's share of it, by its number of inputs. For
+    classification with a model that is a `ReluChain` by its own class (a subclass may have changed `forward`), of plain
+    trainable linear layers without hooks, it is the closed form; else it is autograd.
 
     Args:
         model: every trainable parameter has its `grad` tensor already.
+        objective: what is minimised.
         autocast: compute the model in bfloat16 where torch's autocast does; always by autograd.
+        smoothing: share of every label that is spread over all classes, in classification; always by autograd.
     """
     own = vars(type(model))
-    if not autocast and isinstance(model, ReluChain) and "relu_chain" in own and "forward" in own and _is_plain(model):
+    closed = objective is CLASSIFICATION and not autocast and not smoothing
+    if closed and "relu_chain" in own and "forward" in own and isinstance(model, ReluChain) and _is_plain(model):
         return ChainGradient(model.relu_chain())
+    loss_of = _cross_entropy(smoothing) if objective is CLASSIFICATION else _share_of(objective)
+
+    def run(module: nn.Module, batch: tuple[Tensor, Tensor]) -> object:
+        with torch.autocast(batch[0].device.type, torch.bfloat16, enabled=autocast, cache_enabled=False):
+            return module(batch[0])  # uncached, since threads share the cache
 
     def by_autograd(x: Tensor, y: Tensor, n: int) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=autocast, cache_enabled=False):  # threads share it
-            logits = logits_of(model(x), TrainingError)
-        logits = logits.float() if autocast else logits
-        loss = F.cross_entropy(logits, y) if len(y) == n else F.cross_entropy(logits, y, reduction="sum") / n
+        loss = loss_of(Prediction(model, (x, y), run, torch.float32 if autocast else None), y, n)
         loss.backward()
         return loss.detach()
 
     return by_autograd
+
+
+def _cross_entropy(smoothing: float) -> LossOf:
+    """Return the cross entropy of this part of n inputs."""
+
+    def loss_of(seen: Prediction, y: Tensor, n: int) -> Tensor:
+        if len(y) == n:
+            return F.cross_entropy(seen.logits, y, label_smoothing=smoothing)
+        return F.cross_entropy(seen.logits, y, reduction="sum", label_smoothing=smoothing) / n
+
+    return loss_of
+
+
+def _share_of(objective: Objective) -> LossOf:
+    """Return the mean loss of this part's items, times its share of n inputs."""
+    assert objective.loss.tally is not None
+    tally = objective.loss.tally
+
+    def loss_of(seen: Prediction, y: Tensor, n: int) -> Tensor:
+        inputs, found = len(y), tally(seen)
+        if inputs == 0:
+            return found.total  # of no item, with a gradient of 0
+        return found.mean if inputs == n else found.mean * (inputs / n)
+
+    return loss_of
 
 
 def _is_plain(model: nn.Module) -> bool:

@@ -107,7 +107,8 @@ def evaluate(
 ) -> Evaluation | Score:
     """Return the evaluation of a model in eval mode; the model is left as it is.
 
-    A data set of classes without a loss gives an `Evaluation`, with the logits of every input; anything else a `Score`.
+    A data set of classes without a loss gives an `Evaluation`, with the logits of every input (of tokens: of every
+    token); anything else a `Score`.
 
     Args:
         model: gives logits for normalised inputs, or whatever the loss takes.
@@ -138,15 +139,18 @@ def evaluate(
     if convolutional:
         evaluated.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     if batch_size is None:
-        batch_size = _fitting(evaluated, dataset.input_shape, BATCH)
+        batch_size = _fitting(evaluated, dataset.input_shape, BATCH, tokens=dataset.is_tokens)
     reading = Reading(dataset, split, batch_size, device=target)
-    batches = ((_laid_out(x.to(first.dtype), convolutional), y) for x, y in reading)
+    tokens = dataset.is_tokens
+    batches = ((x if tokens else _laid_out(x.to(first.dtype), convolutional), y) for x, y in reading)
     if objective is not None:
         return scored(evaluated, batches, objective, to_inputs=to_inputs, who="evaluate")
     with torch.no_grad():
         parts = [logits_of(evaluated(inputs), TrainingError).float() for inputs, _ in batches]
         logits = torch.cat(parts).cpu()
     y = dataset.labels(split)
+    if y.dim() == 2 and logits.shape[:2] == y.shape:  # of every token
+        logits, y = logits.flatten(0, 1), y.flatten()
     if logits.shape != (len(y), len(dataset.classes)):
         raise TrainingError(
             f"the model's output has shape {tuple(logits.shape)}, but ({len(y)}, {len(dataset.classes)}) was expected: "
@@ -162,7 +166,9 @@ def _laid_out(inputs: Tensor, convolutional: bool) -> Tensor:
     return inputs
 
 
-def evaluation_batch(model: nn.Module, input_shape: tuple[int, ...], at_most: int = BATCH) -> int:
+def evaluation_batch(
+    model: nn.Module, input_shape: tuple[int, ...], at_most: int = BATCH, *, tokens: bool = False
+) -> int:
     """Return how many inputs are evaluated at once, so that no module's output takes more than 32 MB (1 GB on CUDA).
 
     Nothing is lost by it: on a CPU a ResNet20 evaluates 16 inputs at a time as fast as 500.
@@ -171,11 +177,12 @@ def evaluation_batch(model: nn.Module, input_shape: tuple[int, ...], at_most: in
         model: on the device that it is to be evaluated on; it is left as it is.
         input_shape: of one input.
         at_most: inputs in a batch of a small model.
+        tokens: whether an input is a row of tokens.
     """
-    return _fitting(private_copy(model).eval(), input_shape, at_most)
+    return _fitting(private_copy(model).eval(), input_shape, at_most, tokens=tokens)
 
 
-def _fitting(model: nn.Module, input_shape: tuple[int, ...], at_most: int) -> int:
+def _fitting(model: nn.Module, input_shape: tuple[int, ...], at_most: int, *, tokens: bool = False) -> int:
     """Return what `evaluation_batch` does, for a copy in eval mode."""
     first = next(model.parameters(), torch.zeros((), device="cpu"))
     allowed = LARGEST.get(first.device.type)
@@ -190,7 +197,7 @@ def _fitting(model: nn.Module, input_shape: tuple[int, ...], at_most: int) -> in
 
     hooks = [module.register_forward_hook(look) for module in model.modules()]
     with torch.no_grad():
-        model(torch.zeros(1, *input_shape, dtype=first.dtype, device=first.device))
+        model(torch.zeros(1, *input_shape, dtype=torch.int64 if tokens else first.dtype, device=first.device))
     for hook in hooks:
         hook.remove()
     return max(1, min(at_most, allowed // largest))

@@ -74,6 +74,11 @@ class FlatParameters:
         return found
 
     @property
+    def trained(self) -> Mapping[str, nn.Parameter]:
+        """The model's trainable parameters by name; each and its gradient are views of the vectors."""
+        return self._parameters
+
+    @property
     def mask(self) -> dict[str, Bool[Tensor, "..."]]:
         """The mask as it is now, for the parameters that it names; empty where there is none."""
         views = {} if self.keep is None else self.views(self.keep)
@@ -103,6 +108,11 @@ class FlatParameters:
         if self.keep is not None:
             # as exact as masked_fill (NaN, signed zero) and several times faster on a CPU
             self._gradient_bits.bitwise_and_(self.keep)
+
+    def clear_masked_weights(self) -> None:
+        """Set masked weights to 0, for an optimiser that may have moved them."""
+        if self.keep is not None:
+            self.weights.view(self._bits).bitwise_and_(self.keep)
 
     def _flat_mask(self, mask: Iterable[tuple[str, Bool[Tensor, "..."]]]) -> Bool[Tensor, " n"]:
         keep = torch.ones(self.length, dtype=torch.bool, device=self.device)

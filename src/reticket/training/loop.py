@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from reticket.data import DataSource
 from reticket.devices import current, deterministic
 from reticket.errors import ConfigError
+from reticket.training.own import OwnTraining, carry_out
 from reticket.training.placement import Placement
 from reticket.training.randomness import Randomness
 from reticket.training.recipe import Recipe
@@ -58,7 +59,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     device: str | torch.device | Placement = "cpu",
 ) -> TrainResult:
-    """Train a copy of a model by SGD on the cross entropy; the model itself stays as it is.
+    """Train a copy of a model by a recipe; the model itself stays as it is.
 
     Everything is decided by the arguments: the order of the data and the augmentation by `rng_label` and the epoch,
     dropout by `rng_label`. So a run that is stopped and continued, by a state or by a checkpoint, gives the bits of one
@@ -74,8 +75,9 @@ def train(
         mask: for some parameters which weights are kept (True); the others are exactly 0 at every step. A callback may
             change it, see `TrainingRun.set_mask`.
         span: the steps to train, where they are not the whole recipe.
-        resume: what to go on from, and the checkpoint to leave behind.
-        callbacks: what happens around the steps, in this order; the checkpoint comes after them.
+        resume: what to go on from, and the checkpoint to leave behind; of a training of the user's own the state alone.
+        callbacks: what happens around the steps, in this order; the checkpoint comes after them. A training of the
+            user's own takes those alone that change nothing, as `LogMetrics`, each an `Observer`.
         device: where to compute; a `Placement` says more: several processes, CUDA graphs.
 
     Returns:
@@ -94,6 +96,23 @@ def train(
     (63, True)
     """
     where = device if isinstance(device, Placement) else Placement(device)
+    if recipe.train is not None:
+        return _train_by_own(
+            OwnTraining(
+                model,
+                dataset,
+                recipe,
+                rng_label,
+                mask or {},
+                start=span.start,
+                device=torch.device(where.device),
+                callbacks=callbacks,
+            ),
+            span,
+            resume,
+            where,
+            rng_label,
+        )
     record = where.recorder(dataset)
     with current(where.device):
         run = TrainingRun(
@@ -123,7 +142,20 @@ def train(
         return result_of(run)
 
 
-def _stop(run: TrainingRun, span: Span) -> int:
+def _train_by_own(
+    run: OwnTraining, span: Span, resume: Resume, where: Placement, rng_label: tuple[str | int, ...]
+) -> TrainResult:
+    """Have the user's own function train, under the same care for devices and random numbers."""
+    if not where.ranks.alone or where.graphs:
+        raise ConfigError(f"the training '{run.recipe.train}' is done by one process, step by step; start one")
+    run.stop, state = _stop(run, span), resume.state
+    _check_from(state, run.start, run.stop)
+    labels = (*rng_label, "start", run.start, *(() if state is None else ("from", state.step)))
+    with current(where.device), deterministic(where.device), Randomness(run.device, labels), torch.enable_grad():
+        return carry_out(run, state)
+
+
+def _stop(run: TrainingRun | OwnTraining, span: Span) -> int:
     stop = run.total if span.stop is None else span.stop
     if not run.start <= stop <= run.total:
         raise ConfigError(
@@ -141,9 +173,14 @@ def _beginning(run: TrainingRun, resume: Resume, stop: int) -> TrainState | None
         if run.ranks.first:
             state = later_state(state, read_or_discard(run, path, name, resume.on_checkpoint_discarded), stop)
         run.add_callbacks([Checkpoints(path, name, resume.seconds)])
+    _check_from(state, start, stop)
+    return state
+
+
+def _check_from(state: TrainState | None, start: int, stop: int) -> None:
+    """Refuse a state that a run from `start` to `stop` cannot go on from."""
     if state is not None and not (state.start == start <= state.step <= stop):
         raise ConfigError(
             f"a state at step {state.step} of a run from step {state.start} cannot be continued to step {stop} of a "
             f"run from step {start}; give the state of this run, from before step {stop}"
         )
-    return state

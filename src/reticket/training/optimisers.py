@@ -1,6 +1,10 @@
-"""The seat of an optimiser: what a step asks of one, and the optimisers by name."""
+"""The seat of an optimiser: what a step asks of one, and the optimisers that move all weights as one vector by name.
+
+Those of torch, of timm and of the user's own modules sit on it by `torch_optimisers`.
+"""
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -13,7 +17,7 @@ from reticket.options import Options
 from reticket.registry import Registry, first_line
 from reticket.training.flat import FlatParameters
 
-GIVEN = ("momentum", "weight_decay")  # fields of a recipe that an optimiser gets by naming them
+GIVEN = ("lr", "momentum", "weight_decay")  # fields of a recipe that an optimiser gets by naming them
 
 
 @runtime_checkable
@@ -38,6 +42,35 @@ class Optimiser(Protocol):
         ...
 
 
+class GrowingOptimiser(ABC):
+    """An optimiser whose state comes about as it goes and may change its form, so that its steps are not recorded."""
+
+    @property
+    @abstractmethod
+    def state(self) -> Mapping[str, Tensor]:
+        """What the steps to come depend on, as it is now."""
+
+    @abstractmethod
+    def before_backward(self, *, leads: bool = True) -> None:
+        """See `Optimiser`."""
+
+    @abstractmethod
+    def after_backward(self, lr: float | Float[Tensor, ""]) -> None:
+        """See `Optimiser`."""
+
+    @abstractmethod
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` was in another run.
+
+        Raises:
+            ConfigError: when no such optimiser of these parameters can have had it.
+        """
+
+    @abstractmethod
+    def clear_masked_state(self) -> None:
+        """Set to 0 what is held for masked weights; called when a mask is set."""
+
+
 @dataclass(frozen=True)
 class OptimiserKind:
     """An optimiser by name, before it has weights to move.
@@ -47,12 +80,14 @@ class OptimiserKind:
         build: `(parameters, *, ...) -> Optimiser`.
         uses: what it is given of the recipe, names of `GIVEN`.
         options: its own settings, with their annotations and defaults.
+        origin: the class or function whose docstring describes it and whose code decides it.
     """
 
     name: str
     build: Callable[..., Optimiser]
     uses: tuple[str, ...]
     options: Options
+    origin: Callable[..., Any]
 
     @classmethod
     def of(cls, name: str, build: Callable[..., Optimiser]) -> "OptimiserKind":
@@ -70,7 +105,7 @@ class OptimiserKind:
                 f"{', '.join(GIVEN)}, and options, which stand after a * and have a default"
             )
         uses = tuple(key for key in signature.parameters if key in GIVEN)
-        return cls(name, build, uses, Options(f"optimiser '{name}'", own, ConfigError))
+        return cls(name, build, uses, Options(f"optimiser '{name}'", own, ConfigError), build)
 
     def __call__(self, parameters: FlatParameters, given: Mapping[str, float], options: Mapping[str, Any]) -> Optimiser:
         """Return the optimiser of these weights.
@@ -84,7 +119,7 @@ class OptimiserKind:
 
 
 OPTIMISERS = Registry[OptimiserKind](
-    "optimiser", "reticket.optimisers", ConfigError, says=lambda one: first_line(one.build)
+    "optimiser", "reticket.optimisers", ConfigError, says=lambda one: first_line(one.origin), importable=True
 )
 Build = TypeVar("Build", bound=Callable[..., Optimiser])
 
@@ -92,8 +127,9 @@ Build = TypeVar("Build", bound=Callable[..., Optimiser])
 def optimiser(name: str) -> Callable[[Build], Build]:
     """Register an optimiser, a class or a function that makes one; its signature says which options it has.
 
-    It gets the model's `FlatParameters` as `parameters`, and `momentum` and `weight_decay` of the recipe where it names
-    them. Options stand after a `*`, with their types and defaults: `Recipe.optimizer_options` are checked against them.
+    It gets the model's `FlatParameters` as `parameters`, and `lr`, `momentum` and `weight_decay` of the recipe where it
+    names them. Options stand after a `*`, with their types and defaults: `Recipe.optimizer_options` are checked against
+    them.
 
     Args:
         name: what users write as `optimizer`.

@@ -6,10 +6,24 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
-from reticket.errors import ConfigError
-from reticket.training.optimisers import OPTIMISERS
+from reticket.errors import ConfigError, InputError
+from reticket.lookup import imported
+from reticket.objectives import objective_of
+from reticket.training.schedules import Moment, find_schedule
+from reticket.training.torch_optimisers import find_optimiser
 
-LATER = {"precision": "float32", "optimizer": "sgd", "optimizer_options": {}}  # what keys leave out, by default
+LATER = {
+    "precision": "float32",
+    "optimizer": "sgd",
+    "optimizer_options": {},
+    "schedule_options": {},
+    "label_smoothing": 0.0,
+    "clip_norm": None,
+    "accumulate": 1,
+    "ema": None,
+    "objective": "classification",
+    "train": None,
+}  # what keys leave out, by default
 
 
 @dataclass(frozen=True)
@@ -23,7 +37,8 @@ class Recipe:
         momentum: in [0, 1); for an optimiser that names it.
         weight_decay: for an optimiser that names it; of SGD the L2 penalty added to the gradient, of every parameter as
             in `torch.optim.SGD`.
-        schedule: "cosine" to 0, "constant", or "step" (times `gamma` at each milestone).
+        schedule: name of a member of `SCHEDULES`: "cosine" to 0, "constant", "step" (times `gamma` at each milestone),
+            "linear" or "one-cycle"; or a function of your own as `package.module:function`, see `schedule`.
         warmup_epochs: linear increase at the beginning of the run, before the schedule; rounded to whole steps.
         milestones: epochs at which "step" decays, counted on the clock of the whole run; rounded to whole steps.
         gamma: factor of each decay.
@@ -31,8 +46,20 @@ class Recipe:
         precision: "float32", or "bfloat16": the model's forward and backward pass under torch's autocast, with
             weights, velocity, BatchNorm's statistics and the loss in float32. It decides results, so it is part of
             every key and no matter of the machine.
-        optimizer: name of a member of `OPTIMISERS`, see `reticket list optimisers`.
+        optimizer: name of a member of `OPTIMISERS`, see `reticket list optimisers`; `timm:NAME`; or a class or function
+            of your own as `package.module:NAME`, see `find_optimiser`.
         optimizer_options: its own settings, checked against its signature.
+        schedule_options: the schedule's own settings, checked likewise.
+        label_smoothing: share of every label that is spread over all classes, in [0, 1).
+        clip_norm: largest norm of the gradient of all kept weights; a longer one is scaled to it. None for any.
+        accumulate: parts that a batch is passed through the model in, one after another, to save memory; their
+            gradients are summed before the one step.
+        ema: decay of a moving average of weights and floating buffers, in (0, 1), which the last step of the whole run
+            leaves in the model; positions before the end have the weights themselves. None for none.
+        objective: what is minimised: name of a member of `reticket.objectives.OBJECTIVES`, or a function of model and
+            batch (inputs, labels) of your own, or an objective, as `package.module:NAME`.
+        train: a function of your own that does the whole training, as `package.module:function`, see
+            `reticket.training.OwnTraining`; None for this package's.
 
     Raises:
         ConfigError: when a value is out of its range, or there is no such optimiser or option.
@@ -43,7 +70,7 @@ class Recipe:
     lr: float
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    schedule: Literal["cosine", "constant", "step"] = "cosine"
+    schedule: str = "cosine"
     warmup_epochs: int | float = 0
     milestones: tuple[int | float, ...] = ()
     gamma: float = 0.1
@@ -51,6 +78,13 @@ class Recipe:
     precision: Literal["float32", "bfloat16"] = "float32"
     optimizer: str = "sgd"
     optimizer_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    schedule_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    accumulate: int = 1
+    ema: float | None = None
+    objective: str = "classification"
+    train: str | None = None
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}  # it is a table of an experiment's configuration as it stands
 
@@ -60,27 +94,48 @@ class Recipe:
         >>> [Recipe(2, 64, 0.1, precision=p).decisive().get("precision") for p in ("float32", "bfloat16")]
         [None, 'bfloat16']
         """
-        options = OPTIMISERS.named(self.optimizer).options.settings(self.optimizer_options)
-        values = asdict(self) | {"optimizer_options": options}
+        values = asdict(self) | self._options()
         return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
 
+    def _options(self) -> dict[str, dict[str, Any]]:
+        """Return what optimiser and schedule are set to, defaults included.
+
+        Raises:
+            ConfigError: when there is no such member or option.
+        """
+        return {
+            "optimizer_options": find_optimiser(self.optimizer).options.settings(self.optimizer_options),
+            "schedule_options": find_schedule(self.schedule).options.settings(self.schedule_options),
+        }
+
     def __post_init__(self) -> None:
+        if self.train is not None:
+            imported(self.train, "training", ConfigError)
         ranges = (
             ("epochs", self.epochs, self.epochs >= 0, "at least 0"),
             ("batch_size", self.batch_size, self.batch_size >= 1, "at least 1"),
             ("lr", self.lr, 0 < self.lr < math.inf, "above 0"),
             ("momentum", self.momentum, 0 <= self.momentum < 1, "from 0 to below 1"),
             ("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "at least 0"),
-            ("schedule", self.schedule, self.schedule in ("cosine", "constant", "step"), "cosine, constant or step"),
             ("warmup_epochs", self.warmup_epochs, 0 <= self.warmup_epochs <= self.epochs, f"from 0 to {self.epochs}"),
             ("milestones", self.milestones, list(self.milestones) == sorted(self.milestones), "in ascending order"),
             ("precision", self.precision, self.precision in ("float32", "bfloat16"), "float32 or bfloat16"),
             ("gamma", self.gamma, 0 < self.gamma <= 1, "above 0, up to 1"),
+            ("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "from 0 to below 1"),
+            ("clip_norm", self.clip_norm, self.clip_norm is None or 0 < self.clip_norm < math.inf, "above 0"),
+            ("ema", self.ema, self.ema is None or 0 < self.ema < 1, "above 0, below 1"),
+            ("accumulate", self.accumulate, 1 <= self.accumulate <= self.batch_size, f"from 1 to {self.batch_size}"),
         )
         for name, value, is_valid, expected in ranges:
             if not is_valid:
                 raise ConfigError(f"recipe: {name} is {value!r}, but it must be {expected}")
-        OPTIMISERS.named(self.optimizer).options.settings(self.optimizer_options)
+        self._options()
+        try:
+            objective_of(self.objective)
+        except InputError as problem:
+            raise ConfigError(f"recipe: {problem}") from None
+        if self.label_smoothing and self.objective != "classification":
+            raise ConfigError(f"recipe: label_smoothing is of classification; leave it out with '{self.objective}'")
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:
@@ -123,10 +178,10 @@ def learning_rate(recipe: Recipe, step: int, start: int, steps_in_epoch: int) ->
     """Return the learning rate of one step.
 
     With T the recipe's steps, k = `start`, W the warm-up's steps and i = `step` - k: `(i + 1) / W` of the schedule's
-    rate for i < W, then the schedule's. "cosine" is `lr / 2 (1 + cos(pi (i - W) / (T - k - W)))`: a run that starts at
-    k restarts the cosine with length T - k, as the paper does, and warms up to its beginning, `lr`. "step" has its
-    milestones on the clock of the whole run, those that a run which starts at k has passed included: it warms up to
-    what is left of `lr` at that step.
+    rate for i < W, then the schedule's, see `schedules`. "cosine" is `lr / 2 (1 + cos(pi (i - W) / (T - k - W)))`: a
+    run that starts at k restarts the cosine with length T - k, as the paper does, and warms up to its beginning, `lr`.
+    "step" has its milestones on the clock of the whole run, those that a run which starts at k has passed included: it
+    warms up to what is left of `lr` at that step.
 
     Args:
         recipe: the schedule.
@@ -135,16 +190,12 @@ def learning_rate(recipe: Recipe, step: int, start: int, steps_in_epoch: int) ->
         steps_in_epoch: steps of one epoch.
     """
     done = step - start
-    length = recipe.epochs * steps_in_epoch - start
     warmup = _warmup_steps(recipe, start, steps_in_epoch)
-    rate = recipe.lr
-    if recipe.schedule == "step":
-        rate *= recipe.gamma ** sum(step >= round(m * steps_in_epoch) for m in recipe.milestones)
-    if done < warmup:
-        return rate * (done + 1) / warmup
-    if recipe.schedule == "cosine":
-        return recipe.lr * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (length - warmup)))
-    return rate
+    length = recipe.epochs * steps_in_epoch - start - warmup
+    moment = Moment(step, max(0, done - warmup), max(1, length), steps_in_epoch)
+    given = {"milestones": recipe.milestones, "gamma": recipe.gamma}
+    rate = recipe.lr * find_schedule(recipe.schedule)(moment, given, recipe.schedule_options)
+    return rate * (done + 1) / warmup if done < warmup else rate
 
 
 def warms_up_past_milestone(recipe: Recipe, start: int, steps_in_epoch: int) -> bool:

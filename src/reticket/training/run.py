@@ -1,6 +1,7 @@
 """A training run at a step: a copy of the model on its device, brought forward one epoch after another."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -9,18 +10,58 @@ from torch import Tensor, nn
 
 from reticket.copied import private_copy
 from reticket.data import DataSource
-from reticket.errors import TrainingError
+from reticket.errors import ConfigError, TrainingError
+from reticket.objectives import objective_of
+from reticket.ranks import Ranks
+from reticket.training.average import WeightAverage
 from reticket.training.batches import Batches, TrainingBatches, sent, training_batches
 from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
 from reticket.training.graphs import RecordedSteps, Recorder, RecordingError
-from reticket.training.optimisers import OPTIMISERS
+from reticket.training.optimisers import GrowingOptimiser
 from reticket.training.placement import Placement
 from reticket.training.randomness import Randomness, undisturbed
 from reticket.training.recipe import Recipe, learning_rate
 from reticket.training.state import EpochRecord
 from reticket.training.step import TrainingStep
 from reticket.training.synchronised import synchronise
+from reticket.training.torch_optimisers import find_optimiser
+
+
+class WatchedRun(ABC):
+    """What of a run there is to look at, this package's or one of the user's own.
+
+    Attributes:
+        step, start, stop, total, steps_in_epoch: counts of steps; the first is of those done.
+        history: the complete epochs.
+        original, model: the caller's model, and the copy that is trained.
+        recipe, dataset, device, ranks: what the run is of, and where.
+    """
+
+    step: int
+    start: int
+    stop: int
+    total: int
+    steps_in_epoch: int
+    history: list[EpochRecord]
+    original: nn.Module
+    model: nn.Module
+    recipe: Recipe
+    dataset: DataSource
+    device: torch.device
+    ranks: Ranks
+
+    def lr(self, step: int) -> float:
+        """Return the learning rate that the recipe has for a step.
+
+        Args:
+            step: the step to be done, counted from the initialisation.
+        """
+        return learning_rate(self.recipe, step, self.start, self.steps_in_epoch)
+
+    @abstractmethod
+    def last_loss(self) -> float:
+        """Return the loss of the last step in nats."""
 
 
 class Callback:
@@ -57,7 +98,26 @@ class Callback:
         """Called with a sentence that someone should read: a step cannot be recorded, a disk takes no checkpoint."""
 
 
-class TrainingRun:
+class Observer(Callback):
+    """Hooks that look at a run and change nothing, so that they go with a training of the user's own too."""
+
+    def on_start(self, run: WatchedRun) -> None:
+        """Called before the first step of this call."""
+
+    def after_step(self, run: WatchedRun) -> None:
+        """Called after each step."""
+
+    def after_epoch(self, run: WatchedRun) -> None:
+        """Called when an epoch is complete."""
+
+    def on_end(self, run: WatchedRun) -> None:
+        """Called after the last step of this call."""
+
+
+SILENT = (Callback.after_step, Observer.after_step)
+
+
+class TrainingRun(WatchedRun):
     """A run at a step; its model is a copy.
 
     What callbacks use: `step`, `start`, `stop`, `total` and `steps_in_epoch` (counts of steps), `history` (the complete
@@ -95,7 +155,7 @@ class TrainingRun:
             self.model = synchronise(self.model, self.ranks)
         self.parameters = FlatParameters(self.model, mask, channels_last=channels_last)
         self.update = _update_of(self.model, self.parameters, recipe, where)
-        self.optimiser = self.update.optimiser
+        self.optimiser, self.average = self.update.optimiser, self.update.average
         self.batches = _batches_of(dataset, recipe, rng_label, self.parameters, where)
         self.recorded = self._recorded_by(record)
         self.randomness: Randomness | None = None  # the global generators as they are, when None
@@ -112,7 +172,7 @@ class TrainingRun:
     def add_callbacks(self, callbacks: Sequence[Callback]) -> None:
         """Let more happen around the steps, after what happens there already."""
         self.callbacks += callbacks
-        self._after_step = [c.after_step for c in self.callbacks if type(c).after_step is not Callback.after_step]
+        self._after_step = [c.after_step for c in self.callbacks if type(c).after_step not in SILENT]
 
     # ---------------------------------------------------------------- going on
 
@@ -132,6 +192,8 @@ class TrainingRun:
             mean = self.mean_loss()
             if self.randomness is not None:
                 self.randomness.check()
+            if self.step == self.total and self.average is not None:
+                self.average.write()
             if self.step == (epoch + 1) * per_epoch:
                 self._end_epoch(EpochRecord(epoch, self.step, mean, self.lr(self.step - 1)))
             self._tell_step()
@@ -216,12 +278,18 @@ class TrainingRun:
     def _recorded_by(self, record: Recorder | None) -> RecordedSteps | None:
         if record is None or not isinstance(self.batches, Batches):
             return None
+        if isinstance(self.optimiser, GrowingOptimiser):
+            if self.where.graphs:
+                raise ConfigError(f"steps of '{self.recipe.optimizer}' cannot be recorded; leave graphs off")
+            return None
         state = (*self.vectors(), *self.model.buffers())
         return RecordedSteps(self.batches, lambda x, y, lr: self.update(x, y, len(y), lr), state, record)
 
     def vectors(self) -> tuple[Tensor, ...]:
-        """Return the tensors that a step changes besides the model's buffers."""
-        return self.parameters.weights, self.parameters.gradient, *self.optimiser.state.values()
+        """Return the tensors that a step changes besides the model's buffers, and that are there from the start."""
+        own = () if isinstance(self.optimiser, GrowingOptimiser) else self.optimiser.state.values()
+        average = () if self.average is None else self.average.tensors.values()
+        return self.parameters.weights, self.parameters.gradient, *own, *average
 
     # ---------------------------------------------------------------- the mask
 
@@ -244,9 +312,14 @@ class TrainingRun:
         """
         unmasked = self.parameters.keep is None
         self.parameters.set_mask(mask)
-        for tensor in self.optimiser.state.values():
-            if tensor.shape == self.parameters.weights.shape:
-                tensor.masked_fill_(self.parameters.keep == 0, 0)
+        if isinstance(self.optimiser, GrowingOptimiser):
+            self.optimiser.clear_masked_state()
+        else:
+            for tensor in self.optimiser.state.values():
+                if tensor.shape == self.parameters.weights.shape:
+                    tensor.masked_fill_(self.parameters.keep == 0, 0)
+        if self.average is not None:
+            self.average.clear_masked()
         if unmasked and self.recorded is not None:
             self.recorded.close()  # recorded steps know of no mask; they are recorded anew
 
@@ -263,10 +336,6 @@ class TrainingRun:
 
     # ---------------------------------------------------------------- rates and losses
 
-    def lr(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        return learning_rate(self.recipe, step, self.start, self.steps_in_epoch)
-
     def _rates_of(self, epoch: int) -> list[float]:
         first = epoch * self.steps_in_epoch
         return [self.lr(max(step, self.start)) for step in range(first, first + self.steps_in_epoch)]
@@ -274,7 +343,7 @@ class TrainingRun:
     def _rates(self, epoch: int) -> Sequence[float | Tensor]:
         """Return the learning rates of an epoch; on a GPU as tensors there, which gives the bits of a recording."""
         rates = self._rates_of(epoch)
-        if self.device.type != "cuda":
+        if self.device.type != "cuda" or isinstance(self.optimiser, GrowingOptimiser):
             return rates
         return sent(torch.tensor(rates, dtype=self.parameters.dtype, device="cpu"), self.device).unbind()
 
@@ -329,11 +398,19 @@ def _batches_of(
 
 
 def _update_of(model: nn.Module, parameters: FlatParameters, recipe: Recipe, where: Placement) -> TrainingStep:
-    given = {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
+    given = {"lr": recipe.lr, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
     return TrainingStep(
         model,
         parameters,
-        loss_and_gradient(model, autocast=recipe.precision == "bfloat16"),
-        OPTIMISERS.named(recipe.optimizer)(parameters, given, recipe.optimizer_options),
+        loss_and_gradient(
+            model,
+            objective_of(recipe.objective),
+            autocast=recipe.precision == "bfloat16",
+            smoothing=recipe.label_smoothing,
+        ),
+        find_optimiser(recipe.optimizer)(parameters, given, recipe.optimizer_options),
         where.ranks,
+        clip_norm=recipe.clip_norm,
+        parts=recipe.accumulate,
+        average=None if recipe.ema is None else WeightAverage(model, parameters, recipe.ema),
     )

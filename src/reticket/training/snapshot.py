@@ -7,6 +7,7 @@ from torch import Tensor
 
 from reticket.errors import ConfigError
 from reticket.rng import global_state, seed_for
+from reticket.training.optimisers import GrowingOptimiser
 from reticket.training.randomness import set_global_state
 from reticket.training.run import TrainingRun
 from reticket.training.state import EpochRecord, TrainResult, TrainState
@@ -26,6 +27,7 @@ def state_of(run: TrainingRun) -> TrainState:
         history=tuple(run.history),
         seconds=run.seconds,
         optimizer={name: _copy(tensor) for name, tensor in run.optimiser.state.items()},
+        average={name: _copy(tensor) for name, tensor in _average(run).items()},
     )
 
 
@@ -45,7 +47,9 @@ def check_state(run: TrainingRun, state: TrainState) -> None:
     kept = {name: torch.empty(t.shape, dtype=torch.bool, device="meta") for name, t in velocity.items()}
     _check_forms(state.weights, weights)
     _check_forms(state.momentum, velocity)
-    _check_forms(state.optimizer, run.optimiser.state)
+    if not isinstance(run.optimiser, GrowingOptimiser):
+        _check_forms(state.optimizer, run.optimiser.state)
+    _check_forms(state.average, _average(run))
     _check_forms(state.mask, {name: tensor for name, tensor in kept.items() if name in state.mask})
     if _counts(state) != _counts_at(run, state.step):
         raise ConfigError(
@@ -100,8 +104,13 @@ def load_state(run: TrainingRun, state: TrainState) -> None:
     run.model.load_state_dict(dict(state.weights))
     for name, view in _velocity(run).items():
         view.copy_(state.momentum[name])
-    for name, tensor in run.optimiser.state.items():
-        tensor.copy_(state.optimizer[name])
+    if isinstance(run.optimiser, GrowingOptimiser):
+        run.optimiser.load_state(state.optimizer)
+    else:
+        for name, tensor in run.optimiser.state.items():
+            tensor.copy_(state.optimizer[name])
+    for name, tensor in _average(run).items():
+        tensor.copy_(state.average[name])
     if mask := state.mask or run.mask:
         run.set_mask(mask)
     _set_generators(run, state.rng)
@@ -123,6 +132,8 @@ def follow_first(run: TrainingRun, state: TrainState | None) -> None:
     said = run.ranks.broadcast_object(said)
     for tensor in (*run.vectors(), *run.model.buffers()):
         run.ranks.broadcast_(tensor)
+    if isinstance(run.optimiser, GrowingOptimiser) and not run.ranks.alone:
+        _share_optimiser(run, run.optimiser)
     _share_mask(run, said["masked"] if said else ())
     if said is None or run.ranks.first:
         return
@@ -137,6 +148,18 @@ def follow_first(run: TrainingRun, state: TrainState | None) -> None:
     run.losses = [run.parameters.weights.new_zeros(()) for _ in range(run.step % run.steps_in_epoch)]
 
 
+def _share_optimiser(run: TrainingRun, optimiser: GrowingOptimiser) -> None:
+    """Give the first process's state of an optimiser to all, who cannot know which tensors there are."""
+    state = {name: tensor.to(run.device) for name, tensor in optimiser.state.items()}  # what every backend can send
+    forms = [[name, list(t.shape), str(t.dtype).removeprefix("torch.")] for name, t in state.items()]
+    for name, shape, kind in run.ranks.broadcast_object(forms):
+        if not run.ranks.first:
+            state[name] = torch.empty(shape, dtype=getattr(torch, kind), device=run.device)
+        run.ranks.broadcast_(state[name])
+    if not run.ranks.first:
+        optimiser.load_state({name: state[name] for name in state})
+
+
 def _share_mask(run: TrainingRun, names: Sequence[str]) -> None:
     """Give the first process's mask of these parameters to all."""
     mask = {}
@@ -147,6 +170,10 @@ def _share_mask(run: TrainingRun, names: Sequence[str]) -> None:
         mask[name] = as_bytes.bool()
     if mask:
         run.set_mask(mask)
+
+
+def _average(run: TrainingRun) -> Mapping[str, Tensor]:
+    return {} if run.average is None else run.average.tensors
 
 
 def _velocity(run: TrainingRun) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from reticket.files import read_bytes, replace_file
 
 FORMAT = "reticket-train-state-1"
 FILE_FORMAT = "reticket-checkpoint-2"  # 1 had no checksum
-PARTS = ("weights", "momentum", "rng", "mask", "optimizer")  # of a state, each some named tensors
+PARTS = ("weights", "momentum", "rng", "mask", "optimizer", "average")  # of a state, each some named tensors
 BLANK = b'"sha256":"' + b"0" * 64 + b'"'  # as it stands in a file's header; quotes in names and texts are escaped there
 
 
@@ -75,6 +75,7 @@ class TrainState:
         seconds: spent on the run so far.
         mask: for some parameters which weights are kept (True) from here on; empty for a run without a mask.
         optimizer: the state of an optimiser that has more than `momentum`, see `Optimiser.state`.
+        average: the moving average of weights and buffers; empty where none is kept.
     """
 
     weights: Mapping[str, Tensor]
@@ -87,6 +88,7 @@ class TrainState:
     seconds: float = 0.0
     mask: Mapping[str, Tensor] = field(default_factory=dict)
     optimizer: Mapping[str, Tensor] = field(default_factory=dict)
+    average: Mapping[str, Tensor] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors under one flat set of names, to be stored with `metadata`."""

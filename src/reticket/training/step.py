@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from reticket.ranks import ALONE, Ranks
+from reticket.training.average import WeightAverage
 from reticket.training.chain import LossAndGradient
 from reticket.training.flat import FlatParameters
 from reticket.training.optimisers import Optimiser
@@ -22,6 +23,9 @@ class TrainingStep:
         loss_and_gradient: adds to the gradient's vector, see `chain.loss_and_gradient`.
         optimiser: moves the parameters.
         ranks: the processes that train this model together, each of which adds the gradient of its part of the batch.
+        clip_norm: largest norm of the gradient, None for any.
+        parts: how many parts a batch is passed in.
+        average: takes in the weights after every step.
     """
 
     def __init__(
@@ -31,32 +35,62 @@ class TrainingStep:
         loss_and_gradient: LossAndGradient,
         optimiser: Optimiser,
         ranks: Ranks = ALONE,
+        *,
+        clip_norm: float | None = None,
+        parts: int = 1,
+        average: WeightAverage | None = None,
     ) -> None:
         self.model, self.parameters, self.ranks = model, parameters, ranks
         self.loss_and_gradient, self.optimiser = loss_and_gradient, optimiser
+        self.clip_norm, self.parts, self.average = clip_norm, parts, average
 
     def __call__(
-        self, x: Float[Tensor, "b ..."], y: Int64[Tensor, " b"], n: int, lr: float | Float[Tensor, ""]
+        self, x: Shaped[Tensor, "b ..."], y: Shaped[Tensor, "b ..."], n: int, lr: float | Float[Tensor, ""]
     ) -> Float[Tensor, ""]:
         """Do the step and return the loss before it in nats, or this process's share of it.
 
         Args:
-            x: normalised inputs, those of this process.
+            x: normalised inputs or tokens, those of this process.
             y: their labels.
             n: inputs in the batch, those of all processes together.
             lr: learning rate.
         """
-        self.optimiser.before_backward(leads=self.ranks.first)
-        loss = self.loss_and_gradient(x, y, n)
-        self.ranks.all_reduce_(self.parameters.gradient)
+        longest = self.clip_norm
+        self.optimiser.before_backward(leads=self.ranks.first or longest is not None)
+        if longest is not None:
+            loss = self._clipped(x, y, n, longest)
+        else:
+            loss = self._loss_and_gradient(x, y, n)
+            self.ranks.all_reduce_(self.parameters.gradient)
         self.optimiser.after_backward(lr)
+        if self.average is not None:
+            self.average.update()
         return loss
 
-    def dense_gradient(self, x: Float[Tensor, "b ..."], y: Int64[Tensor, " b"], n: int) -> dict[str, Tensor]:
+    def _clipped(self, x: Tensor, y: Tensor, n: int, longest: float) -> Float[Tensor, ""]:
+        """Add the gradient of the kept weights, shortened as by `torch.nn.utils.clip_grad_norm_`."""
+        gradient = self.parameters.gradient
+        before = gradient.clone()  # what an optimiser has there already, as SGD its velocity
+        gradient.zero_()
+        loss = self._loss_and_gradient(x, y, n)
+        self.ranks.all_reduce_(gradient)
+        self.parameters.clear_masked_gradient()
+        gradient.mul_((longest / (gradient.norm() + 1e-6)).clamp_(max=1.0)).add_(before)
+        return loss
+
+    def _loss_and_gradient(self, x: Tensor, y: Tensor, n: int) -> Float[Tensor, ""]:
+        """Add the gradient of a batch, part by part, and return its loss."""
+        if self.parts == 1:
+            return self.loss_and_gradient(x, y, n)
+        cut = zip(x.tensor_split(self.parts), y.tensor_split(self.parts), strict=True)
+        losses = [self.loss_and_gradient(x_part, y_part, n) for x_part, y_part in cut if len(y_part)]
+        return torch.stack(losses).sum() if losses else self.parameters.weights.new_zeros(())
+
+    def dense_gradient(self, x: Shaped[Tensor, "b ..."], y: Shaped[Tensor, "b ..."], n: int) -> dict[str, Tensor]:
         """Return the gradient of the loss by parameter, masked weights included; model and optimiser stay as they are.
 
         Args:
-            x: normalised inputs, those of this process.
+            x: normalised inputs or tokens, those of this process.
             y: their labels.
             n: inputs in the batch, those of all processes together.
         """

@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 import torch
 from pydantic import Field
+from torch import nn
 
 from reticket.connectivity import barrier
+from reticket.data import DataSource
 from reticket.experiment import Context, Output, Result, Task
 from reticket.figures import published
 from reticket.figures.chart import few_ticks, sparsity_axis, sparsity_places
@@ -25,7 +27,7 @@ from reticket.records import Measured, Number, Record, Stat
 from reticket.tasks.cells import Runs
 from reticket.tasks.check import Check, register, settings_in
 from reticket.tasks.declared import CheckSettings
-from reticket.tasks.inputs import alignment_of, dataset_for, model_for, reading_for
+from reticket.tasks.inputs import alignment_of, dataset_for, judged_by, model_for, reading_for
 from reticket.tasks.networks import density_of, matched_text, sparsity_of
 from reticket.tasks.results import Results
 from reticket.tasks.rows import KEYS, MATCH_AT
@@ -95,10 +97,11 @@ def run_barrier(task: Task, inputs: Mapping[str, Result], context: Context) -> O
         model,
         a,
         b,
-        replace(test, batch_size=evaluation_batch(model, dataset.input_shape, test.batch_size)),
+        replace(test, batch_size=_at_once(model, dataset, test.batch_size)),
         torch.linspace(0, 1, spec["alphas"], dtype=torch.float64, device="cpu").tolist(),
         repair=spec["repair"],
         repair_batches=train if spec["repair"] else None,
+        loss=judged_by(dataset),
     )
     return Output(
         {
@@ -109,6 +112,10 @@ def run_barrier(task: Task, inputs: Mapping[str, Result], context: Context) -> O
             "accuracy_barrier": curve.accuracy_barrier,
         }
     )
+
+
+def _at_once(model: nn.Module, dataset: DataSource, most: int) -> int:
+    return evaluation_batch(model, dataset.input_shape, most, tokens=dataset.is_tokens)
 
 
 Metric = Literal["loss", "accuracy"]
