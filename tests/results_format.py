@@ -22,7 +22,8 @@ default, null or nothing. Accuracies are in percent of the test images, losses i
 
 <!-- not run: it reads a finished run -->
 ```python
-results = rt.Results.load("runs/digits")
+results = rt.Results.load("runs/digits")  # what rt.run("digits") returns
+results.folder / "report.html"  # of a sweep, results.variants["width-4"] are those of one experiment
 results.records()  # the table: a dict for each metric of each cell; records("barriers") and so on
 results.to_pandas("gap_closed")  # the same as a pandas.DataFrame, where pandas is installed
 results.weights(method="permuted", sparsity=0.98, rewind="5ep", seed=0)  # so do mask, alignment and result

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         gap_closed as gap_closed,
         overlap as overlap,
     )
-    from reticket.cli.run_experiment import run as run
     from reticket.connectivity import (
         BarrierCurve as BarrierCurve,
         barrier as barrier,
@@ -70,6 +69,7 @@ if TYPE_CHECKING:
         train as train,
     )
     from reticket.types import Permutation as Permutation
+    from reticket.workflow import run as run
 
 _HOME_OF = {
     alias.name: str(statement.module)

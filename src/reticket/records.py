@@ -64,7 +64,9 @@ def damage(error: ValidationError, model: type[BaseModel]) -> str:
         model: what it should hold.
     """
     errors = error.errors()
-    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])  # a slip leaves a gap too
+    first = next(
+        (error for error in errors if error["type"] == "extra_forbidden"), errors[0]
+    )  # a slip leaves a gap too
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"unknown key '{where}'{nearest(str(first['loc'][-1]), _keys_at(model, first['loc'][:-1]))}"
@@ -86,7 +88,7 @@ def record_of(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     inner = getattr(annotation, "__args__", ())
-    return next((found for one in inner if (found := record_of(one)) is not None), None)
+    return next((found for part in inner if (found := record_of(part)) is not None), None)
 
 
 def fields_of(record: type[BaseModel]) -> Mapping[str, str]:

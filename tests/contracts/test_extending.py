@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from reticket.cli import main
 from reticket.cli.listing import listing
 from reticket.data.registry import DATASETS
 from reticket.errors import ConfigError
-from reticket.experiment import EXECUTORS, MissingResult, Store
+from reticket.experiment import EXECUTORS, LOGGERS, STORES, LoggedTraining, MissingResult, Store, Task, named_store
 from reticket.experiment.task import closure
 from reticket.lookup import imported
 from reticket.matching import MATCHERS
@@ -40,7 +41,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text("utf-8")
 MODULES = dict(re.findall(r"^`(mine/\w+\.py)`.*?^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 (ANNOUNCED,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 GROUPS: Mapping[str, Mapping[str, str]] = tomllib.loads(ANNOUNCED)["project"]["entry-points"]
-REGISTRIES = (MATCHERS, METHODS, OPTIMISERS, EXECUTORS, DATASETS, MODELS)
+REGISTRIES = (MATCHERS, METHODS, OPTIMISERS, EXECUTORS, STORES, LOGGERS, DATASETS, MODELS)
 EXPERIMENT = """
 [data]
 name = "clouds"
@@ -304,20 +305,23 @@ def test_a_recipe_refuses_what_is_no_optimiser_or_no_option_of_it() -> None:
         load_config("digits", ["dense.optimizer=adamv"])
 
 
+def logged(task: Task) -> LoggedTraining:
+    return LoggedTraining(Path(), "all", task.name, task.kind, task.key)
+
+
 def test_one_experiment_with_all_of_them(tmp_path: Path) -> None:
     (tmp_path / "all.toml").write_text(EXPERIMENT)
-    store, log = of_page("memory_store:MemoryStore")(), of_page("csv_log:CsvLog")(tmp_path / "log.csv")
-    report, summary = rt.run(
+    results = rt.run(
         tmp_path / "all.toml",
         out=tmp_path / "out",
-        store=store,
-        execution=rt.ExecutionConfig(executor="one-by-one"),
-        on_event=log.on_event,
+        store="memory:all",
+        execution=rt.ExecutionConfig(executor="one-by-one", loggers="plain"),
     )
-    assert summary.complete
-    assert "6 epochs of adamw" in report.read_text("utf-8")
+    assert results.complete
+    assert "6 epochs of adamw" in (results.folder / "report.html").read_text("utf-8")
     assert not (tmp_path / "out" / "store").exists()
-    assert set(summary.done) == set(store.results)
+    assert results.mask(method="permuted", sparsity=0.5).kept == 16, "the weights are in the store that was given"
+    store: Any = named_store("memory:all")
     (planned,) = plan_experiment(load_config(tmp_path / "all.toml")[1])
     tasks = [task for task in closure(planned.blueprint.targets, resumes=True) if task.key in store.results]
     for task in tasks:
@@ -325,7 +329,7 @@ def test_one_experiment_with_all_of_them(tmp_path: Path) -> None:
             assert recipe["optimizer_options"] == {"fast": 0.9, "slow": 0.999, "eps": 1e-6}
             assert len(recipe["optimizer_code"]) == 64
             assert recipe_in(task.spec).optimizer == "adamw"
-    rows = {row.method: row for row in rt.Results.load(tmp_path / "out").rows if row.metric == "accuracy"}
+    rows = {row.method: row for row in results.rows if row.metric == "accuracy"}
     assert rows.keys() == {"imp", "permuted", "own-largest"}
     assert all(sum(one or 0 for one in row.values) > 85 for row in rows.values()), rows
     masks = {name: mask_in(store.get(row.keys[0])) for name, row in rows.items()}
@@ -334,19 +338,25 @@ def test_one_experiment_with_all_of_them(tmp_path: Path) -> None:
     assert moved is not None
     assert {n: int(kept.sum()) for n, kept in own.items()} == {n: int(kept.sum()) for n, kept in moved.items()}
     assert own.kept == 16
-    lines = [line.split(",") for line in (tmp_path / "log.csv").read_text().splitlines()]
-    trainings = sum("recipe" in task.spec for task in tasks)
-    assert sum(name == "test_loss" for _, name, _ in lines) == trainings
-    assert sum(name == "lr" for _, name, _ in lines) >= 3
+    logs = {path.name: path.read_text().splitlines() for path in (tmp_path / "out" / "logs").iterdir()}
+    assert logs.keys() == {logged(task).file_name + ".txt" for task in tasks if "recipe" in task.spec}
+    for task in tasks:
+        if "recipe" in task.spec:
+            *epochs, end = logs[f"{logged(task).file_name}.txt"]
+            assert all(re.fullmatch(r"\d+ loss \S+ lr \S+", line) for line in epochs)
+            values = store.get(task.key).values
+            assert end.split()[1:] == ["accuracy", f"{values['accuracy']:.4g}", "test_loss", f"{values['loss']:.4g}"]
 
 
 def test_the_store_is_one_and_the_logger_hears_of_a_training(tmp_path: Path) -> None:
-    store = of_page("memory_store:MemoryStore")()
+    store = of_page("memory_store:MemoryStore")("one")
     assert isinstance(store, Store)
     with pytest.raises(MissingResult, match="no result abc is in memory"):
         store.get("abc")
-    log = of_page("csv_log:CsvLog")(tmp_path / "log.csv")
+    training = LoggedTraining(tmp_path, "clouds", "a training", "dense", "0" * 64)
+    log = LOGGERS["plain"].build(training)
     result = trained(rt.LogMetrics(log))
-    lines = (tmp_path / "log.csv").read_text().splitlines()
-    assert len(lines) == 12
-    assert f"24,loss,{result.history[-1].loss}" in lines
+    log.close()
+    lines = (tmp_path / "a-training-00000000.txt").read_text().splitlines()
+    assert len(lines) == 6
+    assert lines[-1].startswith(f"24 loss {result.history[-1].loss:.4g} lr ")

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from reticket.data.registry import DATASETS
-from reticket.experiment import EXECUTORS
+from reticket.experiment import EXECUTORS, LOGGERS, STORES
 from reticket.matching import MATCHERS
 from reticket.models.registry import MODELS
 from reticket.symmetry.rules import RULES
@@ -32,11 +32,11 @@ RUN = {page: [code for mark, code in BLOCK.findall(text) if not mark] for page, 
 NOT_RUN = {"docs/results-format.md": 1}  # by page, how many blocks say that they cannot be run here
 PACKAGES = (
     "analysis|cli|connectivity|data|experiment|figures|forward|matching|models|objectives|report|symmetry|tasks|"
-    "tickets|training"
+    "tickets|training|workflow"
 )
 NAMED = re.compile(rf"(?<![\w./\-])(?:reticket\.)?((?:{PACKAGES})(?:\.[A-Za-z_]\w*)+)(?![\w/=])")
 FILES = ("html", "json", "py", "md", "svg", "toml")
-REGISTRIES = (DATASETS, EXECUTORS, MATCHERS, METHODS, MODELS, OPTIMISERS, declared.CHECKS)
+REGISTRIES = (DATASETS, EXECUTORS, LOGGERS, MATCHERS, METHODS, MODELS, OPTIMISERS, STORES, declared.CHECKS)
 
 
 def train_as_it_says(names: Mapping[str, Any]) -> None:

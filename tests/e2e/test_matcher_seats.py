@@ -240,9 +240,9 @@ def test_the_command_line(
 
 
 def results_of(tmp_path: Path, *settings: str) -> tuple[dict[str, Any], str]:
-    report, summary = rt.run(TINY, settings=(*SMALL, *settings), out=tmp_path)
-    assert (summary.complete, summary.failed) == (True, {})
-    return json.loads((tmp_path / "results.json").read_text()), report.read_text()
+    results = rt.run(TINY, settings=(*SMALL, *settings), out=tmp_path)
+    assert (results.complete, results.failures) == (True, ())
+    return json.loads((tmp_path / "results.json").read_text()), (results.folder / "report.html").read_text()
 
 
 def test_an_experiment_without_data_for_matching(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from reticket.errors import InputError
 from reticket.report import build_report
-from reticket.tasks.checks.exemplars import contact_sheet
+from reticket.tasks.checks.exemplars.sheet import contact_sheet
 from reticket.tasks.checks.per_class import per_class
 from reticket.tasks.pictures import png
 from reticket.tasks.results import Results

@@ -1,6 +1,8 @@
 """A whole experiment through the command line: its files, its numbers, running it again."""
 
+import csv
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ def reticket(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "tiny"
     with pytest.MonkeyPatch.context() as patch:
-        assert reticket(patch, "run", TINY, "--out", out) == 0
+        assert reticket(patch, "run", TINY, "--out", out, "--log", "csv", "--log", "csv") == 0
     return out
 
 
@@ -50,6 +52,9 @@ def test_the_run_directory_is_whole(finished: Path) -> None:
     events = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert events[0]["kind"] == "plan-started"
     assert events[-1]["kind"] == "plan-finished"
+    told = [f"{event['label']} {event['step']} {one}" for event in events for one in event.get("metrics", ())]
+    with (finished / "logs" / "metrics.csv").open() as file:
+        assert [f"{row['training']} {row['step']} {row['metric']}" for row in csv.DictReader(file)] == told
     assert list((finished / "figures").glob("*.svg"))
     assert list((finished / "tables").glob("*.csv"))
 
@@ -149,8 +154,12 @@ def test_running_again_computes_nothing_and_changes_no_row(
 ) -> None:
     before = read(finished)
     assert reticket(monkeypatch, "run", TINY, "--out", finished) == 0
-    assert "0 tasks computed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "0 tasks computed" in said
     assert read(finished)["rows"] == before["rows"]
+    permuted = row(before, "permuted", 0.4, "0it")
+    assert re.search(rf"^permuted +{permuted['mean']:.1f} ± {permuted['sd']:.1f} ", said, re.MULTILINE), said
+    assert "gap closed" in said.splitlines()[-2], "the table is the last that a run prints"
 
 
 def test_two_processes_from_an_empty_store_give_the_same_numbers(

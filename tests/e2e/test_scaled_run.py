@@ -25,8 +25,8 @@ def test_a_scaled_run_says_so_in_every_file(
 ) -> None:
     scaled = ("--epochs", "2", "--subset", "100", *LITTLE)
     assert reticket(monkeypatch, "run", TINY, *scaled, "--out", tmp_path) == 0
-    said = capsys.readouterr().out
-    assert "scaled down: 4 dense epochs to 2; 300 training images to 100; 500 test images to 100" in said
+    said = " ".join(capsys.readouterr().err.split())
+    assert "tiny: scaled down: 4 dense epochs to 2; 300 training images to 100; 500 test images to 100" in said
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["scale"] == {"epochs": [4, 2], "train": [300, 100], "test": [500, 100]}
     assert results["experiment"]["train_size"] == 100

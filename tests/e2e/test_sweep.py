@@ -43,7 +43,12 @@ def test_a_sweep_runs_resumes_and_runs_from_its_own_file(
         hidden = rt.Results.load(out / folder).weights(method="lth", sparsity=0.5)["layers.0.weight"]
         assert hidden.shape == (int(folder[-1]), 64), "the store stands beside sweep.json"
     assert len(set(keys)) == 6, "three methods at two sizes"
-    capsys.readouterr()
+    swept = rt.Results.load(out)
+    assert (list(swept.variants), swept.folder, swept.complete, swept.rows) == (folders, out, True, ())
+    assert swept.variants["hidden-9"].weights(method="lth", sparsity=0.5)["layers.0.weight"].shape == (9, 64)
+    assert [part.splitlines()[0] for part in capsys.readouterr().out.split("\n\n")[1:]] == [
+        f"{folder}: test accuracy (%), mean ± sd, n = 1" for folder in folders
+    ]
     assert reticket(monkeypatch, "run", out / "config.toml", "--out", out) == 0
     assert "0 tasks computed" in capsys.readouterr().out
     assert (

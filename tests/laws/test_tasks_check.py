@@ -45,8 +45,8 @@ def norms(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 
 def test_a_new_check_is_configured_planned_run_written_and_shown(norms: ModuleType, tmp_path: Path) -> None:
-    report, summary = rt.run(TINY, out=tmp_path, settings=SHORT)
-    assert not summary.failed
+    results = rt.run(TINY, out=tmp_path, settings=SHORT)
+    assert not results.failures
     values = json.loads((tmp_path / "results.json").read_text())
     (planned,) = plan_experiment(load_config(TINY, SHORT)[1])
     store = tmp_path / "store" / "results"
@@ -55,11 +55,11 @@ def test_a_new_check_is_configured_planned_run_written_and_shown(norms: ModuleTy
         tensors = [torch.cat([one.flatten() for one in weights_in(store / key[:2] / key)]) for key in keys]
         assert row["network"] == side
         assert row["norm"]["values"] == pytest.approx([float(one.abs().sum()) for one in tensors], rel=1e-5)
-    text = report.read_text("utf-8")
+    text = (tmp_path / "report.html").read_text("utf-8")
     assert "Norms of the weights" in text
     assert f"The norm of A is {values['norms'][0]['norm']['mean']:.1f}." in text
     assert (tmp_path / "tables" / "norms.csv").read_text().startswith("network,norm_mean,norm_sd\nA,")
-    assert [one.network for one in rt.Results.load(tmp_path).of(norms.Norm)] == ["A", "B"]
+    assert [one.network for one in results.of(norms.Norm)] == ["A", "B"]
     assert "norm_power = 1" in (tmp_path / "config.toml").read_text()
 
 

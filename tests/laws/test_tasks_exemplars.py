@@ -11,7 +11,8 @@ import torch
 
 from reticket.data import load_dataset
 from reticket.tasks.cells import Cell
-from reticket.tasks.checks.exemplars import images_of, row_of, sheet_cell
+from reticket.tasks.checks.exemplars.counts import row_of
+from reticket.tasks.checks.exemplars.sheet import images_of, sheet_cell
 from reticket.tasks.pictures import LARGEST, as_pixels, png, write_pictures
 from reticket.tasks.votes import Votes
 

@@ -1,6 +1,7 @@
 """`results.json`: one schema writes and reads it, every field says its unit, and nothing unknown passes."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 from reticket.errors import InputError
 from reticket.records import Stat, fields_of, record_of
 from reticket.tasks.checks.barriers import Barrier
-from reticket.tasks.checks.exemplars import Sheet
+from reticket.tasks.checks.exemplars.sheet import Sheet
 from reticket.tasks.results import Results, results_model
 from tests.results_format import PAGE, page
 from tests.sample_results import sample_results, write_run
@@ -97,6 +98,14 @@ def test_two_runs_are_compared_cell_by_cell() -> None:
 def test_weights_behind_results_of_no_run_are_asked_for() -> None:
     with pytest.raises(InputError, match=r"were not loaded from a run, .* use Results\.load\(run_dir, store=\.\.\.\)"):
         Results.of_json({"schema": 1}).weights(method="lth")
+
+
+def test_results_of_no_run_have_no_folder_and_a_repr_of_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"were not loaded from a run, so they have no folder; use Results\.load"):
+        _ = Results.of_json({"schema": 1}).folder
+    found = Results.load(write_run(tmp_path, sample_results(seeds=2)))
+    assert found.folder == tmp_path
+    assert re.fullmatch(r"Results\(title=.*, rows=\d+, complete=True, failures=0, folder='.*'\)", repr(found))
 
 
 def test_pandas_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

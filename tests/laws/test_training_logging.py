@@ -1,5 +1,6 @@
 """What a logger is given is what the run did, and no result depends on whether somebody looks."""
 
+import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from torch.testing import assert_close
 
+from reticket.experiment import ExecutionConfig
 from reticket.models import build_model
 from reticket.tasks.presets import load_config
 from reticket.tasks.running import run_experiment
@@ -126,11 +128,15 @@ def test_the_metrics_of_an_experiment_are_in_its_log(tmp_path: Path) -> None:
     """By task, dense and sparse: once an epoch the loss and the rate, at the end the accuracy that the result has."""
     (tmp_path / "experiment.toml").write_text(CONFIG)
     config, heard = load_config(tmp_path / "experiment.toml")[1], []
-    summary = run_experiment(config, tmp_path / "out", on_event=heard.append)
+    execution = ExecutionConfig(loggers="csv")
+    summary = run_experiment(config, tmp_path / "out", execution=execution, on_event=heard.append)
     assert summary.complete
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     seen = [line for line in lines if line["kind"] == "metrics"]
     assert len(seen) == sum(event.kind == "metrics" for event in heard)
+    with (tmp_path / "out" / "logs" / "metrics.csv").open() as file:
+        table = [(row["key"], int(row["step"]), row["metric"], float(row["value"])) for row in csv.DictReader(file)]
+    assert table == [(line["key"], line["step"], *one) for line in seen for one in line["metrics"].items()]
     assert {line["task"] for line in seen} == {"dense", "prune-round", "sparse"}
     for key in {line["key"] for line in seen if line["task"] == "sparse"}:
         own = [(line["step"], line["metrics"]) for line in seen if line["key"] == key]

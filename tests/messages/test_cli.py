@@ -36,6 +36,14 @@ SLIPS = {
     "unknown data set": (["run", "--set", "data.name=digts"], "digits"),
     "unknown list": (["list", "preset"], "did you mean 'presets'?"),
     "unknown option": (["run", "--ouT", "x"], "No such option"),
+    "unknown logger": (
+        ["run", "--log", "csv", "--log", "tensorbord"],
+        "unknown logger 'tensorbord', did you mean 'tensorboard'?; known are csv",
+    ),
+    "unknown store": (
+        ["run", "--store", "foldr:x"],
+        "unknown store 'foldr', did you mean 'folder'?; known are folder; a folder of this name is ./foldr:x",
+    ),
     "missing file": (["run", "absent.toml"], "absent.toml' cannot be read"),
     "shape": (["verify", "mlp", "--input-shape", "a,b"], "--input-shape a,b: expected positive sizes"),
     "shape of ids": (

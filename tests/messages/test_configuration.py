@@ -20,6 +20,12 @@ TINY = Path(__file__).parents[1] / "e2e" / "tiny.toml"
         ("dense.epochs=0", "dense: epochs is 0, but it must be at least 1$"),
         ("dense.lr=fast", r"'dense\.lr' is 'fast': input should be a valid number"),
         ("sparse.lr=0", r"sparse: lr is 0\.0, but it must be above 0$"),
+        (
+            "prune.rate=1.5",
+            r"prune: pruning rate 1\.5 is not in \(0, 1\); give the fraction of weights to prune in a round",
+        ),
+        ("prune.stile=finetune", r"unknown key, did you mean 'prune\.style'\?"),
+        ("prune.epochs=0", r"'prune\.epochs' is 0: input should be greater than or equal to 1"),
         ("prune.momentum=2", r"prune: momentum is 2\.0, but it must be from 0 to below 1$"),
         ("dense.momentu=0.5", r"unknown key, did you mean 'dense\.momentum'\?"),
         ("checks.alphas=2", r"'checks\.alphas' is 2: input should be greater than or equal to 3"),

@@ -12,7 +12,17 @@ import reticket.experiment.folder as store_module
 import reticket.experiment.workers as workers_module
 from reticket.devices import check_device
 from reticket.errors import InputError, StoreError
-from reticket.experiment import EXECUTORS, ExecutionConfig, FolderStore, Output, Plan, Summary, Task, run_plan
+from reticket.experiment import (
+    EXECUTORS,
+    ExecutionConfig,
+    FolderStore,
+    Output,
+    Plan,
+    Summary,
+    Task,
+    named_store,
+    run_plan,
+)
 from reticket.experiment.workers import Worker, WorkerError
 
 DRAW = Task("draw", 1, {"seed": 0})
@@ -26,6 +36,17 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(root: Path, runners: Mapping[str, Any] | None = None, **options: Any) -> Summary:
     runners = {"draw": "fake_tasks:draw"} if runners is None else runners
     return run_plan(Plan.of([DRAW]), FolderStore(root), runners, ExecutionConfig(**options))
+
+
+def test_a_store_that_there_is_not_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = r"^unknown store 'foldr', did you mean 'folder'\?; known are .*; a folder of this name is \./foldr:a$"
+    with pytest.raises(InputError, match=words):
+        named_store("foldr:a")
+    monkeypatch.chdir(tmp_path)
+    assert named_store("./foldr:a").put(DRAW.key, Output({"x": 1}, {}), {})
+    for same in ("foldr:a", "folder:foldr:a", Path("foldr:a"), named_store("foldr:a")):
+        assert named_store(same).has(DRAW.key)
+    assert not named_store("other").has(DRAW.key)
 
 
 def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from torch.nn.utils import prune
 from reticket.errors import MaskError
 from reticket.tickets import (
     Mask,
+    Pruning,
     Ticket,
     chain,
     erk_mask,
@@ -210,6 +211,25 @@ def test_iterative_pruning() -> None:
         chain([0.5], rate=20.0)
     with pytest.raises(MaskError, match="needs the weights of the rewind point"):
         prune_round({"w": torch.ones(4)}, 0.5, names=["w"], style="weight-rewind")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        (
+            "style",
+            "rewind",
+            "unknown style of iterative magnitude pruning 'rewind'; choose from finetune, weight-rewind",
+        ),
+        ("scope", "layers", r"unknown scope 'layers', did you mean 'layer'\?"),
+        ("rate", 0.0, r"pruning rate 0.0 is not in \(0, 1\); give the fraction"),
+        ("rate", 1.0, r"pruning rate 1.0 is not in \(0, 1\)"),
+    ],
+)
+def test_a_pruning_that_cannot_be_is_refused_when_it_is_made(field: str, value: object, message: str) -> None:
+    as_users_call_it = inspect.unwrap(Pruning.__init__)  # without the check of types that tests add
+    with pytest.raises(MaskError, match=message):
+        as_users_call_it(object.__new__(Pruning), **{field: value})
 
 
 def test_tickets() -> None:

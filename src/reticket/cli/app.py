@@ -50,7 +50,8 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run directory.  [default: runs/NAME]")] = None,
     store: Annotated[
-        Path | None, typer.Option("--store", help="Results to share between runs.  [default: OUT/store]")
+        str | None,
+        typer.Option("--store", help="Results to share between runs: a folder, or NAME:TEXT.  [default: OUT/store]"),
     ] = None,
     data: DataFolder = None,
     executor: Annotated[
@@ -61,6 +62,12 @@ def run(
         int, typer.Option("--threads", min=1, help="Threads per task; decides the last bits of results.")
     ] = 1,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    log: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--log", help="Write losses, rates and accuracies with it (reticket list loggers); again for more."
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", help="Dense epochs; all that is measured in epochs is scaled with them.")
     ] = None,
@@ -77,14 +84,13 @@ def run(
     debug: Debug = False,
 ) -> None:
     """Run an experiment and write its report; running the same command again resumes."""
+    from reticket.cli.accuracies import show_accuracies
     from reticket.cli.dry_run import show
     from reticket.cli.progress import Display
-    from reticket.cli.run_experiment import run as run_and_report
     from reticket.experiment import ExecutionConfig
     from reticket.experiment.distributed import taking_part
-    from reticket.tasks.planning import scale_experiment
     from reticket.tasks.presets import load_config
-    from reticket.tasks.scale import scale_text
+    from reticket.workflow import run as run_and_report
 
     with taking_part(device) as own_device:
         if own_device is None:
@@ -92,27 +98,39 @@ def run(
         name, config = load_config(experiment, settings or ())
         folder = out or Path("runs") / name
         execution = ExecutionConfig(
-            jobs=jobs, threads=threads, device=own_device, executor=executor, data=data, budget=budget
+            jobs=jobs,
+            threads=threads,
+            device=own_device,
+            executor=executor,
+            data=data,
+            loggers=log or (),
+            budget=budget,
         )
         if dry_run:
             show(name, config, execution, store or folder / "store", epochs=epochs, subset=subset)
             return
-        whole, config = config, scale_experiment(config, epochs=epochs, subset=subset, folder=data)
-        if config.scale:
-            print(scale_text(whole, config))
         with Display(debug=debug, resume=f"{folder}") as display:
-            report_path, summary = run_and_report(
-                config, name=name, out=folder, store=store, execution=execution, on_event=display.show
+            results = run_and_report(
+                config,
+                name=name,
+                out=folder,
+                store=store,
+                execution=execution,
+                epochs=epochs,
+                subset=subset,
+                on_event=display.show,
             )
-        display.summarise(folder, report_path, summary)
-        if summary.failed:
+        display.summarise(results)
+        show_accuracies(results, Console())
+        if results.failures:
             raise typer.Exit(1)
 
 
 @app.command("list")
 def list_(
     what: Annotated[
-        str, typer.Argument(metavar="presets|datasets|models|matchers|methods|optimisers|checks|executors")
+        str,
+        typer.Argument(metavar="presets|datasets|models|matchers|methods|optimisers|checks|executors|stores|loggers"),
     ],
     debug: Debug = False,
 ) -> None:

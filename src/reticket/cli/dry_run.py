@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reticket.experiment import ExecutionConfig, FolderStore, Task
+from reticket.experiment import ExecutionConfig, Task, folder_of, named_store
 from reticket.tasks.config import Config
 from reticket.tasks.forecast import SYMMETRY_SECONDS, Forecast, Total, Work, forecast, model_of, work_of
 from reticket.tasks.planning import Outline, outline_experiment
@@ -20,7 +20,7 @@ def show(
     name: str,
     config: Config,
     execution: ExecutionConfig,
-    store: Path,
+    store: str | Path,
     *,
     epochs: int | None = None,
     subset: int | None = None,
@@ -44,10 +44,10 @@ def show(
         console.print(f"reproduces {config.reference}", highlight=False, markup=False)
     if config.scale:
         console.print(scale_text(whole, config), highlight=False, markup=False)
-    for text in dict.fromkeys(_data_text(one) for one in planned):
+    for text in dict.fromkeys(_data_text(outline) for outline in planned):
         console.print(text, highlight=False, markup=False)
     if config.sweep:
-        folders = ", ".join(one.variant.folder for one in planned)
+        folders = ", ".join(outline.variant.folder for outline in planned)
         console.print(f"{len(planned)} variants: {folders}", highlight=False, markup=False)
     found = _forecast(planned, store)
     speeds = _speeds(planned, found, execution)
@@ -56,37 +56,37 @@ def show(
         console.print(text, highlight=False)
 
 
-def _data_text(one: Outline) -> str:
-    name, sizes = one.variant.config.data.name, one.sizes
+def _data_text(outline: Outline) -> str:
+    name, sizes = outline.variant.config.data.name, outline.sizes
     text = f"data: {name}, {sizes.train:,} training and {sizes.test:,} test inputs"
-    if one.missing:
+    if outline.missing:
         text += " as published: they could not be opened here, so results in a store are not looked for"
     return text
 
 
-def _forecast(planned: Sequence[Outline], store: Path) -> Forecast:
-    sizes = {one.blueprint.facts.fingerprint: one.sizes for one in planned}
-    targets = [task for one in planned for task in one.blueprint.targets]
+def _forecast(planned: Sequence[Outline], store: str | Path) -> Forecast:
+    sizes = {outline.blueprint.facts.fingerprint: outline.sizes for outline in planned}
+    targets = [task for outline in planned for task in outline.blueprint.targets]
 
     def work(task: Task, resumed: Task | None) -> Work:
         return work_of(task, resumed, sizes[task.spec["data"]["fingerprint"]] if "data" in task.spec else Sizes(0, 0))
 
-    return forecast(
-        targets, work, FolderStore(store) if store.is_dir() and not any(one.missing for one in planned) else None
-    )
+    folder = folder_of(store)
+    absent = any(outline.missing for outline in planned) or (folder is not None and not folder.is_dir())
+    return forecast(targets, work, None if absent else named_store(store))
 
 
 def _speeds(planned: Sequence[Outline], found: Forecast, execution: ExecutionConfig) -> dict[str, Speed]:
     """Return the speed of every model that something is to be computed with, by `model_of`."""
     needed = {model_of(task) for task in found.plan.tasks} - {""}
     speeds: dict[str, Speed] = {}
-    for one in planned:
-        key = model_of(one.blueprint.networks.symmetry)
+    for outline in planned:
+        key = model_of(outline.blueprint.networks.symmetry)
         if key in needed and key not in speeds:
-            config, facts = one.variant.config, one.blueprint.facts
-            params = one.blueprint.networks.common["model"]["params"]
+            config, facts = outline.variant.config, outline.blueprint.facts
+            params = outline.blueprint.networks.common["model"]["params"]
             batch = min(config.dense.batch_size, facts.train_size)
-            augment = config.dense.augment and one.augmented
+            augment = config.dense.augment and outline.augmented
             work = Workload(config.model.name, params, facts.input_shape, len(facts.classes), batch, augment)
             speeds[key] = measure(work, jobs=execution.jobs, threads=execution.threads, device=execution.device)
     return speeds

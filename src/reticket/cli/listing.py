@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from reticket.data.registry import DATASETS
 from reticket.errors import ConfigError
-from reticket.experiment import EXECUTORS
+from reticket.experiment import EXECUTORS, LOGGERS, STORES
 from reticket.lookup import nearest
 from reticket.matching import list_matchers
 from reticket.models.registry import MODELS
@@ -23,6 +23,8 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "optimisers": OPTIMISERS.descriptions,
     "checks": lambda: {check.name: first_line(type(check)) for check in checks()},
     "executors": EXECUTORS.descriptions,
+    "stores": STORES.descriptions,
+    "loggers": LOGGERS.descriptions,
 }
 
 

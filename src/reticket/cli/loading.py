@@ -158,8 +158,8 @@ def _state_dict(loaded: object, path: Path) -> dict[str, Tensor]:
             f"{path}: a checkpoint with nested weights in {found}, expected one "
             f"state_dict (names to tensors); save the one that is meant alone"
         )
-    odd = next(iter(others), None)
-    what = "nothing" if odd is None else f"a dict in which '{odd}' is {type(others[odd]).__name__}"
+    other = next(iter(others), None)
+    what = "nothing" if other is None else f"a dict in which '{other}' is {type(others[other]).__name__}"
     raise InputError(f"{path}: expected a state_dict (names to tensors), got {what}; save model.state_dict()")
 
 

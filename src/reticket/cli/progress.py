@@ -2,14 +2,14 @@
 
 import sys
 import time
-from pathlib import Path
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from reticket.experiment import Event, Summary
-from reticket.experiment.estimate import Estimate
+from reticket.experiment import Estimate, Event
+from reticket.tasks.results import Results
 
 PLAIN_EVERY = 30.0  # seconds between lines where there is no terminal
 
@@ -27,6 +27,7 @@ class Display:
         self._resume = resume
         self._console = Console(stderr=True)
         self._estimate = Estimate()
+        self._counts: Mapping[str, int] = {}
         self._bar: Progress | None = None
         self._line: TaskID | None = None
         self._last = time.monotonic()
@@ -60,6 +61,8 @@ class Display:
             self._console.print(f"{event.text}", markup=False)
             if self._bar is not None:
                 self._line = self._bar.add_task("", total=self._estimate.total, left="", now="")
+        elif event.kind == "plan-finished":
+            self._counts = event.counts
         elif event.kind == "notice":
             self._console.print(f"{event.label}: {event.text}", style="yellow", markup=False)
         elif event.kind == "task-failed":
@@ -73,21 +76,21 @@ class Display:
             self._last = time.monotonic()
             self._console.print(f"{self._estimate.done}/{self._estimate.total} tasks, {self._left()}", markup=False)
 
-    def summarise(self, folder: Path, report: Path, summary: Summary) -> None:
+    def summarise(self, results: Results) -> None:
         """Say what was done and where the report is."""
-        seconds = time.monotonic() - self._started
-        print(
-            f"{len(summary.done)} tasks computed, {len(summary.cached)} taken from the store, {seconds:.1f} s\n"
-            f"report:  {report}\nresults: {folder / 'results.json'}"
+        seconds, folder = time.monotonic() - self._started, results.folder
+        done, cached, skipped, unfinished = (
+            self._counts.get(name, 0) for name in ("done", "cached", "skipped", "unfinished")
         )
-        for label, error in summary.failed.values():
-            print(f"failed: {label}: {error}", file=sys.stderr)
-        if summary.unfinished:
-            print(
-                f"{len(summary.unfinished)} tasks were left when the time was up; run the same command again to go on"
-            )
-        if summary.skipped:
-            print(f"{len(summary.skipped)} tasks were skipped, because what they need failed", file=sys.stderr)
+        file = folder / ("sweep.json" if results.variants else "results.json")
+        print(f"{done} tasks computed, {cached} taken from the store, {seconds:.1f} s")
+        print(f"report:  {folder / 'report.html'}\nresults: {file}")
+        for failure in results.failures:
+            print(f"failed: {failure.label}: {failure.error}", file=sys.stderr)
+        if unfinished:
+            print(f"{unfinished} tasks were left when the time was up; run the same command again to go on")
+        if skipped:
+            print(f"{skipped} tasks were skipped, because what they need failed", file=sys.stderr)
 
     def _left(self) -> str:
         seconds = self._estimate.remaining

@@ -125,8 +125,8 @@ def collapsed(rows: Sequence[GroupRow]) -> list[GroupRow]:
 
 def _cells(found: Inspection, row: GroupRow) -> tuple[str, ...]:
     group = row.groups[0]
-    name = shared_name([one.name for one in row.groups], MOST_NUMBERS)
-    columns = zip(*(one.parents for one in row.groups), strict=True)
+    name = shared_name([group.name for group in row.groups], MOST_NUMBERS)
+    columns = zip(*(group.parents for group in row.groups), strict=True)
     parents = ", ".join(shared_name(names, MOST_NUMBERS) for names in columns)
     owners = ", ".join(dict.fromkeys(m.tensor.rpartition(".")[0] or m.tensor for m in group.members))
     sites = len(found.sites_of[group.name])
@@ -159,12 +159,12 @@ def fitted(cells: Sequence[tuple[str, ...]], width: int) -> list[str]:
     wide[0] = min(wide[0] + max(spare, 0), max(map(len, columns[0])))
     lines = []
     for line in cells:
-        shown = [
+        padded = [
             cell.rjust(w) if is_number else shortened(cell, max(w, 1), end=i == len(wide) - 1).ljust(w)
             for i, (cell, w, is_number) in enumerate(zip(line, wide, number, strict=True))
             if w
         ]
-        lines.append(GAP.join(shown).rstrip())
+        lines.append(GAP.join(padded).rstrip())
     return lines
 
 
@@ -173,33 +173,28 @@ def _pinned_lines(found: Inspection, width: int) -> Iterator[tuple[str, str]]:
     pinned = found.pinned()
     if not pinned:
         return
-    held = {(tensor, axis) for one in pinned for tensor, axis, _, _ in one.places}
+    held = {(tensor, axis) for cause in pinned for tensor, axis, _, _ in cause.places}
     yield "", ""
     share = f"pinned, wholly or in part: {len(held)} of {_count(found.axes, 'axis', 'axes')} (--explain TENSOR: where)"
     yield from ((line, "bold") for line in wrapped(share, width, "", "  "))
     kinds: dict[str, list[Pinned]] = {}
-    for one in pinned:
-        kinds.setdefault(one.reason.kind.name, []).append(one)
+    for cause in pinned:
+        kinds.setdefault(cause.reason.kind.name, []).append(cause)
     for alike in kinds.values():
-        for one in alike[:MOST_REASONS]:
-            yield from ((line, "") for line in wrapped(_reason(one), width, f"{len(one.places):>5}  ", INDENT))
-        rest = sum(len(one.places) for one in alike[MOST_REASONS:])
+        for cause in alike[:MOST_REASONS]:
+            yield from ((line, "") for line in wrapped(_reason(cause), width, f"{len(cause.places):>5}  ", INDENT))
+        rest = sum(len(cause.places) for cause in alike[MOST_REASONS:])
         if rest:
             yield f"{rest:>5}  for {_count(len(alike) - MOST_REASONS, 'more reason')} of this kind", ""
         remedy = f"to free: {alike[0].reason.remedy}"
         yield from ((line, "dim") for line in wrapped(remedy, width, INDENT, INDENT + "  "))
 
 
-def _reason(one: Pinned) -> str:
-    tensor, axis, _, line = one.places[0]
-    operator = f", {one.reason.operator}" if one.reason.operator and one.reason.operator not in one.reason.text else ""
-    where = f" at {line}" if line else ""
-    first = f"{tensor}[{axis}]{where}"
-    return (
-        f"{one.reason.text}{operator} ({first})"
-        if len(one.places) == 1
-        else f"{one.reason.text}{operator} (as {first})"
-    )
+def _reason(cause: Pinned) -> str:
+    (tensor, axis, _, line), reason = cause.places[0], cause.reason
+    operator = f", {reason.operator}" if reason.operator and reason.operator not in reason.text else ""
+    first = f"{tensor}[{axis}]" + (f" at {line}" if line else "")
+    return f"{reason.text}{operator} ({'' if len(cause.places) == 1 else 'as '}{first})"
 
 
 def wrapped(text: str, width: int, first: str, rest: str) -> list[str]:

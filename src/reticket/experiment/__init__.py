@@ -1,20 +1,33 @@
 """Experiments as content-addressed tasks: keys, plan, store, executors. Knows no science."""
 
+from reticket.experiment import trackers as trackers  # whose loggers register themselves
 from reticket.experiment.compute import Context, collective, isolated
 from reticket.experiment.estimate import Estimate
 from reticket.experiment.events import Event
 from reticket.experiment.execute import Summary, run_plan
 from reticket.experiment.execution import EXECUTORS, ExecutionConfig, Executor, executor
 from reticket.experiment.folder import FolderStore, StoreFolderError
+from reticket.experiment.loggers import LOGGERS, LoggedTraining, Logger, logged_by, logger
 from reticket.experiment.plan import Plan
 from reticket.experiment.result import Result
-from reticket.experiment.store import DamagedResult, MissingResult, Store, open_store
+from reticket.experiment.store import (
+    STORES,
+    DamagedResult,
+    MissingResult,
+    Store,
+    folder_of,
+    named_store,
+    open_store,
+    store,
+)
 from reticket.experiment.task import Output, Task
 from reticket.experiment.until import Until
 from reticket.experiment.workers import WorkerError
 
 __all__ = [
     "EXECUTORS",
+    "LOGGERS",
+    "STORES",
     "Context",
     "DamagedResult",
     "Estimate",
@@ -22,6 +35,8 @@ __all__ = [
     "ExecutionConfig",
     "Executor",
     "FolderStore",
+    "LoggedTraining",
+    "Logger",
     "MissingResult",
     "Output",
     "Plan",
@@ -34,7 +49,12 @@ __all__ = [
     "WorkerError",
     "collective",
     "executor",
+    "folder_of",
     "isolated",
+    "logged_by",
+    "logger",
+    "named_store",
     "open_store",
     "run_plan",
+    "store",
 ]

@@ -1,12 +1,13 @@
 """How the tasks of a plan are carried out, and the seat of whoever carries them out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from reticket.devices import check_device
 from reticket.errors import InputError
+from reticket.experiment.loggers import LOGGERS
 from reticket.experiment.schedule import Schedule
 from reticket.experiment.store import Store
 from reticket.registry import Registry
@@ -22,6 +23,7 @@ class ExecutionConfig:
         device: where tasks compute, "cpu", "cuda" or "cuda:1".
         executor: name of a member of `EXECUTORS`.
         data: folder of the data; None searches RETICKET_DATA and the system's places.
+        loggers: names of members of `LOGGERS`, which write the figures of trainings down; one may stand alone.
         budget: seconds after which a run stops by itself and keeps what is done; None for no limit.
         settings: further facts of the machine that runners may ask for.
 
@@ -37,6 +39,7 @@ class ExecutionConfig:
     device: str = "cpu"
     executor: str = "local"
     data: str | Path | None = None
+    loggers: Sequence[str] = ()
     budget: float | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
 
@@ -46,6 +49,10 @@ class ExecutionConfig:
                 raise InputError(f"{name} is {getattr(self, name)}, expected at least 1")
         check_device(self.device)
         EXECUTORS.named(self.executor)
+        names = (self.loggers,) if isinstance(self.loggers, str) else tuple(self.loggers)
+        object.__setattr__(self, "loggers", tuple(dict.fromkeys(names)))
+        for name in self.loggers:
+            LOGGERS.named(name).check_installed()
 
     @property
     def folder(self) -> Path | None:

@@ -29,7 +29,7 @@ from torch import Tensor
 from reticket.errors import InputError, StoreError
 from reticket.experiment.locking import held, owned
 from reticket.experiment.result import Result, TensorFile
-from reticket.experiment.store import DamagedResult, MissingResult
+from reticket.experiment.store import FOLDER, DamagedResult, MissingResult, store
 from reticket.experiment.task import Output, canonical, plain
 from reticket.files import sync_folder, write_through
 
@@ -45,6 +45,7 @@ class StoreFolderError(StoreError, InputError):
     exit_code = 2
 
 
+@store(FOLDER)
 class FolderStore:
     """A directory of results, each under the key of its task.
 
@@ -76,8 +77,8 @@ class FolderStore:
     @property
     def address(self) -> Mapping[str, Any]:
         """The absolute path of the directory, and whether checksums are checked."""
-        own = f"{type(self).__module__}:{type(self).__qualname__}"
-        return {"store": own, "root": str(self.root.resolve()), "verify": self.verifies}
+        opened_by = f"{type(self).__module__}:{type(self).__qualname__}"
+        return {"store": opened_by, "root": str(self.root.resolve()), "verify": self.verifies}
 
     def has(self, key: str) -> bool:
         """Return whether a whole result of `key` is there (its sizes are checked once, its checksums by `get`)."""
@@ -348,11 +349,11 @@ def _savable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     storages: set[int] = set()
     for name, tensor in tensors.items():
-        own = tensor.detach().to("cpu").contiguous()
-        if own.untyped_storage().data_ptr() in storages or own.untyped_storage().nbytes() != own.nbytes:
-            own = own.clone()
-        storages.add(own.untyped_storage().data_ptr())
-        found[name] = own
+        saved = tensor.detach().to("cpu").contiguous()
+        if saved.untyped_storage().data_ptr() in storages or saved.untyped_storage().nbytes() != saved.nbytes:
+            saved = saved.clone()
+        storages.add(saved.untyped_storage().data_ptr())
+        found[name] = saved
     return found
 
 

@@ -1,14 +1,16 @@
 """What a store of results is: the seat that a folder takes by default, and a database or a remote one may take."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from reticket.errors import InputError, StoreError
 from reticket.experiment.result import Result
 from reticket.experiment.task import Output
 from reticket.lookup import imported
+from reticket.registry import Registry
 
 
 class MissingResult(StoreError):  # noqa: N818
@@ -80,6 +82,70 @@ class Store(Protocol):
     def claimed(self, key: str) -> bool:
         """Return whether somebody else is at the task of `key` just now."""
         ...
+
+
+STORES = Registry[Callable[[str], Store]]("store", "reticket.stores", InputError)
+FOLDER = "folder"
+Open = TypeVar("Open", bound=Callable[[str], Store])
+
+
+def store(name: str) -> Callable[[Open], Open]:
+    """Register a store, a class or a function that opens one by a text; users write `--store NAME:TEXT`.
+
+    Args:
+        name: what users write before the colon, in small letters.
+
+    Raises:
+        InputError: when the name is taken.
+    """
+
+    def register(opened: Open) -> Open:
+        STORES.add(name, opened)
+        return opened
+
+    return register
+
+
+def folder_of(place: str | Path) -> Path | None:
+    """Return the folder that a user names as a store, or None for one of `STORES` by `NAME:TEXT`.
+
+    Args:
+        place: what the user writes; a path is a folder.
+
+    Raises:
+        InputError: when the text before a colon is neither the name of a store nor the beginning of a folder's.
+
+    >>> folder_of("runs/store"), folder_of("folder:runs/store")
+    (PosixPath('runs/store'), PosixPath('runs/store'))
+    """
+    name, colon, text = str(place).partition(":")
+    if isinstance(place, Path) or not colon or not re.fullmatch(r"[a-z][a-z0-9+-]+", name) or Path(place).is_dir():
+        return Path(place)
+    if name == FOLDER:
+        return Path(text)
+    try:
+        STORES.named(name)
+    except InputError as problem:
+        raise InputError(f"{problem}; a folder of this name is ./{place}") from None
+    return None
+
+
+def named_store(place: str | Path | Store) -> Store:
+    """Return the store that a user names.
+
+    Args:
+        place: a folder, made if absent; `NAME:TEXT` of one of `STORES`; or a store, which is given back.
+
+    Raises:
+        InputError: when there is no store of that name, or it cannot be used.
+    """
+    if not isinstance(place, str | Path):
+        return place
+    folder = folder_of(place)
+    if folder is not None:
+        return STORES.named(FOLDER)(str(folder))
+    name, _, text = str(place).partition(":")
+    return STORES.named(name)(text)
 
 
 def open_store(address: Mapping[str, Any]) -> Store:

@@ -1,11 +1,12 @@
 """The main table: methods down, sparsities and rewind points across, the best method that needs no oracle marked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reticket.figures.looks import ORACLES, Look, looks
 from reticket.figures.text import number, percent, plus_minus, position, rewind_order
 from reticket.report.accuracy_rows import accuracy_rows, at, sparsities
+from reticket.report.gap import interval, open_gap
 from reticket.tasks.results import Results
 from reticket.tasks.rows import Row
 
@@ -38,6 +39,22 @@ class Grid:
     rows: tuple[tuple[Look, tuple[GridCell, ...]], ...]
     same_n: int | None
 
+    def parts(self, most: int = 2) -> tuple["Grid", ...]:
+        """Return tables with at most so many columns each, every one of a single sparsity, for a narrow page.
+
+        Args:
+            most: columns.
+        """
+        found, start = list["Grid"](), 0
+        for column in self.columns:
+            for first in range(0, len(column.rewinds), most):
+                rewinds = column.rewinds[first : first + most]
+                ends = (start + first, start + first + len(rewinds))
+                rows = tuple((look, _between(cells, *ends)) for look, cells in self.rows)
+                found.append(Grid((replace(column, rewinds=rewinds),), rows, self.same_n))
+            start += len(column.rewinds)
+        return tuple(found)
+
     def to_markdown(self) -> str:
         """Return the table for Markdown, the best methods in bold."""
         heads = [f"{column.nominal}, {rewind}" for column in self.columns for rewind in column.rewinds]
@@ -48,13 +65,23 @@ class Grid:
         return "\n".join([*lines, ""])
 
 
+def _between(cells: Sequence[GridCell], start: int, end: int) -> tuple[GridCell, ...]:
+    """Return the cells that stand in the columns from `start` to before `end`, cut to these."""
+    found, at = [], 0
+    for cell in cells:
+        shared = min(end, at + cell.span) - max(start, at)
+        if shared > 0:
+            found.append(replace(cell, span=shared))
+        at += cell.span
+    return tuple(found)
+
+
 def grid(results: Results) -> Grid | None:
     """Return the table of test accuracies (percent), or None when there is none."""
     rows = accuracy_rows(results)
     if not rows:
         return None
-    rewinds: list[str | None] = [*rewind_order(row.rewind for row in rows)] or [None]
-    levels = sparsities(rows) or [0.0]
+    levels, rewinds = _axes(rows)
     columns = tuple(
         GridColumn(percent(level), _true(rows, level), tuple(position(rewind) for rewind in rewinds))
         for level in levels
@@ -64,6 +91,29 @@ def grid(results: Results) -> Grid | None:
     body = tuple((look, _line(rows, method, levels, rewinds, best)) for method, look in styles.items())
     counted = {row.n for row in rows}
     return Grid(columns, body, counted.pop() if len(counted) == 1 else None)
+
+
+def closed_by_column(results: Results, method: str = "permuted") -> tuple[str, ...]:
+    """Return by column of the table the share of the LTH - naive gap that a method closes, "81 % [25, 111]".
+
+    Args:
+        results: of a run.
+        method: which.
+
+    Returns:
+        A dash where the gap is not clearly above 0; nothing at all where the method has no share anywhere.
+    """
+    found = {(gap.sparsity, gap.rewind): gap for gap in results.gap_closed if gap.method == method}
+    if not found:
+        return ()
+    levels, rewinds = _axes(accuracy_rows(results))
+    gaps = [found.get((level, rewind)) for level in levels for rewind in rewinds]
+    return tuple(interval(gap) if gap and gap.share is not None and open_gap(gap) else "–" for gap in gaps)
+
+
+def _axes(rows: Sequence[Row]) -> tuple[list[float], list[str | None]]:
+    """Return the sparsities and the rewind points whose pairs are the columns."""
+    return sparsities(rows) or [0.0], [*rewind_order(row.rewind for row in rows)] or [None]
 
 
 def _markdown(cell: GridCell) -> str:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reticket.errors import InputError
 from reticket.figures.table import Table
 from reticket.figures.text import number, without_folders
 from reticket.report.page import PageSection, draw_section, render, write
@@ -26,7 +25,7 @@ from reticket.report.tables import all_tables
 from reticket.report.training_positions import at_main
 from reticket.tasks.checks.matching import Match
 from reticket.tasks.results import Results
-from reticket.tasks.run_files import read_json
+from reticket.tasks.run_files import read_sweep_file
 
 STACKED = ("accuracy", "gap_closed", "differences", "barriers", "matching", "diversity", "paper")
 
@@ -53,30 +52,12 @@ def read_sweep(folder: Path) -> Sweep:
     Raises:
         InputError: when it is damaged, or no experiment of it has results.
     """
-    path = folder / "sweep.json"
-    values = read_json(path)
-    listed = values.get("variants")
-    if not isinstance(listed, list) or not all(
-        isinstance(v, dict) and isinstance(v.get("folder"), str) for v in listed
-    ):
-        raise InputError(f"{path}: damaged at 'variants', each needs a value and a folder; run it again")
-    found, missing = [], []
-    for one in listed:
-        place = folder / one["folder"]
-        try:
-            there = (place / "results.json").is_file()
-        except OSError as error:
-            raise InputError(
-                f"{path}: damaged at 'variants', a folder cannot be looked at ({error.strerror}); run it again"
-            ) from None
-        if there:
-            found.append(VariantResults(_plain(one.get("value")), one["folder"], at_main(read_run(place).results)))
-        else:
-            missing.append(one["folder"])
-    if not found:
-        raise InputError(f"{folder}: no experiment of the sweep has results; run `reticket run` into it first")
-    title, preset, key = (str(values.get(name, "")) for name in ("title", "preset", "key"))
-    return Sweep(title, preset, key, tuple(found), tuple(missing))
+    file = read_sweep_file(folder)
+    found = tuple(
+        VariantResults(_plain(value), name, at_main(read_run(folder / name).results))
+        for name, value in file.values.items()
+    )
+    return Sweep(file.title, file.preset, file.key, found, file.missing)
 
 
 def _plain(value: Any) -> str:

@@ -106,9 +106,9 @@ def _rows(symmetry: Structure) -> list[DrawnRow]:
             if name not in with_large:
                 twin = name.replace("bias", "weight")
                 with_large[twin if twin in with_large else large[0]].append(name)
-        for main, own in with_large.items():
+        for main, biases in with_large.items():
             label = owner if len(large) == 1 and owner else main
-            rows.append(DrawnRow(label, tuple(label.split(".")), tuple(own)))
+            rows.append(DrawnRow(label, tuple(label.split(".")), tuple(biases)))
     return rows
 
 
@@ -129,15 +129,15 @@ def _folded_at(symmetry: Structure, rows: list[DrawnRow], depth: int) -> list[Dr
         return row.path[: depth + 1] if len(row.path) > depth and row.path[depth].isdigit() else ()
 
     for path, group in groupby(rows, block):
-        own = list(group)
-        shape = _shape(symmetry, own, spans) if path else None
+        rows_here = list(group)
+        shape = _shape(symmetry, rows_here, spans) if path else None
         if run and not (path and path[:-1] == block(run[0][0])[:-1] and shape == _shape(symmetry, run[0], spans)):
             result += _fold(symmetry, run, depth)
             run = []
         if path:
-            run.append(own)
+            run.append(rows_here)
         else:
-            result += own
+            result += rows_here
     return result + _fold(symmetry, run, depth)
 
 
@@ -169,10 +169,10 @@ def _shape(symmetry: Structure, rows: Sequence[DrawnRow], spans: Mapping[str, tu
 
 def _fold(symmetry: Structure, run: Sequence[list[DrawnRow]], depth: int) -> list[DrawnRow]:
     if len(run) < 3:
-        return [row for own in run for row in own]
-    names = [".".join(own[0].path[: depth + 1]) for own in run]
+        return [row for block in run for row in block]
+    names = [".".join(block[0].path[: depth + 1]) for block in run]
     which = names[1] if len(run) == 3 else f"{names[1]} to {names[-2]}"
-    middle = [row for own in run[1:-1] for row in own]
+    middle = [row for block in run[1:-1] for row in block]
     return [*run[0], _left_out(symmetry, middle, f"{which}: like {names[0]}", run[1][0].path[: depth + 1]), *run[-1]]
 
 
@@ -197,7 +197,7 @@ def _with_lanes(symmetry: Structure, rows: Sequence[DrawnRow]) -> NetworkMap:
     families: dict[str, list[str]] = {}
     for group in spans:
         families.setdefault(_root(symmetry, group, spans), []).append(group)
-    taken: dict[int, list[tuple[int, int]]] = {}
+    spans_in: dict[int, list[tuple[int, int]]] = {}
     lanes: list[Lane] = []
     left_out: list[str] = []
 
@@ -210,17 +210,17 @@ def _with_lanes(symmetry: Structure, rows: Sequence[DrawnRow]) -> NetworkMap:
         inner = _packed(root, families[root], spans)
         width = max(inner.values()) + 1
         start = 0
-        while any(_meets(span, other) for c in range(start, start + width) for other in taken.get(c, ())):
+        while any(_meets(span, other) for c in range(start, start + width) for other in spans_in.get(c, ())):
             start += 1
         if start + width > COLUMN_LIMIT:
             left_out += families[root]
             continue
         for column in range(start, start + width):
-            taken.setdefault(column, []).append(span)
+            spans_in.setdefault(column, []).append(span)
         for group, column in inner.items():
             first, last = span if group == root else spans[group]
             lanes.append(Lane(group, start + column, first, last, root, width if group == root else 1))
-    return NetworkMap(symmetry, tuple(rows), tuple(lanes), max(taken, default=-1) + 1, tuple(left_out))
+    return NetworkMap(symmetry, tuple(rows), tuple(lanes), max(spans_in, default=-1) + 1, tuple(left_out))
 
 
 def _root(symmetry: Structure, group: str, known: Mapping[str, object]) -> str:

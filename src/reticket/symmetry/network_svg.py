@@ -121,9 +121,9 @@ class _Drawing:
             else ""
         )
         members = members_text(self.symmetry, group.members)
-        shown = ", ".join(members[:MOST_MEMBERS])
+        named = ", ".join(members[:MOST_MEMBERS])
         more = f" and {len(members) - MOST_MEMBERS} more" if len(members) > MOST_MEMBERS else ""
-        return f"{name}: {group.size} units{over}\n{shown}{more}"
+        return f"{name}: {group.size} units{over}\n{named}{more}"
 
     def _row(self, i: int, row: DrawnRow) -> str:
         y = self._y(i)
@@ -141,10 +141,10 @@ class _Drawing:
     def _label(self, i: int, row: DrawnRow, before: DrawnRow | None) -> str:
         full = "\n".join(self._tensor(tensor) for tensor in row.tensors)
         shared = 0
-        for own, other in zip(row.path[:-1], before.path if before and before.tensors else (), strict=False):
-            if own != other:
+        for part, other in zip(row.path[:-1], before.path if before and before.tensors else (), strict=False):
+            if part != other:
                 break
-            shared += len(own) + 1
+            shared += len(part) + 1
         text = self.labels[i]
         cut = shared if text == row.label else 0
         head = f'<tspan class="soft">{escape(text[:cut])}</tspan>' if cut else ""
@@ -290,7 +290,9 @@ def segments(term: Term) -> list[tuple[str, Chip]]:
 def _joined(pieces: Sequence[list[tuple[str, Chip]]], sign: str) -> list[tuple[str, Chip]]:
     """Put pieces one after the other, with the sign between them."""
     return [
-        (sign if k and not j else own, leaf) for k, piece in enumerate(pieces) for j, (own, leaf) in enumerate(piece)
+        (sign if k and not j else joint, leaf)
+        for k, piece in enumerate(pieces)
+        for j, (joint, leaf) in enumerate(piece)
     ]
 
 

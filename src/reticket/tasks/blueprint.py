@@ -28,9 +28,9 @@ class Blueprint(Runs):
         super().__init__(config, facts, threads=threads)
         self.of = cache(self._of)
 
-    def _of(self, check: str) -> Mapping[Any, tuple[Task, ...]]:
+    def _of(self, name: str) -> Mapping[Any, tuple[Task, ...]]:
         """Return the tasks of a check under the places they have in its section, one task a seed or member."""
-        return next(one for one in checks() if one.name == check).tasks(self)
+        return next(check for check in checks() if check.name == name).tasks(self)
 
     def planned(self, *, but: str) -> Iterable[Task]:
         """Return the tasks whose results are wanted for anything else than the check named `but`."""

@@ -1,6 +1,7 @@
 """A check of an experiment: its settings, tasks, runners, cost, part of the results and finding, in one module.
 
-A new check is a module of `reticket.tasks.checks` with one class under `@register`. What it leaves out is empty.
+A new check is a module of `reticket.tasks.checks` (a package where it is long) with one class under `@register`. What
+it leaves out is empty.
 """
 
 from collections.abc import Callable, Mapping
@@ -111,7 +112,7 @@ def checks() -> tuple[Check, ...]:
     >>> [check.name for check in checks()]
     ['barriers', 'matching', 'overlap', 'diversity', 'per_class', 'exemplars']
     """
-    return tuple(cast(Check, one) for one in declared())
+    return tuple(cast(Check, check) for check in declared())
 
 
 def settings_in(plan: Runs, model: type[S]) -> S:

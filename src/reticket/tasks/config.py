@@ -18,13 +18,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.dataclasses import dataclass
 
-from reticket.errors import ConfigError
+from reticket.errors import ConfigError, MaskError
 from reticket.lookup import closest, nearest
 from reticket.tasks.declared import CheckSettings, declared, settings_model, settings_of
 from reticket.tasks.section import Fraction, JoinedPositions, Position, PositionOrEnd, Section
-from reticket.tickets.imp import StyleName
-from reticket.tickets.prune import Scope
+from reticket.tickets import Pruning
 from reticket.training import Recipe
 
 PARAMS = (
@@ -86,26 +86,31 @@ class SparseConfig(Section):
     weight_decay: float = 5e-4
 
 
-class PruneConfig(Section):
-    """Iterative magnitude pruning of A (and of B, where a method or check asks for it).
+@dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
+class PruneConfig(Pruning):
+    """Pruning of A (and of B, where a method or check asks for it), and the training of each round.
 
     `finetune` goes on with the trained weights, by the dense recipe with what is given here and no warm-up;
     `weight-rewind` returns to the weights of `rewind` and `lr-rewind` keeps the weights, both replaying the dense
     schedule from `rewind` (Renda et al. 2020).
     """
 
-    style: StyleName = "finetune"
-    rate: Fraction = 0.2
     epochs: int = Field(ge=1)
     lr: float
     momentum: float = 0.0
     weight_decay: float = 0.0
     schedule: Literal["cosine", "constant"] = "constant"
     rewind: Position = "0it"
-    scope: Scope = "global"
-    exclude: tuple[str, ...] = ("shortcut",)
 
 
+def _pruning(values: Any, check: Callable[[Any], PruneConfig]) -> PruneConfig:
+    try:
+        return check(values)
+    except MaskError as error:
+        raise ValueError(str(error)) from None
+
+
+PruneTable = Annotated[PruneConfig, WrapValidator(_pruning)]
 RETRAINING = ("epochs", "lr", "momentum", "weight_decay", "schedule")  # what fine-tuning changes of the dense recipe
 
 
@@ -197,7 +202,7 @@ class Config(Section):
     model: ModelConfig
     dense: DenseRecipe
     sparse: SparseConfig
-    prune: PruneConfig
+    prune: PruneTable
     matching: MatchingConfig = MatchingConfig()
     grid: GridConfig
     checks: Checks = Field(default_factory=lambda: settings_model()())

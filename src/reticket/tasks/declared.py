@@ -92,7 +92,7 @@ def declared() -> tuple[Declared, ...]:
     """Return every check in the order of the report, those that installed packages announce included."""
     for member in pkgutil.iter_modules(importlib.import_module(MEMBERS).__path__):
         importlib.import_module(f"{MEMBERS}.{member.name}")
-    return tuple(sorted(CHECKS.values(), key=lambda one: (one.place, one.name)))
+    return tuple(sorted(CHECKS.values(), key=lambda check: (check.place, check.name)))
 
 
 def settings_model() -> type[CheckSettings]:
@@ -102,8 +102,8 @@ def settings_model() -> type[CheckSettings]:
 
 @cache
 def _settings_model(members: tuple[Declared, ...]) -> type[CheckSettings]:
-    own = dict.fromkeys(one.settings for one in members if one.settings is not CheckSettings)
-    return create_model("ChecksConfig", __base__=tuple(reversed(own)) or (CheckSettings,))
+    models = dict.fromkeys(check.settings for check in members if check.settings is not CheckSettings)
+    return create_model("ChecksConfig", __base__=tuple(reversed(models)) or (CheckSettings,))
 
 
 def settings_of(values: object) -> CheckSettings:

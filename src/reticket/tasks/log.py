@@ -1,12 +1,13 @@
 """The events of a run, one line of JSON each; a disk that takes no more of them does not end the run."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from reticket.experiment import Event
+from reticket.experiment.events import Listener
 from reticket.files import check_plain, reason
 
 
@@ -19,7 +20,7 @@ class Log:
         path: of the file, for the notice.
     """
 
-    def __init__(self, file: IO[str] | None, tell: Callable[[Event], None], path: Path) -> None:
+    def __init__(self, file: IO[str] | None, tell: Listener, path: Path) -> None:
         self._file, self._tell, self._path = file, tell, path
 
     def __call__(self, event: Event) -> None:
@@ -40,7 +41,7 @@ class Log:
 
 
 @contextmanager
-def logged(path: Path, tell: Callable[[Event], None]) -> Iterator[Log]:
+def logged(path: Path, tell: Listener) -> Iterator[Log]:
     """Give a log that appends to `path`, or that passes on alone where the path cannot be written."""
     try:
         check_plain(path)

@@ -65,9 +65,9 @@ def _checked(config: MatchingConfig | StartConfig, where: str) -> Matcher:
         matcher.settings(config.options)
     except InputError as problem:
         raise ConfigError(f"{where}: {problem}") from None
-    if odd := [need for need in matcher.needs if need not in AT_HAND]:
+    if missing := [need for need in matcher.needs if need not in AT_HAND]:
         raise ConfigError(
-            f"{where}: matcher '{config.method}' needs {odd[0]}, which an experiment has not where networks are "
+            f"{where}: matcher '{config.method}' needs {missing[0]}, which an experiment has not where networks are "
             "matched; call it from Python with rt.match"
         )
     return matcher

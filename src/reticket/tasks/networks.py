@@ -12,7 +12,7 @@ from typing import Any
 from reticket.errors import ConfigError
 from reticket.experiment import Task
 from reticket.models import model_params
-from reticket.tasks.config import RETRAINING, Config, MatchingConfig, StartConfig
+from reticket.tasks.config import Config, MatchingConfig, StartConfig
 from reticket.tasks.matchers import check_matching, matcher_spec
 from reticket.tasks.recipes import recipe_spec
 from reticket.tickets.imp import STYLES, chain
@@ -121,22 +121,22 @@ class Networks:
         return self._retrained(network, self.round(network, number - 1), number, self.rounds[number - 1])
 
     def _retrained(self, network: tuple[str, int], previous: Task, number: int, density: float) -> Task:
-        prune = self.config.prune.model_dump()
+        prune = self.config.prune
         inputs = {"previous": previous}
-        style = STYLES[self.config.prune.style]
+        style = STYLES[prune.style]
         replay = style.schedule == "dense"
         if style.weights == "rewound":
             inputs["rewound"] = self.at(network, self._prune_rewind)
         recipe = self.config.dense if replay else self.config.finetuning_recipe
         spec = {
             **self.common,
-            "prune": {key: value for key, value in prune.items() if key not in (*RETRAINING, "rewind")},
+            "prune": prune.decisive(),
             "recipe": recipe_spec(recipe),
             "start": self._prune_rewind if replay else 0,
             "density": density,
             "order": [*rng_label_of(network, 0), "round", number],
         }
-        epochs = (self.end - self._prune_rewind) / self.epoch if replay else prune["epochs"]
+        epochs = (self.end - self._prune_rewind) / self.epoch if replay else prune.epochs
         return Task(
             kind="prune-round",
             version=self.training_version(recipe, spec["start"]),

@@ -110,8 +110,10 @@ def outline_experiment(
         config = scale_experiment(config, epochs=epochs, subset=subset, folder=folder)
         planned = plan_experiment(config, folder=folder, threads=threads)
         return config, tuple(
-            Outline(one.variant, one.blueprint, sizes_of(one.dataset), one.dataset.augmentation != "none")
-            for one in planned
+            Outline(
+                outline.variant, outline.blueprint, sizes_of(outline.dataset), outline.dataset.augmentation != "none"
+            )
+            for outline in planned
         )
     except DataError as error:
         found = describe(config.data.name, config.data.params)

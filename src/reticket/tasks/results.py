@@ -1,6 +1,6 @@
 """`results.json` and the run directory around it: one model that a run writes, a report reads and a user looks into."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Unpack, cast
@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, creat
 from torch import Tensor
 
 from reticket.errors import InputError
-from reticket.experiment import FolderStore, Result, Store
+from reticket.experiment import Result, Store, folder_of, named_store
 from reticket.lookup import nearest
 from reticket.records import Record, damage
 from reticket.symmetry import Alignment
@@ -17,7 +17,7 @@ from reticket.tasks.behind import NetworkPlace, alignment_behind, find_result, m
 from reticket.tasks.comparison import Comparison, compare_rows
 from reticket.tasks.declared import Declared, declared
 from reticket.tasks.rows import Cost, Difference, Experiment, Failure, Gap, Row
-from reticket.tasks.run_files import read_json, read_toml
+from reticket.tasks.run_files import read_json, read_sweep_file, read_toml
 from reticket.tickets import Mask
 
 SCHEMA = 1
@@ -50,7 +50,20 @@ class Results(Record):
     environment: Mapping[str, Any] = Field(
         default={}, description="where it was computed: versions, processor, threads"
     )
-    _store: Path | None = PrivateAttr(None)
+    _folder: Path | None = PrivateAttr(None)
+    _store: str | Path | Store | None = PrivateAttr(None)
+    _variants: Mapping[str, "Results"] = PrivateAttr({})
+
+    def __repr_args__(self) -> Iterable[tuple[str, Any]]:
+        """Return what stands in the repr: a line, where the rows would be pages."""
+        yield "title", self.title
+        yield "rows", len(self.rows)
+        yield "complete", self.complete
+        yield "failures", len(self.failures)
+        if self._variants:
+            yield "variants", list(self._variants)
+        if self._folder is not None:
+            yield "folder", str(self._folder)
 
     # ---------------------------------------------------------------- reading
 
@@ -74,12 +87,12 @@ class Results(Record):
             raise InputError(f"{source}: {damage(error, results_model())}; run it again") from None
 
     @staticmethod
-    def load(run_dir: str | Path, *, store: str | Path | None = None) -> "Results":
-        """Return the results of a run.
+    def load(run_dir: str | Path, *, store: str | Path | Store | None = None) -> "Results":
+        """Return the results of a run; those of a sweep hold the results of its experiments as `variants`.
 
         Args:
-            run_dir: the directory that `reticket run` wrote; for a sweep, that of one of its experiments.
-            store: directory of the stored weights; `run_dir/store`, or the sweep's, when None.
+            run_dir: the directory that `reticket run` wrote.
+            store: of the weights, its directory or `NAME:TEXT`; `run_dir/store`, or the sweep's, when None.
 
         Raises:
             InputError: when the directory or `results.json` is missing or damaged.
@@ -92,17 +105,23 @@ class Results(Record):
         folder = Path(run_dir)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such directory; give the directory that `reticket run` wrote")
-        path = folder / "results.json"
-        if not path.is_file():
-            raise InputError(f"{folder}: holds no results.json; run `reticket run` into it first")
-        values = read_json(path)
-        if "experiment" not in values:  # written before results held it
-            config = read_toml(folder / "config.toml")
-            known = {name: config[name] for name in Experiment.model_fields if isinstance(config.get(name), dict)}
-            values = {**values, "experiment": known}
-        found = Results.of_json(values, str(path))
-        found._store = Path(store) if store is not None else _store_of(folder)
-        return found
+        return (_sweep_of if (folder / "sweep.json").is_file() else _run_of)(folder, store)
+
+    @property
+    def folder(self) -> Path:
+        """The run directory, with `report.html`, `figures` and `tables`.
+
+        Raises:
+            InputError: when these results were not loaded from a run.
+        """
+        if self._folder is None:
+            raise InputError("these results were not loaded from a run, so they have no folder; use Results.load")
+        return self._folder
+
+    @property
+    def variants(self) -> Mapping[str, "Results"]:
+        """By folder below the run directory ("width-4"), the results of a sweep's experiments; else none."""
+        return self._variants
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `results.json`."""
@@ -112,7 +131,7 @@ class Results(Record):
 
     def of(self, record: type[R]) -> tuple[R, ...]:
         """Return the rows of a check's section by their record, `results.of(Barrier)`."""
-        name = next(name for name, one in sections().items() if one is record)
+        name = next(name for name, written in sections().items() if written is record)
         found = getattr(self, name)
         return cast(tuple[R, ...], found if isinstance(found, tuple) else () if found is None else (found,))
 
@@ -200,10 +219,13 @@ class Results(Record):
         return alignment_behind(self.result(**place), self._weights_store())
 
     def _weights_store(self) -> Store:
-        if self._store is None or not self._store.is_dir():
-            why = "these results were not loaded from a run" if self._store is None else f"no store at {self._store}"
-            raise InputError(f"{why}, so the networks behind them are unknown; use Results.load(run_dir, store=...)")
-        return FolderStore(self._store)
+        if self._store is None:
+            why = "these results were not loaded from a run"
+        elif isinstance(self._store, str | Path) and (folder := folder_of(self._store)) and not folder.is_dir():
+            why = f"no store at {folder}"
+        else:
+            return named_store(self._store)
+        raise InputError(f"{why}, so the networks behind them are unknown; use Results.load(run_dir, store=...)")
 
     def compare(self, other: "Results") -> tuple[Comparison, ...]:
         """Return every cell of either run's table with both values, and how far apart their means are.
@@ -243,7 +265,37 @@ def _absent(value: Any) -> Any:
     return None if value == {} else value  # as a run wrote it that had none
 
 
+def _run_of(folder: Path, store: str | Path | Store | None) -> Results:
+    """Return the results of one experiment, from its `results.json`."""
+    path = folder / "results.json"
+    if not path.is_file():
+        raise InputError(f"{folder}: holds no results.json; run `reticket run` into it first")
+    values = read_json(path)
+    if "experiment" not in values:  # written before results held it
+        config = read_toml(folder / "config.toml")
+        known = {name: config[name] for name in Experiment.model_fields if isinstance(config.get(name), dict)}
+        values = {**values, "experiment": known}
+    found = Results.of_json(values, str(path))
+    found._folder = folder
+    found._store = _store_of(folder) if store is None else store
+    return found
+
+
+def _sweep_of(folder: Path, store: str | Path | Store | None) -> Results:
+    """Return the results of a sweep: a table of its own it has none, but what failed in any of its experiments."""
+    file = read_sweep_file(folder)
+    variants = {name: _run_of(folder / name, store) for name in file.values}
+    found = results_model()(
+        title=file.title,
+        preset=file.preset,
+        complete=not file.missing and all(variant.complete for variant in variants.values()),
+        failures=tuple(dict.fromkeys(failure for variant in variants.values() for failure in variant.failures)),
+    )
+    found._folder, found._variants = folder, variants
+    return found
+
+
 def _store_of(folder: Path) -> Path:
     """Return where a run keeps its weights: beside its results, or above them where it is one of a sweep."""
-    own = folder / "store"
-    return folder.parent / "store" if not own.is_dir() and (folder.parent / "sweep.json").is_file() else own
+    store = folder / "store"
+    return folder.parent / "store" if not store.is_dir() and (folder.parent / "sweep.json").is_file() else store

@@ -66,8 +66,8 @@ class ResultsBuilder:
     def lost(self, summary: Summary) -> dict[str, tuple[str, str]]:
         """Return by key label and error of what a run found in the store, or put there, and is not there any more."""
         known = {*summary.failed, *summary.skipped, *summary.unfinished}
-        shown = {task.key: task for task in (*self.blueprint.targets, *self.blueprint.compared)}
-        gone = {key: task for key, task in shown.items() if key not in known and self.stored.get(task) is None}
+        wanted = {task.key: task for task in (*self.blueprint.targets, *self.blueprint.compared)}
+        gone = {key: task for key, task in wanted.items() if key not in known and self.stored.get(task) is None}
         text = "its result is not in the store any more; run again to compute it anew"
         return {key: (task.name, self.stored.damaged.get(key, text)) for key, task in gone.items()}
 

@@ -26,7 +26,7 @@ from reticket.tasks.inputs import (
 from reticket.tasks.matchers import matcher_options
 from reticket.tasks.recipes import recipe_in
 from reticket.tasks.tensors import ALIGNMENT, MASK, WEIGHTS, mask_in, named, stripped
-from reticket.tickets import Mask, MethodInputs, Ticket, get_method, prunable, prune_round, true_density
+from reticket.tickets import Mask, MethodInputs, Pruning, Ticket, get_method, prunable, prune_round, true_density
 from reticket.training import (
     Callback,
     Evaluation,
@@ -98,16 +98,16 @@ def run_dense(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
 @collective
 def run_prune_round(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
     """Prune once to an exact count and retrain: one round of iterative magnitude pruning."""
-    spec, prune = task.spec, task.spec["prune"]
+    spec, pruning = task.spec, Pruning(**task.spec["prune"])
     model, before = model_for(task, "structure"), inputs["previous"].tensors
     start = prune_round(
         stripped(before, WEIGHTS),
         spec["density"],
-        names=prunable(model, prune["exclude"]),
+        names=prunable(model, pruning.exclude),
         within=mask_in(inputs["previous"]),
-        style=prune["style"],
+        style=pruning.style,
         rewound=stripped(inputs["rewound"].tensors, WEIGHTS) if "rewound" in inputs else None,
-        scope=prune["scope"],
+        scope=pruning.scope,
     )
     return _train_sparse(task, context, model, start.weights, start.mask)
 
@@ -115,7 +115,9 @@ def run_prune_round(task: Task, inputs: Mapping[str, Result], context: Context) 
 def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
     """Match A's units to B's at one point of their training or at several, on data where the matcher asks for it."""
     spec, symmetry = task.spec, symmetry_in(inputs)
-    of_a, of_b = ([network_of(task, one).to(context.device) for one in _checkpoints(inputs, n)] for n in "ab")
+    of_a, of_b = (
+        [network_of(task, result).to(context.device) for result in _checkpoints(inputs, side)] for side in "ab"
+    )
     batches = reading_for(task, dataset_for(task, context), "train", context) if "samples" in spec else None
     start = alignment_of(inputs, "start") if "start" in inputs else None
     options = memory_options(spec["method"], context.device) | thawed(matcher_options(spec))

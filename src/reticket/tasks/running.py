@@ -15,7 +15,18 @@ import tomli_w
 import torch
 
 from reticket.errors import ConfigError, InputError
-from reticket.experiment import Event, ExecutionConfig, FolderStore, Plan, Store, Summary, Task, Until, run_plan
+from reticket.experiment import (
+    Event,
+    ExecutionConfig,
+    Plan,
+    Store,
+    Summary,
+    Task,
+    Until,
+    logged_by,
+    named_store,
+    run_plan,
+)
 from reticket.experiment.task import closure
 from reticket.files import write_file
 from reticket.tasks.check import checks, runners_of
@@ -36,7 +47,7 @@ def run_experiment(
     out: Path,
     *,
     preset: str = "experiment",
-    store: Path | Store | None = None,
+    store: str | Path | Store | None = None,
     execution: ExecutionConfig | None = None,
     on_event: Callable[[Event], None] | None = None,
     until: Until | None = None,
@@ -51,7 +62,7 @@ def run_experiment(
         config: the experiment.
         out: the run directory; made if absent. Running again resumes, a finished run computes nothing.
         preset: short name for the results.
-        store: results that runs may share, or the directory of them; `out/store` when None.
+        store: results that runs may share: a directory, `NAME:TEXT` of `STORES`, or a store; `out/store` when None.
         execution: how to carry it out; one process of one thread when None.
         on_event: told of each event, after it was appended to `metrics.jsonl`.
         until: when to stop although something is missing still; the results then show what there is.
@@ -67,13 +78,16 @@ def run_experiment(
     execution = execution or ExecutionConfig()
     planned = plan_experiment(config, folder=execution.folder, threads=execution.threads)
     _make_folder(out)
-    results = store if isinstance(store, Store) else FolderStore(store or out / "store")
-    compared = [task for one in planned for task in one.blueprint.compared]
+    results = named_store(out / "store" if store is None else store)
+    compared = [task for experiment in planned for task in experiment.blueprint.compared]
     environment = environment_of(execution)
     facts = {"config.toml": tomli_w.dumps(_without_none(config.model_dump())), "environment.json": _json(environment)}
     with suppress(OutputError):  # a full disk: it is said when there are results to write
         _write_all(out, facts)
-    with logged(out / "metrics.jsonl", on_event or (lambda event: None)) as record:
+    with (
+        logged_by(execution.loggers, out / "logs", preset, on_event or (lambda event: None)) as tell,
+        logged(out / "metrics.jsonl", tell) as record,
+    ):
         summary = run_plan(
             Plan.of(*(stages or _all_at_once)(planned), compared),
             results,
@@ -83,8 +97,8 @@ def run_experiment(
             until=until,
         )
     _write_all(out, facts)
-    for one in planned:
-        lost = _write_variant(one, out / one.variant.folder, preset, results, summary, environment)
+    for experiment in planned:
+        lost = _write_variant(experiment, out / experiment.variant.folder, preset, results, summary, environment)
         summary = replace(summary, failed={**summary.failed, **lost})
     if config.sweep:
         _write_json(out / "sweep.json", _sweep_of(config, preset, planned))
@@ -92,41 +106,41 @@ def run_experiment(
 
 
 def _all_at_once(planned: Sequence[Planned]) -> list[list[Task]]:
-    return [[task for one in planned for task in one.blueprint.targets]]
+    return [[task for experiment in planned for task in experiment.blueprint.targets]]
 
 
 def _write_variant(
-    one: Planned, folder: Path, preset: str, store: Store, summary: Summary, environment: Mapping[str, Any]
+    planned: Planned, folder: Path, preset: str, store: Store, summary: Summary, environment: Mapping[str, Any]
 ) -> dict[str, tuple[str, str]]:
     """Write what stands in the folder of one experiment, with what became of its own tasks alone.
 
     Returns:
         By key, label and error of the results that were in the store after the run and could not be read any more.
     """
-    own = {task.key for task in closure(one.blueprint.targets, resumes=True)}
+    task_keys = {task.key for task in closure(planned.blueprint.targets, resumes=True)}
     part = Summary(
-        done=tuple(key for key in summary.done if key in own),
-        cached=tuple(key for key in summary.cached if key in own),
-        failed={key: text for key, text in summary.failed.items() if key in own},
-        skipped={key: text for key, text in summary.skipped.items() if key in own},
-        unfinished=tuple(key for key in summary.unfinished if key in own),
+        done=tuple(key for key in summary.done if key in task_keys),
+        cached=tuple(key for key in summary.cached if key in task_keys),
+        failed={key: text for key, text in summary.failed.items() if key in task_keys},
+        skipped={key: text for key, text in summary.skipped.items() if key in task_keys},
+        unfinished=tuple(key for key in summary.unfinished if key in task_keys),
     )
-    config = one.variant.config
-    if one.variant.folder:
+    config = planned.variant.config
+    if planned.variant.folder:
         _make_folder(folder)
         _write(folder / "config.toml", tomli_w.dumps(_without_none(config.model_dump())))
         _write_json(folder / "environment.json", environment)
-    builder = ResultsBuilder(one.blueprint, store, one.dataset.labels("test"))
+    builder = ResultsBuilder(planned.blueprint, store, planned.dataset.labels("test"))
     results = builder.results(config.title, preset, part, environment)
     for check in checks():
-        check.write_files(results, one.dataset, folder)
+        check.write_files(results, planned.dataset, folder)
     _write_json(folder / "results.json", results.to_json())
     return builder.lost(part)
 
 
 def _sweep_of(config: Config, preset: str, planned: Iterable[Planned]) -> dict[str, Any]:
     """Return the content of `sweep.json`: which folder has which value of the field that is swept."""
-    folders = [{"value": one.variant.value, "folder": one.variant.folder} for one in planned]
+    folders = [{"value": experiment.variant.value, "folder": experiment.variant.folder} for experiment in planned]
     return {"title": config.title, "preset": preset, "key": next(iter(config.sweep)), "variants": folders}
 
 

@@ -73,8 +73,8 @@ def measure(work: Workload, *, jobs: int = 1, threads: int = 1, device: str = "c
     context = multiprocessing.get_context("spawn")
     with context.Pool(jobs) as pool:
         found = pool.starmap(_measure, [(work, threads, device)] * jobs, chunksize=1)
-    training, evaluation = (sum(getattr(one, name) for one in found) / jobs for name in ("training", "evaluation"))
-    return Speed(training, evaluation, min(one.batch_size for one in found), jobs)
+    training, evaluation = (sum(getattr(speed, name) for speed in found) / jobs for name in ("training", "evaluation"))
+    return Speed(training, evaluation, min(speed.batch_size for speed in found), jobs)
 
 
 def _measure(work: Workload, threads: int, device: str) -> Speed:

@@ -28,7 +28,7 @@ class Votes:
     @cached_property
     def _classes(self) -> int:
         every = (self.dense, self.sparse, *(self.pair or ()))
-        return 1 + max(int(one.max()) for one in every)
+        return 1 + max(int(predictions.max()) for predictions in every)
 
     @cached_property
     def found(self) -> Exemplars:
@@ -54,8 +54,8 @@ def votes_of(cell: Cell, found: Stored) -> Votes | None:
         return None
     plan, seeds = found.plan, found.plan.config.grid.seeds
     a, b = (found.predicted(plan.networks.dense(side, seed) for seed in seeds) for side in ("A", "B"))
-    own = b if plan.methods[cell.method].network == "B" and b is not None else a
+    dense = b if plan.methods[cell.method].network == "B" and b is not None else a
     sparse = found.predicted(plan.runs[cell])
-    if own is None or sparse is None:
+    if dense is None or sparse is None:
         return None
-    return Votes(own, sparse, (a, b) if a is not None and b is not None else None)
+    return Votes(dense, sparse, (a, b) if a is not None and b is not None else None)

@@ -18,6 +18,7 @@ from reticket.tickets.mask import Mask
 from reticket.tickets.methods import METHODS, Method, MethodInputs, get_method, method
 from reticket.tickets.prunable import prunable
 from reticket.tickets.prune import prune_magnitude
+from reticket.tickets.pruning import Pruning
 from reticket.tickets.sparse import sparse
 from reticket.tickets.start import SparseStart
 from reticket.tickets.ticket import Ticket, signs_of
@@ -30,6 +31,7 @@ __all__ = [
     "Mask",
     "Method",
     "MethodInputs",
+    "Pruning",
     "Round",
     "SparseStart",
     "Style",

@@ -121,10 +121,7 @@ def chain(targets: Iterable[float], rate: float = 0.2) -> Chain:
     >>> plan.leaves
     (ChainLeaf(density=0.7, branches_from=1), ChainLeaf(density=0.55, branches_from=2))
     """
-    if not 0 < rate < 1:
-        raise MaskError(
-            f"pruning rate {rate} is not in (0, 1); give the fraction of weights to prune in a round, as 0.2"
-        )
+    check_rate(rate)
     if not isinstance(targets, Iterable) or isinstance(targets, str):
         raise MaskError(f"the target densities are a {type(targets).__name__}; give numbers in (0, 1), as [0.5, 0.2]")
     wanted = sorted(dict.fromkeys(targets), reverse=True)
@@ -142,6 +139,28 @@ def chain(targets: Iterable[float], rate: float = 0.2) -> Chain:
             densities.append(next_density)
         leaves.append(ChainLeaf(target, len(densities) - 1))
     return Chain(rate, tuple(densities), tuple(leaves))
+
+
+def check_rate(rate: float) -> None:
+    """Refuse a share to prune in a round that is none.
+
+    Raises:
+        MaskError: when it is not in (0, 1).
+    """
+    if not 0 < rate < 1:
+        raise MaskError(
+            f"pruning rate {rate} is not in (0, 1); give the fraction of weights to prune in a round, as 0.2"
+        )
+
+
+def check_style(style: str) -> None:
+    """Refuse a style that is no key of `STYLES`.
+
+    Raises:
+        MaskError: with those that there are.
+    """
+    if style not in STYLES:
+        raise MaskError(f"unknown style of iterative magnitude pruning '{style}'; choose from {', '.join(STYLES)}")
 
 
 def prune_round(
@@ -171,8 +190,7 @@ def prune_round(
     Raises:
         MaskError: as `prune_magnitude`, for an unknown style, or when the rewound weights are missing.
     """
-    if style not in STYLES:
-        raise MaskError(f"unknown style of iterative magnitude pruning '{style}'; choose from {', '.join(STYLES)}")
+    check_style(style)
     start = trained if STYLES[style].weights == "trained" else rewound
     if start is None:
         raise MaskError(f"style '{style}' needs the weights of the rewind point; give rewound=")

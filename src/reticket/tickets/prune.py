@@ -55,10 +55,7 @@ def prune_magnitude(
     >>> prune_magnitude({"w": torch.tensor([0.1, -3.0, 2.0, 2.0])}, 0.5, names=["w"])["w"]
     tensor([False,  True,  True, False])
     """
-    if scope not in SCOPES:
-        raise MaskError(
-            f"unknown scope {scope!r}{nearest(str(scope).lower(), SCOPES)}; choose from {', '.join(SCOPES)}"
-        )
+    check_scope(scope)
     if isinstance(model, nn.Module):
         check_filled(model)
     weights = named_weights(model, names, within)
@@ -81,6 +78,18 @@ def prune_magnitude(
         counts = _layer_counts(density, total, sizes, within)
         flags = {name: keep_largest(magnitude, counts[name]) for name, magnitude in magnitudes.items()}
     return Mask({name: flags[name].reshape(weight.shape) for name, weight in weights.items()})
+
+
+def check_scope(scope: object) -> None:
+    """Refuse a scope that there is not.
+
+    Raises:
+        MaskError: with the nearest right one.
+    """
+    if scope not in SCOPES:
+        raise MaskError(
+            f"unknown scope {scope!r}{nearest(str(scope).lower(), SCOPES)}; choose from {', '.join(SCOPES)}"
+        )
 
 
 def keep_largest(magnitudes: Float[Tensor, " n"], kept: int) -> Bool[Tensor, " n"]:

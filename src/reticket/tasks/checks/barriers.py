@@ -17,6 +17,7 @@ from reticket.figures.chart import few_ticks, sparsity_axis, sparsity_places
 from reticket.figures.columns import MATCHED, SPARSITY, N
 from reticket.figures.finding import Finding
 from reticket.figures.looks import PALETTE
+from reticket.figures.marks import tell_line
 from reticket.figures.spec import Axes, FigureSpec, LegendEntry, Panel
 from reticket.figures.table import column, measured
 from reticket.figures.text import number, percent, spread_note
@@ -143,8 +144,8 @@ class Barriers(Check):
 
     def tasks(self, plan: Runs) -> Mapping[BarrierCell, tuple[Task, ...]]:
         """Return the curves, one task a seed."""
-        grid, own = plan.config.grid, settings_in(plan, BarrierSettings)
-        rounds = {sparsity_of(density) for density in plan.networks.rounds} if own.rounds else set()
+        grid, settings = plan.config.grid, settings_in(plan, BarrierSettings)
+        rounds = {sparsity_of(density) for density in plan.networks.rounds} if settings.rounds else set()
         places: dict[str, list[tuple[float | None, str | None]]] = {
             "A to B": [(None, None)],
             "permuted A to B": [(None, at) for at in grid.match_at],
@@ -153,10 +154,10 @@ class Barriers(Check):
         cells = [
             BarrierCell(pair, repair, *place)
             for repair in (False, True)
-            for pair in own.pairs
+            for pair in settings.pairs
             for place in places[pair]
         ]
-        return {cell: tuple(_task(plan, own, seed, cell) for seed in grid.seeds) for cell in cells}
+        return {cell: tuple(_task(plan, settings, seed, cell) for seed in grid.seeds) for cell in cells}
 
     def work(self, task: Task, sizes: Sizes) -> Work:
         """Return its evaluations; REPAIR passes over its images once at every alpha and once at both ends."""
@@ -174,7 +175,7 @@ class Barriers(Check):
         return barriers(results)
 
 
-def _task(plan: Runs, own: BarrierSettings, seed: int, cell: BarrierCell) -> Task:
+def _task(plan: Runs, settings: BarrierSettings, seed: int, cell: BarrierCell) -> Task:
     networks = plan.networks
     end = networks.dense("B", seed) if cell.sparsity is None else _pruned_or_round(plan, seed, cell.sparsity)
     inputs = {"a": networks.dense("A", seed), "b": end}
@@ -182,15 +183,15 @@ def _task(plan: Runs, own: BarrierSettings, seed: int, cell: BarrierCell) -> Tas
         inputs |= {"alignment": networks.match(seed, seed, cell.match_at), "symmetry": networks.symmetry}
     spec = {
         **networks.common,
-        "alphas": own.alphas,
+        "alphas": settings.alphas,
         "repair": cell.repair,
-        "samples": own.barrier_samples,
+        "samples": settings.barrier_samples,
         "batch_size": plan.config.matching.batch_size,
     }
     label = f"barrier {cell.pair}{f' {cell.sparsity:.0%}' if cell.sparsity else ''}{matched_text(cell.match_at)}"
     label += f"{' with REPAIR' if cell.repair else ''}, seed {seed}"
     version = 3 if cell.repair else 2  # REPAIR meets its targets since 3
-    return Task(kind="barrier", version=version, spec=spec, inputs=inputs, label=label, cost=own.alphas * 0.3)
+    return Task(kind="barrier", version=version, spec=spec, inputs=inputs, label=label, cost=settings.alphas * 0.3)
 
 
 def _pruned_or_round(plan: Runs, seed: int, sparsity: float) -> Task:
@@ -228,28 +229,31 @@ class Curve:
     sd: tuple[float, ...]
     colour: str
     repair: bool
+    name: str
 
 
 def barriers(results: Results) -> Finding | None:
     """Return the curves: the dense pairs together, each pair that has sparsities at its highest, and its way there."""
     known = [
-        one for one in results.of(Barrier) if _values(one, "loss") is not None or _values(one, "accuracy") is not None
+        record
+        for record in results.of(Barrier)
+        if _values(record, "loss") is not None or _values(record, "accuracy") is not None
     ]
     if not known:
         return None
-    panels = _dense_panels([one for one in known if one.sparsity is None])
-    for pair in dict.fromkeys(one.pair for one in known if one.sparsity is not None):
-        panels += _pair_panels([one for one in known if one.pair == pair and one.sparsity is not None])
+    panels = _dense_panels([record for record in known if record.sparsity is None])
+    for pair in dict.fromkeys(record.pair for record in known if record.sparsity is not None):
+        panels += _pair_panels([record for record in known if record.pair == pair and record.sparsity is not None])
     panels.sort(key=lambda panel: "loss" not in panel.unit)  # losses in one row, accuracies in the next
-    pairs = list(dict.fromkeys(one.pair for one in known))
+    pairs = list(dict.fromkeys(record.pair for record in known))
     legend = [LegendEntry(WORDS.get(pair, pair), _colour(pair, pairs)) for pair in pairs]
-    if any(one.repair for one in known):
+    if any(record.repair for record in known):
         legend += [
             LegendEntry("as it is", PALETTE["soft"][0]),
             LegendEntry("with REPAIR", PALETTE["soft"][0], dash=REPAIR_DASH),
         ]
     caption = (
-        f"Networks (1 − α) · first + α · second. {spread_note('Bands', (one.n for one in known))} "
+        f"Networks (1 − α) · first + α · second. {spread_note('Bands', (record.n for record in known))} "
         "REPAIR recomputes the statistics of the mixed network's activations."
     )
     if _growth_says(results):
@@ -260,46 +264,50 @@ def barriers(results: Results) -> Finding | None:
 
 
 def _colour(pair: str, pairs: Sequence[str]) -> str:
-    others = [one for one in pairs if one not in COLOURS]
+    others = [pair for pair in pairs if pair not in COLOURS]
     name = COLOURS.get(pair) or f"other-{others.index(pair) % 6 + 1}"
     return PALETTE[name][0]
 
 
-def _values(one: Barrier, metric: Metric) -> np.ndarray | None:
+def _values(record: Barrier, metric: Metric) -> np.ndarray | None:
     """Return (seeds, alphas), or None where a curve is missing or of another length."""
-    curves = one.loss if metric == "loss" else one.accuracy
-    if not curves or any(len(curve) != len(one.alphas) for curve in curves):
+    curves = record.loss if metric == "loss" else record.accuracy
+    if not curves or any(len(curve) != len(record.alphas) for curve in curves):
         return None
     values = np.array([[math.nan if value is None else value for value in curve] for curve in curves], dtype=float)
     return values if np.isfinite(values).all() else None
 
 
-def _curve(one: Barrier, metric: Metric, colour: str) -> Curve | None:
-    values = _values(one, metric)
+def _curve(record: Barrier, metric: Metric, colour: str) -> Curve | None:
+    values = _values(record, metric)
     if values is None:
         return None
     sd = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
-    return Curve(one.alphas, tuple(values.mean(axis=0).tolist()), tuple(sd.tolist()), colour, one.repair)
+    name = WORDS.get(record.pair, record.pair) + (", with REPAIR" if record.repair else "")
+    return Curve(record.alphas, tuple(values.mean(axis=0).tolist()), tuple(sd.tolist()), colour, record.repair, name)
 
 
 def _dense_panels(known: Sequence[Barrier]) -> list[Panel]:
     if not known:
         return []
-    pairs = list(dict.fromkeys(one.pair for one in known))
+    pairs = list(dict.fromkeys(record.pair for record in known))
     title = " and ".join(WORDS.get(pair, pair) for pair in pairs) if len(pairs) < 3 else "dense pairs"
     return _curve_panels(known, pairs, title)
 
 
 def _pair_panels(known: Sequence[Barrier]) -> list[Panel]:
-    levels = sorted({one.sparsity for one in known if one.sparsity is not None})
+    levels = sorted({record.sparsity for record in known if record.sparsity is not None})
     pair = known[0].pair
     title = f"{WORDS.get(pair, pair)}, {percent(levels[-1])} sparsity"
-    panels = _curve_panels([one for one in known if one.sparsity == levels[-1]], [pair], title)
+    panels = _curve_panels([record for record in known if record.sparsity == levels[-1]], [pair], title)
     if len(levels) < 2:
         return panels
     for metric, unit in BARRIER_UNITS.items():
         stats = [
-            (level, one.repair, _barrier(one, metric)) for level in levels for one in known if one.sparsity == level
+            (level, record.repair, _barrier(record, metric))
+            for level in levels
+            for record in known
+            if record.sparsity == level
         ]
         draw = partial(_draw_growth, stats=stats, levels=levels, colour=_colour(pair, [pair]))
         alt = f"{unit} of {WORDS.get(pair, pair)} against sparsity, with and without REPAIR."
@@ -310,7 +318,7 @@ def _pair_panels(known: Sequence[Barrier]) -> list[Panel]:
 def _curve_panels(known: Sequence[Barrier], pairs: Sequence[str], title: str) -> list[Panel]:
     panels = []
     for metric, unit in UNITS.items():
-        found = [_curve(one, metric, _colour(one.pair, pairs)) for one in known]
+        found = [_curve(record, metric, _colour(record.pair, pairs)) for record in known]
         curves = [curve for curve in found if curve is not None]
         if curves:
             alt = f"{unit} along the line, {title}. {' '.join(_pair_says(known, pairs))}"
@@ -318,8 +326,8 @@ def _curve_panels(known: Sequence[Barrier], pairs: Sequence[str], title: str) ->
     return panels
 
 
-def _barrier(one: Barrier, metric: Metric) -> Stat:
-    return one.loss_barrier if metric == "loss" else one.accuracy_barrier
+def _barrier(record: Barrier, metric: Metric) -> Stat:
+    return record.loss_barrier if metric == "loss" else record.accuracy_barrier
 
 
 def _draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
@@ -329,6 +337,7 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
         if sd.any():
             axes.fill_between(x, mean - sd, mean + sd, color=curve.colour, alpha=0.1, linewidth=0)
         axes.plot(x, mean, color=curve.colour, linewidth=1.7, linestyle=style)
+        tell_line(axes, curve.alphas, curve.mean, curve.name, 3)
     axes.set_xlim(0, 1)
     few_ticks(axes.yaxis, 5)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
@@ -346,13 +355,14 @@ def _draw_growth(axes: Axes, stats: Sequence[tuple[float, bool, Stat]], levels: 
         axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.1, linewidth=0)
         style = (0, REPAIR_DASH) if repair else "-"
         axes.plot(x, mean, color=colour, linewidth=1.7, linestyle=style, marker="o", markersize=4, markeredgewidth=0)
+        tell_line(axes, x, mean.tolist(), "with REPAIR" if repair else "as it is", 3)
     sparsity_axis(axes, levels)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     few_ticks(axes.yaxis, 5)
 
 
 def _says(known: Sequence[Barrier]) -> tuple[str, ...]:
-    pairs = list(dict.fromkeys(one.pair for one in known))
+    pairs = list(dict.fromkeys(record.pair for record in known))
     return tuple(_pair_says(known, pairs))
 
 
@@ -360,14 +370,16 @@ def _pair_says(known: Sequence[Barrier], pairs: Sequence[str]) -> list[str]:
     """Say each pair's barrier, at its highest sparsity, without and with REPAIR."""
     result = []
     for pair in pairs:
-        mine = [one for one in known if one.pair == pair]
-        top = max((one.sparsity or 0.0 for one in mine), default=0.0)
+        mine = [record for record in known if record.pair == pair]
+        top = max((record.sparsity or 0.0 for record in mine), default=0.0)
         parts = []
         for repair, words in ((False, ""), (True, " with REPAIR")):
-            one = next((one for one in mine if one.repair == repair and (one.sparsity or 0.0) == top), None)
-            if one is not None and one.accuracy_barrier.mean is not None:
-                loss = f" ({number(one.loss_barrier.mean, 2)} nats)" if one.loss_barrier.mean is not None else ""
-                parts.append(f"{number(one.accuracy_barrier.mean)} points{loss}{words}")
+            record = next(
+                (record for record in mine if record.repair == repair and (record.sparsity or 0.0) == top), None
+            )
+            if record is not None and record.accuracy_barrier.mean is not None:
+                loss = f" ({number(record.loss_barrier.mean, 2)} nats)" if record.loss_barrier.mean is not None else ""
+                parts.append(f"{number(record.accuracy_barrier.mean)} points{loss}{words}")
         if parts:
             where = f" at {percent(top)} sparsity" if top else ""
             result.append(f"From {WORDS.get(pair, pair)}{where} the barrier is {' and '.join(parts)}.")
@@ -376,11 +388,13 @@ def _pair_says(known: Sequence[Barrier], pairs: Sequence[str]) -> list[str]:
 
 def _growth_says(results: Results) -> list[str]:
     """Say how the barrier to the pruned network grows over the rounds, here and in the paper."""
-    mine = [one for one in results.of(Barrier) if one.pair == "dense A to IMP A" and one.sparsity is not None]
-    levels = sorted({one.sparsity for one in mine if one.sparsity is not None})
+    mine = [
+        record for record in results.of(Barrier) if record.pair == "dense A to IMP A" and record.sparsity is not None
+    ]
+    levels = sorted({record.sparsity for record in mine if record.sparsity is not None})
     parts = []
     for there in published.collapses() if len(levels) > 1 else ():
-        stats = {one.sparsity: one.accuracy_barrier for one in mine if one.repair == there.repair}
+        stats = {record.sparsity: record.accuracy_barrier for record in mine if record.repair == there.repair}
         first, last = (stats[level].mean if level in stats else None for level in (levels[0], levels[-1]))
         if first is not None and last is not None:
             words = "with" if there.repair else "without"

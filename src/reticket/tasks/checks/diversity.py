@@ -13,7 +13,9 @@ from reticket.experiment import Result, Task
 from reticket.figures.chart import few_ticks
 from reticket.figures.columns import PLACE, decimals
 from reticket.figures.finding import MOST_PANELS, Finding
+from reticket.figures.labels import label_offsets
 from reticket.figures.looks import Look, label, looks
+from reticket.figures.marks import Mark, belongs, tell
 from reticket.figures.spec import SIZE, Axes, FigureSpec, LegendEntry, Panel
 from reticket.figures.table import Table, column
 from reticket.figures.text import PERCENT, counts, listed, number, percent, rewind_order, rewound
@@ -117,10 +119,12 @@ class Ensembles(Check):
 
     def results(self, found: Stored, tasks: Mapping[Ensemble, tuple[Task, ...]]) -> Mapping[str, Any]:
         """Return how different the members of an ensemble are: independent runs, and one ticket on several networks."""
-        own = {ensemble: found.present(mine) for ensemble, mine in tasks.items()}
+        members = {ensemble: found.present(mine) for ensemble, mine in tasks.items()}
         independent = {Ensemble("independent", cell): results for cell, results in found.cells()}
-        independent |= {one: results for one, results in own.items() if one.protocol == "independent"}
-        sharing = {one: results for one, results in own.items() if one.protocol == "one ticket"}
+        independent |= {
+            ensemble: results for ensemble, results in members.items() if ensemble.protocol == "independent"
+        }
+        sharing = {ensemble: results for ensemble, results in members.items() if ensemble.protocol == "one ticket"}
         return {
             "diversity": [
                 _row(ensemble, results, found)
@@ -138,7 +142,11 @@ class Ensembles(Check):
         place = diversity_point(results)
         if place is None:
             return ()
-        kept = [one for one in results.of(Diversity) if one.sparsity == place[0] and one.rewind in (place[1], None)]
+        kept = [
+            record
+            for record in results.of(Diversity)
+            if record.sparsity == place[0] and record.rewind in (place[1], None)
+        ]
         table = Table.of("diversity", kept, self.columns["diversity"])
         return ((f"Diversity at {percent(place[0])} sparsity, {rewound(place[1])}", table),)
 
@@ -185,8 +193,8 @@ def _independent(plan: Runs) -> dict[Ensemble, tuple[Task, ...]]:
 
 
 def _where(plan: Runs) -> tuple[float, str]:
-    own, grid = settings_in(plan, DiversitySettings), plan.config.grid
-    return own.diversity_sparsity or max(grid.sparsities), own.diversity_rewind or grid.rewinds[-1]
+    settings, grid = settings_in(plan, DiversitySettings), plan.config.grid
+    return settings.diversity_sparsity or max(grid.sparsities), settings.diversity_rewind or grid.rewinds[-1]
 
 
 def member_seeds(seeds: tuple[int, ...], count: int) -> tuple[int, ...]:
@@ -204,37 +212,37 @@ def member_seeds(seeds: tuple[int, ...], count: int) -> tuple[int, ...]:
 
 def diversity(results: Results) -> Finding | None:
     """Return the gain of the ensemble against the disagreement of its members at the highest sparsity."""
-    known = [one for one in results.of(Diversity) if one.gain is not None and one.disagreement is not None]
+    known = [record for record in results.of(Diversity) if record.gain is not None and record.disagreement is not None]
     place = diversity_point(results)
     if place is None or not known:
         return None
-    top = [one for one in known if one.sparsity == place[0]]
-    rewinds: list[str | None] = [*rewind_order(one.rewind for one in top)] or [None]
-    shown = rewinds[-MOST_PANELS:]
-    styles = looks(one.method for one in top)
+    top = [record for record in known if record.sparsity == place[0]]
+    rewinds: list[str | None] = [*rewind_order(record.rewind for record in top)] or [None]
+    rewinds_drawn = rewinds[-MOST_PANELS:]
+    styles = looks(record.method for record in top)
     panels = []
-    for rewind in shown:
-        mine = [one for one in top if one.rewind in (rewind, None)]
+    for rewind in rewinds_drawn:
+        mine = [record for record in top if record.rewind in (rewind, None)]
         alt = f"Ensemble gain against disagreement, {rewound(rewind)}. {' '.join(_diversity_says(mine))}"
         draw = partial(_scatter, known=mine, styles=styles, limits=_ranges(top, styles))
         panels.append(Panel(draw, rewound(rewind), "ensemble gain (points)", alt, 190.0))
-    members = counts(one.members for one in top).replace("n = ", "")
+    members = counts(record.members for record in top).replace("n = ", "")
     caption = (
         f"At {percent(place[0])} sparsity: accuracy of the ensemble of {members} members less their mean accuracy, "
         "against the share of test images on which two members differ. Filled: one ticket, many runs; open: "
         "independent runs. Arrows point to what lies outside the axes."
     )
-    says = _diversity_says([one for one in top if one.rewind in (shown[-1], None)])
+    says = _diversity_says([record for record in top if record.rewind in (rewinds_drawn[-1], None)])
     legend = tuple(LegendEntry(look.label, look.hex, look.mark, width=0.0) for look in styles.values())
     return Finding(FigureSpec("diversity", tuple(panels), legend), tuple(says), caption)
 
 
 def diversity_point(results: Results) -> GridPoint | None:
     """Return the setting that speaks most plainly: the highest sparsity, and its latest rewind point."""
-    levels = [one.sparsity for one in results.of(Diversity)]
+    levels = [record.sparsity for record in results.of(Diversity)]
     if not levels:
         return None
-    rewinds = rewind_order(one.rewind for one in results.of(Diversity) if one.sparsity == max(levels))
+    rewinds = rewind_order(record.rewind for record in results.of(Diversity) if record.sparsity == max(levels))
     return max(levels), rewinds[-1] if rewinds else None
 
 
@@ -243,9 +251,9 @@ Ranges = tuple[tuple[float, float], tuple[float, float]]
 
 def _ranges(known: Sequence[Diversity], styles: dict[str, Look]) -> Ranges:
     """Return the ranges of disagreement and gain, without the controls where these would crowd the rest."""
-    chosen = [one for one in known if styles[one.method].role != "control"] or list(known)
-    x = [one.disagreement or 0.0 for one in chosen]
-    y = [one.gain or 0.0 for one in chosen]
+    chosen = [record for record in known if styles[record.method].role != "control"] or list(known)
+    x = [record.disagreement or 0.0 for record in chosen]
+    y = [record.gain or 0.0 for record in chosen]
     low = min(0.0, *y) if len(y) > 1 else min(0.0, y[0])
     return (0.0, 1.12 * max(x) or 1.0), (low, low + 1.12 * (max(y) - low) or 1.0)
 
@@ -254,14 +262,16 @@ def _scatter(axes: Axes, known: Sequence[Diversity], styles: dict[str, Look], li
     (left, right), (low, high) = limits
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
-    bare = all(one.protocol == "independent" for one in known)
-    for one in known:
-        look, filled = styles[one.method], one.protocol != "independent"
-        x, y = one.disagreement or 0.0, one.gain or 0.0
+    bare = all(record.protocol == "independent" for record in known)
+    places, names = list[tuple[float, float]](), list[str]()
+    for record in known:
+        look, filled = styles[record.method], record.protocol != "independent"
+        x, y = record.disagreement or 0.0, record.gain or 0.0
         outside = not (left <= x <= right and low <= y <= high)
-        axes.plot(
-            min(x, right),
-            min(max(y, low), high),
+        places.append((min(x, right), min(max(y, low), high)))
+        names.append(look.label if look.role == "key" and (filled or bare) and not outside else "")
+        drawn = axes.plot(
+            *places[-1],
             linestyle="",
             marker=(">" if x > right else "^") if outside else look.mark,
             color=look.hex,
@@ -271,26 +281,45 @@ def _scatter(axes: Axes, known: Sequence[Diversity], styles: dict[str, Look], li
             zorder=4 if look.role == "key" else 3,
             clip_on=False,
         )
-        if look.role == "key" and (filled or bare) and not outside:
-            out = {"textcoords": "offset points", "annotation_clip": False, "size": SIZE, "weight": "bold"}
-            axes.annotate(look.label, (x, y), (7, 0), va="center", color=look.hex, **out)
+        belongs(record.method, *drawn)
+        tell(axes, [Mark(*places[-1], _member_words(record), record.method)])
+    for record, place, name, offset in zip(known, places, names, label_offsets(axes, places, names), strict=True):
+        if name:
+            at = {"textcoords": "offset points", "ha": offset.ha, "va": "center", "annotation_clip": False}
+            words = axes.annotate(
+                name,
+                place,
+                (offset.dx, offset.dy),
+                color=styles[record.method].hex,
+                size=SIZE,
+                weight="bold",
+                zorder=5,
+                **at,
+            )
+            belongs(record.method, words)
     few_ticks(axes.xaxis, 5)
     few_ticks(axes.yaxis, 5)
     axes.set_xlabel("disagreement of two members (share of test images)")
+
+
+def _member_words(record: Diversity) -> str:
+    protocol = f", {PROTOCOLS.get(record.protocol, record.protocol)}" if record.protocol else ""
+    share, gain = number(100 * (record.disagreement or 0.0)), number(record.gain, 1, sign=True)
+    return f"{label(record.method)}{protocol}: {gain} points, members differ on {share}{PERCENT}"
 
 
 def _diversity_says(known: Sequence[Diversity]) -> list[str]:
     """Say which ensemble is best, and what permuted and LTH gain and differ by under the same protocol."""
     if not known:
         return []
-    best = max(known, key=lambda one: one.ensemble_accuracy or 0.0)
+    best = max(known, key=lambda record: record.ensemble_accuracy or 0.0)
     accuracy, gain = f"{number(best.ensemble_accuracy)}{PERCENT}", number(best.gain, 1, sign=True)
     protocol = f" ({PROTOCOLS.get(best.protocol, best.protocol)})" if best.protocol else ""
     result = [
         f"The best ensemble is that of {label(best.method)}{protocol}: {accuracy}, {gain} points over its members."
     ]
-    found = {(one.protocol, one.method): one for one in known}
-    for protocol in dict.fromkeys(one.protocol for one in known):
+    found = {(record.protocol, record.method): record for record in known}
+    for protocol in dict.fromkeys(record.protocol for record in known):
         mine = [found[protocol, method] for method in ("permuted", "naive", "lth") if (protocol, method) in found]
         if len(mine) > 1:
             runs = PROTOCOLS.get(protocol, protocol or "of these runs")
@@ -299,6 +328,6 @@ def _diversity_says(known: Sequence[Diversity]) -> list[str]:
     return result
 
 
-def _member_says(one: Diversity) -> str:
-    share = f"{number(100 * (one.disagreement or 0.0))}{PERCENT} of the test images for {label(one.method)}"
-    return f"{share} (ensemble gain {number(one.gain, 1, sign=True)} points)"
+def _member_says(record: Diversity) -> str:
+    share = f"{number(100 * (record.disagreement or 0.0))}{PERCENT} of the test images for {label(record.method)}"
+    return f"{share} (ensemble gain {number(record.gain, 1, sign=True)} points)"

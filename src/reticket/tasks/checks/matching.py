@@ -105,21 +105,21 @@ def _over(results: Sequence[Result], group: str, name: str) -> Stat:
 
 def matching(results: Results) -> Finding | None:
     """Return matched correlation and margin of each group."""
-    known = [one for one in results.of(Match) if one.correlation.mean is not None]
+    known = [record for record in results.of(Match) if record.correlation.mean is not None]
     if not known:
         return None
-    shown = known[:MOST_GROUPS]
-    names = [f"{shortened(name, 20)} ({one.size})" for name, one in zip(_distinct(shown), shown, strict=True)]
+    groups = known[:MOST_GROUPS]
+    names = [f"{shortened(name, 20)} ({record.size})" for name, record in zip(_distinct(groups), groups, strict=True)]
     room, height = name_room(names), row_height(len(names))
     colour = PALETTE["permuted"][0]
-    points = [dot for row, one in enumerate(shown) if (dot := dot_of(row, one.correlation, colour, "D"))]
-    says = _matching_says([(one.group, one.correlation.mean or 0.0) for one in known])
-    low = min(0.0, *(one.correlation.mean or 0.0 for one in shown)) - 0.02
+    points = [dot for row, record in enumerate(groups) if (dot := dot_of(row, record.correlation, colour, "D"))]
+    says = _matching_says([(record.group, record.correlation.mean or 0.0) for record in known])
+    low = min(0.0, *(record.correlation.mean or 0.0 for record in groups)) - 0.02
     draw = partial(labelled_dots, names=names, points=points, unit="matched correlation", limits=(low, 1.02))
     panels = [
         Panel(draw, "matched correlation", "group (units)", f"Matched correlation of each group. {says}", height, room)
     ]
-    margins = [dot for row, one in enumerate(shown) if (dot := dot_of(row, one.margin, colour, "o"))]
+    margins = [dot for row, record in enumerate(groups) if (dot := dot_of(row, record.margin, colour, "o"))]
     if margins:
         draw = partial(labelled_dots, names=names, points=margins, unit="margin of correlation", limits=None)
         panels.append(
@@ -136,16 +136,18 @@ def matching(results: Results) -> Finding | None:
         "Left: mean correlation of A's units with the units of B they were matched to; 1 is a perfect match. Right: "
         "how far the matched partner is ahead of the best other one; below 0 another unit alone would fit better, but "
         "the assignment as a whole would not. "
-        f"{spread_note('Whiskers', (one.correlation.n for one in known))}"
+        f"{spread_note('Whiskers', (record.correlation.n for record in known))}"
     )
     return Finding(
-        FigureSpec("matching", tuple(panels)), (says,), caption + left_out(len(shown), len(known), "groups", "matching")
+        FigureSpec("matching", tuple(panels)),
+        (says,),
+        caption + left_out(len(groups), len(known), "groups", "matching"),
     )
 
 
-def _distinct(shown: Sequence[Match]) -> list[str]:
+def _distinct(groups: Sequence[Match]) -> list[str]:
     """Return the groups' names without the last part that all share, ".weight" as a rule."""
-    names = [one.group for one in shown]
+    names = [record.group for record in groups]
     shared = len({name.rpartition(".")[2] for name in names}) == 1 and all("." in name for name in names)
     return [name.rpartition(".")[0] for name in names] if shared else names
 

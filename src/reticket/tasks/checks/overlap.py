@@ -22,6 +22,7 @@ from reticket.figures.chart import (
 from reticket.figures.columns import SPARSITY
 from reticket.figures.finding import Finding
 from reticket.figures.looks import PALETTE, SOFT
+from reticket.figures.marks import tell_line
 from reticket.figures.spec import Axes, FigureSpec, LegendEntry, Panel
 from reticket.figures.table import column, measured
 from reticket.figures.text import number, percent, spread_note
@@ -148,14 +149,14 @@ def _overlaps(sparsity: float, results: Sequence[Result]) -> list[Overlap]:
 
 def overlap(results: Results) -> Finding | None:
     """Return the overlap of the carried mask with B's own: of the whole network by sparsity, and of each layer."""
-    known = [one for one in results.of(Overlap) if one.overlap.mean is not None]
+    known = [record for record in results.of(Overlap) if record.overlap.mean is not None]
     if not known:
         return None
-    whole = [one for one in known if one.layer is None]
-    layered = [one for one in known if one.layer is not None]
+    whole = [record for record in known if record.layer is None]
+    layered = [record for record in known if record.layer is not None]
     panels = []
     says = _overlap_says(whole or known)
-    if len({one.sparsity for one in whole}) > 1:
+    if len({record.sparsity for record in whole}) > 1:
         alt = f"Overlap with B's own mask against sparsity. {says}"
         panels.append(
             Panel(
@@ -165,15 +166,15 @@ def overlap(results: Results) -> Finding | None:
     elif whole:
         panels.append(_rows(whole, ["whole network"], f"{percent(whole[0].sparsity)} sparsity", says))
     if layered:
-        top = max(one.sparsity for one in layered)
-        mine = [one for one in layered if one.sparsity == top]
-        layers = list(dict.fromkeys(one.layer or "" for one in mine))[:MOST_LAYERS]
+        top = max(record.sparsity for record in layered)
+        mine = [record for record in layered if record.sparsity == top]
+        layers = list(dict.fromkeys(record.layer or "" for record in mine))[:MOST_LAYERS]
         panels.append(_rows(mine, layers, f"each layer, {percent(top)} sparsity", says))
     legend = [LegendEntry(f"{name} mask of A", PALETTE[colour][0], marker) for name, (colour, marker) in MASKS.items()]
     legend.append(LegendEntry("chance", SOFT, "|", (1.2, 1.4), 1.0))
     caption = (
         "Percent of the kept weights that B's own mask at that sparsity keeps too, against what masks of the same "
-        f"layer densities share by chance. {spread_note('Bands and whiskers', (one.overlap.n for one in known))}"
+        f"layer densities share by chance. {spread_note('Bands and whiskers', (record.overlap.n for record in known))}"
     )
     return Finding(FigureSpec("overlap", tuple(panels), tuple(legend)), (says,), caption)
 
@@ -186,11 +187,11 @@ def _mask_look(mask: str) -> tuple[str, str]:
 def _rows(known: Sequence[Overlap], layers: Sequence[str], title: str, says: str) -> Panel:
     points: list[Dot] = []
     for row, layer in enumerate(layers):
-        for one in known:
-            if one.layer not in (layer, None):
+        for record in known:
+            if record.layer not in (layer, None):
                 continue
-            colour, marker = _mask_look(one.mask)
-            found = (dot_of(row, one.overlap, colour, marker), dot_of(row, Stat(mean=one.chance.mean), SOFT, "|"))
+            colour, marker = _mask_look(record.mask)
+            found = (dot_of(row, record.overlap, colour, marker), dot_of(row, Stat(mean=record.chance.mean), SOFT, "|"))
             points += [dot for dot in found if dot is not None]
     draw = partial(labelled_dots, names=layers, points=points, unit="shared with B's own mask (% of kept)", limits=None)
     return Panel(
@@ -204,34 +205,38 @@ def _rows(known: Sequence[Overlap], layers: Sequence[str], title: str, says: str
 
 
 def _draw_levels(axes: Axes, known: Sequence[Overlap]) -> None:
-    levels = sorted({one.sparsity for one in known})
+    levels = sorted({record.sparsity for record in known})
     chance: dict[float, float] = {}
-    for mask in dict.fromkeys(one.mask for one in known):
-        mine = sorted((one for one in known if one.mask == mask), key=lambda one: one.sparsity)
+    for mask in dict.fromkeys(record.mask for record in known):
+        mine = sorted((record for record in known if record.mask == mask), key=lambda record: record.sparsity)
         colour, marker = _mask_look(mask)
-        x = sparsity_places([one.sparsity for one in mine])
-        mean = np.array([one.overlap.mean for one in mine], dtype=float)
-        sd = np.array([one.overlap.sd or 0.0 for one in mine], dtype=float)
+        x = sparsity_places([record.sparsity for record in mine])
+        mean = np.array([record.overlap.mean for record in mine], dtype=float)
+        sd = np.array([record.overlap.sd or 0.0 for record in mine], dtype=float)
         axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.14, linewidth=0)
         axes.plot(x, mean, color=colour, linewidth=1.7, marker=marker, markersize=4.5, markeredgewidth=0)
-        chance |= {one.sparsity: one.chance.mean for one in mine if one.chance.mean is not None}
+        tell_line(axes, x, mean.tolist(), f"{mask} mask of A")
+        chance |= {record.sparsity: record.chance.mean for record in mine if record.chance.mean is not None}
     if chance:
         x = sparsity_places(list(chance))
         axes.plot(
             x, list(chance.values()), color=SOFT, linewidth=1.0, linestyle=(0, (1.2, 1.4)), marker="|", markersize=5
         )
+        tell_line(axes, x, list(chance.values()), "chance")
     sparsity_axis(axes, levels)
     axes.set_ylim(bottom=0)
     few_ticks(axes.yaxis, 5)
 
 
 def _overlap_says(known: Sequence[Overlap]) -> str:
-    top = max(one.sparsity for one in known)
+    top = max(record.sparsity for record in known)
     parts = [
-        f"{number(one.overlap.mean)}{chr(160)}% ({one.mask} mask)"
-        for one in known
-        if one.sparsity == top and one.mask in MASKS
+        f"{number(record.overlap.mean)}{chr(160)}% ({record.mask} mask)"
+        for record in known
+        if record.sparsity == top and record.mask in MASKS
     ]
-    chance = next((one.chance.mean for one in known if one.sparsity == top and one.chance.mean is not None), None)
+    chance = next(
+        (record.chance.mean for record in known if record.sparsity == top and record.chance.mean is not None), None
+    )
     against = f", chance {number(chance)}{chr(160)}%" if chance is not None else ""
     return f"At {percent(top)} sparsity, B's own mask keeps {' and '.join(parts[:2])} of A's kept weights{against}."

@@ -18,7 +18,7 @@ from reticket.figures.text import PERCENT, counts, listed, number, percent, plur
 from reticket.records import Measured, Stat
 from reticket.tasks.cells import Cell
 from reticket.tasks.check import Check, register
-from reticket.tasks.checks.exemplars import Exemplars
+from reticket.tasks.checks.exemplars.counts import Exemplars
 from reticket.tasks.results import Results
 from reticket.tasks.rows import CellRecord
 from reticket.tasks.stored import Stored, place_of, stat_of
@@ -100,18 +100,18 @@ def _rows(cell: Cell, pairs: Pairs, classes: Sequence[str]) -> list[ClassChange]
 
 def per_class(results: Results) -> Finding | None:
     """Return the change of each class from dense to sparse at the highest sparsity, a panel for each rewind point."""
-    known = [one for one in results.of(ClassChange) if one.change.mean is not None]
+    known = [record for record in results.of(ClassChange) if record.change.mean is not None]
     if not known:
         return None
-    top = max(one.sparsity for one in known)
-    mine = [one for one in known if one.sparsity == top]
-    methods = list(looks(one.method for one in mine))
+    top = max(record.sparsity for record in known)
+    mine = [record for record in known if record.sparsity == top]
+    methods = list(looks(record.method for record in mine))
     drawn = [method for method in methods if looks([method])[method].role == "key"] or methods[:3]
-    rewinds: list[str | None] = [*rewind_order(one.rewind for one in mine)] or [None]
+    rewinds: list[str | None] = [*rewind_order(record.rewind for record in mine)] or [None]
     names = _classes(mine)
-    shown = names[:MOST_CLASSES]
-    limits = _class_limits([one for one in mine if one.method in drawn and one.name in shown])
-    panels = tuple(_class_panel(mine, shown, drawn, rewind, limits) for rewind in rewinds[:MOST_PANELS])
+    classes = names[:MOST_CLASSES]
+    limits = _class_limits([record for record in mine if record.method in drawn and record.name in classes])
+    panels = tuple(_class_panel(mine, classes, drawn, rewind, limits) for rewind in rewinds[:MOST_PANELS])
     styles = looks(drawn)
     caption = (
         f"Test accuracy of each class, sparse less dense, at {percent(top)} sparsity; left of 0 is worse. "
@@ -119,28 +119,28 @@ def per_class(results: Results) -> Finding | None:
         f"classes (Holm, family-wise 5{PERCENT}); with few seeds only large changes can be told from chance."
     )
     legend = tuple(LegendEntry(look.label, look.hex, look.marker, width=0.0) for look in styles.values())
-    images = {one.name: one.images for cell in results.of(Exemplars)[:1] for one in cell.classes}
+    images = {record.name: record.images for cell in results.of(Exemplars)[:1] for record in cell.classes}
     says = (*_class_says(mine, rewinds[-1]), *_class_tests(mine, rewinds[-1], images))
     return Finding(
         FigureSpec("per_class", panels, legend),
         says,
-        caption + left_out(len(shown), len(names), "classes", "per_class"),
+        caption + left_out(len(classes), len(names), "classes", "per_class"),
     )
 
 
 def _classes(known: Sequence[ClassChange]) -> list[str]:
     """Return the class names: as they come, or the most changed first when there are many."""
-    names = list(dict.fromkeys(one.name for one in known))
+    names = list(dict.fromkeys(record.name for record in known))
     if len(names) <= MOST_CLASSES:
         return names
-    size = {name: max(abs(one.change.mean or 0.0) for one in known if one.name == name) for name in names}
+    size = {name: max(abs(record.change.mean or 0.0) for record in known if record.name == name) for name in names}
     return sorted(names, key=lambda name: -size[name])
 
 
 def _class_limits(known: Sequence[ClassChange]) -> tuple[float, float]:
     """Return the range of all panels: changes are compared across rewind points too."""
-    ends = [end for one in known for end in _change_interval(one.change) or (one.change.mean or 0.0,)]
-    most = 3 * max(abs(one.change.mean or 0.0) for one in known) if known else 0.0
+    ends = [end for record in known for end in _change_interval(record.change) or (record.change.mean or 0.0,)]
+    most = 3 * max(abs(record.change.mean or 0.0) for record in known) if known else 0.0
     ends = [min(max(end, -most), most) for end in ends]  # an interval of few seeds must not flatten the rest
     pad = 0.04 * (max(0.0, *ends) - min(0.0, *ends)) or 0.5
     return min(0.0, *ends) - pad, max(0.0, *ends) + pad
@@ -157,13 +157,13 @@ def _class_panel(
     points: list[Dot] = []
     step = 0.5 / max(1, len(styles) - 1)
     for index, (method, look) in enumerate(styles.items()):
-        for one in known:
-            if one.method == method and one.rewind in (rewind, None) and one.name in names:
+        for record in known:
+            if record.method == method and record.rewind in (rewind, None) and record.name in names:
                 offset = index * step - 0.25 if len(styles) > 1 else 0.0
-                ends = _change_interval(one.change) or (None, None)
-                row = names.index(one.name) + offset
-                if one.change.mean is not None:
-                    points.append(Dot(row, one.change.mean, look.hex, *ends, look.marker))
+                ends = _change_interval(record.change) or (None, None)
+                row = names.index(record.name) + offset
+                if record.change.mean is not None:
+                    points.append(Dot(row, record.change.mean, look.hex, *ends, look.marker, method=method))
     alt = f"Change of each class's accuracy, {rewound(rewind)}. {' '.join(_class_says(known, rewind))}"
     draw = partial(_draw_classes, names=names, points=points, limits=limits)
     return Panel(draw, rewound(rewind), "class", alt, row_height(len(names), 19.0), name_room(names))
@@ -176,20 +176,20 @@ def _change_interval(change: Stat) -> tuple[float, float] | None:
 
 
 def _whiskers(mine: Sequence[ClassChange]) -> str:
-    if all(_change_interval(one.change) is None for one in mine):
-        return spread_note("Whiskers", (one.change.n for one in mine))
-    return f"Whiskers are 95{PERCENT} t intervals of the mean over seeds, {counts(one.change.n for one in mine)}."
+    if all(_change_interval(record.change) is None for record in mine):
+        return spread_note("Whiskers", (record.change.n for record in mine))
+    return f"Whiskers are 95{PERCENT} t intervals of the mean over seeds, {counts(record.change.n for record in mine)}."
 
 
 def _class_tests(known: Sequence[ClassChange], rewind: str | None, images: Mapping[str, int]) -> list[str]:
     """Say how many classes each of the three methods changes beyond chance, and how many unlike the average class."""
     parts, counted = [], set()
     for method in ("lth", "permuted", "naive"):
-        mine = [one for one in known if one.method == method and one.rewind in (rewind, None)]
-        changes = [[value for value in one.change.values if value is not None] for one in mine]
+        mine = [record for record in known if record.method == method and record.rewind in (rewind, None)]
+        changes = [[value for value in record.change.values if value is not None] for record in mine]
         if len(changes) < 2 or len(set(map(len, changes))) != 1 or len(changes[0]) < 2:
             continue
-        steps = [100 / images[one.name] if images.get(one.name) else 0.0 for one in mine]
+        steps = [100 / images[record.name] if images.get(record.name) else 0.0 for record in mine]
         found = changed_classes(changes, steps=steps)
         counted.add(found.n)
         of = "" if parts else f" of {plural(len(mine), 'class')}"
@@ -206,10 +206,10 @@ def _draw_classes(axes: Axes, names: Sequence[str], points: Sequence[Dot], limit
 def _class_says(known: Sequence[ClassChange], rewind: str | None) -> list[str]:
     result = []
     for method in ("permuted", "naive"):
-        mine = [one for one in known if one.method == method and one.rewind in (rewind, None)]
+        mine = [record for record in known if record.method == method and record.rewind in (rewind, None)]
         if mine:
-            worst = min(mine, key=lambda one: one.change.mean or 0.0)
-            mean = sum(one.change.mean or 0.0 for one in mine) / len(mine)
+            worst = min(mine, key=lambda record: record.change.mean or 0.0)
+            mean = sum(record.change.mean or 0.0 for record in mine) / len(mine)
             change, overall = (number(value, 1, sign=True) for value in (worst.change.mean, mean))
             who = f"{label(method).capitalize()}, {rewound(rewind)}"
             worst_says = f"class {worst.name} changes most for the worse ({change} points)"

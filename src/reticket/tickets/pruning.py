@@ -1,0 +1,42 @@
+"""How a network is pruned round by round, as one value that an experiment's configuration is made of."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from reticket.lookup import as_names
+from reticket.tickets.imp import StyleName, check_rate, check_style
+from reticket.tickets.prune import Scope, check_scope
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Iterative magnitude pruning but for its training: where a round starts, how much goes, what competes.
+
+    Args:
+        style: what a round starts from, a key of `STYLES`.
+        rate: fraction of the remaining weights pruned in a round, in (0, 1).
+        scope: compare magnitudes over all layers or inside each.
+        exclude: what is never pruned, kinds or patterns of names as of `prunable`.
+
+    Raises:
+        MaskError: for an unknown style or scope, or a rate out of range.
+
+    >>> Pruning(rate=0.5, exclude=("last",)).decisive()
+    {'style': 'finetune', 'rate': 0.5, 'scope': 'global', 'exclude': ['last']}
+    """
+
+    style: StyleName = "finetune"
+    rate: float = 0.2
+    scope: Scope = "global"
+    exclude: tuple[str, ...] = ("shortcut",)
+
+    def __post_init__(self) -> None:
+        check_style(self.style)
+        check_rate(self.rate)
+        check_scope(self.scope)
+        object.__setattr__(self, "exclude", as_names(self.exclude))
+
+    def decisive(self) -> dict[str, Any]:
+        """Return what decides a round of pruning, as JSON; the training of the round is not here."""
+        values = {one.name: getattr(self, one.name) for one in fields(Pruning)}
+        return values | {"exclude": list(self.exclude)}
