@@ -113,14 +113,13 @@ class BarrierCurve:
             InputError: when matplotlib is not installed.
         """
         axes = axes_of(axes, "BarrierCurve.plot")
-        axes.plot(self.alphas, self.loss, "o-", color="C0", label=f"loss, barrier {self.loss_barrier:.3g}")
+        axes.plot(self.alphas, self.loss, "o-", color="C0")
         axes.set_xlabel("share of the second network")
-        axes.set_ylabel("loss", color="C0")
+        axes.set_ylabel(f"loss, barrier {self.loss_barrier:.3g}", color="C0")
         if self.metric is not None:
             beside = axes.twinx()
             beside.plot(self.alphas, self.metric, "s--", color="C1")
             beside.set_ylabel(f"{self.metric_name}, barrier {self.metric_barrier:.3g}", color="C1")
-        axes.legend()
         return axes
 
     def _repr_html_(self) -> str:

@@ -76,7 +76,9 @@ def alignment_lines(alignment: Any) -> str:
     rows = alignment_rows(alignment)
     moved = sum(row[2] for row in rows)
     every = sum(permutation.index.numel() for permutation in alignment.permutations.values())
-    head = f"{type(alignment).__name__}({len(rows)} groups, {moved} of {every} units move)"
+    head = (
+        f"{type(alignment).__name__}({len(rows)} group{'s' if len(rows) != 1 else ''}, {moved} of {every} units move)"
+    )
     return lines(head, [f"{name}: {size} units, {moved} move{_matched(r, m)}" for name, size, moved, r, m in rows])
 
 
@@ -102,7 +104,7 @@ def plot_alignment(alignment: Any, axes: Any = None) -> Any:
     axes.plot(others, names, "k|", markersize=12, label="best other unit")
     axes.invert_yaxis()
     axes.set_xlabel("mean correlation")
-    axes.legend()
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)  # above, where no bar is
     return axes
 
 
