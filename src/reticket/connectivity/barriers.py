@@ -7,7 +7,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 from torch import nn
 
-from reticket.connectivity.interpolation import check_same_layout, interpolate
+from reticket.connectivity.interpolation import alike, interpolate
 from reticket.connectivity.repairing import Repairer, load
 from reticket.copied import private_copy
 from reticket.errors import InputError
@@ -20,6 +20,7 @@ from reticket.progress import Progress, Tracked
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
 from reticket.weights import Weights, module_of, state_of
+from reticket.wrapped import inside, renamed_like
 
 ALPHAS = tuple(step / 10 for step in range(11))
 
@@ -112,14 +113,13 @@ class BarrierCurve:
             InputError: when matplotlib is not installed.
         """
         axes = axes_of(axes, "BarrierCurve.plot")
-        axes.plot(self.alphas, self.loss, "o-", color="C0", label=f"loss, barrier {self.loss_barrier:.3g}")
+        axes.plot(self.alphas, self.loss, "o-", color="C0")
         axes.set_xlabel("share of the second network")
-        axes.set_ylabel("loss", color="C0")
+        axes.set_ylabel(f"loss, barrier {self.loss_barrier:.3g}", color="C0")
         if self.metric is not None:
             beside = axes.twinx()
             beside.plot(self.alphas, self.metric, "s--", color="C1")
             beside.set_ylabel(f"{self.metric_name}, barrier {self.metric_barrier:.3g}", color="C1")
-        axes.legend()
         return axes
 
     def _repr_html_(self) -> str:
@@ -197,8 +197,8 @@ def barrier(
     alphas = tuple(float(alpha) for alpha in alphas)
     check_grid(alphas)
     how = _checked_options(options)
-    model, a, b = module_of(model), state_of(a, "a"), state_of(b, "b")
-    check_same_layout(a, b)
+    model = inside(module_of(model))
+    a, b = alike([renamed_like(model.state_dict(), state_of(end, name)) for end, name in ((a, "a"), (b, "b"))])
     objective = chosen_objective(loss, metric)
     every = list(batches) if isinstance(batches, Iterator) else batches
     check_filled(model)
