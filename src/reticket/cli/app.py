@@ -81,6 +81,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the tasks and how long they would take, compute nothing.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the report of another experiment in the run directory.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Run an experiment and write its report; running the same command again resumes."""
@@ -89,6 +92,7 @@ def run(
     from reticket.cli.progress import Display
     from reticket.experiment import ExecutionConfig
     from reticket.experiment.distributed import taking_part
+    from reticket.tasks.ownership import RUNS, default_store, release
     from reticket.tasks.presets import load_config
     from reticket.workflow import run as run_and_report
 
@@ -96,7 +100,7 @@ def run(
         if own_device is None:
             return
         name, config = load_config(experiment, settings or ())
-        folder = out or Path("runs") / name
+        folder = out or RUNS / name
         execution = ExecutionConfig(
             jobs=jobs,
             threads=threads,
@@ -107,13 +111,15 @@ def run(
             budget=budget,
         )
         if dry_run:
-            show(name, config, execution, store or folder / "store", epochs=epochs, subset=subset)
+            show(name, config, execution, store or default_store(folder), epochs=epochs, subset=subset)
             return
+        if force:
+            release(folder)
         with Display(debug=debug, resume=f"{folder}") as display:
             results = run_and_report(
                 config,
                 name=name,
-                out=folder,
+                out=folder if force else out,
                 store=store,
                 execution=execution,
                 epochs=epochs,

@@ -16,6 +16,7 @@ from reticket.symmetry import Alignment
 from reticket.tasks.behind import NetworkPlace, alignment_behind, find_result, mask_behind, weights_behind
 from reticket.tasks.comparison import Comparison, compare_rows
 from reticket.tasks.declared import Declared, declared
+from reticket.tasks.ownership import default_store
 from reticket.tasks.rows import Cost, Difference, Experiment, Failure, Gap, Row
 from reticket.tasks.run_files import read_json, read_sweep_file, read_toml
 from reticket.tickets import Mask
@@ -297,5 +298,5 @@ def _sweep_of(folder: Path, store: str | Path | Store | None) -> Results:
 
 def _store_of(folder: Path) -> Path:
     """Return where a run keeps its weights: beside its results, or above them where it is one of a sweep."""
-    store = folder / "store"
+    store = default_store(folder)
     return folder.parent / "store" if not store.is_dir() and (folder.parent / "sweep.json").is_file() else store

@@ -1,0 +1,100 @@
+"""Which experiment a run directory belongs to: a report is never overwritten by that of another experiment."""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from reticket.errors import ConfigError, InputError
+from reticket.tasks.config import Config, parse_config
+from reticket.tasks.run_files import read_toml
+
+RUNS = Path("runs")
+
+
+def own_folder(config: Config, name: str) -> tuple[Path, str]:
+    """Return `runs/NAME`, or `runs/NAME-2` and so on where others have results of another experiment.
+
+    Args:
+        config: the experiment, scaled.
+        name: its short name.
+
+    Returns:
+        The folder, and what to say when it is not the first; empty otherwise.
+    """
+    first = RUNS / name
+    others = (first.with_name(f"{name}-{number}") for number in itertools.count(2))
+    folder = next(folder for folder in itertools.chain([first], others) if not difference(config, folder))
+    if folder == first:
+        return folder, ""
+    there = difference(config, first)
+    return folder, f"{first} is kept, it is another experiment's ({there}); this one goes to {folder}"
+
+
+def refuse_other(config: Config, folder: Path) -> None:
+    """See that a directory which the user names has no results of another experiment.
+
+    Args:
+        config: the experiment, scaled.
+        folder: the run directory.
+
+    Raises:
+        ConfigError: when it has.
+    """
+    if there := difference(config, folder):
+        raise ConfigError(
+            f"{folder} holds the results of another experiment ({there}); give another --out, or --force to replace "
+            f"its report (the store is kept)"
+        )
+
+
+def release(folder: Path) -> None:
+    """Let a run directory go, so that another experiment may write into it; its store is kept.
+
+    Raises:
+        InputError: when its results cannot be removed.
+    """
+    try:
+        for name in ("results.json", "sweep.json"):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: its results cannot be removed ({error.strerror}); give another --out") from None
+
+
+def default_store(folder: Path) -> Path:
+    """Return where a run directory has its results: its own store, or for `NAME-2` that of `NAME` beside it.
+
+    >>> default_store(Path("runs/digits-2")).as_posix()
+    'runs/digits-2/store'
+    """
+    own, beside = folder / "store", folder.with_name(re.sub(r"-\d+$", "", folder.name)) / "store"
+    return beside if not own.is_dir() and beside.is_dir() else own
+
+
+def difference(config: Config, folder: Path) -> str:
+    """Say in which key the experiment with results in a folder differs from this one; empty where none does.
+
+    Args:
+        config: the experiment, scaled.
+        folder: a run directory; one without results belongs to nobody.
+    """
+    if not any((folder / name).is_file() for name in ("results.json", "sweep.json")):
+        return ""
+    try:
+        there = parse_config(read_toml(folder / "config.toml"), str(folder / "config.toml"))
+    except (ConfigError, InputError):
+        return "its configuration cannot be read"
+    if there == config:
+        return ""
+    theirs, ours = (dict(_flat(one.model_dump())) for one in (there, config))
+    key = next((key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)), "")
+    return f"{key} is {theirs.get(key)!r} there and {ours.get(key)!r} here"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,74 @@
+"""A run directory belongs to one experiment: no report is overwritten by that of another one."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tomli_w
+
+import reticket as rt
+from reticket.errors import ConfigError
+from reticket.tasks.config import Config
+from reticket.tasks.ownership import default_store, difference, own_folder, refuse_other, release
+from reticket.tasks.presets import load_config
+
+ARTEFACT = json.dumps({})
+
+
+def config(*settings: str) -> Config:
+    return load_config("digits", settings)[1]
+
+
+def occupy(folder: Path, experiment: Config, *, done: bool = True) -> None:
+    """Write what a run leaves that decides to whom the folder belongs."""
+    folder.mkdir(parents=True)
+    values = {key: value for key, value in experiment.model_dump(exclude_none=True).items() if value != {}}
+    (folder / "config.toml").write_text(tomli_w.dumps(values))
+    if done:
+        (folder / "results.json").write_text(ARTEFACT)
+
+
+def test_an_experiment_goes_on_in_its_own_folder_and_another_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second, third = config(), config("grid.seeds=2"), config("grid.seeds=3")
+    assert own_folder(first, "digits") == (Path("runs/digits"), "")
+    occupy(Path("runs/digits"), first)
+    assert own_folder(first, "digits") == (Path("runs/digits"), "")
+    folder, text = own_folder(second, "digits")
+    assert folder == Path("runs/digits-2")
+    assert text == (
+        "runs/digits is kept, it is another experiment's (grid.seeds is (0, 1, 2, 3, 4) there and (0, 1) here); "
+        "this one goes to runs/digits-2"
+    )
+    occupy(folder, second)
+    assert own_folder(second, "digits")[0] == folder
+    assert own_folder(third, "digits")[0] == Path("runs/digits-3")
+    (Path("runs/digits") / "store").mkdir()
+    assert default_store(Path("runs/digits-3")) == Path("runs/digits/store")
+    assert default_store(Path("runs/digits")) == Path("runs/digits/store")
+
+
+def test_a_run_without_results_belongs_to_nobody(tmp_path: Path) -> None:
+    occupy(tmp_path / "a", config(), done=False)
+    assert difference(config("grid.seeds=2"), tmp_path / "a") == ""
+    assert difference(config(), tmp_path / "nowhere") == ""
+
+
+def test_a_folder_that_the_user_names_is_refused_until_it_is_let_go(tmp_path: Path) -> None:
+    occupy(tmp_path / "a", config("grid.seeds=2"))
+    refuse_other(config("grid.seeds=2"), tmp_path / "a")
+    with pytest.raises(ConfigError, match=r"a holds the results of another experiment \(grid.seeds is .*--force"):
+        refuse_other(config(), tmp_path / "a")
+    with pytest.raises(ConfigError, match="holds the results of another experiment"):
+        rt.run("digits", out=tmp_path / "a")
+    assert (tmp_path / "a" / "results.json").read_text() == ARTEFACT
+    release(tmp_path / "a")
+    refuse_other(config(), tmp_path / "a")
+
+
+def test_a_configuration_that_cannot_be_read_is_somebody_elses(tmp_path: Path) -> None:
+    occupy(tmp_path / "a", config())
+    (tmp_path / "a" / "config.toml").write_text("=")
+    assert difference(config(), tmp_path / "a") == "its configuration cannot be read"
