@@ -130,6 +130,22 @@ def test_what_a_trace_does_not_reach_is_named_too() -> None:
         assert "unused" not in prunable(model, IDS)
 
 
+class BareTable(nn.Module):
+    """A table in no layer for tables, read by index and multiplied by at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.matrix = nn.Parameter(torch.randn(7, 4)), nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.table[ids] @ self.matrix @ self.table.T
+
+
+def test_a_table_is_known_by_how_it_is_read() -> None:
+    assert prunable(BareTable(), IDS) == ("matrix",)
+    assert prunable(BareTable(), IDS, include="embedding") == ("table", "matrix")
+
+
 class Scaled(nn.Conv2d):
     """A convolution of another library: standardised weights, a gain, and a matrix that nobody knows."""
 
