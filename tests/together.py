@@ -46,9 +46,10 @@ class Findings:
         """The freedom found in one model."""
         return sum(math.lgamma(n + 1) for n in self.sizes(name)) / math.log(10)
 
-    def wrong(self, name: str) -> list[str]:
-        """Groups of one model that change its function."""
-        return [group for group in self.guilty if group.startswith(self._prefix(name))]
+    def wrong(self, name: str, reason: str = "") -> list[str]:
+        """Groups of one model that change its function, those refused for a reason alone."""
+        own = ((group, why) for group, why in self.guilty.items() if group.startswith(self._prefix(name)))
+        return [group for group, why in own if reason in ("", why)]
 
     def explain(self, name: str) -> str:
         """Every tensor of one model explained."""

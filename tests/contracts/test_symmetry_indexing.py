@@ -171,7 +171,7 @@ def test_what_the_rules_leave_free_keeps_the_function(found: tuple[nn.Module, Sy
     model, symmetry = found
     guilty, notes = guilty_groups(symmetry, model, Inputs.of(example()))
     assert not any("train mode" in note for note in notes)
-    assert guilty == ()
+    assert guilty == {}
 
 
 class Looking(nn.Module):
@@ -206,7 +206,7 @@ def test_columns_of_rows_that_are_picked_by_value_move_together(look: str) -> No
     model, x = Looking(LOOKS[look]), torch.randn(2, 4)
     symmetry = discover(model, x, verify=False)
     assert [(group.size, group.copies) for group in symmetry.groups.values()] == [(6, 1)]
-    assert guilty_groups(symmetry, model, Inputs.of(x)) == ((), ())
+    assert guilty_groups(symmetry, model, Inputs.of(x)) == ({}, ())
 
 
 def test_columns_of_rows_that_meet_their_own_kind_move_row_by_row() -> None:

@@ -46,5 +46,5 @@ def test_every_head_has_a_permutation_of_its_own(name: str) -> None:
     symmetry = discover(model, x, verify=False)
     assert [(group.size, group.copies) for group in symmetry.groups.values()] == [(3, 1), (4, 3)]
     guilty, notes = guilty_groups(symmetry, model, Inputs.of(x))
-    assert guilty == ()
+    assert guilty == {}
     assert [note for note in notes if "sizes of the example" not in note] == []

@@ -53,7 +53,6 @@ def test_page_compares_what_there_is_and_names_what_is_missing(swept: Path) -> N
     assert [name for name in names if name not in page.ids] == []
     assert "Not all experiments have results yet: width-8." in page.text
     assert "By <width>" in page.text
-    assert "script" not in page.tags
 
 
 def test_page_asks_for_nothing_outside_and_links_to_the_single_reports(swept: Path) -> None:

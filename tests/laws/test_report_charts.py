@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from xml.etree import ElementTree
 
 import pytest
@@ -10,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
 
-from reticket.figures.chart import spread
+from reticket.figures.chart import Dot, Series, dots, lines, spread
 from reticket.figures.drawing import draw
+from reticket.figures.labels import LETTER, REACH, place_names
 from reticket.figures.looks import PALETTE, looks
-from reticket.figures.spec import FigureSpec, Panel, themed
+from reticket.figures.spec import SIZE, FigureSpec, Panel, themed
+from reticket.records import Stat
+from reticket.report.grid import Grid, GridCell, GridColumn
 from reticket.tickets.methods import METHODS
 
 GROUND = {"light": (255, 255, 255), "dark": (0x12, 0x16, 0x1B)}
@@ -133,3 +137,55 @@ def test_panels_take_the_colours_of_the_page(spec: FigureSpec) -> None:
     assert "var(--lth)" in panel
     assert not set(re.findall(r"#[0-9a-f]{6}", panel)) & {light for light, _ in PALETTE.values()}
     assert themed("#123456") == "#123456"
+
+
+def test_every_point_of_a_line_says_what_it_is_where_it_lies() -> None:
+    stats = (Stat(n=3, mean=90.0, sd=0.5), Stat(n=3, mean=80.0))
+    series = Series(looks(["lth"])["lth"], (0.0, 1.0), stats, (), ("a", "b"))
+    draw_line = partial(lines, series=[series], limits=(85.0, 95.0), end=1.0)
+    (panel,) = draw(FigureSpec("one", (Panel(draw_line, "title", "unit", "alt"),))).panels
+    root = ElementTree.fromstring(panel)
+    marks = [element for element in root.iter("circle") if element.get("class") == "mark"]
+    assert [(mark.get("data-method"), mark[0].text) for mark in marks] == [
+        ("lth", "LTH, a: 90.0 ± 0.5 (n = 3)"),
+        ("lth", "LTH, b: 80.0 (n = 3)"),
+    ]
+    left, top, width, height = map(float, root.get("viewBox", "").split())
+    places = [(float(mark.get("cx", "")), float(mark.get("cy", ""))) for mark in marks]
+    assert all(left < x < left + width and top < y < top + height for x, y in places)
+    assert places[0][1] < places[1][1], "the second lies under the axis and stands on it"
+    owned = [element for element in root.iter("g") if element.get("data-method") == "lth"]
+    assert len(owned) >= 4  # band, line, the mark under the axis, name
+
+
+def test_what_lies_outside_a_dot_chart_still_says_its_value() -> None:
+    point = Dot(0, 300.0, "#0b5cad", 250.0, 350.0, method="lth")
+    drawn = partial(dots, names=["row"], points=[point], limits=(0.0, 100.0))
+    (panel,) = draw(FigureSpec("one", (Panel(drawn, "title", "unit", "alt"),))).panels
+    assert "<title>LTH, row: 300.0 [250.0, 350.0]</title>" in panel
+
+
+@given(st.lists(st.tuples(st.floats(0, 200), st.floats(0, 120)), min_size=1, max_size=4))
+def test_names_lie_on_no_mark_and_on_no_other_name_while_there_is_room(marks: list[tuple[float, float]]) -> None:
+    names, size = ["permuted"] * len(marks), (200.0, 120.0)
+    width = len("permuted") * SIZE * LETTER
+    placed = [one.box(mark, width) for one, mark in zip(place_names(marks, names, size), marks, strict=True)]
+    blocks = [(x - REACH, y - REACH, x + REACH, y + REACH) for x, y in marks]
+    for i, box in enumerate(placed):
+        for other in (*blocks, *placed[:i]):
+            assert min(box[2], other[2]) <= max(box[0], other[0]) or min(box[3], other[3]) <= max(box[1], other[1])
+
+
+def test_a_narrow_table_holds_the_cells_of_its_columns_alone() -> None:
+    columns = (GridColumn("90", "", ("0", "5", "10")), GridColumn("98", "", ("0", "5", "10")))
+    cells = (GridCell("a", "", 3, 3), GridCell("b", "", 3, 1), GridCell("c", "", 3, 2))
+    look = looks(["lth"])["lth"]
+    parts = Grid(columns, ((look, cells), (look, (GridCell("d", "", 3, 6),))), 3).parts(2)
+    assert [part.columns[0].rewinds for part in parts] == [("0", "5"), ("10",), ("0", "5"), ("10",)]
+    assert [[(c.mean, c.span) for c in part.rows[0][1]] for part in parts] == [
+        [("a", 2)],
+        [("a", 1)],
+        [("b", 1), ("c", 1)],
+        [("c", 1)],
+    ]
+    assert [part.rows[1][1][0].span for part in parts] == [2, 1, 2, 1]

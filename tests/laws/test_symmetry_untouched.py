@@ -22,7 +22,7 @@ X, LABELS = torch.linspace(-1, 1, 48).reshape(8, 6), torch.zeros(8, dtype=torch.
 WRONG = {"a.weight": ("P", None), "a.bias": ("P",), "b.weight": (None, None), "b.bias": (None,)}
 
 
-def discover(model: nn.Module) -> None:
+def discover(model: nn.Module, name: str) -> None:
     try:
         rt.discover(model, X)
     except ModelError as error:
@@ -30,32 +30,33 @@ def discover(model: nn.Module) -> None:
             raise
 
 
-def discovered(model: nn.Module) -> rt.Symmetry:
+@functools.cache
+def discovered(name: str) -> rt.Symmetry:
     try:
-        return rt.discover(model, X, verify=False)
+        return rt.discover(WRITERS[name].build(), X, verify=False)
     except ModelError:  # writes through `.data` cannot be traced
         return rt.discover(Net(), X, verify=False)
 
 
-def verified(model: nn.Module) -> None:
+def verified(model: nn.Module, name: str) -> None:
     with suppress(rt.ReticketError):  # a model that writes into its weights may be refused: it must be left as it was
-        verify(discovered(copy.deepcopy(model)), model, X)
+        verify(discovered(name), model, X)
 
 
-def matched(model: nn.Module) -> None:
-    rt.match(model, copy.deepcopy(model), discovered(copy.deepcopy(model)), [X, X], unmatched="identity")
+def matched(model: nn.Module, name: str) -> None:
+    rt.match(model, copy.deepcopy(model), discovered(name), [X, X], unmatched="identity")
 
 
-def on_the_line(model: nn.Module) -> None:
+def on_the_line(model: nn.Module, name: str) -> None:
     rt.barrier(model, model.state_dict(), model.state_dict(), [(X, LABELS)], (0, 1), repair=True)
 
 
-CALLS: dict[str, Callable[[nn.Module], Any]] = {
+CALLS: dict[str, Callable[[nn.Module, str], Any]] = {
     "discover": discover,
     "verify": verified,
     "match": matched,
     "barrier": on_the_line,
-    "repair": lambda model: rt.repair(model, (model.state_dict(), model.state_dict()), 0.5, [X]),
+    "repair": lambda model, name: rt.repair(model, (model.state_dict(), model.state_dict()), 0.5, [X]),
 }
 
 
@@ -92,7 +93,7 @@ def test_the_model_is_left_as_it_was(name: str, call: str) -> None:
     torch.manual_seed(1)
     model, look = WRITERS[name].build(), WRITERS[name].look
     before, weights = copy.deepcopy(look(model)), [(p, p.data_ptr(), p._version) for p in model.parameters()]
-    CALLS[call](model)
+    CALLS[call](model, name)
     watched = call == "match" and name in ("hook-with-a-list", "hook-with-a-variable")
     assert differs(before, look(model)) == watched, "hooked functions may watch the batches of a match, no other run"
     assert [(p, p.data_ptr()) for p in model.parameters()] == [w[:2] for w in weights]
@@ -109,7 +110,7 @@ def test_a_model_that_fails_half_way_is_left_as_it_was(name: str, call: str) -> 
     model.b.register_forward_hook(fail)  # type: ignore[union-attr, operator]
     before = copy.deepcopy(look(model))
     with pytest.raises(ModelError, match="half way"):
-        CALLS[call](model)
+        CALLS[call](model, name)
     assert not differs(before, look(model))
 
 
@@ -198,7 +199,7 @@ def test_batches_may_draw_from_the_generators_of_python() -> None:
 
     model, drawn = Net(), list[float]()
     random.seed(1)
-    rt.match(model, Net(), discovered(model), batches())
+    rt.match(model, Net(), rt.discover(model, X, verify=False), batches())
     assert len(set(drawn)) == 3
     assert random.random() not in drawn
 

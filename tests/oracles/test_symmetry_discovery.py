@@ -15,7 +15,7 @@ from reticket.symmetry.graph import Inputs
 from reticket.symmetry.rules import RULES, Operator
 from reticket.symmetry.rules.operator import RegisteredRule
 from reticket.symmetry.terms import Fixed, Layout
-from reticket.symmetry.verify import guilty_groups
+from reticket.symmetry.verify import CHANGES, guilty_groups
 from reticket.types import Permutation
 from tests.models_for_symmetry import CASES, NoRule, ResidualBatchNorm, family, features, image, mlp, orders, solved
 
@@ -132,7 +132,7 @@ def test_a_forgotten_buffer_shows() -> None:
     for buffer in ("running_mean", "running_var"):
         forgotten = {**symmetry.layouts, f"bn1.{buffer}": (Fixed(7),)}
         wrong = replace(symmetry, layouts=forgotten)
-        assert guilty_groups(wrong, model, Inputs.of(image()))[0] == ("conv1.weight",)
+        assert guilty_groups(wrong, model, Inputs.of(image()))[0] == {"conv1.weight": CHANGES}
 
 
 def test_model_is_left_as_it_was() -> None:

@@ -9,6 +9,7 @@ import torch
 
 from reticket.errors import ModelError
 from reticket.symmetry import Symmetry, discover
+from reticket.symmetry.verify import CHANGES_ELSEWHERE
 from tests.zoo.entries import Entry
 from tests.zoo.soundness import Elsewhere, elsewhere
 
@@ -48,17 +49,23 @@ def figures(symmetry: Symmetry) -> dict[str, Any]:
         "log10_order": symmetry.log10_order,
         "movable": symmetry.movable,
         "ruleless": [name for names in ruleless for name in names.split(", ")],
-        "pinned": list(symmetry.pinned_by_verify),
+        "pinned": refused(symmetry),
         "notes": [note for note in symmetry.notes if not note.startswith(RULELESS)],
         "phases": dict(symmetry.seconds),
     }
+
+
+def refused(symmetry: Symmetry) -> list[str]:
+    """Return the groups that the proof refused, and the tensors with axes that it refused at other sizes alone."""
+    elsewhere = [tensor for tensor, reasons in symmetry.reasons.items() if any(CHANGES_ELSEWHERE in r for r in reasons)]
+    return [*symmetry.pinned_by_verify, *elsewhere]
 
 
 def _checked(symmetry: Symmetry, found: Elsewhere) -> dict[str, Any]:
     verdict = "sound" if found.sound else "unsound"
     if found.sound and symmetry.groups and found.blind:
         verdict = "blind"
-    if symmetry.pinned_by_verify and found.sound:
+    if refused(symmetry) and found.sound:
         verdict = "pinned"
     places = {"ran": found.ran, "refused": found.refused}
     return {"verdict": verdict, "error": found.error, "control": found.control, **places}

@@ -140,6 +140,12 @@ def test_a_model_that_acts_otherwise_elsewhere_fails_the_sweep(monkeypatch: pyte
     assert row["verdict"] in FAILED
 
 
+def test_what_the_proof_refuses_at_other_sizes_counts_as_pinned() -> None:
+    row = measure.measured(Small("wrong", {"table": True}))
+    assert row["verdict"] == "pinned"
+    assert "first.weight" in row["pinned"]
+
+
 def test_a_model_that_cannot_be_traced_gives_its_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Small, "build", lambda self: Opaque())
     row = measure.measured(Small("opaque"))

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reticket.figures.looks import GRID, INK, Look
+from reticket.figures.looks import GRID, INK, Look, label
+from reticket.figures.marks import Mark, belongs, tell
 from reticket.figures.spec import SIZE, Axes
-from reticket.figures.text import number, percent, shortened
+from reticket.figures.text import number, percent, plus_minus, shortened
 from reticket.records import Stat
 
 LABEL_GAP = SIZE * 1.12
@@ -22,13 +23,24 @@ MARKER_SIZE = {"key": 5.0, "variant": 4.2, "reference": 3.6, "control": 3.4}
 class Series:
     """A named line: places on the horizontal axis and what was measured there.
 
-    `published` are (place, value) of the same method elsewhere, drawn as faint open marks.
+    `published` are (place, value) of the same method elsewhere, drawn as faint open marks; `places` say in words where
+    each point stands.
     """
 
     look: Look
     x: tuple[float, ...]
     stats: tuple[Stat, ...]
     published: tuple[tuple[float, float], ...] = ()
+    places: tuple[str, ...] = ()
+
+    def marks(self, floor: float) -> list[Mark]:
+        """Return what the points say; what lies under the axis stands on it."""
+        where = self.places or ("",) * len(self.x)
+        return [
+            Mark(x, max(stat.mean, floor), _says(self.look.label, place, stat), self.look.name)
+            for x, place, stat in zip(self.x, where, self.stats, strict=True)
+            if stat.mean is not None
+        ]
 
     @property
     def last(self) -> float:
@@ -47,6 +59,11 @@ def bounds(series: Sequence[Series], roles: Sequence[str] = ("key", "variant", "
         low, high = min(low, *theirs), max(high, *theirs)
     pad = 0.06 * (high - low) or 0.5
     return low - pad, high + pad
+
+
+def _says(name: str, place: str, stat: Stat) -> str:
+    """Return what a point says: whose, where, mean and spread, from how many seeds."""
+    return f"{name}{f', {place}' if place else ''}: {plus_minus(stat)} (n = {stat.n})"
 
 
 def _range(series: Sequence[Series]) -> tuple[float, float]:
@@ -92,8 +109,9 @@ def _line(axes: Axes, one: Series, limits: tuple[float, float]) -> None:
     order = ORDER[look.role]
     if any(sd):
         low, high = ([m + sign * s for m, s in zip(mean, sd, strict=True)] for sign in (-1, 1))
-        axes.fill_between(x, low, high, color=look.hex, alpha=OPACITY[look.role], linewidth=0, zorder=order - 2)
-    axes.plot(
+        band = axes.fill_between(x, low, high, color=look.hex, alpha=OPACITY[look.role], linewidth=0, zorder=order - 2)
+        belongs(look.name, band)
+    line = axes.plot(
         x,
         mean,
         color=look.hex,
@@ -105,7 +123,7 @@ def _line(axes: Axes, one: Series, limits: tuple[float, float]) -> None:
         zorder=order,
     )
     theirs = [place for place in one.published if limits[0] <= place[1] <= limits[1]]
-    axes.plot(
+    open_marks = axes.plot(
         [x for x, _ in theirs],
         [value for _, value in theirs],
         color=look.hex,
@@ -117,10 +135,13 @@ def _line(axes: Axes, one: Series, limits: tuple[float, float]) -> None:
         alpha=0.55,
         zorder=order - 1,
     )
+    belongs(look.name, *line, *open_marks)
+    tell(axes, one.marks(limits[0]))
     below = [place for place, value in zip(x, mean, strict=True) if value < limits[0]]
     if below:  # what lies under the axis is marked, so that it is seen to be left out
         floor = [limits[0]] * len(below)
-        axes.plot(below, floor, "v", markersize=4, color=look.hex, clip_on=False, zorder=6, markeredgewidth=0)
+        cut = axes.plot(below, floor, "v", markersize=4, color=look.hex, clip_on=False, zorder=6, markeredgewidth=0)
+        belongs(look.name, *cut)
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -163,9 +184,10 @@ def _end_labels(axes: Axes, series: Sequence[Series], limits: tuple[float, float
     for one, place in zip(series, places, strict=True):
         colour, start = one.look.hex, min(max(one.last, low), high)
         leader = [end + 5 * along, right + 9 * along]
-        axes.plot(leader, [start, place], color=colour, linewidth=0.5, alpha=0.6, clip_on=False)
-        weight = "bold" if one.look.role == "key" else "normal"
-        axes.text(right + 11 * along, place, _label(one, limits), va="center", size=SIZE, color=colour, weight=weight)
+        thread = axes.plot(leader, [start, place], color=colour, linewidth=0.5, alpha=0.6, clip_on=False)
+        weight, at = "bold" if one.look.role == "key" else "normal", right + 11 * along
+        name = axes.text(at, place, _label(one, limits), va="center", size=SIZE, color=colour, weight=weight)
+        belongs(one.look.name, *thread, name)
 
 
 def label_room(series: Sequence[Series], limits: tuple[float, float]) -> float:
@@ -194,7 +216,10 @@ def sparsity_axis(axes: Axes, levels: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Dot:
-    """A measured point in a row of a dot chart; whiskers from `low` to `high` when both are known."""
+    """A measured point in a row of a dot chart; whiskers from `low` to `high` when both are known.
+
+    `method` is whose it is, empty where it is no method's; `text` what it says, by default its row and its value.
+    """
 
     row: int | float
     value: float
@@ -203,6 +228,16 @@ class Dot:
     high: float | None = None
     marker: str = "o"
     filled: bool = True
+    method: str = ""
+    text: str = ""
+
+    def says(self, names: Sequence[str]) -> str:
+        """Return what the point says in a chart whose rows have these names."""
+        row = names[min(max(round(self.row), 0), len(names) - 1)] if names else ""
+        whose = label(self.method)
+        who = ", ".join(dict.fromkeys(part for part in (whose, row) if part))
+        ends = "" if self.low is None or self.high is None else f" [{number(self.low)}, {number(self.high)}]"
+        return self.text or f"{who}: {number(self.value)}{ends}"
 
 
 def dots(axes: Axes, names: Sequence[str], points: Sequence[Dot], limits: tuple[float, float] | None = None) -> None:
@@ -216,16 +251,20 @@ def dots(axes: Axes, names: Sequence[str], points: Sequence[Dot], limits: tuple[
     left, right = limits or (-math.inf, math.inf)
     if limits is not None:
         axes.set_xlim(left, right)
-    whiskers = [
-        (dot.row, min(max(dot.low, left), right), min(max(dot.high, left), right), dot.colour)
-        for dot in points
-        if dot.low is not None and dot.high is not None
-    ]
-    if whiskers:
-        y, low, high, colours = (list(values) for values in zip(*whiskers, strict=True))
-        axes.hlines(y, low, high, colors=colours, linewidth=1.3, zorder=3)
-    for (colour, marker, filled), group in _alike(points, left, right).items():
-        axes.plot(
+    tell(
+        axes,
+        [Mark(min(max(dot.value, left), right), float(dot.row), dot.says(names), dot.method) for dot in points],
+    )
+    for (colour, marker, filled, method), group in _alike(points, left, right).items():
+        whiskers = [
+            (dot.row, min(max(dot.low, left), right), min(max(dot.high, left), right))
+            for dot in group
+            if dot.low is not None and dot.high is not None
+        ]
+        if whiskers:
+            y, low, high = (list(values) for values in zip(*whiskers, strict=True))
+            belongs(method, axes.hlines(y, low, high, colors=colour, linewidth=1.3, zorder=3))
+        drawn = axes.plot(
             [min(max(dot.value, left), right) for dot in group],
             [dot.row for dot in group],
             linestyle="",
@@ -237,6 +276,7 @@ def dots(axes: Axes, names: Sequence[str], points: Sequence[Dot], limits: tuple[
             zorder=4,
             clip_on=False,
         )
+        belongs(method, *drawn)
 
 
 def labelled_dots(
@@ -250,21 +290,21 @@ def labelled_dots(
     axes.set_xlabel(unit)
 
 
-def _alike(points: Sequence[Dot], left: float, right: float) -> dict[tuple[str, str, bool], list[Dot]]:
+def _alike(points: Sequence[Dot], left: float, right: float) -> dict[tuple[str, str, bool, str], list[Dot]]:
     """Return the points by how they are drawn: one artist for each look is quick, one for each point is not."""
-    groups: dict[tuple[str, str, bool], list[Dot]] = {}
+    groups: dict[tuple[str, str, bool, str], list[Dot]] = {}
     for dot in points:
         marker = "<" if dot.value < left else ">" if dot.value > right else dot.marker
-        groups.setdefault((dot.colour, marker, dot.filled), []).append(dot)
+        groups.setdefault((dot.colour, marker, dot.filled, dot.method), []).append(dot)
     return groups
 
 
-def dot_of(row: int | float, stat: Stat, colour: str, marker: str = "o") -> Dot | None:
+def dot_of(row: int | float, stat: Stat, colour: str, marker: str = "o", method: str = "") -> Dot | None:
     """Return a dot at a mean with whiskers of one sd, or None where nothing was measured."""
     if stat.mean is None:
         return None
     ends = (None, None) if stat.sd is None else (stat.mean - stat.sd, stat.mean + stat.sd)
-    return Dot(row, stat.mean, colour, ends[0], ends[1], marker)
+    return Dot(row, stat.mean, colour, ends[0], ends[1], marker, method=method)
 
 
 def name_room(names: Sequence[str]) -> float:

@@ -8,19 +8,21 @@ import copy
 import io
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 
 from reticket.figures.looks import GRID, INK, RULE, SOFT
+from reticket.figures.marks import method_of, told
 from reticket.figures.spec import SIZE, Drawn, FigureSpec, LegendEntry, Panel, themed
 
 FONTS = ("Arial", "Liberation Sans", "DejaVu Sans")
@@ -29,6 +31,7 @@ HEAD = 34.0
 FOOT = 30.0
 LEGEND_ROW = 16.0
 MARGIN = 6.0
+REACH = 7.0  # of a point that is pointed at
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 
@@ -39,6 +42,7 @@ def draw(spec: FigureSpec) -> Drawn:
         # A class or layer name in a script the font lacks must not end a report; the browser has its own fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure, boxes = _figure(spec)
+        methods = _name_methods(figure)
         svg, pdf = io.BytesIO(), io.BytesIO()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
@@ -47,7 +51,29 @@ def draw(spec: FigureSpec) -> Drawn:
     )
     text = re.sub(r" *<metadata>.*?</metadata>\n", "", text, flags=re.DOTALL)
     text = re.sub(r"<!DOCTYPE.*?>\n", "", text, flags=re.DOTALL)
-    return Drawn(text.encode(), pdf.getvalue(), tuple(_cut(text, spec, boxes)))
+    marks = [_marks(figure, axes) for axes in figure.axes]
+    return Drawn(text.encode(), pdf.getvalue(), tuple(_cut(text, spec, boxes, methods, marks)))
+
+
+def _name_methods(figure: Figure) -> dict[str, str]:
+    """Give every artist that belongs to a method an id in the SVG; return the methods by id."""
+    owned = [artist for axes in figure.axes for artist in axes.get_children() if method_of(artist)]
+    names = {f"method-{number}": artist for number, artist in enumerate(owned, start=1)}
+    for name, artist in names.items():
+        artist.set_gid(name)
+    return {name: method_of(artist) for name, artist in names.items()}
+
+
+def _marks(figure: Figure, axes: Axes) -> list[ElementTree.Element]:
+    """Return an invisible circle with a title for every point that says something, in points from the top left."""
+    height, found = figure.get_figheight() * 72, []
+    for mark in told(axes):
+        x, y = axes.transData.transform((mark.x, mark.y)) * (72 / figure.dpi)
+        at = {"cx": f"{x:.1f}", "cy": f"{height - y:.1f}", "r": f"{REACH:g}", "class": "mark"}
+        circle = ElementTree.Element("circle", at | ({"data-method": mark.method} if mark.method else {}))
+        ElementTree.SubElement(circle, "title").text = mark.text
+        found.append(circle)
+    return found
 
 
 @cache
@@ -159,12 +185,22 @@ def handle(key: LegendEntry) -> Line2D:
     return line
 
 
-def _cut(text: str, spec: FigureSpec, boxes: list[tuple[float, float, float, float]]) -> Iterator[str]:
-    """Yield each pair of axes as an SVG element of its own, holding all that it refers to."""
+def _cut(
+    text: str,
+    spec: FigureSpec,
+    boxes: list[tuple[float, float, float, float]],
+    methods: Mapping[str, str],
+    marks: Sequence[list[ElementTree.Element]],
+) -> Iterator[str]:
+    """Yield each pair of axes as an SVG element of its own, holding all that it refers to and what its points say."""
     root = ElementTree.fromstring(text)
     named = {element.get("id", ""): element for element in root.iter() if element.get("id")}
     for count, (panel, box) in enumerate(zip(spec.panels, boxes, strict=True), start=1):
         group = copy.deepcopy(named[f"axes_{count}"])
+        for element in group.iter():
+            if element.get("id") in methods:
+                element.set("data-method", methods[element.get("id", "")])
+        group.extend(marks[count - 1])
         yield _standalone(group, named, f"{spec.name}-{count}", panel.alt, box)
 
 

@@ -129,12 +129,16 @@ def series_of(results: Results, styles: dict[str, Look], places: list[tuple[floa
     """Return a line for each method through (place, sparsity, rewind), with the published values beside it."""
     rows, result = accuracy_rows(results), []
     for method, look in styles.items():
-        found = [(x, at(rows, method, sparsity, rewind)) for x, sparsity, rewind in places]
-        kept = [(x, row) for x, row in found if row is not None]
-        cells = [(x, published_cell(results.experiment, row)[0]) for x, row in kept]
+        found = [
+            (x, at(rows, method, sparsity, rewind), f"{percent(sparsity)}, {rewound(rewind)}")
+            for x, sparsity, rewind in places
+        ]
+        kept = [(x, row, where) for x, row, where in found if row is not None]
+        cells = [(x, published_cell(results.experiment, row)[0]) for x, row, _ in kept]
         theirs = tuple((x, cell.mean) for x, cell in cells if cell is not None)
         if kept:
-            result.append(Series(look, tuple(x for x, _ in kept), tuple(row for _, row in kept), theirs))
+            x, stats, where = zip(*kept, strict=True)
+            result.append(Series(look, x, stats, theirs, where))
     return result
 
 
@@ -182,10 +186,18 @@ def _by_method(results: Results, level: float, rewinds: Sequence[str | None], st
             dot
             for index, (method, look) in enumerate(styles.items())
             if (row := at(rows, method, level, rewind)) is not None
-            and (dot := dot_of(index, row, look.hex, look.mark)) is not None
+            and (dot := dot_of(index, row, look.hex, look.mark, method)) is not None
         ]
         points += [
-            Dot(index, mean, look.hex, marker=look.mark, filled=False)
+            Dot(
+                index,
+                mean,
+                look.hex,
+                marker=look.mark,
+                filled=False,
+                method=method,
+                text=f"{look.label}, published: {number(mean)}",
+            )
             for index, (method, look) in enumerate(styles.items())
             if (mean := theirs.get((method, rewind))) is not None and limits[0] <= mean <= limits[1]
         ]

@@ -128,7 +128,9 @@ def _panel(
             if gap is None or gap.share is None:
                 continue
             look = styles[method]
-            points.append(Dot(len(names), gap.share, look.hex, gap.low, gap.high, look.marker, filled=open_gap(gap)))
+            row, says = len(names), f"{look.label}, {percent(level)}: {interval(gap)} (n = {gap.n})"
+            ends = (gap.low, gap.high)
+            points.append(Dot(row, gap.share, look.hex, *ends, look.marker, open_gap(gap), method, says))
             names.append(look.label)
     told = " ".join(sentence(gap) for gap in gaps if gap.method == "permuted")
     room = name_room([*names, "98 % sparsity"])

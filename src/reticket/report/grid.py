@@ -1,7 +1,7 @@
 """The main table: methods down, sparsities and rewind points across, the best method that needs no oracle marked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reticket.figures.looks import ORACLES, Look, looks
 from reticket.figures.text import number, percent, plus_minus, position, rewind_order
@@ -42,6 +42,22 @@ class Grid:
     same_n: int | None
     spared: str = ""
 
+    def parts(self, most: int = 2) -> tuple["Grid", ...]:
+        """Return tables with at most so many columns each, every one of a single sparsity, for a narrow page.
+
+        Args:
+            most: columns.
+        """
+        found, start = list["Grid"](), 0
+        for column in self.columns:
+            for first in range(0, len(column.rewinds), most):
+                rewinds = column.rewinds[first : first + most]
+                ends = (start + first, start + first + len(rewinds))
+                rows = tuple((look, _between(cells, *ends)) for look, cells in self.rows)
+                found.append(Grid((replace(column, rewinds=rewinds),), rows, self.same_n))
+            start += len(column.rewinds)
+        return tuple(found)
+
     def to_markdown(self) -> str:
         """Return the table for Markdown, the best methods in bold."""
         heads = [f"{column.nominal}, {rewind}" for column in self.columns for rewind in column.rewinds]
@@ -50,6 +66,17 @@ class Grid:
             texts = [text for cell in cells for text in [_markdown(cell)] * cell.span]
             lines.append(f"| {look.label.replace('|', '/')} | {' | '.join(texts)} |")
         return "\n".join([*lines, ""])
+
+
+def _between(cells: Sequence[GridCell], start: int, end: int) -> tuple[GridCell, ...]:
+    """Return the cells that stand in the columns from `start` to before `end`, cut to these."""
+    found, at = [], 0
+    for cell in cells:
+        shared = min(end, at + cell.span) - max(start, at)
+        if shared > 0:
+            found.append(replace(cell, span=shared))
+        at += cell.span
+    return tuple(found)
 
 
 def grid(results: Results) -> Grid | None:

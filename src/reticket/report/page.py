@@ -17,6 +17,7 @@ from reticket.figures.table import Table
 from reticket.files import write_file
 
 MOST_ROWS = 300
+MOST_CSV = 300_000  # characters of a table that the page itself holds; a longer one stands beside it
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def draw_section(section: PageSection, folder: Path) -> PageSection | None:
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a page: a template of `templates/` with the style sheet and the palette in it."""
+    """Return a page: a template of `templates/` with the style sheet, the script and the palette in it."""
     templates = resources.files("reticket.report") / "templates"
     loader = jinja2.FunctionLoader(lambda name: (templates / name).read_text("utf-8"))
     engine = jinja2.Environment(
@@ -68,7 +69,9 @@ def render(template: str, **values: Any) -> str:
         css=Markup((templates / "report.css").read_text("utf-8")),
         light=[(name, colours[0]) for name, colours in PALETTE.items()],
         dark=[(name, colours[1]) for name, colours in PALETTE.items()],
+        js=Markup((templates / "report.js").read_text("utf-8")),
         most_rows=MOST_ROWS,
+        most_csv=MOST_CSV,
         **values,
     )
 

@@ -12,6 +12,7 @@ from reticket.figures import published
 from reticket.figures.chart import Series, few_ticks
 from reticket.figures.finding import Finding, left_out
 from reticket.figures.looks import INK, PALETTE, RULE, SOFT, label, looks
+from reticket.figures.marks import Mark, tell, tell_line
 from reticket.figures.spec import SIZE, Axes, FigureSpec, LegendEntry, Panel
 from reticket.figures.text import PERCENT, listed, number, percent, rewind_order, rewound, spread_note
 from reticket.records import Stat as Drawn
@@ -184,12 +185,27 @@ def _points(
             axes.vlines(x, max(lower, low), min(upper, high), color=colour, linewidth=1.4, zorder=3)
     xs, ys = [x for x, *_ in points], [min(max(y, low), high) for _, y, *_ in points]
     axes.plot(xs, ys, color=colour, linewidth=1.6, marker="D", markersize=5, markeredgewidth=0, zorder=4, clip_on=False)
+    tell(axes, [_point(*point, names=names, short=short, inside=(low, high)) for point in points])
     if published_at:
         x, y = zip(*published_at, strict=True)
         axes.plot(x, y, linestyle="", marker="D", markersize=8, markerfacecolor="none", color=colour, alpha=0.55)
     axes.set_ylim(low, high)
     few_ticks(axes.yaxis, 6)
     _value_axis(axes, names, short)
+
+
+def _point(
+    x: float,
+    value: float,
+    lower: float | None,
+    upper: float | None,
+    *,
+    names: Sequence[str],
+    short: str,
+    inside: tuple[float, float],
+) -> Mark:
+    ends = "" if lower is None or upper is None else f" [{number(lower)}, {number(upper)}]"
+    return Mark(x, min(max(value, inside[0]), inside[1]), f"{short} {names[int(x)]}: {number(value)}{ends}")
 
 
 def _value_axis(axes: Axes, names: Sequence[str], short: str) -> float:
@@ -220,7 +236,8 @@ def accuracy_by_value(variants: Sequence[VariantResults], short: str) -> Finding
             cells = [(x, published_cell(one.results.experiment, row)[0]) for x, one, row in kept]
             theirs = tuple((x, cell.mean) for x, cell in cells if cell is not None)
             if kept:
-                series.append(Series(look, tuple(x for x, *_ in kept), tuple(row for *_, row in kept), theirs))
+                where = tuple(f"{short} {one.value}" for _, one, _ in kept)
+                series.append(Series(look, tuple(x for x, *_ in kept), tuple(row for *_, row in kept), theirs, where))
         charts.append((f"{percent(level)} sparsity, {rewound(rewind)}", f"Lines by {short}.", series))
     panels, note = panels_of(charts, partial(_value_axis, names=names, short=short))
     everything = [row.n for one in variants for row in accuracy_rows(one.results)]
@@ -307,6 +324,7 @@ def _draw_barriers(
         x, y = [place for place, _ in points], [stat.mean or 0.0 for _, stat in points]
         style = (0, REPAIR_DASH) if repair else "-"
         axes.plot(x, y, color=colour, linewidth=1.6, linestyle=style, marker="o", markersize=4.5, markeredgewidth=0)
+        tell_line(axes, x, y, "with REPAIR" if repair else "as it is", 2)
         for place, stat in points:
             if stat.sd is not None and stat.mean is not None:
                 axes.vlines(place, stat.mean - stat.sd, stat.mean + stat.sd, color=colour, linewidth=1.1)

@@ -1,6 +1,6 @@
 """What two runs of a model are compared by: what each returned and wrote, value by value."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -54,6 +54,17 @@ class Run:
         pairs = enumerate(zip(self.outputs, other.outputs, strict=True))
         found: Differences = {i: difference(want, have) for i, (want, have) in pairs if isinstance(want, Tensor)}
         return found | {name: difference(self.written[name], have) for name, have in other.written.items()}
+
+    def fits(self, layouts: Sequence[Layout]) -> bool:
+        """Whether every axis of an output that these layouts move is as long as they say."""
+        tensors = (value for value in self.outputs if isinstance(value, Tensor))
+        return all(
+            term.size == size
+            for value, layout in zip(tensors, layouts, strict=False)
+            if len(layout) == value.dim()
+            for term, size in zip(layout, value.shape, strict=True)
+            if is_keyed(term)
+        )
 
     def moved(self, alignment: Alignment) -> "Run":
         """Return what a model with permuted weights should have left behind."""

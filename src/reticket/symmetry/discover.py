@@ -40,7 +40,7 @@ from reticket.symmetry.terms import (
 from reticket.symmetry.traced import with_inner_sites
 from reticket.symmetry.unify import Solver
 from reticket.symmetry.untouched import kept, untouched
-from reticket.symmetry.verify import guilty_groups
+from reticket.symmetry.verify import CHANGES, guilty_groups
 
 
 def discover(
@@ -369,10 +369,14 @@ def _proven(symmetry: Symmetry, model: nn.Module, inputs: Inputs) -> Symmetry:
     return replace(symmetry, notes=(*symmetry.notes, *notes)) if notes else symmetry
 
 
-def without(symmetry: Symmetry, groups: Sequence[str]) -> Symmetry:
-    """Return the symmetry with some groups pinned by the proof; what depended on their positions still does."""
+def without(symmetry: Symmetry, groups: Mapping[str, str]) -> Symmetry:
+    """Return the symmetry with some groups pinned by the proof; what depended on their positions still does.
+
+    Args:
+        symmetry: what the rules claim.
+        groups: why each is refused; those that change the function at the example's sizes are listed as a rule's fault.
+    """
     parents = {parent for name, group in symmetry.groups.items() if name not in groups for parent in group.parents}
-    reason = "changes the function of the model, found by the numerical proof"
 
     def change(leaf: Fixed | Uniform | Atom) -> Term:
         if isinstance(leaf, Atom) and leaf.key not in groups:
@@ -384,7 +388,7 @@ def without(symmetry: Symmetry, groups: Sequence[str]) -> Symmetry:
 
     reasons = {
         name: tuple(
-            reason if any(atom.key in groups for atom in atoms(term)) else old
+            next((groups[str(atom.key)] for atom in atoms(term) if atom.key in groups), old)
             for term, old in zip(layout, symmetry.reasons[name], strict=True)
         )
         for name, layout in symmetry.layouts.items()
@@ -397,5 +401,5 @@ def without(symmetry: Symmetry, groups: Sequence[str]) -> Symmetry:
         sites=tuple(site for site in sites if site.groups),
         inputs=tuple(map(pinned, symmetry.inputs)),
         outputs=tuple(map(pinned, symmetry.outputs)),
-        pinned_by_verify=(*symmetry.pinned_by_verify, *groups),
+        pinned_by_verify=(*symmetry.pinned_by_verify, *(name for name, reason in groups.items() if reason == CHANGES)),
     )

@@ -91,6 +91,11 @@ KINDS = (
         "cut the axis where its groups end, or give its parts tensors of their own",
     ),
     Kind(
+        "size",
+        ("changes the function at other input sizes",),
+        "nothing does at all sizes; discover(..., verify=False) claims it for inputs of the example's sizes",
+    ),
+    Kind(
         "proof",
         ("changes the function of the model",),
         "a rule claimed what is not so: this is a bug, please report the model",

@@ -144,13 +144,15 @@ def _sizes(trial: Trial, layouts: Sequence[Layout]) -> list[int]:
 def larger(size: int) -> tuple[int, ...]:
     """Return larger sizes of the same kind, the best to try first; a table may end soon behind the example's size.
 
+    A small size is doubled and made odd, for groups that an axis is cut into may fit into a multiple of it by chance.
+
     >>> larger(224), larger(32), larger(5)
-    ((256,), (48, 33), (10, 7, 6))
+    ((256,), (48, 33), (11, 10, 7, 6))
     """
     if size >= 128:
         return (size + 32,)
     more = size * 3 // 2
-    found = (more - more % 8, size + 1) if size >= 16 else (2 * size, more, size + 1)
+    found = (more - more % 8, size + 1) if size >= 16 else (2 * size + 1, 2 * size, more, size + 1)
     return tuple(dict.fromkeys(new for new in found if new > size))
 
 

@@ -5,7 +5,7 @@ with probability at most 1/2 and k draws miss with at most 2^-k.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -26,12 +26,14 @@ from reticket.symmetry.graph import Inputs, opened
 from reticket.symmetry.model_tensors import named_state, same_tensor
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Layout
-from reticket.symmetry.trials import Trial, longer_sizes, other_batches, other_sizes, roomier_sizes
+from reticket.symmetry.trials import Resize, Trial, longer_sizes, other_batches, other_sizes, roomier_sizes
 from reticket.symmetry.untouched import Kept, kept
 
 ROUNDING = 100  # times what the last bits of the weights make: so much of a difference may be rounding
 SHAKES = 4  # how often the last bits are changed before a difference is held against a symmetry
 STEADY = 1e-3  # times the tolerance: rounding that leaves a trial fit for train mode, whatever the draw
+CHANGES = "changes the function of the model, found by the numerical proof"
+CHANGES_ELSEWHERE = "changes the function at other input sizes than the example's, found by the numerical proof"
 LOOSEST = 1000  # times the tolerance: a value that rounding moves by more proves little
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
 
@@ -108,15 +110,20 @@ class Proof:
             self.notes.append("proven for the weights as they are: others take another way through the model")
 
     def _add_trials(self) -> None:
-        """Add new inputs of a smaller size and of a larger one and another batch size, as far as the model runs."""
+        """Add new inputs of smaller sizes and of larger ones, of a longer and a shorter batch, where the model runs."""
         example, ends = self._trials[0], self.symmetry.inputs
-        size = next((r for r in other_sizes(example, ends) if self._add(example.redrawn(1, {}, r))), {})
         batches = list(other_batches(example, ends))
-        longer = list(longer_sizes(example, ends, size))
-        if any(self._add(example.redrawn(2, batch, r)) for r in longer for batch in batches[:1]):
-            return
-        batch = any(self._add(example.redrawn(2, batch, size)) for batch in batches)
-        if batch or any(self._add(example.redrawn(3, {}, r)) for r in longer) or size:
+        fewer, more = (batches[0], batches[-1]) if batches else ({}, {})
+        small, used = self._add_resized(
+            other_sizes(example, ends), 1, (more, {})
+        )  # the longer batch where it costs less
+        if not small and batches:
+            used = more if self._add(example.redrawn(1, more, {})) else {}
+        left = [batch for batch in (fewer, more) if batch and batch != used]
+        longer, _ = self._add_resized(longer_sizes(example, ends, small), 2, (*left, {}))
+        if not longer:
+            any(self._add(example.redrawn(2, batch, small)) for batch in left)
+        if len(self._trials) > 1:
             return
         self.remarks.append(
             "proven at the sizes of the example inputs only: at others the model fails or acts otherwise"
@@ -124,19 +131,49 @@ class Proof:
         if not self._add(example.redrawn(1, {}, {})):
             self.remarks.append("proven on the example inputs only: on random ones the model fails or acts otherwise")
 
+    def _add_resized(self, tries: Iterable[Resize], seed: int, batches: Iterable[Resize]) -> tuple[Resize, Resize]:
+        """Add one trial in which as many sizes change as the model runs with, each as it did first.
+
+        Args:
+            tries: new sizes, several for one old size in the order in which they are wanted.
+            seed: decides the values.
+            batches: new sizes of axis 0, in this order; the first with which any size may change is used.
+
+        Returns:
+            The sizes, and the batch.
+        """
+        wanted = list(tries)
+        for batch in batches:
+            found: dict[int, int] = {}
+            best: tuple[Trial, Run] | None = None
+            for size in wanted:
+                if found.keys().isdisjoint(size):
+                    trial = self._trials[0].redrawn(seed, batch, found | dict(size))
+                    if (run := self._fits(trial)) is not None:
+                        best, found = (trial, run), found | dict(size)
+            if best is not None:
+                self._keep(*best)
+                return found, batch
+        return {}, {}
+
     def _add(self, trial: Trial) -> bool:
         """Keep the trial if the model runs on it, with finite results and on the way of the example."""
+        if (run := self._fits(trial)) is not None:
+            self._keep(trial, run)
+        return run is not None
+
+    def _keep(self, trial: Trial, run: Run) -> None:
+        self._expected[len(self._trials), False] = run
         self._trials.append(trial)
-        last = len(self._trials) - 1
+
+    def _fits(self, trial: Trial) -> Run | None:
+        """Return what the model gives in eval mode, None where it fails, is not finite or takes another way."""
         try:
-            run = self._reference(last, False)
-            fits = run.finite and run.way == self._reference(0, False).way
+            run = self._run(trial, False, self._identity)
+            usual = run.finite and run.way == self._reference(0, False).way
+            return run if usual and run.fits(self.symmetry.outputs) else None
         except Exception:
-            fits = False
-        if not fits:
-            self._trials.pop()
-            self._expected.pop((last, False), None)
-        return fits
+            return None
 
     def _choose_training(self) -> int | None:
         """Return the trial to try train mode on, the smallest where rounding is small; None where it acts as eval."""
@@ -219,13 +256,28 @@ class Proof:
 
     def error(self, names: Sequence[str], draw: int) -> float:
         """Return the largest relative difference when the named groups are drawn at random and the others stay."""
+        others = self._drawn_on - 1
+        trial = 1 + (draw - 1) % others if draw and others else 0
+        alignment = self._drawn(names, draw)
+        return max(self._settled(tried, train, alignment) for tried, train in self._modes(trial))
+
+    def _drawn(self, names: Sequence[str], draw: int) -> Alignment:
         drawn = random_alignment(self.symmetry, generator_for("verify", "draw", draw, *names)).permutations
         chosen = frozenset(names)
         permutations = {k: drawn[k] if k in chosen else v for k, v in self._identity.permutations.items()}
-        alignment = Alignment(self.symmetry, permutations)
-        others = self._drawn_on - 1
-        trial = 1 + (draw - 1) % others if draw and others else 0
-        return max(self._settled(tried, train, alignment) for tried, train in self._modes(trial))
+        return Alignment(self.symmetry, permutations)
+
+    def reasons(self, names: Sequence[str], draws: int) -> dict[str, str]:
+        """Say of groups that change the function whether they do so on inputs of the example's sizes, too."""
+        here = [name for name in names if self._changes_here([name], draws)]
+        if not here and self._changes_here(names, draws):
+            here = list(names)
+        return {name: CHANGES if name in here else CHANGES_ELSEWHERE for name in names}
+
+    def _changes_here(self, names: Sequence[str], draws: int) -> bool:
+        modes = [mode for mode in self._modes(0) if self._trials[mode[0]].shapes == self._trials[0].shapes]
+        alignments = (self._drawn(names, draw) for draw in range(draws))
+        return any(self._settled(*mode, drawn) > self.tolerance for drawn in alignments for mode in modes)
 
     def _settled(self, trial: int, train: bool, alignment: Alignment) -> float:
         """Return the largest difference that a permutation makes, leaving out values that rounding moves as much."""
@@ -334,16 +386,16 @@ def _unless_parameter(tensor: Tensor) -> Tensor | None:
 
 def guilty_groups(
     symmetry: Symmetry, model: nn.Module, inputs: Inputs, *, draws: int = 4
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the groups that change the function of the model, and what could not be proven."""
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the groups that change the function of the model, each with the reason, and what could not be proven."""
     if not symmetry.groups:
-        return (), ()
+        return {}, ()
     wide, limit = precision(model)
     if wide is None:
-        return (), (limit,)
+        return {}, (limit,)
     with kept(model):
         proof = Proof(symmetry, model, inputs, wide, TOLERANCES[wide])
-        guilty = tuple(proof.guilty(tuple(symmetry.groups), draws))
+        guilty = proof.reasons(proof.guilty(tuple(symmetry.groups), draws), draws)
         silent = () if guilty else proof.without_effect()
     return guilty, tuple(note for note in (limit, *proof.notes, *proof.remarks, *silent) if note)
 

@@ -17,6 +17,7 @@ from reticket.figures.chart import few_ticks, sparsity_axis, sparsity_places
 from reticket.figures.columns import MATCHED, SPARSITY, N
 from reticket.figures.finding import Finding
 from reticket.figures.looks import PALETTE
+from reticket.figures.marks import tell_line
 from reticket.figures.spec import Axes, FigureSpec, LegendEntry, Panel
 from reticket.figures.table import column, measured
 from reticket.figures.text import number, percent, spread_note
@@ -228,6 +229,7 @@ class Curve:
     sd: tuple[float, ...]
     colour: str
     repair: bool
+    name: str
 
 
 def barriers(results: Results) -> Finding | None:
@@ -281,7 +283,8 @@ def _curve(record: Barrier, metric: Metric, colour: str) -> Curve | None:
     if values is None:
         return None
     sd = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
-    return Curve(record.alphas, tuple(values.mean(axis=0).tolist()), tuple(sd.tolist()), colour, record.repair)
+    name = WORDS.get(record.pair, record.pair) + (", with REPAIR" if record.repair else "")
+    return Curve(record.alphas, tuple(values.mean(axis=0).tolist()), tuple(sd.tolist()), colour, record.repair, name)
 
 
 def _dense_panels(known: Sequence[Barrier]) -> list[Panel]:
@@ -334,6 +337,7 @@ def _draw_curves(axes: Axes, curves: Sequence[Curve]) -> None:
         if sd.any():
             axes.fill_between(x, mean - sd, mean + sd, color=curve.colour, alpha=0.1, linewidth=0)
         axes.plot(x, mean, color=curve.colour, linewidth=1.7, linestyle=style)
+        tell_line(axes, curve.alphas, curve.mean, curve.name, 3)
     axes.set_xlim(0, 1)
     few_ticks(axes.yaxis, 5)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
@@ -351,6 +355,7 @@ def _draw_growth(axes: Axes, stats: Sequence[tuple[float, bool, Stat]], levels: 
         axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.1, linewidth=0)
         style = (0, REPAIR_DASH) if repair else "-"
         axes.plot(x, mean, color=colour, linewidth=1.7, linestyle=style, marker="o", markersize=4, markeredgewidth=0)
+        tell_line(axes, x, mean.tolist(), "with REPAIR" if repair else "as it is", 3)
     sparsity_axis(axes, levels)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     few_ticks(axes.yaxis, 5)

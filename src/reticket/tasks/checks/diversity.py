@@ -13,7 +13,9 @@ from reticket.experiment import Result, Task
 from reticket.figures.chart import few_ticks
 from reticket.figures.columns import PLACE, decimals
 from reticket.figures.finding import MOST_PANELS, Finding
+from reticket.figures.labels import label_offsets
 from reticket.figures.looks import Look, label, looks
+from reticket.figures.marks import Mark, belongs, tell
 from reticket.figures.spec import SIZE, Axes, FigureSpec, LegendEntry, Panel
 from reticket.figures.table import Table, column
 from reticket.figures.text import PERCENT, counts, listed, number, percent, rewind_order, rewound
@@ -261,13 +263,15 @@ def _scatter(axes: Axes, known: Sequence[Diversity], styles: dict[str, Look], li
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
     bare = all(record.protocol == "independent" for record in known)
+    places, names = list[tuple[float, float]](), list[str]()
     for record in known:
         look, filled = styles[record.method], record.protocol != "independent"
         x, y = record.disagreement or 0.0, record.gain or 0.0
         outside = not (left <= x <= right and low <= y <= high)
-        axes.plot(
-            min(x, right),
-            min(max(y, low), high),
+        places.append((min(x, right), min(max(y, low), high)))
+        names.append(look.label if look.role == "key" and (filled or bare) and not outside else "")
+        drawn = axes.plot(
+            *places[-1],
             linestyle="",
             marker=(">" if x > right else "^") if outside else look.mark,
             color=look.hex,
@@ -277,12 +281,31 @@ def _scatter(axes: Axes, known: Sequence[Diversity], styles: dict[str, Look], li
             zorder=4 if look.role == "key" else 3,
             clip_on=False,
         )
-        if look.role == "key" and (filled or bare) and not outside:
-            out = {"textcoords": "offset points", "annotation_clip": False, "size": SIZE, "weight": "bold"}
-            axes.annotate(look.label, (x, y), (7, 0), va="center", color=look.hex, **out)
+        belongs(record.method, *drawn)
+        tell(axes, [Mark(*places[-1], _member_words(record), record.method)])
+    for record, place, name, offset in zip(known, places, names, label_offsets(axes, places, names), strict=True):
+        if name:
+            at = {"textcoords": "offset points", "ha": offset.ha, "va": "center", "annotation_clip": False}
+            words = axes.annotate(
+                name,
+                place,
+                (offset.dx, offset.dy),
+                color=styles[record.method].hex,
+                size=SIZE,
+                weight="bold",
+                zorder=5,
+                **at,
+            )
+            belongs(record.method, words)
     few_ticks(axes.xaxis, 5)
     few_ticks(axes.yaxis, 5)
     axes.set_xlabel("disagreement of two members (share of test images)")
+
+
+def _member_words(record: Diversity) -> str:
+    protocol = f", {PROTOCOLS.get(record.protocol, record.protocol)}" if record.protocol else ""
+    share, gain = number(100 * (record.disagreement or 0.0)), number(record.gain, 1, sign=True)
+    return f"{label(record.method)}{protocol}: {gain} points, members differ on {share}{PERCENT}"
 
 
 def _diversity_says(known: Sequence[Diversity]) -> list[str]:

@@ -22,6 +22,7 @@ from reticket.figures.chart import (
 from reticket.figures.columns import SPARSITY
 from reticket.figures.finding import Finding
 from reticket.figures.looks import PALETTE, SOFT
+from reticket.figures.marks import tell_line
 from reticket.figures.spec import Axes, FigureSpec, LegendEntry, Panel
 from reticket.figures.table import column, measured
 from reticket.figures.text import number, percent, spread_note
@@ -214,12 +215,14 @@ def _draw_levels(axes: Axes, known: Sequence[Overlap]) -> None:
         sd = np.array([record.overlap.sd or 0.0 for record in mine], dtype=float)
         axes.fill_between(x, mean - sd, mean + sd, color=colour, alpha=0.14, linewidth=0)
         axes.plot(x, mean, color=colour, linewidth=1.7, marker=marker, markersize=4.5, markeredgewidth=0)
+        tell_line(axes, x, mean.tolist(), f"{mask} mask of A")
         chance |= {record.sparsity: record.chance.mean for record in mine if record.chance.mean is not None}
     if chance:
         x = sparsity_places(list(chance))
         axes.plot(
             x, list(chance.values()), color=SOFT, linewidth=1.0, linestyle=(0, (1.2, 1.4)), marker="|", markersize=5
         )
+        tell_line(axes, x, list(chance.values()), "chance")
     sparsity_axis(axes, levels)
     axes.set_ylim(bottom=0)
     few_ticks(axes.yaxis, 5)

@@ -163,7 +163,7 @@ def _class_panel(
                 ends = _change_interval(record.change) or (None, None)
                 row = names.index(record.name) + offset
                 if record.change.mean is not None:
-                    points.append(Dot(row, record.change.mean, look.hex, *ends, look.marker))
+                    points.append(Dot(row, record.change.mean, look.hex, *ends, look.marker, method=method))
     alt = f"Change of each class's accuracy, {rewound(rewind)}. {' '.join(_class_says(known, rewind))}"
     draw = partial(_draw_classes, names=names, points=points, limits=limits)
     return Panel(draw, rewound(rewind), "class", alt, row_height(len(names), 19.0), name_room(names))

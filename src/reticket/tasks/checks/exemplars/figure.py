@@ -84,7 +84,7 @@ def _counts(mine: Sequence[Exemplars], chosen: Exemplars) -> Panel:
     names, points = [], []
     for method, look in styles.items():
         record = next(record for record in mine if record.method == method)
-        points.append(Dot(len(names), 100 * record.found / record.images, look.hex, marker=look.mark))
+        points.append(Dot(len(names), 100 * record.found / record.images, look.hex, marker=look.mark, method=method))
         names.append(look.label)
     noise = next((100 * record.noise / record.images for record in mine if record.noise is not None), None)
     title = f"{percent(chosen.sparsity)} sparsity, {rewound(chosen.rewind)}"
