@@ -26,6 +26,21 @@ def oddity(path: Path) -> str:
     return "a folder" if path.is_dir() else "a pipe or a device"
 
 
+def as_path(path: AnyPath, error: type[InputError] = InputError) -> Path:
+    """Return a path as a `Path`.
+
+    Args:
+        path: text, or a `Path`.
+        error: the class raised.
+
+    Raises:
+        InputError: of the class `error`, for anything else.
+    """
+    if isinstance(path, str | os.PathLike):
+        return Path(path)
+    raise error(f"a path is a {type(path).__name__}, but a text or a pathlib.Path was expected")
+
+
 def check_plain(path: AnyPath) -> None:
     """Refuse what is there and is no plain file: a pipe would be waited for without end.
 
@@ -62,6 +77,7 @@ def read_text(path: AnyPath, *, error: type[InputError], advice: str, what: str 
     Raises:
         InputError: of the class `error`, when it is missing, no plain file or no text.
     """
+    path = as_path(path, error)
     try:
         return read_bytes(path).decode("utf-8")
     except (OSError, ValueError) as problem:
@@ -84,6 +100,7 @@ def write_file(
     Raises:
         InputError: of the class `error`, when it cannot be written; what was there stays as it was.
     """
+    path = as_path(path, error)
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     try:
         if folders:

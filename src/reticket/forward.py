@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reticket.copied import private_copy
 from reticket.errors import InputError, ModelError
-from reticket.nested import applied, described, inputs_of, moved
+from reticket.nested import applied, checked_batches, described, inputs_of, moved
 from reticket.objectives import Objective, Prediction, Tally, objective_for
 from reticket.rng import are_shared, global_generators, global_state
 from reticket.symmetry import Inside, Site, Symmetry, load_into
@@ -110,7 +110,7 @@ def scored(
         ModelError: when the model cannot take a batch.
     """
     sums: list[Tally] = []
-    for batch in batches:
+    for batch in checked_batches(batches, who):
         objective = objective_for(batch) if objective is None else objective
         tallies = judged(model, batch, objective.tallies, to_inputs)
         sums = _added(sums, [tally.kept() for tally in tallies if tally is not None])

@@ -20,6 +20,15 @@ def find_modules_in(folder: str) -> None:
     _places[:] = [folder]
 
 
+def as_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names; a text is one name, not as many as it has letters.
+
+    >>> as_names("fc.weight"), as_names(["a", "b"])
+    (('fc.weight',), ('a', 'b'))
+    """
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def closest(name: str, known: Iterable[str], least: float = 0.6) -> str | None:
     """Return the most similar of `known`, or None when none is similar.
 

@@ -1,10 +1,13 @@
 """Tensors in nested tuples, lists and mappings: what batches are made of, and how a model takes its inputs."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from reticket.errors import InputError
 
 
 def described(value: object) -> str:
@@ -91,6 +94,27 @@ def inputs_of(batch: object, to_inputs: Callable[[object], object] | None = None
     if to_inputs is not None:
         return to_inputs(batch)
     return batch[0] if isinstance(batch, tuple | list) and batch else batch
+
+
+def checked_batches(batches: Any, who: str) -> Any:
+    """Return batches as they are.
+
+    Args:
+        batches: an iterable of batches.
+        who: wants them, for the error.
+
+    Raises:
+        InputError: when they are no iterable, or one network.
+
+    >>> checked_batches(3, "matching")
+    Traceback (most recent call last):
+    reticket.errors.InputError: matching needs an iterable of batches, as a list or a DataLoader, got a int
+    """
+    if not isinstance(batches, Iterable) or isinstance(batches, str | Mapping | nn.Module):
+        raise InputError(
+            f"{who} needs an iterable of batches, as a list or a DataLoader, got a {type(batches).__name__}"
+        )
+    return batches
 
 
 def applied(model: nn.Module, inputs: object) -> object:

@@ -1,4 +1,4 @@
-"""What values look like in a terminal and in a notebook: few lines, and a small table."""
+"""What values look like in a terminal and in a notebook: few lines, short texts, small tables."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -23,6 +23,31 @@ def lines(head: str, rows: Sequence[str], most: int = MOST_LINES) -> str:
     """
     shown = list(rows) if len(rows) < most else [*rows[: most - 2], f"... and {len(rows) - most + 2} more"]
     return "\n  ".join([head, *shown])
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage that says 100 only when it is meant.
+
+    >>> percent(0.5), percent(0.99996), percent(1.0)
+    ('50 %', 'over 99.9 %', '100 %')
+    """
+    return "over 99.9 %" if 0.999 < share < 1 else f"{100 * share:.3g} %"
+
+
+def shortened(text: str, width: int, *, end: bool = False) -> str:
+    """Return the text in at most `width` characters, cut at its end or in its middle.
+
+    >>> shortened("encoder.layers.0.attention.weight", 20)
+    'encoder.l…ion.weight'
+    """
+    if len(text) <= width:
+        return text
+    if width < 2:
+        return text[:width]
+    if end:
+        return text[: width - 1] + "…"
+    head = (width - 1) // 2
+    return text[:head] + "…" + text[len(text) - (width - 1 - head) :]
 
 
 def html_table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[object]], most: int = MOST_ROWS) -> str:

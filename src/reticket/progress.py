@@ -83,9 +83,10 @@ def _bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     try:
         from tqdm.auto import tqdm
     except ImportError:
+        from rich.console import Console
         from rich.progress import Progress as Bar
 
-        with Bar(transient=True) as bar:
+        with Bar(transient=True, console=Console(stderr=True)) as bar:
             line = bar.add_task(what, total=total)
             yield lambda done: bar.update(line, completed=done)
         return

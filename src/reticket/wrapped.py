@@ -89,6 +89,22 @@ def named_like(own: Mapping[str, Tensor], given: Mapping[str, Any]) -> dict[str,
     return found | {name: tensor for name, tensor in given.items() if name not in used}
 
 
+def renamed_like(own: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return `given` by the names of `own` where they differ in wrappers alone; as it is where they do not.
+
+    >>> renamed_like({"fc.weight": 1}, {"module.fc.weight": 2}), renamed_like({"fc.weight": 1}, {"fc.bias": 2})
+    ({'fc.weight': 2}, {'fc.bias': 2})
+
+    Args:
+        own: a state_dict.
+        given: another.
+    """
+    if own.keys() == given.keys() or len(own) != len(given):
+        return given
+    names = names_in(own, given)
+    return {name: given[names[name]] for name in own} if names.keys() == own.keys() else given
+
+
 def same_values(a: Tensor, b: Tensor) -> bool:
     """Whether two tensors hold the same values, NaN being equal to NaN."""
     if a is b:

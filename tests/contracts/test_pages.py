@@ -32,8 +32,8 @@ BLOCK = re.compile(r"^(<!-- not run: .+ -->\n)?```python\n(.*?)^```", re.MULTILI
 RUN = {page: [code for mark, code in BLOCK.findall(text) if not mark] for page, text in TEXTS.items()}
 NOT_RUN = {"docs/results-format.md": 1}  # by page, how many blocks say that they cannot be run here
 PACKAGES = (
-    "analysis|cli|connectivity|data|experiment|figures|forward|matching|models|report|symmetry|tasks|tickets|training|"
-    "workflow"
+    "analysis|cli|connectivity|data|experiment|figures|forward|matching|models|objectives|report|symmetry|tasks|"
+    "tickets|training|workflow"
 )
 NAMED = re.compile(rf"(?<![\w./\-])(?:reticket\.)?((?:{PACKAGES})(?:\.[A-Za-z_]\w*)+)(?![\w/=])")
 FILES = ("html", "json", "py", "md", "svg", "toml")

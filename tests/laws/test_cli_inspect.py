@@ -11,11 +11,11 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from reticket.cli.inspection import Inspection
-from reticket.cli.network_colours import colour_classes
-from reticket.cli.network_map import COLUMN_LIMIT, MOST_ROWS, ROW_LIMIT, NetworkMap, groups_of, mapped
-from reticket.cli.network_svg import drawn
 from reticket.cli.symmetry import describe
 from reticket.symmetry import Symmetry
+from reticket.symmetry.network_colours import colour_classes
+from reticket.symmetry.network_map import COLUMN_LIMIT, MOST_ROWS, ROW_LIMIT, NetworkMap, groups_of, mapped
+from reticket.symmetry.network_svg import drawn
 from reticket.symmetry.terms import Atom, Fixed, Layout, product
 from tests.models_for_symmetry import family, solved
 

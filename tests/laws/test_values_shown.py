@@ -3,9 +3,11 @@
 import copy
 import pickle
 import sys
+from base64 import b64decode
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -105,6 +107,13 @@ def test_a_notebook_gets_a_small_table(name: str) -> None:
     html = VALUES[name]._repr_html_()
     assert html.startswith("<table><caption>")
     assert 2 <= html.count("<tr>") <= 22
+
+
+def test_a_symmetry_is_drawn_below_its_table() -> None:
+    picture = HEADS._repr_html_().partition("base64,")[2].partition('"')[0]
+    drawing = ElementTree.fromstring(b64decode(picture))
+    assert drawing.tag.endswith("svg")
+    assert "self_attn.in_proj_weight" in "".join(drawing.itertext())
 
 
 def test_names_are_escaped_in_a_table() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import reticket as rt
 from reticket.errors import AlignmentError
@@ -106,6 +107,52 @@ def test_load_into_takes_a_module() -> None:
     model = net(4)
     rt.load_into(model, nn.DataParallel(A))
     torch.testing.assert_close(dict(model.state_dict()), dict(A.state_dict()), rtol=0, atol=0)
+
+
+def wrapped(model: nn.Module) -> nn.Module:
+    return nn.DataParallel(nn.ModuleDict({"_orig_mod": model}))
+
+
+@pytest.mark.parametrize("call", ["interpolate", "barrier", "repair"])
+def test_names_in_wrappers_are_the_names_without(call: str) -> None:
+    a, b = (wrapped(one).state_dict() for one in (A, B))
+    assert list(a) != list(A.state_dict())
+    found, wanted = (
+        {
+            "interpolate": lambda a, b, model: [rt.interpolate(a, end, 0.3) for end in (B.state_dict(), b)],
+            "barrier": lambda a, b, model: [rt.barrier(model, a, end, BATCHES, (0, 0.5, 1)).loss for end in (B, b)],
+            "repair": lambda a, b, model: [rt.repair(model, (a, end), 0.5, BATCHES) for end in (B, b)],
+        }[call](*these)
+        for these in ((a, b, nn.DataParallel(net(0))), (A.state_dict(), B.state_dict(), net(0)))
+    )
+    for one, other in zip(found, wanted, strict=True):
+        values = (list(value.values()) if isinstance(value, dict) else value for value in (one, other))
+        torch.testing.assert_close(*values, rtol=0, atol=0)
+
+
+def test_one_name_is_one_name() -> None:
+    linear = nn.Linear(3, 2)
+    symmetry = rt.discover(linear, torch.zeros(2, 3), fixed="weight:1", free="output0:1")
+    optimizer = torch.optim.SGD([linear.weight], lr=0.1, momentum=0.9)
+    linear(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    state, alignment = optimizer.state_dict(), rt.random_alignment(symmetry, 0)
+    named, listed = (alignment.apply(state, names=names)["state"][0] for names in ("weight", ["weight"]))
+    assert torch.equal(named["momentum_buffer"], listed["momentum_buffer"])
+
+
+def test_a_mask_is_read_off_a_wrapped_module() -> None:
+    model = net(0)
+    prune.l1_unstructured(model[0], "weight", 5)
+    assert rt.Mask.from_module(nn.DataParallel(model)) == rt.Mask.from_module(model)
+
+
+def test_a_seed_decides_a_model() -> None:
+    first, same, other = (
+        rt.build_model("mlp", generator=seed, in_features=4, hidden=(3,), classes=2).state_dict() for seed in (0, 0, 1)
+    )
+    torch.testing.assert_close(dict(first), dict(same), rtol=0, atol=0)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
 SEEDED: dict[str, Callable[[Any], Any]] = {

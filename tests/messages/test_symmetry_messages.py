@@ -93,7 +93,7 @@ def test_wrong_tensors_are_refused(symmetry: Symmetry) -> None:
         alignment.apply({"layer9.weight": torch.zeros(3, 3)})
     with pytest.raises(AlignmentError, match=r"'fc\.weight' has shape \(4, 6\), expected \(4, 5\)"):
         alignment.apply({"fc.weight": torch.zeros(4, 6)})
-    with pytest.raises(AlignmentError, match="cannot apply an alignment to list: expected a state_dict, a Mask"):
+    with pytest.raises(AlignmentError, match="cannot apply an alignment to list: expected a module, a state_dict, a"):
         alignment.apply([torch.zeros(3)])
 
 

@@ -1,18 +1,19 @@
 """Diversity of an ensemble: how differently its members predict, and what that is worth."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import overload
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from reticket.analysis.classes import check_logits
 from reticket.errors import InputError
 from reticket.forward import evaluating, judged, modules_of
+from reticket.nested import checked_batches
 from reticket.objectives import Function, Measure, Objective, Prediction, Tally, chosen_objective, objective_for
 from reticket.weights import Weights
 
@@ -117,13 +118,15 @@ def _of_networks(
     objective: Objective | None,
     to_inputs: Callable[[object], object] | None,
 ) -> JudgedDiversity:
+    if isinstance(members, nn.Module | Mapping | str):
+        raise InputError(f"members is one {type(members).__name__}, but several networks were expected, as [a, b]")
     networks = {f"members[{number}]": one for number, one in enumerate(members)}
     if not networks:
         raise InputError("diversity got no networks: give at least one")
     models = modules_of(networks)
     sums: list[_Sums] = []
     with evaluating(*models):
-        for batch in batches:
+        for batch in checked_batches(batches, "diversity"):
             objective = objective or objective_for(batch)
             sums.append(_Sums.of([judged(model, batch, _look(objective), to_inputs) for model in models]))
     if objective is None or not sums:

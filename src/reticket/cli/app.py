@@ -173,9 +173,9 @@ def inspect(
     """Show which axes of which tensors may be permuted together, what is pinned, and why."""
     from reticket.cli.inspection import inspected
     from reticket.cli.loading import write_text
-    from reticket.cli.network_map import mapped
-    from reticket.cli.network_svg import drawn
     from reticket.cli.symmetry import describe
+    from reticket.symmetry.network_map import mapped
+    from reticket.symmetry.network_svg import drawn
 
     found = inspected(model, input_shape, vocabulary, prove=prove)
     written = []

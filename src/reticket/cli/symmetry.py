@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.text import Text
 
 from reticket.cli.inspection import Inspection, Pinned
+from reticket.notebook import percent, shortened
 from reticket.symmetry import Group
-from reticket.symmetry.names import shared_name
+from reticket.symmetry.names import MOST_NUMBERS, shared_name
 
 MOST_ROWS = 40  # above it groups that differ only in a block's number share a row
 MOST_REASONS = 4  # of one kind
-MOST_NUMBERS = 6  # of a shared name
 NARROWEST = 12
 LONGEST_OWNERS = 60
 GAP = "  "
@@ -69,15 +69,6 @@ def _summary(found: Inspection) -> str:
         f"{found.model}: {_count(len(sym.groups), 'group')}, 10^{sym.log10_order:.1f} permutations, "
         f"{percent(sym.movable)} of {found.numbers} numbers can move"
     )
-
-
-def percent(share: float) -> str:
-    """Return a share as a percentage that says 100 only when it is meant.
-
-    >>> percent(0.5), percent(0.99996), percent(1.0)
-    ('50 %', 'over 99.9 %', '100 %')
-    """
-    return "over 99.9 %" if 0.999 < share < 1 else f"{100 * share:.3g} %"
 
 
 def _count(n: int, noun: str, plural: str = "") -> str:
@@ -175,22 +166,6 @@ def fitted(cells: Sequence[tuple[str, ...]], width: int) -> list[str]:
         ]
         lines.append(GAP.join(padded).rstrip())
     return lines
-
-
-def shortened(text: str, width: int, *, end: bool = False) -> str:
-    """Return the text in at most `width` characters, cut at its end or in its middle.
-
-    >>> shortened("encoder.layers.0.attention.weight", 20)
-    'encoder.l…ion.weight'
-    """
-    if len(text) <= width:
-        return text
-    if width < 2:
-        return text[:width]
-    if end:
-        return text[: width - 1] + "…"
-    head = (width - 1) // 2
-    return text[:head] + "…" + text[len(text) - (width - 1 - head) :]
 
 
 def _pinned_lines(found: Inspection, width: int) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any, TypedDict, Unpack
 import numpy as np
 from torch import nn
 
-from reticket.connectivity.interpolation import check_same_layout, interpolate
+from reticket.connectivity.interpolation import alike, interpolate
 from reticket.connectivity.repairing import Repairer, load
 from reticket.copied import private_copy
 from reticket.errors import InputError
@@ -20,6 +20,7 @@ from reticket.progress import Progress, Tracked
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
 from reticket.weights import Weights, module_of, state_of
+from reticket.wrapped import inside, renamed_like
 
 ALPHAS = tuple(step / 10 for step in range(11))
 
@@ -192,11 +193,13 @@ def barrier(
         InputError: no batches, batches that do not fit the loss, an unknown loss or metric, or a wrong grid.
         ModelError: states of different models, a batch the model cannot take, or a model without values (lazy, meta).
     """
+    if not isinstance(alphas, Sequence) or isinstance(alphas, str):
+        raise InputError(f"alphas is a {type(alphas).__name__}, but several positions were expected, as (0, 0.5, 1)")
     alphas = tuple(float(alpha) for alpha in alphas)
     check_grid(alphas)
     how = _checked_options(options)
-    model, a, b = module_of(model), state_of(a, "a"), state_of(b, "b")
-    check_same_layout(a, b)
+    model = inside(module_of(model))
+    a, b = alike([renamed_like(model.state_dict(), state_of(end, name)) for end, name in ((a, "a"), (b, "b"))])
     objective = chosen_objective(loss, metric)
     every = list(batches) if isinstance(batches, Iterator) else batches
     check_filled(model)

@@ -12,6 +12,7 @@ from reticket.errors import InputError, ModelError
 from reticket.symmetry.model_tensors import is_extra
 from reticket.types import StateDict
 from reticket.weights import Weights, state_of
+from reticket.wrapped import renamed_like
 
 
 @overload
@@ -55,8 +56,7 @@ def interpolate(a: Any, b: Any, alpha: float | int | None = None) -> dict[str, A
         raise InputError("interpolate needs a, b and alpha, or a list of networks and a list of weights")
     mixed = mixture(len(networks), at)
     states = [state_of(network, name) for network, name in zip(networks, names, strict=True)]
-    check_same_layout(*states)
-    return mixture_of(states, mixed)
+    return mixture_of(alike(states), mixed)
 
 
 def mixture_of(states: Sequence[StateDict], mixed: Mixture) -> dict[str, Any]:
@@ -67,6 +67,17 @@ def mixture_of(states: Sequence[StateDict], mixed: Mixture) -> dict[str, Any]:
         else _copied(states[mixed.nearest][name])
         for name, value in states[0].items()
     }
+
+
+def alike(states: Sequence[StateDict]) -> list[StateDict]:
+    """Return states by the names of the first, wrappers looked through.
+
+    Raises:
+        ModelError: when they differ in names or shapes.
+    """
+    named = [renamed_like(states[0], state) for state in states]
+    check_same_layout(*named)
+    return named
 
 
 def check_same_layout(*states: StateDict) -> None:

@@ -83,6 +83,8 @@ def mixture(count: int, at: float | int | Sequence[float | int]) -> Mixture:
     >>> mixture(2, 0.25).weights, mixture(3, (0.5, 0.25, 0.25)).nearest
     ((0.75, 0.25), 0)
     """
+    if isinstance(at, str) or not (isinstance(at, Sequence) or hasattr(at, "__float__")):
+        raise InputError(f"alpha is a {type(at).__name__}; give a position on the line, or a weight for each network")
     if not isinstance(at, Sequence):
         if count != 2:
             raise InputError(f"alpha {at} is a position between two networks, got {count}; give a weight for each")

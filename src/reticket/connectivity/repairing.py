@@ -1,6 +1,6 @@
 """REPAIR (Jordan et al. 2022, arXiv 2211.08403): renormalise a mixture's activations to those of its ends."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, cast
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reticket.connectivity.interpolation import check_same_layout, mixture_of
+from reticket.connectivity.interpolation import alike, mixture_of
 from reticket.connectivity.layers import Layers, channel_axis, layers_to_repair, scaled_weight
 from reticket.connectivity.mixture import Mixture, mixture
 from reticket.connectivity.statistics import ChannelStats, Held
@@ -16,11 +16,12 @@ from reticket.copied import private_copy
 from reticket.errors import InputError, ModelError
 from reticket.forward import call
 from reticket.matching.moments import Moments, centre
-from reticket.nested import inputs_of
+from reticket.nested import checked_batches, inputs_of
 from reticket.symmetry.filled import check_filled
 from reticket.symmetry.untouched import kept
 from reticket.types import StateDict
 from reticket.weights import Weights, module_of, state_of
+from reticket.wrapped import inside, renamed_like
 
 ROUNDS = 200  # passes until the corrections of layers that run several times must stand still
 ROUGH = 0.01  # share of a spread that no rounding explains
@@ -88,9 +89,17 @@ class Repairer:
         *,
         to_inputs: Callable[[object], object] | None = None,
     ) -> None:
-        check_filled(module_of(model))
-        states = [state_of(end, f"endpoints[{number}]") for number, end in enumerate(endpoints)]
-        check_same_layout(*states)
+        model = inside(module_of(model))
+        check_filled(model)
+        if isinstance(endpoints, nn.Module | Mapping | str):
+            raise InputError(
+                f"endpoints is one {type(endpoints).__name__}, but two networks or more were expected, as (a, b)"
+            )
+        checked_batches(batches, "REPAIR")
+        own = model.state_dict()
+        states = alike(
+            [renamed_like(own, state_of(end, f"endpoints[{number}]")) for number, end in enumerate(endpoints)]
+        )
         self._batches = list(batches) if isinstance(batches, Iterator) else batches
         self._to_inputs = to_inputs
         first = next(iter(self._batches), None)

@@ -20,7 +20,7 @@ from reticket.matching.fit import check_unmatched
 from reticket.matching.forest import GroupForest, SimilarityScores
 from reticket.matching.moments import CentredBatch, PairMoments, centre, centre_unmasked, moments_bytes
 from reticket.matching.registry import matcher
-from reticket.nested import described, examples_in, parts
+from reticket.nested import checked_batches, described, examples_in, parts
 from reticket.symmetry import Alignment, Inside, Site, Symmetry, capture, identity_alignment
 from reticket.symmetry.views import conditional_views, direct_views, reached_by
 from reticket.types import Permutation
@@ -70,7 +70,7 @@ def match_activations(
     previous: dict[str, Permutation] = {}
     equal, check_at = 0, CHECK_FROM
     with evaluating(*models_a, *models_b):
-        for batch in batches:
+        for batch in checked_batches(batches, "matching"):
             moments.take(models_a, models_b, inputs_for(sym, batch, to_inputs))
             if stop != "stable" or moments.examples < check_at:
                 continue

@@ -12,6 +12,7 @@ from reticket.errors import AlignmentError, InputError
 from reticket.forward import modules_of
 from reticket.matching.fit import check_fits
 from reticket.options import Options
+from reticket.progress import Tracked
 from reticket.registry import Registry, first_line
 from reticket.symmetry import Alignment, Symmetry
 from reticket.symmetry.filled import check_filled
@@ -192,14 +193,15 @@ def match(
         method: name of a matching method, see `reticket list matchers`.
         start: an alignment of the same symmetry, for a method that begins from one.
         masks_a, masks_b: masks of A's and B's weights, for a method that looks at them.
-        options: of the method. For "activation": `cost`, "correlation" (default), "covariance" or "cosine";
-            `to_inputs`, a function from a batch to what the model takes (a tensor, a tuple or a dict); `stop`, "stable"
-            (default: stop when no assignment has changed over 3 doublings of the examples seen, at 4096 at the
-            earliest) or "never" (see every batch, as None does); `unmatched`, "error" (default) or "identity": what to
-            do with a group that has no site where it can be matched on its own; `held_bytes`, how much of A's
-            activations may be held at once (default: all of a batch): a larger batch is run in parts, cut along the
-            first axis of its tensors, which must be that of the examples. The cut changes the result by rounding alone;
-            A runs on the very first example once more, to see what one takes.
+        options: `progress`, True for a bar, or a function of the batches done and how many there are (None where that
+            is not known); and those of the method. For "activation": `cost`, "correlation" (default), "covariance" or
+            "cosine"; `to_inputs`, a function from a batch to what the model takes (a tensor, a tuple or a dict);
+            `stop`, "stable" (default: stop when no assignment has changed over 3 doublings of the examples seen, at
+            4096 at the earliest) or "never" (see every batch, as None does); `unmatched`, "error" (default) or
+            "identity": what to do with a group that has no site where it can be matched on its own; `held_bytes`, how
+            much of A's activations may be held at once (default: all of a batch): a larger batch is run in parts, cut
+            along the first axis of its tensors, which must be that of the examples. The cut changes the result by
+            rounding alone; A runs on the very first example once more, to see what one takes.
 
     Returns:
         The alignment. `quality` holds, per matched group, the mean correlation of matched units and their margin over
@@ -215,17 +217,20 @@ def match(
             finite, or a group that cannot be matched.
         ModelError: a batch that a model cannot take, or a model without values (lazy, meta).
     """
-    chosen = MATCHERS.named(method)
-    given = {"batches": batches, "start": start, "masks_a": masks_a, "masks_b": masks_b}
-    chosen.check(given, options)
     if not isinstance(sym, Symmetry):
         raise InputError(
             f"sym is a {type(sym).__name__}, but a Symmetry was expected; discover(model, example_inputs) finds one"
         )
+    chosen = MATCHERS.named(method)
+    progress = options.pop("progress", False)
+    given = {"batches": batches, "start": start, "masks_a": masks_a, "masks_b": masks_b}
+    chosen.check(given, options)
     models_a, models_b = _models(model_a, model_b, sym)
     _check_models(models_a, models_b, sym)
     if start is not None and start.symmetry.layouts != sym.layouts:
         raise AlignmentError("start is an alignment of another symmetry; give one that was found with this one")
+    if batches is not None and progress is not False:
+        given["batches"] = Tracked(batches, progress, "matching")
     values = {name: given[name] for name in chosen.uses if given[name] is not None}
     found = chosen.function(models_a, models_b, sym, **values, **options)
     if not isinstance(found, Alignment):

@@ -14,7 +14,7 @@ from reticket.errors import ModelError
 from reticket.lookup import imported, nearest
 from reticket.models.code import code_outside
 from reticket.registry import Registry, first_line
-from reticket.rng import generator_for, global_generators
+from reticket.rng import as_generator, generator_for, global_generators
 
 Builder = Callable[..., nn.Module]
 TIMM = "timm:"
@@ -62,15 +62,15 @@ def list_models() -> tuple[str, ...]:
     return tuple(sorted(MODELS))
 
 
-def build_model(name: str, *, generator: torch.Generator | None = None, **params: Any) -> nn.Module:
+def build_model(name: str, *, generator: torch.Generator | int | None = None, **params: Any) -> nn.Module:
     """Return a freshly initialised model, on torch's default device.
 
     Its weights are drawn on the CPU, so that they are the same for every default device.
 
     Args:
         name: a registered name, `timm:NAME`, or `package.module:function`.
-        generator: decides the initialisation; one number is drawn from it. Without it the initialisation is always the
-            same one. torch's global generator is left as it was.
+        generator: decides the initialisation; one number is drawn from it; or a seed. Without it the initialisation is
+            always the same one. torch's global generator is left as it was.
         params: of the model.
 
     Raises:
@@ -80,7 +80,7 @@ def build_model(name: str, *, generator: torch.Generator | None = None, **params
     MLP(4-3-2)
     """
     build, arguments = _builder(name, params)
-    source = generator or generator_for("model", name, "init")
+    source = generator_for("model", name, "init") if generator is None else as_generator(generator, "init")
     drawn = torch.randint(2**62, (1,), generator=source, dtype=torch.int64, device=source.device)
     with global_generators():
         torch.default_generator.manual_seed(int(drawn))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from reticket.dense import described, is_dense
 from reticket.errors import AlignmentError, InputError
 from reticket.files import WRITABLE, check_plain, reason, write_file
+from reticket.lookup import as_names
 from reticket.rng import as_generator
 from reticket.symmetry.gather import gather
 from reticket.symmetry.model_tensors import is_extra
@@ -110,7 +111,8 @@ class Alignment(Rebuilt):
 
         Args:
             value: a state_dict, a `Permutable` (Mask, Ticket), `optimizer.state_dict()` or a module.
-            names: for an optimizer's state without `param_names`, the names of its parameters in order.
+            names: for an optimizer's state without `param_names`, the names of its parameters in order; one may stand
+                alone.
 
         Returns:
             A new value of the same type; the module itself.
@@ -122,7 +124,9 @@ class Alignment(Rebuilt):
         if isinstance(value, Permutable):
             return value.with_tensors(self._tensors(value.tensors()))  # pyright: ignore[reportReturnType]
         if isinstance(value, Mapping) and "param_groups" in value and "state" in value:
-            return _like(value, moved_optimizer(value, names, self._shape, self.tensor))
+            return _like(
+                value, moved_optimizer(value, None if names is None else as_names(names), self._shape, self.tensor)
+            )
         if isinstance(value, Mapping):
             return _like(value, self._tensors(value))
         if isinstance(value, nn.Module):
@@ -295,8 +299,10 @@ def random_alignment(symmetry: Symmetry, generator: torch.Generator | int) -> Al
         generator: source of randomness, or a seed.
 
     Raises:
-        InputError: when the generator is neither.
+        InputError: when the generator is neither, or there is no symmetry.
     """
+    if not isinstance(symmetry, Symmetry):
+        raise InputError(f"symmetry is a {type(symmetry).__name__}, but what discover returns was expected")
     generator = as_generator(generator, "alignment")
     permutations = {}
     for group in symmetry.groups.values():

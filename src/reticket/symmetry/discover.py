@@ -2,7 +2,7 @@
 
 import fnmatch
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,8 @@ from torch import Tensor, fx, nn
 
 from reticket.dense import described, is_dense
 from reticket.errors import ModelError, SymmetryError
+from reticket.lookup import as_names
+from reticket.progress import Progress, shown
 from reticket.symmetry.calls import Calls, calls_of, differs_in_training
 from reticket.symmetry.cause import Cause
 from reticket.symmetry.dependence import parents_of
@@ -41,6 +43,7 @@ from reticket.symmetry.traced import with_inner_sites
 from reticket.symmetry.unify import Solver
 from reticket.symmetry.untouched import kept, untouched
 from reticket.symmetry.verify import CHANGES, guilty_groups
+from reticket.weights import module_of
 
 
 def discover(
@@ -51,6 +54,7 @@ def discover(
     fixed: Sequence[str] = (),
     free: Sequence[str] = (),
     verify: bool = True,
+    progress: Progress = False,
 ) -> Symmetry:
     """Find which axes of which tensors of a model may be permuted together without changing its function.
 
@@ -63,10 +67,11 @@ def discover(
         example_inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs.
         kwargs: keyword inputs beside positional ones.
         fixed: state_dict names or patterns, each with an optional `:axis`, that must not move, for instance
-            `"features.*.weight:0"`.
+            `"features.*.weight:0"`; one may stand alone.
         free: inputs and outputs, as `"input0:1"` or `"output0:1"` (number of the tensor, axis), that may move too.
         verify: prove the result numerically; a group that changes the function is pinned and listed in
             `Symmetry.pinned_by_verify`.
+        progress: True for a bar, or a function of the steps done and how many there are: tracing, solving, proving.
 
     Returns:
         The symmetry, with `log10_order`, `groups`, `sites`, `explain` and the `seconds` it took.
@@ -81,19 +86,27 @@ def discover(
     >>> [(g.name, g.size, len(g.members)) for g in sym.groups.values()]
     [('0.weight', 8, 3)]
     """
-    check_shaped(model)
+    check_shaped(module_of(model))
     inputs = Inputs.of(example_inputs, kwargs)
     check_inputs(inputs.leaves())
-    with kept(model, still=True):
-        return _discovered(model, inputs, fixed, free, verify)
+    with kept(model, still=True), shown(progress, "discovery", 3) as show:
+        return _discovered(model, inputs, as_names(fixed), as_names(free), verify, show)
 
 
-def _discovered(model: nn.Module, inputs: Inputs, fixed: Sequence[str], free: Sequence[str], verify: bool) -> Symmetry:
+def _discovered(
+    model: nn.Module,
+    inputs: Inputs,
+    fixed: Sequence[str],
+    free: Sequence[str],
+    verify: bool,
+    show: Callable[[int], None],
+) -> Symmetry:
     start = time.perf_counter()
     calls = _try(model, inputs)
     search = Search.start(model, fixed)
     traces, notes = _traces(model, inputs, calls)
     traced = time.perf_counter()
+    show(1)
     # both modes give equations about the same atoms, so that one solution holds in both
     free_axes = _Free(search.solver, tuple(free))
     found = [propagate(t, search.solver, search.layouts, free_axes.input, free_axes.output) for t in traces]
@@ -111,8 +124,10 @@ def _discovered(model: nn.Module, inputs: Inputs, fixed: Sequence[str], free: Se
     steps = {node: search.final(value, names) for node, value in found[0].values.items() if is_layout(value)}
     symmetry = replace(symmetry, sites=_sites(symmetry, model, inputs, traces[0], steps))
     solved = time.perf_counter()
+    show(2)
     symmetry = _proven(symmetry, model, inputs) if verify else symmetry
     seconds = {"tracing": traced - start, "solving": solved - traced, "proving": time.perf_counter() - solved}
+    show(3)
     return replace(symmetry, seconds=seconds)
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 FEWEST = 3  # names that are folded into one
+MOST_NUMBERS = 6  # of a shared name, where room is scarce
 NUMBER = re.compile(r"(\d+)")
 
 

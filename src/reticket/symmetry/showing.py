@@ -1,13 +1,17 @@
 """What symmetries and alignments look like: a few lines, a table in a notebook, a data frame, a chart."""
 
+from base64 import b64encode
 from typing import Any
 
 from reticket.errors import InputError
 from reticket.extras import axes_of, extra
 from reticket.notebook import html_table, lines
+from reticket.symmetry.network_map import mapped
+from reticket.symmetry.network_svg import drawn
 from reticket.symmetry.structure import Structure
 from reticket.symmetry.terms import Term, atoms, describe
 
+DRAWING = "Groups over the network"
 GROUP_COLUMNS = ("group", "units", "depends on", "copies", "tensors")
 
 
@@ -27,13 +31,15 @@ def symmetry_lines(symmetry: Structure) -> str:
 
 
 def symmetry_html(symmetry: Structure) -> str:
-    """Return the groups of a symmetry as a small table."""
+    """Return the groups of a symmetry as a small table, and below it the drawing of the network."""
     head = symmetry_lines(symmetry).partition("\n")[0]
     rows = [
         (name, group.size, ", ".join(group.parents), group.copies, len({member.tensor for member in group.members}))
         for name, group in symmetry.groups.items()
     ]
-    return html_table(head, GROUP_COLUMNS, rows)
+    drawing = b64encode(drawn(mapped(symmetry), DRAWING).encode()).decode()  # as an image: no style of it gets out
+    table = html_table(head, GROUP_COLUMNS, rows)
+    return f'{table}<img alt="{DRAWING}" src="data:image/svg+xml;base64,{drawing}">'
 
 
 def symmetry_frame(symmetry: Structure) -> Any:

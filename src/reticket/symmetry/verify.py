@@ -28,6 +28,7 @@ from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Layout
 from reticket.symmetry.trials import Resize, Trial, longer_sizes, other_batches, other_sizes, roomier_sizes
 from reticket.symmetry.untouched import Kept, kept
+from reticket.weights import module_of
 
 ROUNDING = 100  # times what the last bits of the weights make: so much of a difference may be rounding
 SHAKES = 4  # how often the last bits are changed before a difference is held against a symmetry
@@ -432,7 +433,7 @@ def verify(
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     >>> verify(discover(model, torch.zeros(2, 4)), model, torch.zeros(2, 4))
     """
-    check_shaped(model)
+    check_shaped(module_of(model))
     wide, limit = precision(model)
     if wide is None:
         raise VerificationError(f"the symmetry of {type(model).__name__} is {limit}")

@@ -5,18 +5,10 @@ from collections.abc import Hashable, Iterable, Mapping
 from torch import Tensor, nn
 
 from reticket.errors import MaskError
+from reticket.lookup import as_names
 from reticket.tickets.used import place_of, source_of, weight_used
 from reticket.types import StateDict
 from reticket.wrapped import inside
-
-
-def as_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names; a text is one name, not as many as it has letters.
-
-    >>> as_names("fc.weight"), as_names(["a", "b"])
-    (('fc.weight',), ('a', 'b'))
-    """
-    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def weights_of(model: nn.Module, names: Iterable[str]) -> dict[str, Tensor]:

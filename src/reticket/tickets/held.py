@@ -8,7 +8,8 @@ from torch.optim import Optimizer
 
 from reticket.errors import MaskError
 from reticket.nested import tensors_in
-from reticket.tickets.mask import Mask
+from reticket.tickets.mask import Mask, mask_of
+from reticket.weights import module_of
 from reticket.wrapped import inside
 
 
@@ -70,9 +71,9 @@ def held_weights(model: nn.Module, mask: Mask) -> list[HeldWeight]:
     Raises:
         MaskError: when there is no such parameter, or it is not the weight itself.
     """
-    model = inside(model)
+    model = inside(module_of(model))
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    names = mask.names_among(parameters)
+    names = mask_of(mask).names_among(parameters)
     return [HeldWeight(model, names[name], ~kept) for name, kept in mask.items()]
 
 
@@ -82,6 +83,8 @@ def optimizers_in(optimizers: Iterable[Optimizer]) -> list[Optimizer]:
     waiting = list(optimizers)
     while waiting:
         optimizer = waiting.pop(0)
+        if not hasattr(optimizer, "param_groups"):
+            raise MaskError(f"an optimizer was expected, or several, got a {type(optimizer).__name__}")
         if all(optimizer is not other for other in found):
             found.append(optimizer)
             waiting += [value for value in vars(optimizer).values() if isinstance(value, Optimizer)]

@@ -4,17 +4,17 @@ Training is the caller's. The driver and an experiment that runs each round as i
 `prune_round`, and so find the same tickets.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from torch import nn
-
 from reticket.errors import MaskError
-from reticket.tickets.by_name import as_names, select
+from reticket.progress import Progress, shown
+from reticket.tickets.by_name import select
 from reticket.tickets.mask import Mask
-from reticket.tickets.prunable import prunable
+from reticket.tickets.prunable import named_weights
 from reticket.tickets.prune import prune_magnitude
 from reticket.tickets.ranking import Scope
 from reticket.tickets.start import SparseStart
@@ -123,6 +123,8 @@ def chain(targets: Iterable[float], rate: float = 0.2) -> Chain:
     (ChainLeaf(density=0.7, branches_from=1), ChainLeaf(density=0.55, branches_from=2))
     """
     check_rate(rate)
+    if not isinstance(targets, Iterable) or isinstance(targets, str):
+        raise MaskError(f"the target densities are a {type(targets).__name__}; give numbers in (0, 1), as [0.5, 0.2]")
     wanted = sorted(dict.fromkeys(targets), reverse=True)
     if not wanted:
         raise MaskError("iterative magnitude pruning needs at least one target density, got none")
@@ -207,6 +209,7 @@ def iterative_magnitude_pruning(
     style: StyleName = "finetune",
     rewound: Weights | None = None,
     scope: Scope = "global",
+    progress: Progress = False,
 ) -> dict[float, SparseStart]:
     """Prune and retrain, round by round, to every target density.
 
@@ -219,6 +222,7 @@ def iterative_magnitude_pruning(
         style: a key of `STYLES`; `retrain` is to use the learning rates that its `schedule` says.
         rewound: weights at the rewind point k; needed by "weight-rewind".
         scope: compare magnitudes over all layers or inside each.
+        progress: True for a bar, or a function of the rounds done and how many there are.
 
     Returns:
         Target density -> pruned and retrained network, from dense to sparse.
@@ -227,23 +231,26 @@ def iterative_magnitude_pruning(
         MaskError: as `chain` and `prune_round`, or when `retrain` returns pruned weights that are not 0.
     """
     plan = chain([targets] if isinstance(targets, float | int) else targets, rate)
-    if names is None and isinstance(trained, nn.Module):
-        names = prunable(trained)
-    names = as_names(names or ())
+    names = tuple(named_weights(trained, names, None))
 
-    def advance(before: SparseStart, step: Round) -> SparseStart:
-        start = prune_round(
-            before.weights, step.density, names=names, within=before.mask, style=style, rewound=rewound, scope=scope
-        )
-        return SparseStart(retrain(start.weights, start.mask, step), start.mask)
-
-    found: dict[float, SparseStart] = {}
     dense = state_of(trained, "trained")
     network = SparseStart(dense, Mask.full(select(dense, names)))
-    for number, density in enumerate(plan.densities):
-        if number > 0:
-            network = advance(network, Round(number, density, is_leaf=False))
-        for leaf in plan.leaves:
-            if leaf.branches_from == number:
-                found[leaf.density] = advance(network, Round(number + 1, leaf.density, is_leaf=True))
+    found: dict[float, SparseStart] = {}
+    with shown(progress, "pruning", len(plan.densities) - 1 + len(plan.leaves)) as show:
+        done = itertools.count(1)
+
+        def advance(before: SparseStart, step: Round) -> SparseStart:
+            start = prune_round(
+                before.weights, step.density, names=names, within=before.mask, style=style, rewound=rewound, scope=scope
+            )
+            pruned = SparseStart(retrain(start.weights, start.mask, step), start.mask)
+            show(next(done))
+            return pruned
+
+        for number, density in enumerate(plan.densities):
+            if number > 0:
+                network = advance(network, Round(number, density, is_leaf=False))
+            for leaf in plan.leaves:
+                if leaf.branches_from == number:
+                    found[leaf.density] = advance(network, Round(number + 1, leaf.density, is_leaf=True))
     return found

@@ -15,10 +15,22 @@ from reticket.notebook import html_table
 from reticket.tickets import storage
 from reticket.tickets.used import place_of, weight_used
 from reticket.types import StateDict
-from reticket.weights import Weights, state_of
-from reticket.wrapped import names_in
+from reticket.weights import Weights, module_of, state_of
+from reticket.wrapped import inside, names_in
 
 S = TypeVar("S", bound=StateDict)
+
+
+def mask_of(mask: "Mask") -> "Mask":
+    """Return a mask as it is.
+
+    Raises:
+        MaskError: for anything else, its tensors by name included.
+    """
+    if isinstance(mask, Mask):
+        return mask
+    make = "; make one of them: rt.Mask(tensors)" if isinstance(mask, Mapping) else ""
+    raise MaskError(f"mask is a {type(mask).__name__}, but a Mask was expected{make}")
 
 
 class Mask(Mapping[str, Tensor]):
@@ -70,7 +82,7 @@ class Mask(Mapping[str, Tensor]):
         with a parametrization that holds a 0/1 buffer `mask`; several on one parameter are combined.
 
         Args:
-            pruned: the module.
+            pruned: the module, in a parallel or compiled wrapper or not.
 
         Returns:
             The mask, by the names of the unpruned module ("conv1.weight", not "conv1.weight_orig").
@@ -79,6 +91,7 @@ class Mask(Mapping[str, Tensor]):
             MaskError: when the module holds no such mask, or one that is neither 0 nor 1 or of another shape.
         """
         found: dict[str, Tensor] = {}
+        pruned = inside(module_of(pruned, "pruned"))
         for prefix, module in pruned.named_modules():
             for name, mask, weight in _masks_of(module):
                 key = f"{prefix}.{name}" if prefix else name

@@ -8,8 +8,8 @@ from typing import Any, get_args
 from torch import Tensor, nn
 
 from reticket.errors import MaskError
-from reticket.lookup import closest
-from reticket.tickets.by_name import as_names, select, weights_of
+from reticket.lookup import as_names, closest
+from reticket.tickets.by_name import select, weights_of
 from reticket.tickets.mask import Mask
 from reticket.tickets.parts import Part, Weight, parts_of
 from reticket.types import StateDict

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-from reticket.tickets.by_name import as_names
+from reticket.lookup import as_names
 from reticket.tickets.imp import StyleName, check_rate, check_style
 from reticket.tickets.ranking import Scope, check_scope
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, UInt8
 from torch import Tensor
 
 from reticket.errors import MaskError
-from reticket.files import WRITABLE, check_plain, reason, write_file
+from reticket.files import WRITABLE, as_path, check_plain, reason, write_file
 from reticket.untrusted import LARGEST, is_shape, is_size, one_line, parsed, shown
 
 VERSION = 1
@@ -82,7 +82,7 @@ def read(path: str | os.PathLike[str], kinds: tuple[str, ...]) -> tuple[dict[str
     """
     from safetensors import SafetensorError, safe_open
 
-    head = _first_bytes(Path(path))
+    head = _first_bytes(as_path(path, MaskError))
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}

@@ -15,7 +15,7 @@ from torch import Tensor
 from reticket.errors import MaskError
 from reticket.notebook import lines
 from reticket.tickets import storage
-from reticket.tickets.mask import Mask
+from reticket.tickets.mask import Mask, mask_of
 from reticket.tickets.used import place_of
 from reticket.weights import Weights, state_of
 
@@ -34,7 +34,7 @@ def signs_of(weights: Weights, mask: Mask) -> dict[str, Tensor]:
         MaskError: when the mask belongs to another model.
     """
     weights = state_of(weights)
-    names = mask.names_among(weights)
+    names = mask_of(mask).names_among(weights)
     return {
         name: torch.where(weights[names[name]].detach().cpu() < 0, -1, 1).to(torch.int8) * kept
         for name, kept in mask.items()
@@ -67,6 +67,7 @@ class Ticket:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        mask_of(self.mask)
         try:
             object.__setattr__(self, "provenance", json.loads(json.dumps(dict(self.provenance))))
         except (TypeError, ValueError) as error:

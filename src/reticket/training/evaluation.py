@@ -126,10 +126,7 @@ def evaluate(
         TrainingError: when the model's output is not one row of logits for each input.
     """
     target = torch.device(device)
-    evaluated = inside(private_copy(module_of(model))).to(target).eval()
-    if weights is not None:
-        evaluated.load_state_dict(dict(named_like(evaluated.state_dict(), state_of(weights))))
-    evaluated.requires_grad_(False)
+    evaluated = _copied(module_of(model), weights).to(target)
     objective = chosen_objective(loss, metric)
     if not isinstance(dataset, DataSource):
         return scored(evaluated, dataset, objective, to_inputs=to_inputs, who="evaluate")
@@ -153,6 +150,14 @@ def evaluate(
             f"build it for {len(dataset.classes)} classes"
         )
     return score(logits.clone(), y)
+
+
+def _copied(model: nn.Module, weights: Weights | None) -> nn.Module:
+    """Return a copy of the model in eval mode, with other weights where these are given."""
+    copied = inside(private_copy(model)).eval()
+    if weights is not None:
+        copied.load_state_dict(dict(named_like(copied.state_dict(), state_of(weights))))
+    return copied.requires_grad_(False)
 
 
 def _laid_out(inputs: Tensor, convolutional: bool) -> Tensor:

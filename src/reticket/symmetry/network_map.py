@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from reticket.symmetry import Symmetry
+from reticket.symmetry.structure import Structure
 from reticket.symmetry.terms import atoms
 
 MOST_ROWS = 48  # above it repeated blocks are folded
@@ -70,14 +70,14 @@ class NetworkMap:
         left_out: groups without a lane, for want of room.
     """
 
-    symmetry: Symmetry
+    symmetry: Structure
     rows: tuple[DrawnRow, ...]
     lanes: tuple[Lane, ...]
     columns: int
     left_out: tuple[str, ...] = field(default=())
 
 
-def mapped(symmetry: Symmetry) -> NetworkMap:
+def mapped(symmetry: Structure) -> NetworkMap:
     """Lay out a symmetry: rows folded to a readable number, lanes packed from the left, the longest first."""
     rows = _rows(symmetry)
     if len(rows) > MOST_ROWS:
@@ -85,14 +85,14 @@ def mapped(symmetry: Symmetry) -> NetworkMap:
     return _with_lanes(symmetry, rows)
 
 
-def groups_of(symmetry: Symmetry, tensors: Sequence[str]) -> Iterator[str]:
+def groups_of(symmetry: Structure, tensors: Sequence[str]) -> Iterator[str]:
     """Yield the groups of some tensors, axis by axis, with repetitions."""
     for tensor in tensors:
         for term in symmetry.layouts[tensor]:
             yield from (str(atom.key) for atom in atoms(term))
 
 
-def _rows(symmetry: Symmetry) -> list[DrawnRow]:
+def _rows(symmetry: Structure) -> list[DrawnRow]:
     """Return one row for each tensor of two or more axes; vectors join the row of their module or make one."""
     owners: dict[str, list[str]] = {}
     for name, layout in symmetry.layouts.items():
@@ -112,14 +112,14 @@ def _rows(symmetry: Symmetry) -> list[DrawnRow]:
     return rows
 
 
-def _folded(symmetry: Symmetry, rows: list[DrawnRow]) -> list[DrawnRow]:
+def _folded(symmetry: Structure, rows: list[DrawnRow]) -> list[DrawnRow]:
     """Fold runs of three or more equal blocks, the innermost first: the first and the last stay."""
     for depth in range(max(len(row.path) for row in rows), -1, -1):
         rows = _folded_at(symmetry, rows, depth)
     return rows
 
 
-def _folded_at(symmetry: Symmetry, rows: list[DrawnRow], depth: int) -> list[DrawnRow]:
+def _folded_at(symmetry: Structure, rows: list[DrawnRow], depth: int) -> list[DrawnRow]:
     """Fold equal neighbours among the blocks whose number stands at `depth` in their paths."""
     spans = _spans(symmetry, rows)
     result: list[DrawnRow] = []
@@ -141,7 +141,7 @@ def _folded_at(symmetry: Symmetry, rows: list[DrawnRow], depth: int) -> list[Dra
     return result + _fold(symmetry, run, depth)
 
 
-def _spans(symmetry: Symmetry, rows: Sequence[DrawnRow]) -> Mapping[str, tuple[int, int]]:
+def _spans(symmetry: Structure, rows: Sequence[DrawnRow]) -> Mapping[str, tuple[int, int]]:
     """Return the first and the last row of every group."""
     found: dict[str, tuple[int, int]] = {}
     for i, row in enumerate(rows):
@@ -150,7 +150,7 @@ def _spans(symmetry: Symmetry, rows: Sequence[DrawnRow]) -> Mapping[str, tuple[i
     return found
 
 
-def _shape(symmetry: Symmetry, rows: Sequence[DrawnRow], spans: Mapping[str, tuple[int, int]]) -> object:
+def _shape(symmetry: Structure, rows: Sequence[DrawnRow], spans: Mapping[str, tuple[int, int]]) -> object:
     """Return what two blocks must share to be called equal: tensors, sizes, and which groups stand where."""
     inside = _spans(symmetry, rows)
     size = {group: spans[group][1] - spans[group][0] for group in inside}
@@ -167,7 +167,7 @@ def _shape(symmetry: Symmetry, rows: Sequence[DrawnRow], spans: Mapping[str, tup
     ]
 
 
-def _fold(symmetry: Symmetry, run: Sequence[list[DrawnRow]], depth: int) -> list[DrawnRow]:
+def _fold(symmetry: Structure, run: Sequence[list[DrawnRow]], depth: int) -> list[DrawnRow]:
     if len(run) < 3:
         return [row for block in run for row in block]
     names = [".".join(block[0].path[: depth + 1]) for block in run]
@@ -176,12 +176,12 @@ def _fold(symmetry: Symmetry, run: Sequence[list[DrawnRow]], depth: int) -> list
     return [*run[0], _left_out(symmetry, middle, f"{which}: like {names[0]}", run[1][0].path[: depth + 1]), *run[-1]]
 
 
-def _left_out(symmetry: Symmetry, rows: Sequence[DrawnRow], label: str, path: tuple[str, ...]) -> DrawnRow:
+def _left_out(symmetry: Structure, rows: Sequence[DrawnRow], label: str, path: tuple[str, ...]) -> DrawnRow:
     touched = frozenset(group for row in rows for group in (*groups_of(symmetry, row.tensors), *row.groups))
     return DrawnRow(label, path, (), sum(max(row.hidden, 1) for row in rows), touched)
 
 
-def _shortened(symmetry: Symmetry, rows: list[DrawnRow]) -> list[DrawnRow]:
+def _shortened(symmetry: Structure, rows: list[DrawnRow]) -> list[DrawnRow]:
     """Leave out the middle of what is still too long."""
     if len(rows) <= ROW_LIMIT:
         return rows
@@ -191,7 +191,7 @@ def _shortened(symmetry: Symmetry, rows: list[DrawnRow]) -> list[DrawnRow]:
     return [*head, _left_out(symmetry, middle, f"{names[0]} to {names[-1]}: see --json", ()), *tail]
 
 
-def _with_lanes(symmetry: Symmetry, rows: Sequence[DrawnRow]) -> NetworkMap:
+def _with_lanes(symmetry: Structure, rows: Sequence[DrawnRow]) -> NetworkMap:
     drawn = [group for row in rows for group in groups_of(symmetry, row.tensors)]
     spans = {group: span for group, span in _spans(symmetry, rows).items() if group in set(drawn)}
     families: dict[str, list[str]] = {}
@@ -223,7 +223,7 @@ def _with_lanes(symmetry: Symmetry, rows: Sequence[DrawnRow]) -> NetworkMap:
     return NetworkMap(symmetry, tuple(rows), tuple(lanes), max(spans_in, default=-1) + 1, tuple(left_out))
 
 
-def _root(symmetry: Symmetry, group: str, known: Mapping[str, object]) -> str:
+def _root(symmetry: Structure, group: str, known: Mapping[str, object]) -> str:
     while parent := next((name for name in symmetry.groups[group].parents if name in known), ""):
         group = parent
     return group

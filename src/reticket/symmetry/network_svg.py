@@ -4,11 +4,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TypeAlias
 
-from reticket.cli.network_colours import colour_classes, role, style
-from reticket.cli.network_map import DrawnRow, Lane, NetworkMap
-from reticket.cli.symmetry import MOST_NUMBERS, percent, shortened
+from reticket.notebook import percent, shortened
 from reticket.symmetry.explain import members_text
-from reticket.symmetry.names import shared_name
+from reticket.symmetry.names import MOST_NUMBERS, shared_name
+from reticket.symmetry.network_colours import colour_classes, role, style
+from reticket.symmetry.network_map import DrawnRow, Lane, NetworkMap
 from reticket.symmetry.terms import Atom, Fixed, Product, Sum, Term, atoms, describe, leaves
 
 Chip: TypeAlias = Atom | Fixed | str

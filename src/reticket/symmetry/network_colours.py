@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from reticket.cli.network_map import NetworkMap, groups_of
+from reticket.symmetry.network_map import NetworkMap, groups_of
 
 COLOURS = (  # on a light and on a dark ground
     ("#0b5cad", "#6cb2f5"),
