@@ -1,9 +1,11 @@
 """The part that every parameter of two axes or more plays in a model: what multiplies activations is a weight matrix.
 
 A traced graph says it of every parameter that it computes with. Where there is none, the module does that a parameter
-belongs to: those of torch and the `Conv1D` of transformers are known.
+belongs to: those of torch and the `Conv1D` of transformers are known. Elsewhere, what is called after positions or has
+one row for all examples is taken for no matrix, and the rest is not known.
 """
 
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -25,6 +27,7 @@ LAYERS = (nn.Linear, *CONVOLUTIONS)
 WITH_MATRICES = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)  # all of two axes that they hold, but tokens
 TABLES = (nn.Embedding, nn.EmbeddingBag)
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+POSITION = re.compile(r"(^|[._])pos[^.]*$")  # `pos_embed`, `positions`, `relative_position_bias_table`
 TOKENS = ("bias_k", "bias_v")  # what an attention layer adds to the keys and values of each sequence
 
 
@@ -104,8 +107,9 @@ def _part(owners: Mapping[str, nn.Module], source: Tensor | None, seen: str | No
     if any(_is_matrix(owner, name) for name, owner in owners.items()):
         return "matrix"
     shape = [1] if source is None else list(source.shape)
-    # one row for all examples: a token, a table of positions, a scale
-    return "elementwise" if shape[0] == 1 or sum(size > 1 for size in shape) < 2 else "unknown"
+    # one row for all examples: a token, a scale, and mostly a table of positions, which otherwise is called so
+    single = shape[0] == 1 or sum(size > 1 for size in shape) < 2
+    return "elementwise" if single or all(POSITION.search(name) for name in owners) else "unknown"
 
 
 def _is_matrix(owner: nn.Module, name: str) -> bool:
