@@ -103,7 +103,7 @@ def test_synaptic_flow_is_the_sum_over_paths() -> None:
     expected = flow_by_hand(*weights.values())
     for name, score in zip(LAYERS, expected, strict=True):
         torch.testing.assert_close(found[name], score)
-    # conservation (theorem 1): the flow through each layer is all there is
+    # conservation: the flow through each layer is all there is
     torch.testing.assert_close(found["0.weight"].sum(), found["2.weight"].sum())
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     assert model.training
