@@ -75,12 +75,12 @@ def test_the_package_s_own_models_are_pruned_as_ever_with_a_trace_and_without(na
 
 
 class Mixed(nn.Module):
-    """Bare matrices among known layers, a table of positions, a norm over two axes, a tied table."""
+    """Bare matrices among known layers, what is added, a norm over two axes, a tied table."""
 
     def __init__(self) -> None:
         super().__init__()
         self.words, self.norm = nn.Embedding(7, 4), nn.LayerNorm([5, 4])
-        self.position, self.matrix = nn.Parameter(torch.randn(5, 4)), nn.Parameter(torch.randn(4, 6))
+        self.shift, self.matrix = nn.Parameter(torch.randn(5, 4)), nn.Parameter(torch.randn(4, 6))
         self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 4)
         self.third = nn.Linear(6, 6)
         self.third.weight = self.first.weight
@@ -88,7 +88,7 @@ class Mixed(nn.Module):
         self.head.weight = self.words.weight
 
     def forward(self, ids: Tensor) -> Tensor:
-        x = self.norm(self.words(ids) + self.position) @ self.matrix
+        x = self.norm(self.words(ids) + self.shift) @ self.matrix
         return self.head(self.second(self.third(self.first(x))))
 
 
@@ -100,7 +100,7 @@ def test_what_is_in_and_what_is_out_and_what_can_be_asked_for() -> None:
     assert prunable(model, IDS) == ("matrix", "first.weight", "second.weight")
     assert prunable(model, IDS, include="embedding")[1] == "words.weight"
     assert prunable(model, IDS, include=("elementwise", "norm"), exclude=("first.*", "second")) == (
-        *("position", "matrix", "norm.weight", "norm.bias"),
+        *("shift", "matrix", "norm.weight", "norm.bias"),
     )
     assert prunable(model, IDS, include="head.weight") == prunable(model, IDS, include="embedding")
     assert prunable(model, {"ids": IDS}) == prunable(model, None, {"ids": IDS}) == prunable(model, (IDS,))
@@ -109,12 +109,12 @@ def test_what_is_in_and_what_is_out_and_what_can_be_asked_for() -> None:
 def test_without_inputs_what_is_not_known_is_named_with_its_share() -> None:
     model = Mixed()
     share = 100 * (20 + 24) / sum(p.numel() for p in model.parameters() if p.dim() > 1)
-    said = rf"Mixed has parameters in modules that are not known, 'position', 'matrix', {share:.3g} % of its parameters"
+    said = rf"Mixed has parameters in modules that are not known, 'shift', 'matrix', {share:.3g} % of its parameters"
     with pytest.warns(UserWarning, match=re.escape(said).replace(r"\.3g", "")):
         assert prunable(model) == ("first.weight", "second.weight")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert prunable(model, exclude="position", include="matrix") == ("matrix", "first.weight", "second.weight")
+        assert prunable(model, exclude="shift", include="matrix") == ("matrix", "first.weight", "second.weight")
     with pytest.raises(
         MaskError, match="ParameterList has parameters in modules that are not known, '0', 100 % of its"
     ):
@@ -128,6 +128,33 @@ def test_what_a_trace_does_not_reach_is_named_too() -> None:
         UserWarning, match="'unused', .* nothing was computed with them on these inputs, or by an operator"
     ):
         assert "unused" not in prunable(model, IDS)
+
+
+class BareTable(nn.Module):
+    """A table in no layer for tables, read by index and multiplied by at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.matrix = nn.Parameter(torch.randn(7, 4)), nn.Parameter(torch.randn(4, 4))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.table[ids] @ self.matrix @ self.table.T
+
+
+def test_a_table_is_known_by_how_it_is_read() -> None:
+    assert prunable(BareTable(), IDS) == ("matrix",)
+    assert prunable(BareTable(), IDS, include="embedding") == ("table", "matrix")
+
+
+@pytest.mark.parametrize("name", ["positions", "pos_embed", "relative_position_bias_table", "rel_pos_h"])
+def test_what_is_called_after_positions_is_taken_for_them_without_a_trace(name: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    model.register_parameter(name, nn.Parameter(torch.randn(5, 4)))
+    assert prunable(model) == ("0.weight",)
+    assert true_density(prune_magnitude(model, 0.5), model) == 0.5
+    model.register_parameter("transposed", nn.Parameter(torch.randn(5, 4)))
+    with pytest.warns(UserWarning, match="'transposed'"):
+        prunable(model)
 
 
 class Scaled(nn.Conv2d):
@@ -149,10 +176,10 @@ def test_coverage_counts_what_is_left_by_name() -> None:
     seen = coverage(mask, model, IDS)
     assert (seen.kept, seen.masked, seen.matrices) == (32, 64, 64 + 24 + 24)
     assert seen.unpruned == {"matrix": 24, "second.weight": 24}
-    assert seen.others == {"position": ("elementwise", 20), "norm.weight": ("norm", 20), "norm.bias": ("norm", 20)}
+    assert seen.others == {"shift": ("elementwise", 20), "norm.weight": ("norm", 20), "norm.bias": ("norm", 20)}
     assert seen.true_density == true_density(mask, model, example_inputs=IDS) == (32 + 48) / 112
     untraced = coverage(mask, model)
-    assert untraced.unknown == ("position", "matrix")
+    assert untraced.unknown == ("shift", "matrix")
     assert untraced.matrices == 112 + 20
 
 

@@ -5,12 +5,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from reticket.errors import InputError, MaskError
 from reticket.tickets import Movement, criterion, prune
 from reticket.tickets.criteria import CRITERIA
+
+
+class Single(nn.Linear):
+    """A layer that takes float32 alone, as some kernels do."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return super().forward(input.float())
 
 
 def net() -> nn.Sequential:
@@ -37,6 +44,10 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "computed": (
         lambda: prune(nn.Sequential(parametrizations.weight_norm(net()[0])), 0.5, "snip", batches=BATCHES),
         "'0.weight' is computed from other tensors, so the loss has no gradient by it; make its pruning or",
+    ),
+    "float64": (
+        lambda: prune(Single(4, 3), 0.5, "synflow", example_inputs=torch.ones(1, 4)),
+        "Single does not run in float64 on ones, which 'synflow' needs (mat1 and mat2 must have the same dtype",
     ),
     "movement": (
         lambda: prune(net(), 0.5, "movement", movement={}),

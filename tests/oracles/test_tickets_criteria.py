@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reticket.tickets import CRITERIA, Mask, Movement, prune, prune_magnitude
+from reticket.tickets import CRITERIA, Mask, Movement, kept_count, prune, prune_magnitude
 from reticket.tickets.criteria import criterion_of
 
 
@@ -103,7 +103,7 @@ def test_synaptic_flow_is_the_sum_over_paths() -> None:
     expected = flow_by_hand(*weights.values())
     for name, score in zip(LAYERS, expected, strict=True):
         torch.testing.assert_close(found[name], score)
-    # conservation (theorem 1): the flow through each layer is all there is
+    # conservation: the flow through each layer is all there is
     torch.testing.assert_close(found["0.weight"].sum(), found["2.weight"].sum())
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     assert model.training
@@ -143,13 +143,9 @@ def test_movement_is_the_sum_over_the_steps() -> None:
     torch.testing.assert_close(dict(movement), by_hand)
     mask = prune(model, 0.5, "movement", movement=movement)
     flat = torch.cat([by_hand[name].reshape(-1) for name in LAYERS])
-    expected = flat >= flat.sort(descending=True).values[kept_of(35) - 1]
+    expected = flat >= flat.sort(descending=True).values[kept_count(0.5, 35) - 1]
     assert torch.equal(torch.cat([mask[name].reshape(-1) for name in LAYERS]), expected)
     assert mask != prune_magnitude(model, 0.5)
-
-
-def kept_of(n: int) -> int:
-    return int(n * 0.5 + 0.5)
 
 
 def test_a_loss_by_name_and_by_default_is_the_cross_entropy_of_pairs() -> None:
@@ -217,3 +213,28 @@ def test_attention_and_recurrent_layers_have_second_derivatives() -> None:
         assert prune(model, 0.25, "synflow", rounds=3, example_inputs=torch.randn(2, 3, 8)).density == pytest.approx(
             0.25
         )
+
+
+@pytest.mark.parametrize("name", ["snip", "grasp", "synflow"])
+def test_the_model_is_left_as_it_was_in_every_part(name: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(), nn.Flatten(), nn.Linear(36, 2)
+    )
+    model[0].requires_grad_(False)
+    model(torch.randn(4, 3, 5, 5)).sum().backward()
+    before, gradient = copy.deepcopy(dict(model.state_dict())), model.get_parameter("5.weight").grad
+    random = torch.get_rng_state()
+    batches = [(torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 1]))]
+    options: dict[str, Any] = (
+        {"example_inputs": batches[0][0], "rounds": 2} if name == "synflow" else {"batches": batches}
+    )
+    mask = prune(nn.DataParallel(model), 0.25, name, **options)
+    assert set(mask) == {"0.weight", "5.weight"}
+    assert mask.kept == kept_count(0.25, mask.numel)
+    torch.testing.assert_close(dict(model.state_dict()), before, rtol=0, atol=0)
+    assert model.get_parameter("5.weight").grad is gradient
+    assert not model.get_parameter("0.weight").requires_grad
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(module.training for module in model.modules())
+    assert prune(model, 0.25, name, **options).kept == mask.kept

@@ -164,7 +164,7 @@ def random(weights: Weights, *, generator: torch.Generator | int) -> Weights:
 
 @criterion("snip")
 def snip(model: nn.Module, weights: Weights, *, batches: Iterable[Any], loss: Loss = None) -> Weights:
-    """|w g|, g the gradient of the mean loss: how much the loss feels a weight (SNIP, Lee et al. 2019, equation 6).
+    """|w g|, g the gradient of the mean loss: connection sensitivity (SNIP, Lee et al. 2019, arXiv 1810.02340).
 
     The paper divides by the sum over all weights, which changes no rank, and takes one batch of training examples and
     an untrained network; with several batches g is the mean of their gradients.
@@ -178,7 +178,7 @@ def snip(model: nn.Module, weights: Weights, *, batches: Iterable[Any], loss: Lo
 def gradient_times_weight(model: nn.Module, weights: Weights, *, batches: Iterable[Any], loss: Loss = None) -> Weights:
     """(w g)^2, mean over batches: the change of the loss to first order without the weight (Molchanov et al. 2019).
 
-    Equation 8 of arXiv 1906.10771. Other than in "snip" the gradients of two batches do not cancel.
+    arXiv 1906.10771, their first-order importance. Other than in "snip" the gradients of two batches do not cancel.
     """
     objective, given = _judged(loss, batches)
     found = (gradients(model, weights, objective, batch) for batch in given)
@@ -187,7 +187,7 @@ def gradient_times_weight(model: nn.Module, weights: Weights, *, batches: Iterab
 
 @criterion("grasp")
 def grasp(model: nn.Module, weights: Weights, *, batches: Iterable[Any], loss: Loss = None) -> Weights:
-    """w H g: what removing a weight takes from the gradient's flow (GraSP, Wang et al. 2020, equation 8).
+    """w H g: what removing a weight takes from the gradient's flow (GraSP, Wang et al. 2020, arXiv 2002.07376).
 
     H is the Hessian and g the gradient of the mean loss, both by the weights that are pruned. The paper's score is
     -w H g, of which it removes the largest; it divides logits by a temperature of 200, which is the caller's to do in
@@ -203,7 +203,7 @@ def grasp(model: nn.Module, weights: Weights, *, batches: Iterable[Any], loss: L
 def synflow(model: nn.Module, weights: Weights, *, example_inputs: Any) -> Weights:
     """|w| dR/d|w|, R the sum of outputs for ones with all weights positive: no data (SynFlow, Tanaka et al. 2020).
 
-    Equation 5 of arXiv 2006.05467, in float64 and evaluation mode as its authors compute it. Of the example inputs only
+    arXiv 2006.05467, in float64 and evaluation mode as its authors compute it. Of the example inputs only
     the form is used: floating-point ones become ones, ids and masks stay. Biases and buffers are made positive too.
     """
     slopes = linear_flow(model, weights, example_inputs)
@@ -214,9 +214,9 @@ def synflow(model: nn.Module, weights: Weights, *, example_inputs: Any) -> Weigh
 def movement(weights: Weights, *, movement: Weights) -> Weights:
     """-sum_t w_t g_t over the steps of a training: weights that move away from 0 are kept (Sanh et al. 2020).
 
-    Equation 3 of arXiv 2005.07683 but for its learning rate, which changes no rank. `movement` holds these sums by
-    name, as `Movement` gathers them along training. In the paper masked weights go on to gather, by the gradient of
-    their scores; here what is pruned stays pruned.
+    The accumulated scores of arXiv 2005.07683 but for their learning rate, which changes no rank. `movement` holds
+    these sums by name, as `Movement` gathers them along training. In the paper masked weights go on to gather, by the
+    gradient of their scores; here what is pruned stays pruned.
     """
     return {name: movement[name] for name in weights if name in movement}
 

@@ -7,7 +7,8 @@ from typing import Any
 from torch import nn
 
 from reticket.errors import MaskError
-from reticket.tickets.by_name import as_names, identity, select, source_named, weights_of
+from reticket.lookup import as_names
+from reticket.tickets.by_name import identity, select, source_named, weights_of
 from reticket.tickets.mask import Mask
 from reticket.tickets.parts import Part, parts_of
 from reticket.types import StateDict

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from reticket.tickets.by_name import as_names
+from reticket.lookup import as_names
 from reticket.tickets.mask import Mask
 from reticket.tickets.prunable import prunable
 from reticket.tickets.prune import prune

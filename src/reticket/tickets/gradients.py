@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from reticket.errors import MaskError
+from reticket.errors import MaskError, ModelError
 from reticket.forward import device_of
 from reticket.nested import moved, tensors_in
 from reticket.objectives import Objective
@@ -83,6 +83,7 @@ def linear_flow(model: nn.Module, weights: Mapping[str, Tensor], example_inputs:
 
     Raises:
         MaskError: when the model gives no floating-point tensor.
+        ModelError: when it does not run in float64.
     """
     model.eval()
     for tensor in (*model.parameters(), *model.buffers()):
@@ -90,8 +91,16 @@ def linear_flow(model: nn.Module, weights: Mapping[str, Tensor], example_inputs:
             tensor.data = tensor.data.double().abs()
     given = Inputs.of(example_inputs)
     ones = Inputs(_ones(given.args), _ones(given.kwargs))
-    with quiet():  # weights that do not lie one after the other, as a recurrent layer would have them
-        output = next((one for one in tensors_in(ones.call(model)) if one.is_floating_point()), None)
+    try:
+        with quiet():  # weights that do not lie one after the other, as a recurrent layer would have them
+            outputs = list(tensors_in(ones.call(model)))
+    except RuntimeError as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(
+            f"{type(model).__name__} does not run in float64 on ones, which 'synflow' needs ({first}); prune it by "
+            f"another criterion"
+        ) from error
+    output = next((one for one in outputs if one.is_floating_point()), None)
     if output is None:
         raise MaskError(f"{type(model).__name__} gives no floating-point tensor, whose sum 'synflow' is about")
     return _slopes(output.sum(), parameters_named(model, weights), create_graph=False)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from reticket.tickets.by_name import as_names, weights_of
+from reticket.lookup import as_names
+from reticket.tickets.by_name import weights_of
 from reticket.tickets.gradients import parameters_named
 
 

@@ -1,11 +1,13 @@
 """The part that every parameter of two axes or more plays in a model: what multiplies activations is a weight matrix.
 
 A traced graph says it of every parameter that it computes with. Where there is none, the module does that a parameter
-belongs to: those of torch and the `Conv1D` of transformers are known.
+belongs to: those of torch and the `Conv1D` of transformers are known. Elsewhere, what is called after positions or has
+one row for all examples is taken for no matrix, and the rest is not known.
 """
 
+import re
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -25,24 +27,23 @@ LAYERS = (nn.Linear, *CONVOLUTIONS)
 WITH_MATRICES = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)  # all of two axes that they hold, but tokens
 TABLES = (nn.Embedding, nn.EmbeddingBag)
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
+POSITION = re.compile(r"(^|[._])pos[^.]*$")  # `pos_embed`, `positions`, `relative_position_bias_table`
 TOKENS = ("bias_k", "bias_v")  # what an attention layer adds to the keys and values of each sequence
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Weight:
     """One parameter of two axes or more.
 
     Args:
         names: in the unpruned, unparametrized model; the first is what masks call it, more than one where it is tied.
         source: the parameter, or that from which it is computed; None where the module has none.
-        owners: the modules that hold it, one for each name.
         part: what it is to activations.
     """
 
-    names: list[str]
+    names: tuple[str, ...]
     source: Tensor | None
-    owners: list[nn.Module] = field(repr=False)
-    part: Part = "unknown"
+    part: Part
 
     @property
     def name(self) -> str:
@@ -64,16 +65,18 @@ def parts_of(model: nn.Module, example_inputs: Any = None, kwargs: Mapping[str, 
     """
     if any(map(is_lazy, model.parameters())):
         check_shaped(model)
-    weights = _weights(model)
     traced = {} if example_inputs is None and not kwargs else _traced(model, example_inputs, kwargs)
-    for weight in weights:
-        seen = None if weight.source is None else traced.get(place_of(weight.source))
-        weight.part = _part(weight, seen)
-    return weights
+    found: list[Weight] = []
+    for place, owners in _owners(model).items():
+        names = tuple(owners)
+        source = source_of(owners[names[0]], names[0].rpartition(".")[2])
+        found.append(Weight(names, source, _part(owners, source, traced.get(place))))
+    return found
 
 
-def _weights(model: nn.Module) -> list[Weight]:
-    found: dict[Hashable, Weight] = {}
+def _owners(model: nn.Module) -> dict[Hashable, dict[str, nn.Module]]:
+    """Return the names of every parameter of two axes or more with the module of each, by where its values lie."""
+    found: dict[Hashable, dict[str, nn.Module]] = {}
     for prefix, module in model.named_modules():
         if "parametrizations" in prefix.split("."):
             continue
@@ -81,10 +84,8 @@ def _weights(model: nn.Module) -> list[Weight]:
             source, name = source_of(module, attribute), f"{prefix}.{attribute}" if prefix else attribute
             layer = attribute == "weight" and isinstance(module, LAYERS)
             if layer or (source is not None and source.dim() > 1):
-                weight = found.setdefault(name if source is None else place_of(source), Weight([], source, []))
-                weight.names.append(name)
-                weight.owners.append(module)
-    return list(found.values())
+                found.setdefault(name if source is None else place_of(source), {})[name] = module
+    return found
 
 
 def _traced(model: nn.Module, example_inputs: Any, kwargs: Mapping[str, Any] | None) -> dict[Hashable, str]:
@@ -95,19 +96,20 @@ def _traced(model: nn.Module, example_inputs: Any, kwargs: Mapping[str, Any] | N
     return {place_of(state[name]): part for part, names in parts.items() for name in names}
 
 
-def _part(weight: Weight, seen: str | None) -> Part:
-    """Return the part of a weight: a table is one whatever else it does; then what was seen; then what is known."""
-    if seen == "tables" or any(isinstance(owner, TABLES) for owner in weight.owners):
+def _part(owners: Mapping[str, nn.Module], source: Tensor | None, seen: str | None) -> Part:
+    """Return the part of a parameter: a table is one whatever else it does; then what was seen; then what is known."""
+    if seen == "tables" or any(isinstance(owner, TABLES) for owner in owners.values()):
         return "embedding"
-    if any(isinstance(owner, NORMS) for owner in weight.owners):
+    if any(isinstance(owner, NORMS) for owner in owners.values()):
         return "norm"
     if seen in ("matrices", "others"):
         return "matrix" if seen == "matrices" else "elementwise"
-    if any(_is_matrix(owner, name) for owner, name in zip(weight.owners, weight.names, strict=True)):
+    if any(_is_matrix(owner, name) for name, owner in owners.items()):
         return "matrix"
-    shape = list(weight.source.shape) if weight.source is not None else [1]
-    # one row for all examples: a token, a table of positions, a scale
-    return "elementwise" if shape[0] == 1 or sum(size > 1 for size in shape) < 2 else "unknown"
+    shape = [1] if source is None else list(source.shape)
+    # one row for all examples: a token, a scale, and mostly a table of positions, which otherwise is called so
+    single = shape[0] == 1 or sum(size > 1 for size in shape) < 2
+    return "elementwise" if single or all(POSITION.search(name) for name in owners) else "unknown"
 
 
 def _is_matrix(owner: nn.Module, name: str) -> bool:
