@@ -180,6 +180,10 @@ def test_groups_keep_their_proportion_to_the_rate_of_the_schedule() -> None:
             {"objective": "regression", "label_smoothing": 0.1},
             r"recipe: label_smoothing is of classification; leave it",
         ),
+        (
+            {"objective": "json:dumps", "precision": "bfloat16"},
+            r"recipe: 'json:dumps' runs the model itself, so precis",
+        ),
         ({"clip_norm": 0.0}, r"recipe: clip_norm is 0\.0, but it must be above 0"),
         ({"accumulate": 17}, r"recipe: accumulate is 17, but it must be from 1 to 16"),
         ({"label_smoothing": 1.0}, r"recipe: label_smoothing is 1\.0, but it must be from 0 to below 1"),
