@@ -22,9 +22,11 @@ from reticket.tasks.config import Config
 from reticket.tasks.presets import list_presets, load_config
 from reticket.tasks.sweep import variants
 from tests.generated_data import generate, make_small
+from tests.zoo.torchvision_operators import named_operators
 
 SCALED = ("--epochs", "1", "--subset", "256")
 WIDTH = "model.params.width"
+OPERATORS = named_operators()  # timm imports torchvision
 TEXT = "reticket.data.text:load_text"
 UNITS = {"d": 1440.0, "h": 60.0, "min": 1.0, "s": 1 / 60}
 

@@ -20,7 +20,6 @@ from reticket.errors import InputError, MaskError
 from tests.zoo.torchvision_operators import named_operators
 
 ROOT = Path(__file__).parents[2]
-OPERATORS = named_operators()  # lightning and transformers import torchvision
 PAGE = (ROOT / "docs" / "loops.md").read_text("utf-8")
 BEGINNING, *_ = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 BLOCKS = dict(re.findall(r"^## ([^\n]*)\n.*?^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
@@ -41,6 +40,11 @@ def needs(name: str) -> None:
     for package in NEEDS[name]:
         if find_spec(package) is None:
             pytest.skip(f"{name} needs the package {package}, which is not installed here")
+    if NEEDS[name]:
+        KEPT.append(named_operators())  # lightning and transformers import torchvision
+
+
+KEPT: list[object] = []
 
 
 def block(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Any]:

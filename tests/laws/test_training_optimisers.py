@@ -10,9 +10,11 @@ from torch.optim import Optimizer
 
 from reticket import Mask, build_model, generator_for, load_dataset
 from reticket.errors import ConfigError, TrainingError
+from reticket.tasks.recipes import recipe_in, recipe_spec
 from reticket.training import (
     OPTIMISERS,
     Callback,
+    Moment,
     Placement,
     Recipe,
     Resume,
@@ -27,7 +29,6 @@ from reticket.training.torch_optimisers import ELEMENTWISE, SHAPED, torch_kind
 from tests.zoo.torchvision_operators import named_operators
 
 HERE = __name__
-OPERATORS = named_operators()  # timm imports torchvision
 DATA = load_dataset("digits", train_size=70)
 NAMES = [name.lower() for name in (*ELEMENTWISE, *SHAPED) if name != "Muon"]  # which takes no vectors
 RECIPE = Recipe(epochs=4, batch_size=16, lr=0.01, weight_decay=0.1, clip_norm=0.5)
@@ -139,7 +140,11 @@ def test_a_mask_that_is_set_later_clears_what_is_held() -> None:
     train(model_of(), DATA, replace(RECIPE, optimizer="adamw"), callbacks=[Later()])
 
 
+KEPT: list[object] = []
+
+
 def test_timms_optimisers_are_there_by_name() -> None:
+    KEPT.append(named_operators())  # timm imports torchvision
     pytest.importorskip("timm")
     recipe = replace(RECIPE, optimizer="timm:lion", optimizer_options={"betas": [0.9, 0.98]})
     whole, first = trained(recipe), trained(recipe, span=Span(stop=7))
@@ -179,6 +184,10 @@ def test_groups_keep_their_proportion_to_the_rate_of_the_schedule() -> None:
         (
             {"objective": "regression", "label_smoothing": 0.1},
             r"recipe: label_smoothing is of classification; leave it",
+        ),
+        (
+            {"objective": "json:dumps", "precision": "bfloat16"},
+            r"recipe: 'json:dumps' runs the model itself, so precis",
         ),
         ({"clip_norm": 0.0}, r"recipe: clip_norm is 0\.0, but it must be above 0"),
         ({"accumulate": 17}, r"recipe: accumulate is 17, but it must be from 1 to 16"),
@@ -237,3 +246,23 @@ def test_a_nested_state_comes_back_as_it_was() -> None:
     assert isinstance(found["state"][0]["b"][1], tuple)
     with pytest.raises(TrainingError, match=r"the optimiser keeps a set in 'state/x', which no checkpoint can hold"):
         flattened({"state": {"x": {1}}})
+
+
+def half(at: Moment) -> float:
+    """Half the rate all the time."""
+    return 0.5
+
+
+def test_code_of_ones_own_is_in_the_key_and_that_of_torch_is_not() -> None:
+    """A change of any of these functions gives new keys; torch's release is provenance, as everywhere."""
+    plain = recipe_spec(replace(RECIPE, optimizer="adamw"))
+    assert not [name for name in plain if name.endswith("_code")]
+    assert recipe_spec(replace(RECIPE, optimizer="torch.optim:SGD")).keys() == recipe_spec(RECIPE).keys() | {
+        "optimizer",
+        "optimizer_options",
+    }
+    own = replace(RECIPE, optimizer=f"{HERE}:in_two_groups", schedule=f"{HERE}:half", objective=f"{HERE}:half")
+    codes = {name: code for name, code in recipe_spec(own).items() if name.endswith("_code")}
+    assert codes.keys() == {"optimizer_code", "schedule_code", "objective_code"}
+    assert {len(code) for code in codes.values()} == {64}
+    assert recipe_in({"recipe": recipe_spec(own)}).decisive() == own.decisive()

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from reticket.objectives import OBJECTIVES, Objective, Prediction
+from reticket.errors import TrainingError
+from reticket.objectives import OBJECTIVES, Objective, Prediction, logits_of
 
 CLASSIFICATION = OBJECTIVES["classification"]
 LossAndGradient = Callable[[Tensor, Tensor, int], Tensor]
@@ -54,7 +55,8 @@ def loss_and_gradient(
 
     def run(module: nn.Module, batch: tuple[Tensor, Tensor]) -> object:
         with torch.autocast(batch[0].device.type, torch.bfloat16, enabled=autocast, cache_enabled=False):
-            return module(batch[0])  # uncached, since threads share the cache
+            output = module(batch[0])  # uncached, since threads share the cache
+        return logits_of(output, TrainingError) if objective is CLASSIFICATION else output
 
     def by_autograd(x: Tensor, y: Tensor, n: int) -> Tensor:
         loss = loss_of(Prediction(model, (x, y), run, torch.float32 if autocast else None), y, n)

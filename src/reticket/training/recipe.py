@@ -134,6 +134,8 @@ class Recipe:
             objective_of(self.objective)
         except InputError as problem:
             raise ConfigError(f"recipe: {problem}") from None
+        if ":" in self.objective and self.precision != "float32":
+            raise ConfigError(f"recipe: '{self.objective}' runs the model itself, so precision must stay float32")
         if self.label_smoothing and self.objective != "classification":
             raise ConfigError(f"recipe: label_smoothing is of classification; leave it out with '{self.objective}'")
 

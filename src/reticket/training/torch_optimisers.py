@@ -26,14 +26,8 @@ from reticket.training.state_tensors import flattened, rebuilt
 TIMM = "timm:"
 ELEMENTWISE = ("Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "ASGD", "NAdam", "RAdam", "RMSprop", "Rprop")
 SHAPED = ("Adafactor", "Muon")
-NO_OPTIONS = (
-    "params",
-    "foreach",
-    "fused",
-    "capturable",
-    "differentiable",
-    "maximize",
-)  # how, not what; and up for down
+HOW = ("foreach", "fused", "capturable", "differentiable")  # it is computed, not what
+NO_OPTIONS = ("params", "maximize", *HOW)
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 WHOLE = ""  # the name of all weights as one vector
 Build = Callable[..., Optimizer]
@@ -43,8 +37,8 @@ class TorchOptimiser(GrowingOptimiser):
     """Drives a `torch.optim.Optimizer`: masked weights, their gradients and what it holds for them stay exactly 0.
 
     What is masked is decided by the mask, never by a value: gradients are cleared before a step, weights after it, and
-    so is what the
-    optimiser holds entry by entry.
+    so is what the optimiser holds entry by entry. A square state of a square weight may be a factor that goes with one
+    axis, as a preconditioner; there only names that are known to be kept entry by entry are believed.
 
     Args:
         parameters: what is moved.
