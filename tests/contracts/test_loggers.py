@@ -57,7 +57,7 @@ def in_tensorboard(folder: Path) -> Figures:
 
 def in_wandb(folder: Path) -> Figures:
     """Read what `wandb sync` would upload: after seven bytes, records of a checksum, a length, a kind and a message."""
-    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportMissingImports]
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore
 
     found: Figures = {}
     for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
@@ -80,11 +80,12 @@ def in_mlflow(folder: Path) -> Figures:
 
     client = MlflowClient(tracking_uri=(folder / "mlruns").as_uri())
     experiment = client.get_experiment_by_name("digits")
+    assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     assert len(runs) == 2, "a training that is taken up again has one run"
     assert {run.info.status for run in runs} == {"FINISHED"}
     return {
-        (run.info.run_name, one.step, name): one.value
+        (str(run.info.run_name), one.step, name): one.value
         for run in runs
         for name in run.data.metrics
         for one in client.get_metric_history(run.info.run_id, name)

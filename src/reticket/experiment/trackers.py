@@ -62,6 +62,7 @@ class WandbLogger:
 
         folder = training.folder
         folder.mkdir(parents=True, exist_ok=True)
+        mode: Any = os.environ.get("WANDB_MODE", "offline")
         self._run: Any = wandb.init(
             project="reticket",
             group=training.experiment,
@@ -70,7 +71,7 @@ class WandbLogger:
             id=training.key[:32],
             resume="allow",
             dir=folder,
-            mode=os.environ.get("WANDB_MODE", "offline"),
+            mode=mode,
             config={"kind": training.kind, "key": training.key},
             reinit="create_new",  # trainings of other processes are under way
             settings=wandb.Settings(silent=True, console="off"),

@@ -19,7 +19,7 @@ except ImportError:
         ) from reason
 
 
-class SparseTraining(pl.Callback):
+class SparseTraining(pl.Callback):  # pyright: ignore[reportGeneralTypeIssues]
     """Holds a mask from the first to the last step of `fit`, whatever the module's optimizers and the strategy.
 
     The mask is in every checkpoint that the trainer writes; one that goes on from it has that mask.
