@@ -11,8 +11,8 @@ the member.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import Generic, TypeVar
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
 
 from reticket.errors import InputError
 from reticket.lookup import nearest
@@ -117,11 +117,11 @@ class Registry(Mapping[str, T], Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in self._members or name in self._announced()
 
-    def _announced(self) -> dict[str, EntryPoint]:
+    def _announced(self) -> dict[str, Any]:  # entry points of the standard library, or of `importlib_metadata`
         """Return the entry points of this kind by name; the first found of a name counts."""
         return {entry.name: entry for entry in reversed(entry_points(group=self.group))}
 
-    def _load(self, entry: EntryPoint) -> None:
+    def _load(self, entry: Any) -> None:
         """Import what an entry point names, whose decorator then registers the member."""
         try:
             entry.load()
