@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import reticket as rt
 from reticket.cli import main
@@ -184,3 +185,19 @@ def test_a_run_that_diverges_is_reported_and_the_others_go_on(
     assert {f["label"].split()[0] for f in results["failures"]} >= {"lth", "naive", "permuted"}
     assert row(results, "dense", 0.0, None)["n"] == 2
     assert "diverged" in (out / "report.html").read_text()
+
+
+def test_the_weights_of_one_network_are_written_as_a_file(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, place = tmp_path / "b.safetensors", ("--method", "permuted", "--sparsity", "0.7", "--rewind", "1ep")
+    assert reticket(monkeypatch, "weights", finished, *place, "--seed", "1", "-o", file) == 0
+    wanted = rt.Results.load(finished).weights(method="permuted", sparsity=0.7, rewind="1ep", seed=1)
+    found = load_file(file)
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+    assert "tensors" in capsys.readouterr().out
+    assert reticket(monkeypatch, "weights", finished, *place, "-o", tmp_path / "b.pt") == 2
+    assert "weights are written as .safetensors" in capsys.readouterr().err
+    assert reticket(monkeypatch, "weights", finished, "--method", "permutted", "-o", file) == 2
+    assert "permutted" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import time
 import traceback
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -157,6 +157,35 @@ def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")], debug: D
     from reticket.report import build_report
 
     print(build_report(run_dir))
+
+
+@app.command()
+def weights(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A finished run, with its store.")],
+    method: Annotated[str, typer.Option("--method", help="Row of the table, as permuted or dense.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the weights go, .safetensors.")],
+    seed: Annotated[int | None, typer.Option("--seed", help="Which pair of networks.  [default: 0]")] = None,
+    sparsity: Annotated[
+        float | None, typer.Option("--sparsity", help="Share pruned; 0 is dense.  [default: 0]")
+    ] = None,
+    rewind: Annotated[
+        str | None, typer.Option("--rewind", help="Rewind point, as 5ep, where there are several.")
+    ] = None,
+    match_at: Annotated[
+        str | None, typer.Option("--match-at", help="Position of B's matching, where there are several.")
+    ] = None,
+    store: Annotated[str | None, typer.Option("--store", help="Results of the run.  [default: RUN_DIR/store]")] = None,
+    debug: Debug = False,
+) -> None:
+    """Write the trained weights of one network of a run's table."""
+    from reticket.cli.loading import write_weights
+    from reticket.tasks.results import Results
+
+    place = {"method": method, "seed": seed, "sparsity": sparsity, "rewind": rewind, "match_at": match_at}
+    given: Any = {name: value for name, value in place.items() if value is not None}
+    found = Results.load(run_dir, store=store).weights(**given)
+    write_weights(output, found)
+    print(f"written: {output} ({len(found)} tensors, {sum(tensor.numel() for tensor in found.values())} numbers)")
 
 
 @app.command()

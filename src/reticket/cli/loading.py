@@ -23,6 +23,7 @@ from reticket.symmetry import Alignment, discover, load_into
 from reticket.tasks.config import toml_value
 from reticket.tasks.presets import list_presets, load_config
 from reticket.tickets import Ticket
+from reticket.types import StateDict
 
 BATCH = 500
 
@@ -235,6 +236,22 @@ def _only_tensor(path: Path) -> Tensor:
     if found.is_complex():
         raise DataError(f"{path}: expected a tensor of real numbers, found {found.dtype}")
     return found
+
+
+def write_weights(path: Path, weights: StateDict) -> None:
+    """Write weights for `load_weights` and everything that reads safetensors.
+
+    Args:
+        path: a file that ends in `.safetensors`.
+        weights: by name.
+
+    Raises:
+        InputError: for another ending, or when it cannot be written.
+    """
+    if path.suffix != ".safetensors":
+        raise InputError(f"{path}: weights are written as .safetensors; give such a name with -o")
+    content = safetensors.torch.save({name: tensor.contiguous() for name, tensor in weights.items()})
+    write_file(path, content, error=InputError, advice="choose another place with -o")
 
 
 def write_text(path: Path, text: str) -> Path:
