@@ -69,8 +69,8 @@ def discover(
         fixed: state_dict names or patterns, each with an optional `:axis`, that must not move, for instance
             `"features.*.weight:0"`; one may stand alone.
         free: inputs and outputs, as `"input0:1"` or `"output0:1"` (number of the tensor, axis), that may move too.
-        verify: prove the result numerically; a group that changes the function is pinned and listed in
-            `Symmetry.pinned_by_verify`.
+        verify: prove the result numerically; a group that changes the function is pinned, and listed in
+            `Symmetry.pinned_by_verify` if it does so at the example's sizes.
         progress: True for a bar, or a function of the steps done and how many there are: tracing, solving, proving.
 
     Returns:

@@ -28,7 +28,8 @@ class Symmetry(Rebuilt, Structure):
         sites: activations in which units of a group can be seen.
         inputs: layouts of the model's tensor inputs, all fixed unless freed.
         outputs: layouts of the model's tensor outputs, all fixed unless freed.
-        pinned_by_verify: groups that a rule claimed and the proof refused; a non-empty list is a bug in a rule.
+        pinned_by_verify: groups that a rule claimed and the proof refused; a non-empty list is a bug in a rule. What is
+            refused at other sizes than the example's alone is pinned with that reason and not listed.
         notes: what the result is limited to, for instance operators without a rule.
         seconds: how long "tracing", "solving" and "proving" took; neither compared nor saved.
 
