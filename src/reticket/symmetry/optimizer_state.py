@@ -1,12 +1,13 @@
 """Moving what an optimizer keeps for each parameter, or refusing: an equal shape alone proves no equal layout."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from reticket.errors import AlignmentError
+from reticket.nested import tensors_in
 
 # what torch's and other optimizers keep entry by entry; only these are believed where a factor has the same shape
 ENTRY_BY_ENTRY = frozenset(
@@ -44,7 +45,7 @@ def moved_optimizer(
     """
     owner = _parameter_names(state["param_groups"], names)
     for key in state:
-        if key != "state" and (found := next(_large(state[key]), None)) is not None:
+        if key != "state" and (found := next((t for t in tensors_in(state[key]) if t.numel() > 1), None)) is not None:
             raise AlignmentError(
                 f"optimizer state '{key}' holds a tensor of shape {tuple(found.shape)} that belongs to no one "
                 f"parameter, expected single numbers there; {AFRESH}"
@@ -98,19 +99,6 @@ class _Slots:
                 f"weight and of a factor of one axis alike, expected a name that says which; {AFRESH}"
             )
         return self.move(self.name, value)
-
-
-def _large(value: Any) -> Iterator[Tensor]:
-    """Yield every tensor of more than one entry in nested values."""
-    if isinstance(value, Tensor):
-        if value.numel() > 1:
-            yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _large(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _large(item)
 
 
 def _parameter_names(groups: Sequence[Mapping[str, Any]], names: Sequence[str] | None) -> dict[Any, str]:

@@ -1,6 +1,6 @@
 """The inputs on which a symmetry is proven: the example's own, new ones like them, and ones of other sizes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,53 @@ def _fresh(value: Tensor, generator: torch.Generator) -> Tensor:
         return value
     order = torch.randperm(value.numel(), generator=generator, device="cpu").to(value.device)
     return value.flatten()[order].reshape(value.shape)
+
+
+def resized_trials(example: Trial, layouts: Sequence[Layout], fits: Callable[[Trial], bool]) -> list[Trial]:
+    """Return new inputs of smaller sizes and of larger ones, of a longer and a shorter batch, where the model runs.
+
+    Args:
+        example: the example's own inputs.
+        layouts: layouts of the tensors, or nothing; a size that an axis with atoms or fixed parents has is kept.
+        fits: whether the model runs on a trial as it does on the example.
+    """
+    batches = list(other_batches(example, layouts))
+    fewer, more = (batches[0], batches[-1]) if batches else ({}, {})
+    found: list[Trial] = []
+    small, used, trial = _resized(example, other_sizes(example, layouts), 1, (more, {}), fits)
+    if trial is None and batches and fits(longest := example.redrawn(1, more, {})):
+        used, trial = more, longest
+    found += [] if trial is None else [trial]
+    left = [batch for batch in (fewer, more) if batch and batch != used]
+    _, _, trial = _resized(example, longer_sizes(example, layouts, small), 2, (*left, {}), fits)
+    if trial is None:
+        trial = next((t for batch in left if fits(t := example.redrawn(2, batch, small))), None)
+    return [*found, *([] if trial is None else [trial])]
+
+
+def _resized(
+    example: Trial,
+    tries: Iterable[Resize],
+    seed: int,
+    batches: Iterable[Resize],
+    fits: Callable[[Trial], bool],
+) -> tuple[Resize, Resize, Trial | None]:
+    """Return one trial in which as many sizes change as the model runs with, each as it did first.
+
+    The first batch with which any size may change is used. Also returned are the sizes and the batch that changed.
+    """
+    wanted = list(tries)
+    for batch in batches:
+        found: dict[int, int] = {}
+        best: Trial | None = None
+        for size in wanted:
+            if found.keys().isdisjoint(size):
+                trial = example.redrawn(seed, batch, found | dict(size))
+                if fits(trial):
+                    best, found = trial, found | dict(size)
+        if best is not None:
+            return found, batch, best
+    return {}, {}, None
 
 
 def other_sizes(trial: Trial, layouts: Sequence[Layout], tries: int = 3) -> Iterator[Resize]:

@@ -5,7 +5,7 @@ with probability at most 1/2 and k draws miss with at most 2^-k.
 """
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ from reticket.symmetry.graph import Inputs, opened
 from reticket.symmetry.model_tensors import named_state, same_tensor
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Layout
-from reticket.symmetry.trials import Resize, Trial, longer_sizes, other_batches, other_sizes, roomier_sizes
+from reticket.symmetry.trials import Trial, resized_trials, roomier_sizes
 from reticket.symmetry.untouched import Kept, kept
 from reticket.weights import module_of
 
@@ -111,19 +111,17 @@ class Proof:
             self.notes.append("proven for the weights as they are: others take another way through the model")
 
     def _add_trials(self) -> None:
-        """Add new inputs of smaller sizes and of larger ones, of a longer and a shorter batch, where the model runs."""
-        example, ends = self._trials[0], self.symmetry.inputs
-        batches = list(other_batches(example, ends))
-        fewer, more = (batches[0], batches[-1]) if batches else ({}, {})
-        small, used = self._add_resized(
-            other_sizes(example, ends), 1, (more, {})
-        )  # the longer batch where it costs less
-        if not small and batches:
-            used = more if self._add(example.redrawn(1, more, {})) else {}
-        left = [batch for batch in (fewer, more) if batch and batch != used]
-        longer, _ = self._add_resized(longer_sizes(example, ends, small), 2, (*left, {}))
-        if not longer:
-            any(self._add(example.redrawn(2, batch, small)) for batch in left)
+        """Add new inputs of other sizes and batches, as far as the model runs."""
+        runs = dict[Trial, Run]()
+
+        def fits(trial: Trial) -> bool:
+            run = self._fits(trial)
+            runs.update({} if run is None else {trial: run})
+            return run is not None
+
+        example = self._trials[0]
+        for trial in resized_trials(example, self.symmetry.inputs, fits):
+            self._keep(trial, runs[trial])
         if len(self._trials) > 1:
             return
         self.remarks.append(
@@ -131,31 +129,6 @@ class Proof:
         )
         if not self._add(example.redrawn(1, {}, {})):
             self.remarks.append("proven on the example inputs only: on random ones the model fails or acts otherwise")
-
-    def _add_resized(self, tries: Iterable[Resize], seed: int, batches: Iterable[Resize]) -> tuple[Resize, Resize]:
-        """Add one trial in which as many sizes change as the model runs with, each as it did first.
-
-        Args:
-            tries: new sizes, several for one old size in the order in which they are wanted.
-            seed: decides the values.
-            batches: new sizes of axis 0, in this order; the first with which any size may change is used.
-
-        Returns:
-            The sizes, and the batch.
-        """
-        wanted = list(tries)
-        for batch in batches:
-            found: dict[int, int] = {}
-            best: tuple[Trial, Run] | None = None
-            for size in wanted:
-                if found.keys().isdisjoint(size):
-                    trial = self._trials[0].redrawn(seed, batch, found | dict(size))
-                    if (run := self._fits(trial)) is not None:
-                        best, found = (trial, run), found | dict(size)
-            if best is not None:
-                self._keep(*best)
-                return found, batch
-        return {}, {}
 
     def _add(self, trial: Trial) -> bool:
         """Keep the trial if the model runs on it, with finite results and on the way of the example."""
