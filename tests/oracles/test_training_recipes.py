@@ -13,7 +13,7 @@ from reticket import Recipe, build_model, generator_for, load_dataset, train
 from reticket.objectives import OBJECTIVES
 from reticket.training import Resume, Span, TrainState, learning_rate, steps_per_epoch
 from reticket.training.chain import loss_and_gradient
-from reticket.training.schedules import Moment
+from reticket.training.rate_schedules import Moment
 
 HERE = __name__
 DATA = load_dataset("digits", train_size=70)

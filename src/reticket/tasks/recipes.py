@@ -8,7 +8,7 @@ from typing import Any
 from reticket.models.code import code_outside, digest_of_code
 from reticket.tasks.inputs import thawed
 from reticket.training import Recipe, find_optimiser
-from reticket.training.schedules import find_schedule
+from reticket.training.rate_schedules import find_schedule
 
 CODES = ("optimizer_code", "schedule_code", "objective_code", "train_code")
 OPTIONS = ("optimizer_options", "schedule_options")

@@ -5,6 +5,7 @@ from reticket.tickets.control import erk_counts, erk_mask, layer_shuffle, random
 from reticket.tickets.counts import kept_count
 from reticket.tickets.criteria import CRITERIA, Criterion, criterion
 from reticket.tickets.density import Coverage, coverage, true_density
+from reticket.tickets.density_schedules import Cyclic, Gradual, OneShot, Schedule
 from reticket.tickets.during import Pruner, sparsify
 from reticket.tickets.imp import (
     STYLES,
@@ -22,7 +23,6 @@ from reticket.tickets.movement import Movement
 from reticket.tickets.prunable import known_prunable, prunable
 from reticket.tickets.prune import prune, prune_magnitude
 from reticket.tickets.pruning import Pruning
-from reticket.tickets.schedules import Cyclic, Gradual, OneShot, Schedule
 from reticket.tickets.sparse import sparse
 from reticket.tickets.start import SparseStart
 from reticket.tickets.ticket import Ticket, signs_of

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from reticket.lookup import as_names
+from reticket.tickets.density_schedules import Schedule
 from reticket.tickets.mask import Mask
 from reticket.tickets.prunable import prunable
 from reticket.tickets.prune import prune
 from reticket.tickets.ranking import Scope
-from reticket.tickets.schedules import Schedule
 from reticket.tickets.sparse import sparse
 from reticket.weights import module_of
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from reticket.errors import ConfigError, InputError
 from reticket.lookup import imported
 from reticket.objectives import objective_of
-from reticket.training.schedules import Moment, find_schedule
+from reticket.training.rate_schedules import Moment, find_schedule
 from reticket.training.torch_optimisers import find_optimiser
 
 LATER = {

@@ -1,4 +1,4 @@
-"""Schedules of pruning: which density is wanted after which step of a training.
+"""Density schedules: which density is wanted after which step of a training.
 
 A schedule is any function from the number of steps done to a density, or None where nothing is pruned at that step.
 """

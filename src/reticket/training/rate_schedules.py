@@ -1,4 +1,4 @@
-"""The seat of a schedule: which multiple of the highest learning rate a step has, and the schedules by name."""
+"""Learning-rate schedules: which multiple of the highest rate a step has, by name or of the user's own."""
 
 import inspect
 import math
