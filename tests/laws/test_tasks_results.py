@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from reticket.errors import InputError
 from reticket.records import Stat, fields_of, record_of
-from reticket.tasks.checks.barriers import Barrier
+from reticket.tasks.checks.barriers.line import Barrier
 from reticket.tasks.checks.exemplars.sheet import Sheet
 from reticket.tasks.results import Results, results_model
 from tests.results_format import PAGE, page

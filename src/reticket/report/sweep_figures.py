@@ -20,7 +20,8 @@ from reticket.report.accuracy import panels_of, rewind_axis, series_of
 from reticket.report.accuracy_rows import accuracy_rows, at, sparsities
 from reticket.report.against import published_cell
 from reticket.report.training_positions import in_epochs
-from reticket.tasks.checks.barriers import COLOURS, REPAIR_DASH, WORDS, Barrier
+from reticket.tasks.checks.barriers.figure import COLOURS, REPAIR_DASH, WORDS
+from reticket.tasks.checks.barriers.line import Barrier
 from reticket.tasks.checks.matching import Match
 from reticket.tasks.results import Results
 from reticket.tasks.rows import Experiment, Row

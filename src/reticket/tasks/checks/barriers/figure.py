@@ -1,122 +1,23 @@
-"""Loss and accuracy along the straight line between two networks, with and without REPAIR."""
+"""The figure of the barriers: the curves along the lines, and how barriers grow along pruning."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, get_args
+from typing import Literal
 
 import numpy as np
-import torch
-from pydantic import Field
-from torch import nn
 
-from reticket.connectivity import barrier
-from reticket.data import DataSource
-from reticket.experiment import Context, Output, Result, Task
 from reticket.figures import published
 from reticket.figures.chart import few_ticks, sparsity_axis, sparsity_places
-from reticket.figures.columns import MATCHED, SPARSITY, N
 from reticket.figures.finding import Finding
 from reticket.figures.looks import PALETTE
 from reticket.figures.marks import tell_line
 from reticket.figures.spec import Axes, FigureSpec, LegendEntry, Panel
-from reticket.figures.table import column, measured
 from reticket.figures.text import number, percent, spread_note
-from reticket.records import Measured, Number, Record, Stat
-from reticket.tasks.cells import Runs
-from reticket.tasks.check import Check, register, settings_in
-from reticket.tasks.declared import CheckSettings
-from reticket.tasks.inputs import alignment_of, dataset_for, judged_by, model_for, reading_for
-from reticket.tasks.networks import density_of, matched_text, sparsity_of
+from reticket.records import Stat
+from reticket.tasks.checks.barriers.line import Barrier
 from reticket.tasks.results import Results
-from reticket.tasks.rows import KEYS, MATCH_AT
-from reticket.tasks.stored import Stored, stat_of
-from reticket.tasks.tensors import WEIGHTS, stripped
-from reticket.tasks.work import Sizes, Work
-from reticket.training import evaluation_batch
-
-Pair = Literal["A to B", "permuted A to B", "dense A to IMP A"]
-
-
-class BarrierSettings(CheckSettings):
-    """Which lines are walked, and how finely."""
-
-    barriers: bool | tuple[Pair, ...] = Field(default=True, description="the pairs of networks, all of them, or none")
-    rounds: bool = Field(
-        default=False, description="dense A to IMP A after every round of pruning, not at the targets alone"
-    )
-    alphas: int = Field(default=11, ge=3, description="points on a line, both ends included")
-    barrier_samples: int | None = Field(default=None, ge=1, description="images of each part of the data; null for all")
-
-    @property
-    def pairs(self) -> tuple[str, ...]:
-        """Return the pairs of networks between which barriers are measured."""
-        return get_args(Pair) if self.barriers is True else self.barriers or ()
-
-
-class Barrier(Record):
-    """The line between two networks, one curve a seed."""
-
-    pair: str = Field(description="the first network and the second")
-    repair: bool = Field(default=False, description="whether REPAIR recomputed the statistics of the mixed network")
-    sparsity: Number = Field(default=None, description="of the second network, fraction pruned; null where it is dense")
-    match_at: str | None = Field(default=None, description=MATCH_AT)
-    n: int = Field(default=0, description="seeds")
-    alphas: tuple[float, ...] = Field(description="share of the second network, from 0 to 1")
-    loss: tuple[tuple[Number, ...], ...] = Field(default=(), description="test loss along the line (nats), by seed")
-    accuracy: tuple[tuple[Number, ...], ...] = Field(
-        default=(), description="test accuracy along the line (percent), by seed"
-    )
-    loss_barrier: Measured = Field(
-        default=Stat(), description="most that the loss is above the line of its ends (nats)"
-    )
-    accuracy_barrier: Measured = Field(default=Stat(), description="most that the accuracy is below it (points)")
-    keys: tuple[str, ...] = Field(default=(), description=KEYS)
-
-
-@dataclass(frozen=True)
-class BarrierCell:
-    """One curve: which pair of networks, at which sparsity, with or without REPAIR, with which alignment."""
-
-    pair: str
-    repair: bool
-    sparsity: float | None
-    match_at: str | None = None
-
-
-def run_barrier(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
-    """Walk the line between two networks."""
-    spec, dataset = task.spec, dataset_for(task, context)
-    a, b = (stripped(inputs[side].tensors, WEIGHTS) for side in ("a", "b"))
-    if "alignment" in inputs:
-        a = alignment_of(inputs).apply(a)
-    model = model_for(task, "structure").to(context.device)
-    train, test = (reading_for(task, dataset, split, context) for split in ("train", "test"))
-    curve = barrier(
-        model,
-        a,
-        b,
-        replace(test, batch_size=_at_once(model, dataset, test.batch_size)),
-        torch.linspace(0, 1, spec["alphas"], dtype=torch.float64, device="cpu").tolist(),
-        repair=spec["repair"],
-        repair_batches=train if spec["repair"] else None,
-        loss=judged_by(dataset),
-    )
-    return Output(
-        {
-            "alphas": list(curve.alphas),
-            "loss": list(curve.loss),
-            "accuracy": list(curve.accuracy),
-            "loss_barrier": curve.loss_barrier,
-            "accuracy_barrier": curve.accuracy_barrier,
-        }
-    )
-
-
-def _at_once(model: nn.Module, dataset: DataSource, most: int) -> int:
-    return evaluation_batch(model, dataset.input_shape, most, tokens=dataset.is_tokens)
-
 
 Metric = Literal["loss", "accuracy"]
 UNITS: dict[Metric, str] = {"loss": "test loss (nats)", "accuracy": "test accuracy (%)"}
@@ -124,107 +25,6 @@ BARRIER_UNITS: dict[Metric, str] = {"loss": "loss barrier (nats)", "accuracy": "
 WORDS = {"permuted A to B": "π(A) to B", "A to B": "A to B", "dense A to IMP A": "dense A to IMP A"}
 COLOURS = {"permuted A to B": "permuted", "A to B": "naive", "dense A to IMP A": "lth"}
 REPAIR_DASH = (3.5, 1.6)
-
-
-@register
-class Barriers(Check):
-    """Barriers between networks: A to B, permuted A to B, dense A to IMP A at each sparsity or round."""
-
-    name = "barriers"
-    place = 10
-    settings = BarrierSettings
-    sections: ClassVar = {"barriers": Barrier}
-    runners: ClassVar = {"barrier": run_barrier}
-    title = "Barriers along the straight line"
-    about = "If the permutation is right, the two networks lie in one basin, and mixing them costs little."
-    columns: ClassVar = {
-        "barriers": (
-            column("pair", "pair", lambda pair: str(WORDS.get(pair, pair))),
-            SPARSITY,
-            MATCHED,
-            column("repair", "REPAIR", lambda repaired: "yes" if repaired else "no"),
-            measured("loss_barrier", "loss barrier (nats)", 3),
-            measured("accuracy_barrier", "accuracy barrier (points)", 2),
-            N,
-        )
-    }
-
-    def tasks(self, plan: Runs) -> Mapping[BarrierCell, tuple[Task, ...]]:
-        """Return the curves, one task a seed."""
-        grid, settings = plan.config.grid, settings_in(plan, BarrierSettings)
-        rounds = {sparsity_of(density) for density in plan.networks.rounds} if settings.rounds else set()
-        places: dict[str, list[tuple[float | None, str | None]]] = {
-            "A to B": [(None, None)],
-            "permuted A to B": [(None, at) for at in grid.match_at],
-            "dense A to IMP A": [(sparsity, None) for sparsity in sorted(rounds | set(grid.sparsities))],
-        }
-        cells = [
-            BarrierCell(pair, repair, *place)
-            for repair in (False, True)
-            for pair in settings.pairs
-            for place in places[pair]
-        ]
-        return {cell: tuple(_task(plan, settings, seed, cell) for seed in grid.seeds) for cell in cells}
-
-    def work(self, task: Task, sizes: Sizes) -> Work:
-        """Return its evaluations; REPAIR passes over its images once at every alpha and once at both ends."""
-        spec = task.spec
-        train, test = (min(spec["samples"] or size, size) for size in (sizes.train, sizes.test))
-        return Work(evaluated=spec["alphas"] * test + ((spec["alphas"] + 2) * train if spec["repair"] else 0))
-
-    def results(self, found: Stored, tasks: Mapping[BarrierCell, tuple[Task, ...]]) -> Mapping[str, Any]:
-        """Return every curve between two networks, one line a seed."""
-        known = [(cell, results) for cell, mine in tasks.items() if (results := found.present(mine))]
-        return {"barriers": [_row(cell, results) for cell, results in known]}
-
-    def finding(self, results: Results) -> Finding | None:
-        """Return the curves: the dense pairs together, each pair that has sparsities at its highest, and its way."""
-        return barriers(results)
-
-
-def _task(plan: Runs, settings: BarrierSettings, seed: int, cell: BarrierCell) -> Task:
-    networks = plan.networks
-    end = networks.dense("B", seed) if cell.sparsity is None else _pruned_or_round(plan, seed, cell.sparsity)
-    inputs = {"a": networks.dense("A", seed), "b": end}
-    if cell.match_at is not None:
-        inputs |= {"alignment": networks.match(seed, seed, cell.match_at), "symmetry": networks.symmetry}
-    spec = {
-        **networks.common,
-        "alphas": settings.alphas,
-        "repair": cell.repair,
-        "samples": settings.barrier_samples,
-        "batch_size": plan.config.matching.batch_size,
-    }
-    label = f"barrier {cell.pair}{f' {cell.sparsity:.0%}' if cell.sparsity else ''}{matched_text(cell.match_at)}"
-    label += f"{' with REPAIR' if cell.repair else ''}, seed {seed}"
-    version = 3 if cell.repair else 2  # REPAIR meets its targets since 3
-    return Task(kind="barrier", version=version, spec=spec, inputs=inputs, label=label, cost=settings.alphas * 0.3)
-
-
-def _pruned_or_round(plan: Runs, seed: int, sparsity: float) -> Task:
-    if sparsity in plan.config.grid.sparsities:
-        return plan.networks.pruned(("A", seed), density_of(sparsity))
-    number = [sparsity_of(density) for density in plan.networks.rounds].index(sparsity) + 1
-    return plan.networks.round(("A", seed), number)
-
-
-def _row(cell: BarrierCell, results: Sequence[Result]) -> Barrier:
-    return Barrier(
-        pair=cell.pair,
-        repair=cell.repair,
-        sparsity=cell.sparsity,
-        match_at=cell.match_at,
-        n=len(results),
-        alphas=results[0].values["alphas"],
-        loss=tuple(r.values["loss"] for r in results),
-        accuracy=tuple(r.values["accuracy"] for r in results),
-        loss_barrier=stat_of([r.values["loss_barrier"] for r in results]),
-        accuracy_barrier=stat_of([r.values["accuracy_barrier"] for r in results]),
-        keys=tuple(r.key for r in results),
-    )
-
-
-# ---------------------------------------------------------------- the figure
 
 
 @dataclass(frozen=True)
