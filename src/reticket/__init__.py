@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from reticket.errors import ReticketError as ReticketError, VerificationError as VerificationError
     from reticket.matching import match as match
     from reticket.models import build_model as build_model
+    from reticket.objectives import Objective as Objective
     from reticket.rng import generator_for as generator_for
     from reticket.symmetry import (
         Alignment as Alignment,
