@@ -28,7 +28,7 @@ def test_what_is_read_is_written_again() -> None:
     values = sample_results(seeds=2, sparsities=(0.9,), rewinds=("0ep",))
     once = Results.of_json(values).to_json()
     assert Results.of_json(once).to_json() == once
-    assert once["rows"][0] == {**values["rows"][0], "match_at": None}
+    assert once["rows"][0] == {**values["rows"][0], "match_at": None, "seeds": []}
     assert [curve["accuracy"] for curve in once["barriers"]] == [curve["accuracy"] for curve in values["barriers"]]
 
 

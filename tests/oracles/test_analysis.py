@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr, softmax
@@ -21,6 +21,7 @@ from reticket.analysis import (
     per_class_accuracy,
     per_class_change,
     seeds_needed,
+    welch_interval,
 )
 from reticket.analysis.bootstrap import resamples
 from reticket.errors import InputError, MaskError
@@ -294,3 +295,26 @@ def test_so_many_seeds_settle_the_sign_in_four_of_five_experiments(effect: float
 
     assert settled(n) > 0.79
     assert settled(n - 1) < 0.81
+
+
+@given(
+    one=st.lists(st.floats(-100, 100), min_size=2, max_size=6),
+    other=st.lists(st.floats(-100, 100), min_size=2, max_size=6),
+    confidence=st.sampled_from([0.8, 0.95]),
+)
+def test_welch_interval_is_scipys(one: list[float], other: list[float], confidence: float) -> None:
+    assume(min(np.ptp(one), np.ptp(other)) > 0.01)  # scipy warns of lost precision below
+    expected = scipy.stats.ttest_ind(one, other, equal_var=False).confidence_interval(confidence)
+    np.testing.assert_allclose(
+        welch_interval(one, other, confidence), [expected.low, expected.high], rtol=1e-9, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("tiny", [0.0, 7.584628057862787e-154])
+def test_an_interval_without_spread_is_a_point(tiny: float) -> None:
+    np.testing.assert_allclose(welch_interval([2.0, 2.0], [0.0, tiny]), [2.0, 2.0])
+
+
+def test_an_interval_of_one_value_is_refused() -> None:
+    with pytest.raises(InputError, match="an interval needs two values of either, got 2 and 1"):
+        welch_interval([1.0, 2.0], [1.0])

@@ -7,7 +7,7 @@ from reticket.analysis.diversity import Diversity, diversity
 from reticket.analysis.exemplars import Exemplars, accuracy_on, exemplars, modal_prediction
 from reticket.analysis.gap import GapClosed, gap_closed
 from reticket.analysis.overlap import MaskOverlap, Overlap, overlap
-from reticket.analysis.stats import Stat, mean_interval
+from reticket.analysis.stats import Stat, mean_interval, welch_interval
 
 __all__ = [
     "ClassTest",
@@ -30,4 +30,5 @@ __all__ = [
     "per_class_accuracy",
     "per_class_change",
     "seeds_needed",
+    "welch_interval",
 ]

@@ -61,7 +61,7 @@ class Stat:
         return f"{self.mean:.2f}{spread} (n={self.n})"
 
 
-def t_quantile(freedom: int, confidence: float) -> float:
+def t_quantile(freedom: int | float, confidence: float) -> float:
     """Return t such that Student's t with `freedom` degrees of freedom lies in [-t, t] with probability `confidence`.
 
     >>> round(t_quantile(2, 0.95), 3)
@@ -90,3 +90,32 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
         raise InputError("an interval of a mean needs at least two values, got one")
     half = t_quantile(found.n - 1, confidence) * found.sd / math.sqrt(found.n)
     return found.mean - half, found.mean + half
+
+
+def welch_interval(one: Sequence[float], other: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval of mean(one) - mean(other) for values that belong to no pairs (Welch 1947, Biometrika 34).
+
+    With v = sd^2 / n of either: the difference -+ t sqrt(v_1 + v_2), with (v_1 + v_2)^2 / sum (v^2 / (n - 1)) degrees
+    of freedom.
+
+    Args:
+        one, other: at least two values each.
+        confidence: in (0, 1).
+
+    Raises:
+        InputError: when there are fewer than two values of either, or one is not finite.
+
+    >>> [round(end, 2) for end in welch_interval([91.0, 92.0, 93.0], [90.0, 90.5])]
+    [-0.42, 3.92]
+    """
+    stats = [Stat.of(values) for values in (one, other)]
+    if any(stat.sd is None for stat in stats):
+        raise InputError(f"an interval needs two values of either, got {len(one)} and {len(other)}")
+    difference = stats[0].mean - stats[1].mean
+    parts = [((stat.sd or 0.0) ** 2 / stat.n, stat.n - 1) for stat in stats]
+    whole = sum(part for part, _ in parts)
+    if whole == 0:
+        return difference, difference
+    freedom = 1 / sum((part / whole) ** 2 / free for part, free in parts)
+    half = t_quantile(freedom, confidence) * math.sqrt(whole)
+    return difference - half, difference + half

@@ -160,6 +160,22 @@ def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")], debug: D
 
 
 @app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Run directories; the first is the reference.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE.html", help="Write a page of all differences.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Compare runs: the settings that they do not share, and the differences of their accuracies."""
+    from reticket.cli.comparing import compare_runs
+
+    compare_runs(runs, output, Console())
+
+
+@app.command()
 def weights(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A finished run, with its store.")],
     method: Annotated[str, typer.Option("--method", help="Row of the table, as permuted or dense.")],

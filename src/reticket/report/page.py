@@ -1,5 +1,6 @@
 """What every page of a report is made of: sections and their figures, templates, files written whole."""
 
+import sys
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -57,8 +58,14 @@ def draw_section(section: PageSection, folder: Path) -> PageSection | None:
     return replace(section, title=finding.title or section.title, panels=tuple(map(Markup, files.panels)))
 
 
-def render(template: str, **values: Any) -> str:
-    """Return a page: a template of `templates/` with the style sheet, the script and the palette in it."""
+def render(template: str, *, alone: bool = False, **values: Any) -> str:
+    """Return a page: a template of `templates/` with the style sheet, the script and the palette in it.
+
+    Args:
+        template: its file.
+        alone: whether no file stands beside the page, which then holds every row of its tables.
+        values: what the template names.
+    """
     templates = resources.files("reticket.report") / "templates"
     loader = jinja2.FunctionLoader(lambda name: (templates / name).read_text("utf-8"))
     engine = jinja2.Environment(
@@ -70,8 +77,8 @@ def render(template: str, **values: Any) -> str:
         light=[(name, colours[0]) for name, colours in PALETTE.items()],
         dark=[(name, colours[1]) for name, colours in PALETTE.items()],
         js=Markup((templates / "report.js").read_text("utf-8")),
-        most_rows=MOST_ROWS,
-        most_csv=MOST_CSV,
+        most_rows=sys.maxsize if alone else MOST_ROWS,
+        most_csv=sys.maxsize if alone else MOST_CSV,
         **values,
     )
 

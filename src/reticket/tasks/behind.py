@@ -47,7 +47,7 @@ def find_result(rows: Sequence[Row], place: NetworkPlace, store: Store) -> Resul
     row = _cell(rows, place)
     seed = place.get("seed", 0)
     found = [store.get(key) for key in row.keys]
-    seeds = [_seed_of(result) for result in found]
+    seeds = [seed_of(result) for result in found]
     if seed not in seeds:
         raise InputError(f"{_words(place)} has no seed {seed}; it has {', '.join(map(str, seeds))}")
     return found[seeds.index(seed)]
@@ -88,8 +88,12 @@ def _words(place: NetworkPlace) -> str:
     return f"({', '.join(f'{name}={value!r}' for name, value in place.items() if name != 'seed')})"
 
 
-def _seed_of(result: Result) -> int:
-    """Return the seed of a network: whose order of the data its training took."""
+def seed_of(result: Result) -> int:
+    """Return the seed of a network: whose order of the data its training took.
+
+    Args:
+        result: of a task that trained it.
+    """
     return int(result.provenance["task"]["spec"]["order"][1])
 
 

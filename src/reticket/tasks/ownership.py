@@ -87,14 +87,23 @@ def difference(config: Config, folder: Path) -> str:
         return "its configuration cannot be read"
     if there == config:
         return ""
-    theirs, ours = (dict(_flat(one.model_dump())) for one in (there, config))
+    theirs, ours = (dict(flat(one.model_dump())) for one in (there, config))
     key = next((key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)), "")
     return f"{key} is {theirs.get(key)!r} there and {ours.get(key)!r} here"
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested tables by their keys with dots, as `--set` takes them.
+
+    Args:
+        values: the tables.
+        prefix: stands before every key.
+
+    >>> dict(flat({"grid": {"seeds": 5}, "title": "short"}))
+    {'grid.seeds': 5, 'title': 'short'}
+    """
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -228,17 +228,29 @@ class Results(Record):
             return named_store(self._store)
         raise InputError(f"{why}, so the networks behind them are unknown; use Results.load(run_dir, store=...)")
 
-    def compare(self, other: "Results") -> tuple[Comparison, ...]:
-        """Return every cell of either run's table with both values, and how far apart their means are.
+    def compare(self, other: "Results", *, confidence: float = 0.95) -> tuple[Comparison, ...]:
+        """Return every cell of either run's table with both values, and how far apart they are.
+
+        Seeds that both runs have are paired where the runs have the same data.
 
         Args:
             other: another run.
+            confidence: of the intervals, in (0, 1).
 
         >>> values = {"schema": 1, "rows": [{"method": "lth", "sparsity": 0.9, "n": 1, "mean": 97.0, "values": [97.0]}]}
         >>> [one.same for one in Results.of_json(values).compare(Results.of_json(values))]
         [True]
         """
-        return compare_rows(self.rows, other.rows)
+        return compare_rows(self.rows, other.rows, paired=self.same_data(other), confidence=confidence)
+
+    def same_data(self, other: "Results") -> bool:
+        """Return whether another run was trained and tested on the same data.
+
+        Args:
+            other: the run.
+        """
+        one, two = (results.experiment for results in (self, other))
+        return (one.data, one.train_size) == (two.data, two.train_size)
 
 
 def sections() -> dict[str, type[Record]]:
@@ -277,9 +289,21 @@ def _run_of(folder: Path, store: str | Path | Store | None) -> Results:
         known = {name: config[name] for name in Experiment.model_fields if isinstance(config.get(name), dict)}
         values = {**values, "experiment": known}
     found = Results.of_json(values, str(path))
+    found = _with_seeds(found, folder)
     found._folder = folder
     found._store = _store_of(folder) if store is None else store
     return found
+
+
+def _with_seeds(found: Results, folder: Path) -> Results:
+    """Return results whose rows name their seeds: those of the configuration where rows were written without them."""
+    if not found.rows or any(row.seeds for row in found.rows):
+        return found
+    seeds = (read_toml(folder / "config.toml").get("grid") or {}).get("seeds")
+    if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
+        return found
+    rows = (row.model_copy(update={"seeds": tuple(seeds)}) if row.n == len(seeds) else row for row in found.rows)
+    return found.model_copy(update={"rows": tuple(rows)})
 
 
 def _sweep_of(folder: Path, store: str | Path | Store | None) -> Results:

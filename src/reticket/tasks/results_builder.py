@@ -13,6 +13,7 @@ from reticket.experiment import Result, Store, Summary, Task
 from reticket.experiment.task import closure
 from reticket.models import build_model, model_params
 from reticket.rng import generator_for
+from reticket.tasks.behind import seed_of
 from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.cells import Cell
 from reticket.tasks.check import checks
@@ -103,6 +104,7 @@ class ResultsBuilder:
                 metric=metric,
                 **Stat.of([r.values[metric] for r in results]).as_dict(),
                 keys=_keys(results),
+                seeds=tuple(map(seed_of, results)),
             )
             for cell, results in self.stored.cells()
             for metric in ("accuracy", "loss")

@@ -29,6 +29,7 @@ class Row(Stat, CellRecord):
     true_sparsity: Number = Field(default=None, description="fraction of all weights that is 0, shortcuts included")
     metric: str = Field(default="accuracy", description="'accuracy' (percent of the test images) or 'loss' (nats)")
     keys: tuple[str, ...] = Field(default=(), description=KEYS)
+    seeds: tuple[int, ...] = Field(default=(), description="the seeds, in the order of the values")
 
 
 class Gap(CellRecord):
