@@ -27,7 +27,7 @@ results.folder / "report.html"  # of a sweep, results.variants["width-4"] are th
 results.records()  # the table: a dict for each metric of each cell; records("barriers") and so on
 results.to_pandas("gap_closed")  # the same as a pandas.DataFrame, where pandas is installed
 results.weights(method="permuted", sparsity=0.98, rewind="5ep", seed=0)  # so do mask, alignment and result
-results.compare(rt.Results.load("runs/other"))  # cell by cell, with the difference of the means
+results.compare(rt.Results.load("runs/other"))  # cell by cell: the difference, paired by seed, and its interval
 ```
 """
 

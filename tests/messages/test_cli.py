@@ -44,6 +44,8 @@ SLIPS = {
         ["run", "--store", "foldr:x"],
         "unknown store 'foldr', did you mean 'folder'?; known are folder; a folder of this name is ./foldr:x",
     ),
+    "one run to compare": (["compare", "runs/a"], "runs/a is one run; give two or more to compare"),
+    "table of no run": (["export", "runs/a", "--table", "loss"], "runs/a: no such directory"),
     "missing file": (["run", "absent.toml"], "absent.toml' cannot be read"),
     "shape": (["verify", "mlp", "--input-shape", "a,b"], "--input-shape a,b: expected positive sizes"),
     "shape of ids": (

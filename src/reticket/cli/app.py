@@ -176,6 +176,25 @@ def compare(
 
 
 @app.command()
+def export(
+    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A finished run.")],
+    form: Annotated[str, typer.Option("--format", metavar="latex|markdown|csv", help="What is written.")] = "latex",
+    table: Annotated[
+        str, typer.Option("--table", help="A table of RUN_DIR/tables, as accuracy or gap_closed.")
+    ] = "accuracy_grid",
+    bold: Annotated[bool, typer.Option("--bold", help="The best method of each column of the grid in bold.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where it goes, instead of the terminal.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a table of a run for a paper: LaTeX (booktabs), Markdown or CSV."""
+    from reticket.cli.exporting import export_run
+
+    export_run(run_dir, table, form, output, bold=bold)
+
+
+@app.command()
 def weights(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A finished run, with its store.")],
     method: Annotated[str, typer.Option("--method", help="Row of the table, as permuted or dense.")],

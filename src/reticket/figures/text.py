@@ -2,12 +2,14 @@
 
 import math
 import re
+import statistics
 from collections.abc import Iterable
 
 from reticket.records import Stat
 
 DASH = "–"
 PERCENT = "\u00a0%"
+MOST_DIGITS = 6  # after the point
 
 
 def number(value: float | None, digits: int = 1, sign: bool = False) -> str:
@@ -35,6 +37,22 @@ def plus_minus(stat: Stat, digits: int = 1) -> str:
     if stat.mean is None or stat.sd is None:
         return number(stat.mean, digits)
     return f"{number(stat.mean, digits)} ± {number(stat.sd, digits)}"
+
+
+def spread_digits(stats: Iterable[Stat], usual: int) -> int:
+    """Return with how many decimals measured numbers are written: so many that a typical spread has two digits.
+
+    Args:
+        stats: the numbers, in one unit; their median sd is the typical spread.
+        usual: decimals where none has a spread.
+
+    >>> [spread_digits([Stat(n=2, mean=93.0, sd=sd)], 3) for sd in (0.41, 0.095, 4.2, 31.0, None)]
+    [2, 3, 1, 0, 3]
+    """
+    spreads = [stat.sd for stat in stats if stat.sd]
+    if not spreads:
+        return usual
+    return min(max(1 - math.floor(math.log10(statistics.median(spreads))), 0), MOST_DIGITS)
 
 
 def percent(fraction: float | None) -> str:

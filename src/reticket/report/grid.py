@@ -23,6 +23,11 @@ class GridCell:
     span: int = 1
     best: bool = False
 
+    @property
+    def text(self) -> str:
+        """Mean and spread, "93.2 ± 0.4"."""
+        return f"{self.mean}{self.sd and f' ± {self.sd}'}"
+
 
 @dataclass(frozen=True)
 class GridColumn:
@@ -58,12 +63,16 @@ class Grid:
             start += len(column.rewinds)
         return tuple(found)
 
-    def to_markdown(self) -> str:
-        """Return the table for Markdown, the best methods in bold."""
+    def to_markdown(self, *, bold: bool = True) -> str:
+        """Return the table for Markdown.
+
+        Args:
+            bold: whether the best methods are.
+        """
         heads = [f"{column.nominal}, {rewind}" for column in self.columns for rewind in column.rewinds]
         lines = [f"| method | {' | '.join(heads)} |", f"|{' --- |' * (len(heads) + 1)}"]
         for look, cells in self.rows:
-            texts = [text for cell in cells for text in [_markdown(cell)] * cell.span]
+            texts = [text for cell in cells for text in [_markdown(cell, bold)] * cell.span]
             lines.append(f"| {look.label.replace('|', '/')} | {' | '.join(texts)} |")
         return "\n".join([*lines, ""])
 
@@ -79,8 +88,13 @@ def _between(cells: Sequence[GridCell], start: int, end: int) -> tuple[GridCell,
     return tuple(found)
 
 
-def grid(results: Results) -> Grid | None:
-    """Return the table of test accuracies (percent), or None when there is none."""
+def grid(results: Results, digits: int = 1) -> Grid | None:
+    """Return the table of test accuracies (percent), or None when there is none.
+
+    Args:
+        results: of a run, at one position of matching.
+        digits: decimals of its numbers.
+    """
     rows = accuracy_rows(results)
     if not rows:
         return None
@@ -91,7 +105,10 @@ def grid(results: Results) -> Grid | None:
     )
     styles = looks(row.method for row in rows)
     best = {(level, rewind): _best(rows, level, rewind) for level in levels for rewind in rewinds}
-    body = tuple((look, _line(rows, method, levels, rewinds, best)) for method, look in styles.items())
+    body = tuple(
+        (look, _line([row for row in rows if row.method == method], levels, rewinds, best, digits))
+        for method, look in styles.items()
+    )
     counted = {row.n for row in rows}
     return Grid(columns, body, counted.pop() if len(counted) == 1 else None, _spared(results.experiment.unpruned))
 
@@ -119,9 +136,8 @@ def _axes(rows: Sequence[Row]) -> tuple[list[float], list[str | None]]:
     return sparsities(rows) or [0.0], [*rewind_order(row.rewind for row in rows)] or [None]
 
 
-def _markdown(cell: GridCell) -> str:
-    text = f"{cell.mean}{cell.sd and f' ± {cell.sd}'}"
-    return f"**{text}**" if cell.best else text
+def _markdown(cell: GridCell, bold: bool) -> str:
+    return f"**{cell.text}**" if cell.best and bold else cell.text
 
 
 def _true(rows: Sequence[Row], level: float) -> str:
@@ -148,27 +164,30 @@ def _best(rows: Sequence[Row], level: float, rewind: str | None) -> str | None:
 
 
 def _line(
-    rows: Sequence[Row],
-    method: str,
+    mine: Sequence[Row],
     levels: Sequence[float],
     rewinds: Sequence[str | None],
     best: Mapping[tuple[float, str | None], str | None],
+    digits: int,
 ) -> tuple[GridCell, ...]:
-    mine = [row for row in rows if row.method == method]
+    """Return the cells of one method's rows."""
+    method = mine[0].method
     if all(row.sparsity == 0 for row in mine):
-        return (_cell(mine[0], len(levels) * len(rewinds)),)
+        return (_cell(mine[0], digits, len(levels) * len(rewinds)),)
     cells = []
     for level in levels:
         here = [row for row in mine if row.sparsity == level]
         if here and all(row.rewind is None for row in here):
-            cells.append(_cell(here[0], len(rewinds)))
+            cells.append(_cell(here[0], digits, len(rewinds)))
             continue
-        cells += [_cell(at(here, method, level, rewind), 1, best[level, rewind] == method) for rewind in rewinds]
+        cells += [
+            _cell(at(here, method, level, rewind), digits, 1, best[level, rewind] == method) for rewind in rewinds
+        ]
     return tuple(cells)
 
 
-def _cell(row: Row | None, span: int, best: bool = False) -> GridCell:
+def _cell(row: Row | None, digits: int, span: int, best: bool = False) -> GridCell:
     if row is None:
         return GridCell("–", "", 0, span)
-    mean, _, sd = plus_minus(row, 1).partition(" ± ")
+    mean, _, sd = plus_minus(row, digits).partition(" ± ")
     return GridCell(mean, sd, row.n, span, best)

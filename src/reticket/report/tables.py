@@ -1,6 +1,6 @@
 """Every table of the report, by its columns; those of checks stand with them."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from reticket.figures.columns import METHOD, PLACE, SPARSITY, N
@@ -68,21 +68,31 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
 
 def all_tables(results: Results) -> dict[str, Table]:
     """Return the tables of every section that has data, by name."""
-    tables = {table.name: table for table in _metrics(results.rows)}
+    tables = metric_tables(results.rows)
     found = {name: getattr(results, name) for name in COLUMNS}
     tables |= {name: Table.of(name, rows, COLUMNS[name]) for name, rows in found.items() if rows}
     return tables | {name: table for check in checks() for name, table in check.tables(results).items()}
 
 
-def _metrics(rows: Iterable[Row]) -> list[Table]:
-    """Return one table for each metric; accuracy is in percent, others have more digits."""
+def metric_tables(rows: Iterable[Row], digits: Callable[[Sequence[Row], int], int] | None = None) -> dict[str, Table]:
+    """Return one table for each metric, by name; accuracy is in percent, others have more digits.
+
+    Args:
+        rows: of the table of a run.
+        digits: from the rows of a metric and its usual decimals to those it gets; the usual ones when None.
+    """
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(row.metric, []).append(row)
-    return [Table.of(file_name(metric), mine, _metric_columns(metric)) for metric, mine in found.items()]
+    tables = []
+    for metric, mine in found.items():
+        usual = 2 if metric == "accuracy" else 3
+        columns = _metric_columns(usual if digits is None else digits(mine, usual))
+        tables.append(Table.of(file_name(metric), mine, columns))
+    return {table.name: table for table in tables}
 
 
-def _metric_columns(metric: str) -> tuple[Column, ...]:
+def _metric_columns(digits: int) -> tuple[Column, ...]:
     return (
         METHOD,
         SPARSITY,
@@ -91,7 +101,7 @@ def _metric_columns(metric: str) -> tuple[Column, ...]:
         column("metric"),
         Column(
             "mean ± sd",
-            lambda row: plus_minus(row, 2 if metric == "accuracy" else 3),
+            lambda row: plus_minus(row, digits),
             lambda row: {"mean": row.mean, "sd": row.sd},
         ),
         N,
