@@ -3,7 +3,9 @@
 import difflib
 import functools
 import importlib
+import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,30 @@ def nearest(name: str, known: Iterable[str], least: float = 0.6) -> str:
     return f", did you mean '{found}'?" if found else ""
 
 
+def raised(reason: Exception, by: Callable[..., Any] | None = None) -> str:
+    """Say what an exception of somebody's own code is, and in which line it was raised.
+
+    Args:
+        reason: the exception, as it was caught.
+        by: a function of theirs; the innermost line of its file is named, the innermost of all when None.
+
+    >>> def load(folder):
+    ...     return {}["train"]
+    >>> try:
+    ...     load(None)
+    ... except KeyError as reason:
+    ...     print(raised(reason, load))
+    KeyError: 'train' (<doctest ...>, line 2)
+    """
+    text = f"{type(reason).__name__}: {reason}"
+    if isinstance(reason, SyntaxError):
+        return text  # which says its place itself
+    frames = traceback.extract_tb(reason.__traceback__)
+    code = getattr(inspect.unwrap(by), "__code__", None) if by is not None else None
+    mine = [frame for frame in frames if code is not None and frame.filename == code.co_filename] or frames
+    return f"{text} ({mine[-1].filename}, line {mine[-1].lineno})" if mine else text
+
+
 def imported(name: str, kind: str, error: type[InputError]) -> Callable[..., Any]:
     """Return the function that `package.module:function` names.
 
@@ -90,6 +116,8 @@ def imported(name: str, kind: str, error: type[InputError]) -> Callable[..., Any
             f"{kind} '{name}' cannot be imported ({reason}); name a function on Python's search path as "
             f"package.module:function"
         ) from reason
+    except Exception as reason:  # whatever a module does that is imported
+        raise error(f"{kind} '{name}' cannot be imported: {module} raised {raised(reason)}; mend it") from reason
     if not callable(found):
         raise error(f"{kind} '{name}' is a {type(found).__name__}, but a function was expected")
     return found

@@ -60,7 +60,9 @@ def _data_text(outline: Outline) -> str:
     name, sizes = outline.variant.config.data.name, outline.sizes
     text = f"data: {name}, {sizes.train:,} training and {sizes.test:,} test inputs"
     if outline.missing:
-        text += " as published: they could not be opened here, so results in a store are not looked for"
+        text += (
+            f" as published: they could not be opened here, so results in a store are not looked for\n{outline.missing}"
+        )
     return text
 
 

@@ -15,8 +15,8 @@ from reticket.data.dataset import Dataset
 from reticket.data.description import Description
 from reticket.data.source import DataSource, Split
 from reticket.data.subset import balanced_indices, drawn_indices
-from reticket.errors import DataError
-from reticket.lookup import imported
+from reticket.errors import DataError, ReticketError
+from reticket.lookup import imported, raised
 from reticket.registry import Registry, first_line
 
 Loader = Callable[..., Any]
@@ -126,16 +126,27 @@ def open_dataset(
     >>> open_dataset("digits", test_size=20).labels("test").bincount().tolist()
     [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     """
-    loader = _entry(name).load
-    _check_params(name, loader, params)
-    loaded = loader(folder, **params)
-    if not isinstance(loaded, DataSource):
-        loaded = collected(name, loaded)
+    loaded = _loaded(name, folder, params)
     if train_size is not None:
         loaded = loaded.with_train_subset(_chosen(loaded, "train", train_size, name, "subset", subset_seed))
     if test_size is not None:
         loaded = loaded.with_test_subset(_chosen(loaded, "test", test_size, name, "test subset", subset_seed))
     return loaded
+
+
+def _loaded(name: str, folder: Path | None, params: Mapping[str, Any]) -> DataSource:
+    """Return what a loader makes; what the user's own raises is said with its place."""
+    loader = _entry(name).load
+    _check_params(name, loader, params)
+    try:
+        loaded = loader(folder, **params)
+        return loaded if isinstance(loaded, DataSource) else collected(name, loaded)
+    except ReticketError:
+        raise
+    except Exception as reason:
+        if ":" not in name:
+            raise
+        raise DataError(f"data set '{name}' cannot be loaded: its loader raised {raised(reason, loader)}") from reason
 
 
 def _chosen(source: DataSource, split: Split, size: int, *labels_of_seed: str | int) -> Int64[Tensor, " size"]:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reticket.errors import ModelError
-from reticket.lookup import imported, nearest
+from reticket.lookup import imported, nearest, raised
 from reticket.models.code import code_outside
 from reticket.registry import Registry, first_line
 from reticket.rng import as_generator, generator_for, global_generators
@@ -90,11 +90,16 @@ def build_model(name: str, *, generator: torch.Generator | int | None = None, **
             raise
         except Exception as reason:
             raise ModelError(
-                f"model '{name}' with {params} cannot be built ({reason}); change its parameters"
+                f"model '{name}' with {params} cannot be built ({_why(name, build, reason)}); change its parameters"
             ) from reason
     if not isinstance(built, nn.Module):
         raise ModelError(f"model '{name}' returned a {type(built).__name__}, but a torch.nn.Module was expected")
     return built
+
+
+def _why(name: str, build: Builder, reason: Exception) -> str:
+    """Say why a model could not be built, for the user's own with the line."""
+    return raised(reason, build) if ":" in name and not name.startswith(TIMM) else str(reason)
 
 
 def _on_the_default_device(build: Builder, arguments: dict[str, Any]) -> Any:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from reticket.data import DataSource, describe, open_dataset
+from reticket.data import DataSource, Description, describe, open_dataset
 from reticket.errors import ConfigError, DataError
 from reticket.models import code_of
 from reticket.tasks.blueprint import Blueprint
@@ -132,10 +132,18 @@ def outline_experiment(
             for outline in planned
         )
     except DataError as error:
-        found = describe(config.data.name, config.data.params)
+        found = _description(config.data, error)
         whole = Sizes(found.train, found.test)
         config = scaled(config, whole, epochs=epochs, subset=subset)
         return config, tuple(_described(variant, threads, str(error)) for variant in variants(config))
+
+
+def _description(data: DataConfig, error: DataError) -> Description:
+    """Return what is published of data that could not be opened; where nothing is, why they could not is raised."""
+    try:
+        return describe(data.name, data.params)
+    except DataError:
+        raise error from None
 
 
 def _described(variant: Variant, threads: int, missing: str) -> Outline:

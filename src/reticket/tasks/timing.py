@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from reticket.data import Dataset
+from reticket.errors import ModelError, ReticketError
+from reticket.lookup import raised
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.training import Placement, Recipe, TrainingRun, evaluate
@@ -80,21 +82,33 @@ def measure(work: Workload, *, jobs: int = 1, threads: int = 1, device: str = "c
 
 
 def _measure(work: Workload, threads: int, device: str) -> Speed:
+    model = build_model(work.model, generator=generator_for("timing"), **dict(work.params))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        model = build_model(work.model, generator=generator_for("timing"), **dict(work.params))
-        size = min(work.batch_size, 4)
-        while True:
-            data = _made_up(work, size)
-            seconds = _training_step(model, data, size, work, device)
-            if size == work.batch_size or seconds > LONG_ENOUGH:
-                break
-            size = min(work.batch_size, 4 * size if seconds < LONG_ENOUGH / 8 else 2 * size)
-        many = _made_up(work, max(size, min(2048, int(LONG_ENOUGH * size / seconds))))
-        evaluation = min(_seconds(lambda: evaluate(model, many, "train", device=device), device) for _ in range(2))
+        return _timed(model, work, device)
+    except ReticketError:
+        raise
+    except Exception as reason:
+        why = raised(reason, type(model).forward)
+        raise ModelError(
+            f"model '{work.model}' does not train on inputs of shape {work.input_shape}: {why}"
+        ) from reason
     finally:
         torch.set_num_threads(before)
+
+
+def _timed(model: nn.Module, work: Workload, device: str) -> Speed:
+    """Return the speed of a model at batches as large as could be timed quickly."""
+    size = min(work.batch_size, 4)
+    while True:
+        data = _made_up(work, size)
+        seconds = _training_step(model, data, size, work, device)
+        if size == work.batch_size or seconds > LONG_ENOUGH:
+            break
+        size = min(work.batch_size, 4 * size if seconds < LONG_ENOUGH / 8 else 2 * size)
+    many = _made_up(work, max(size, min(2048, int(LONG_ENOUGH * size / seconds))))
+    evaluation = min(_seconds(lambda: evaluate(model, many, "train", device=device), device) for _ in range(2))
     return Speed(seconds / size, evaluation / many.size("train"), size)
 
 
