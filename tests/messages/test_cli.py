@@ -46,6 +46,8 @@ SLIPS = {
     ),
     "one run to compare": (["compare", "runs/a"], "runs/a is one run; give two or more to compare"),
     "table of no run": (["export", "runs/a", "--table", "loss"], "runs/a: no such directory"),
+    "store that is a file": (["run", "--store", "pyproject.toml"], "pyproject.toml"),
+    "unknown executor": (["run", "--executor", "locl"], "unknown executor 'locl', did you mean 'local'?"),
     "missing file": (["run", "absent.toml"], "absent.toml' cannot be read"),
     "shape": (["verify", "mlp", "--input-shape", "a,b"], "--input-shape a,b: expected positive sizes"),
     "shape of ids": (
@@ -82,7 +84,7 @@ def test_a_slip_is_one_sentence_and_code_2(
     said = capsys.readouterr().err
     assert expected in said
     assert "Traceback" not in said
-    assert not (tmp_path / "out" / "results.json").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_data_says_what_to_install(

@@ -23,6 +23,7 @@ from reticket.experiment import (
     Summary,
     Task,
     Until,
+    folder_of,
     logged_by,
     named_store,
     run_plan,
@@ -76,9 +77,10 @@ def run_experiment(
         OutputError: when results cannot be written, after they were computed; the store has them.
     """
     execution = execution or ExecutionConfig()
+    if isinstance(store, str):
+        folder_of(store)  # a slip in its name is said before data are read
     planned = plan_experiment(config, folder=execution.folder, threads=execution.threads)
-    _make_folder(out)
-    results = named_store(out / "store" if store is None else store)
+    results = _opened(store, out)
     compared = [task for experiment in planned for task in experiment.blueprint.compared]
     environment = environment_of(execution)
     facts = {"config.toml": tomli_w.dumps(_without_none(config.model_dump())), "environment.json": _json(environment)}
@@ -182,6 +184,14 @@ def _make_folder(out: Path) -> None:
         raise ConfigError(
             f"output folder '{out}' cannot be written ({error.strerror}); choose another with --out"
         ) from None
+
+
+def _opened(store: str | Path | Store | None, out: Path) -> Store:
+    """Make the run directory and open the store; one that lies elsewhere first, so that a failure leaves nothing."""
+    if store is not None:
+        store = named_store(store)
+    _make_folder(out)
+    return named_store(out / "store" if store is None else store)
 
 
 def _json(value: Mapping[str, Any]) -> str:
