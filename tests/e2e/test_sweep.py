@@ -56,3 +56,22 @@ def test_a_sweep_runs_resumes_and_runs_from_its_own_file(
         == 0
     )
     assert "0 tasks computed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "code"), [((), 0), (("--budget", "0"), 0), (("--set", "sweep.model.params.hidden=[[6]]"), 0),
+                       (("--set", "dense.lr=1e30"), 1)], ids=["whole", "stopped", "one value", "failed"],
+)  # fmt: skip
+def test_a_sweep_ends_with_files_that_are_there(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    more: tuple[str, ...],
+    code: int,
+) -> None:
+    only = [text for setting in (*SETTINGS, "methods=['dense']", "barriers=[]") for text in ("--set", setting)]
+    assert reticket(monkeypatch, "run", TINY, *only, *more, "--out", tmp_path / "swept") == code
+    said = capsys.readouterr().out
+    named = [Path(line.split()[1]) for line in said.splitlines() if line.startswith(("report:", "results:"))]
+    assert named == [tmp_path / "swept" / name for name in ("report.html", "sweep.json")]
+    assert all(path.is_file() for path in named)

@@ -115,7 +115,7 @@ def run(
             return
         if force:
             release(folder)
-        with Display(debug=debug, resume=f"{folder}") as display:
+        with Display(debug=debug) as display:
             results = run_and_report(
                 config,
                 name=name,

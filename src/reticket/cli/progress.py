@@ -19,12 +19,10 @@ class Display:
 
     Args:
         debug: print tracebacks of failed tasks.
-        resume: the run directory, named when the run is interrupted.
     """
 
-    def __init__(self, *, debug: bool, resume: str) -> None:
+    def __init__(self, *, debug: bool) -> None:
         self._debug = debug
-        self._resume = resume
         self._console = Console(stderr=True)
         self._estimate = Estimate()
         self._counts: Mapping[str, int] = {}
@@ -52,7 +50,7 @@ class Display:
         if self._bar is not None:
             self._bar.stop()
         if kind is KeyboardInterrupt:
-            self._console.print(f"stopped; what is finished is kept in {self._resume}", markup=False)
+            self._console.print("stopped; what is finished is kept in the store", markup=False)
 
     def show(self, event: Event) -> None:
         """Take one event in."""
