@@ -1,11 +1,17 @@
 """Keys of the digits preset: a change of any of them orphans stored results, so it has to be meant."""
 
+import pytest
+import torch
+from torch import nn
+
 from reticket.experiment import Task
 from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.cells import Cell
 from reticket.tasks.checks.barriers import BarrierCell
 from reticket.tasks.networks import Facts
 from reticket.tasks.presets import load_config
+from reticket.tasks.pruned_weights import prunable_spec
+from reticket.tickets import Pruning
 
 FACTS = Facts("0" * 64, 1297, tuple("0123456789"), (64,))
 
@@ -43,3 +49,62 @@ PINNED: dict[str, str] = {
     "barrier": "e0cfbaa8112f",
     "overlap": "8d07a4c708be",
 }
+
+
+class Twice(nn.Module):
+    """Two layers that share their weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(64, 64), nn.Linear(64, 64)
+        self.two.weight = self.one.weight
+        self.out = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.two(self.one(x)))
+
+
+def layers() -> nn.Module:
+    return nn.Sequential(nn.Linear(64, 8), nn.LayerNorm(8), nn.Linear(8, 10))
+
+
+def attention() -> nn.Module:
+    return nn.Sequential(nn.TransformerEncoderLayer(64, 2, 8), nn.Linear(64, 10))
+
+
+def recurrent() -> nn.Module:
+    return nn.GRU(64, 10)
+
+
+def bilinear() -> nn.Module:
+    return nn.Bilinear(64, 64, 10)
+
+
+def shared() -> nn.Module:
+    return Twice()
+
+
+@pytest.mark.parametrize("model", ["attention", "recurrent", "bilinear", "shared"])
+def test_weights_that_earlier_versions_did_not_prune_are_in_the_key_of_a_round(model: str) -> None:
+    found = prunable_spec(f"{__name__}:{model}", {}, Pruning())
+    assert len(found["prunable"]) == 64
+    assert prunable_spec(f"{__name__}:{model}", {}, Pruning()) == found
+
+
+def test_what_is_left_out_decides_such_a_key() -> None:
+    name = f"{__name__}:attention"
+    assert prunable_spec(name, {}, Pruning()) != prunable_spec(name, {}, Pruning(exclude=("last",)))
+
+
+def test_models_of_layers_alone_keep_their_keys() -> None:
+    assert prunable_spec(f"{__name__}:layers", {}, Pruning()) == {}
+    for name in ("resnet20", "vgg11", "conv-small", "vit"):
+        assert prunable_spec(name, {}, Pruning()) == {}, name
+
+
+def test_the_key_of_a_round_and_what_follows_it_differ_and_others_do_not() -> None:
+    config = load_config("digits", (f"model.name={__name__}:attention", "model.params={}"))[1]
+    rounds, dense = (Blueprint(config, FACTS).networks.round(("A", 0), number) for number in (1, 0))
+    assert "prunable" in rounds.spec
+    assert "prunable" not in dense.spec
+    assert "prunable" not in digits().networks.round(("A", 0), 1).spec

@@ -14,6 +14,7 @@ from reticket.experiment import Task
 from reticket.models import model_params
 from reticket.tasks.config import Config, MatchingConfig, StartConfig
 from reticket.tasks.matchers import check_matching, matcher_spec
+from reticket.tasks.pruned_weights import prunable_spec
 from reticket.tasks.recipes import recipe_spec
 from reticket.tickets.imp import STYLES, chain
 from reticket.training import Recipe, parse_position, steps_per_epoch
@@ -135,6 +136,7 @@ class Networks:
         spec = {
             **self.common,
             "prune": prune.decisive(),
+            **self._prunable,
             "recipe": recipe_spec(recipe),
             "start": self._prune_rewind if replay else 0,
             "density": density,
@@ -149,6 +151,12 @@ class Networks:
             label=f"IMP {network[0]}{network[1]} round {number}, density {density:.3g}",
             cost=epochs,
         )
+
+    @cached_property
+    def _prunable(self) -> dict[str, Any]:
+        """What the keys of rounds hold of the weights that are pruned; the model is built for it, once."""
+        model = self.common["model"]
+        return prunable_spec(model["name"], model["params"], self.config.prune)
 
     def _make_match(self, a: int, b: int, match_at: str) -> Task:
         """Return the matching of A onto B at one of the grid's positions, or at several by consensus."""
