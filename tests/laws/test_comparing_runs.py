@@ -13,8 +13,8 @@ from rich.console import Console
 from reticket.analysis import paired_difference, welch_interval
 from reticket.cli.comparing import compare_runs
 from reticket.errors import ConfigError
-from reticket.report.compared_runs import RunPair, differing_settings, read_runs
-from reticket.report.comparison_page import comparison_caption, comparison_says
+from reticket.report.compared_runs import RunPair, accuracy_table, differing_settings, read_runs
+from reticket.report.comparison_page import comparison_caption, comparison_notices, comparison_says
 from reticket.tasks.comparison import Comparison, compare_rows
 from reticket.tasks.results import Results
 from reticket.tasks.rows import Row
@@ -82,9 +82,12 @@ def test_runs_written_without_seeds_have_those_of_their_configuration(folders: l
     assert {one.seeds for one in Results.load(folders[0]).rows} == {(0, 1, 2, 3, 4)}
 
 
-def test_rows_of_another_count_than_the_seeds_stay_without(folders: list[Path], tmp_path: Path) -> None:
-    values = sample_results(seeds=4, sparsities=(0.9,))
-    assert {one.seeds for one in Results.load(write_run(tmp_path, values)).rows} == {()}
+@pytest.mark.parametrize(
+    "config", [CONFIG, "", "grid = 5", "[grid]\nseeds = 4", "[grid]\nseeds = ['a', 'b', 'c', 'd']"]
+)
+def test_rows_whose_seeds_are_not_known_stay_without(tmp_path: Path, config: str) -> None:
+    values = sample_results(seeds=4, sparsities=(0.9,))  # the configuration has five
+    assert {one.seeds for one in Results.load(write_run(tmp_path, values, config)).rows} == {()}
 
 
 def test_names_tell_runs_apart_and_settings_are_those_that_differ(folders: list[Path]) -> None:
@@ -110,6 +113,22 @@ def test_what_is_said_of_two_runs(folders: list[Path]) -> None:
     )
 
 
+def test_one_seed_claims_nothing_beyond_the_noise(tmp_path: Path) -> None:
+    values = sample_results(seeds=1, sparsities=(0.9,))
+    other = changed(values, 0.5)
+    other["experiment"] = {"data": {"name": "fashion-mnist"}}
+    runs = [write_run(tmp_path / name, one) for name, one in (("a", values), ("b", other))]
+    (pair,) = pairs_of(runs)
+    count = len(pair.of_metric("accuracy")) - 1
+    assert comparison_says(pair) == (
+        f"Of {count + 1} cells {count} are higher and 0 lower; one seed says nothing of the noise.",
+    )
+    caption = "Differences of the means, since no seeds are paired; one seed has no interval."
+    assert comparison_caption(pair) == caption
+    said = [first for first, _ in comparison_notices(read_runs(runs))]
+    assert said == ["b has other data than a."]
+
+
 def test_a_run_beside_its_copy_is_equal(folders: list[Path], tmp_path: Path) -> None:
     copy = write_run(tmp_path / "copy", sample_results(seeds=5, sparsities=SPARSITIES))
     (pair,) = pairs_of([folders[0], copy])
@@ -126,9 +145,23 @@ def test_the_page_needs_no_other_file_and_no_network(folders: list[Path], tmp_pa
     for pair in pairs_of(folders):
         assert all(line in page for line in comparison_says(pair))
         assert page.count(f"Test accuracy (%), {pair.name}") > 1
-    assert page.count("data-csv=") == 1 + 2 * 2  # the settings, and accuracy and loss of two pairs
+    assert page.count("data-csv=") == 2 + 2 * 2  # settings, all runs, and accuracy and loss of two pairs
     assert sorted(path.name for path in tmp_path.iterdir()) == ["compare.html"]
     assert f"written: {path}" in text.getvalue()
+    assert "third is not complete. What is missing is left out below." in text.getvalue()
+
+
+def test_all_runs_have_a_column_and_every_cell_a_row(folders: list[Path], tmp_path: Path) -> None:
+    values = sample_results(seeds=5, sparsities=(0.9, 0.95))
+    runs = read_runs([*folders, write_run(tmp_path / "fourth", values)])
+    table = accuracy_table(runs)
+    assert table.head[-4:] == tuple(run.name for run in runs)
+    places = {(row.method, row.sparsity, row.rewind) for run in runs for row in run.results.rows}
+    assert len(table.body) == len(places)
+    (lth,) = [row for row in table.body if row[:3] == ("LTH", "95\u00a0%", "5\u00a0epochs")]
+    (cell,) = [row for row in values["rows"] if (row["method"], row["sparsity"], row["rewind"], row["metric"])
+               == ("lth", 0.95, "5ep", "accuracy")]  # fmt: skip
+    assert lth[3:] == ("–", "–", "–", f"{cell['mean']:.2f} ± {cell['sd']:.2f}")
 
 
 @pytest.mark.parametrize(("width", "heads"), [(200, ["new/digits", "old/digits", "paired seeds"]), (75, [])])

@@ -162,7 +162,7 @@ def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")], debug: D
 @app.command()
 def compare(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN...", help="Run directories; the first is the reference.")
+        list[Path], typer.Argument(metavar="RUN", help="Run directories, two or more; the first is the reference.")
     ],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE.html", help="Write a page of all differences.")

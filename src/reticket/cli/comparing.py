@@ -7,7 +7,7 @@ from rich.console import Console
 
 from reticket.figures.table import Table
 from reticket.report.compared_runs import UNITS, RunPair, difference_table, differing_settings, read_runs
-from reticket.report.comparison_page import comparison_caption, comparison_says, write_comparison
+from reticket.report.comparison_page import comparison_caption, comparison_notices, comparison_says, write_comparison
 
 GAP = "  "
 
@@ -27,7 +27,10 @@ def compare_runs(folders: Sequence[Path], output: Path | None, console: Console)
     reference, *others = runs = read_runs(folders)
     pairs = [RunPair.of(run, reference) for run in others]
     width = console.width if console.is_terminal else 10**6
-    _print([*_settings(differing_settings(runs))], console)
+    _print(
+        [*(f"{first} {rest}" for first, rest in comparison_notices(runs)), *_settings(differing_settings(runs))],
+        console,
+    )
     for pair in pairs:
         table = difference_table(pair, "accuracy")
         spare = ("paired seeds", pair.run.name, pair.reference.name)

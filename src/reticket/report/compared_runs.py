@@ -12,11 +12,13 @@ from reticket.figures.columns import PLACE
 from reticket.figures.table import Column, Table, Value, column, file_name
 from reticket.figures.text import DASH, number, plus_minus, without_folders
 from reticket.records import Stat
+from reticket.report.accuracy_rows import accuracy_rows
 from reticket.report.run_folder import RunFolder, read_run
 from reticket.tasks.comparison import Comparison
 from reticket.tasks.config import parse_config
 from reticket.tasks.ownership import flat
 from reticket.tasks.results import Results
+from reticket.tasks.rows import Row
 from reticket.tasks.run_files import read_sweep_file
 
 DIGITS = {"accuracy": 2}  # decimals of a metric, others have three
@@ -166,6 +168,34 @@ def differing_settings(runs: Sequence[ComparedRun]) -> Table | None:
     head = ("setting", *(run.name for run in runs))
     records = tuple(dict(zip(head, line, strict=True)) for line in body)
     return Table("settings", records, head, body) if body else None
+
+
+def accuracy_table(runs: Sequence[ComparedRun]) -> Table:
+    """Return the accuracy of every cell that any run has, a column for each run.
+
+    Args:
+        runs: the runs.
+    """
+    found = {run.name: {_place(row): row for row in accuracy_rows(run.results)} for run in runs}
+    cells = {place: row for rows in found.values() for place, row in rows.items()}
+    columns = (*PLACE, *(_of_run(name, rows) for name, rows in found.items()))
+    return Table.of("accuracies", tuple(cells.values()), columns)
+
+
+def _place(row: Row) -> tuple[Any, ...]:
+    return row.method, row.sparsity, row.rewind, row.match_at
+
+
+def _of_run(name: str, rows: Mapping[tuple[Any, ...], Row]) -> Column:
+    def text(row: Row) -> str:
+        mine = rows.get(_place(row))
+        return DASH if mine is None else plus_minus(mine, DIGITS["accuracy"])
+
+    def record(row: Row) -> Mapping[str, Value]:
+        mine: Stat = rows.get(_place(row), Stat())
+        return {f"{name}_mean": mine.mean, f"{name}_sd": mine.sd, f"{name}_n": mine.n}
+
+    return Column(name, text, record)
 
 
 def difference_table(pair: RunPair, metric: str) -> Table:

@@ -12,7 +12,14 @@ from reticket.figures.finding import Finding, some
 from reticket.figures.looks import RULE, Look, label, looks
 from reticket.figures.spec import Axes, FigureSpec, Panel
 from reticket.figures.text import counts, listed, number, percent, plural, rewound
-from reticket.report.compared_runs import UNITS, ComparedRun, RunPair, difference_table, differing_settings
+from reticket.report.compared_runs import (
+    UNITS,
+    ComparedRun,
+    RunPair,
+    accuracy_table,
+    difference_table,
+    differing_settings,
+)
 from reticket.report.page import PageSection, render, write
 from reticket.report.scale import scale_words
 from reticket.tasks.comparison import Comparison
@@ -34,15 +41,20 @@ def write_comparison(runs: Sequence[ComparedRun], pairs: Sequence[RunPair], path
         alone=True,
         title=listed(run.name for run in runs),
         runs=runs,
-        notices=list(_notices(runs)),
+        notices=list(comparison_notices(runs)),
         settings=differing_settings(runs),
+        accuracies=accuracy_table(runs) if len(runs) > 2 else None,
         sections=[one for number, pair in enumerate(pairs, start=1) for one in _sections(number, pair)],
     )
     write(path, page)
 
 
-def _notices(runs: Sequence[ComparedRun]) -> Iterable[tuple[str, str]]:
-    """Yield what a reader must know before the numbers, each as what to see first and the rest."""
+def comparison_notices(runs: Sequence[ComparedRun]) -> Iterable[tuple[str, str]]:
+    """Yield what a reader must know before the numbers, each as what to see first and the rest.
+
+    Args:
+        runs: all of them, the reference first.
+    """
     reference = runs[0]
     for run in runs:
         if not run.results.complete:
@@ -52,7 +64,7 @@ def _notices(runs: Sequence[ComparedRun]) -> Iterable[tuple[str, str]]:
         if not run.results.same_data(reference.results):
             yield (
                 f"{run.name} has other data than {reference.name}.",
-                "Their accuracies are of different images, and no seeds are paired.",
+                "No seeds are paired, and where the test data differ too, accuracies are not to be compared.",
             )
 
 
@@ -111,6 +123,9 @@ def comparison_says(pair: RunPair) -> tuple[str, ...]:
         return ("The two runs have no cell in common.",)
     if all(cell.same for cell in known):
         return (f"{_cells(len(known))} that both runs have are equal, seed by seed.",)
+    if all(cell.low is None for cell in known):
+        up, down = (sum(sign * (cell.difference or 0.0) > 0 for cell in known) for sign in (1, -1))
+        return (f"Of {_cells(len(known))} {up} are higher and {down} lower; one seed says nothing of the noise.",)
     apart = [cell for cell in known if cell.settled]
     higher = sum((cell.difference or 0.0) > 0 for cell in apart)
     told = f"In {len(apart)} of {_cells(len(known))} the accuracy differs beyond the noise of the seeds"

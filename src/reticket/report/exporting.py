@@ -9,6 +9,7 @@ from reticket.figures.text import counts, percent, position, spread_digits
 from reticket.lookup import nearest
 from reticket.report.accuracy_rows import accuracy_rows
 from reticket.report.grid import Grid, GridCell, grid
+from reticket.report.paper import comparison_tables
 from reticket.report.scale import scale_words
 from reticket.report.tables import all_tables, metric_tables
 from reticket.report.training_positions import at_main, match_order
@@ -60,7 +61,7 @@ def export_table(results: Results, table: str = GRID, form: str = "latex", *, bo
 
 
 def _named(results: Results, name: str, *, has_grid: bool) -> Table:
-    tables = all_tables(results) | metric_tables(results.rows, spread_digits)
+    tables = all_tables(results) | comparison_tables(results) | metric_tables(results.rows, spread_digits)
     if name not in tables:
         known = [*([GRID] if has_grid else []), *tables]
         hint = nearest(name, known) or f"; it has {', '.join(known)}" if known else "; it has no results yet"

@@ -299,7 +299,8 @@ def _with_seeds(found: Results, folder: Path) -> Results:
     """Return results whose rows name their seeds: those of the configuration where rows were written without them."""
     if not found.rows or any(row.seeds for row in found.rows):
         return found
-    seeds = (read_toml(folder / "config.toml").get("grid") or {}).get("seeds")
+    table = read_toml(folder / "config.toml").get("grid")
+    seeds = table.get("seeds") if isinstance(table, dict) else None
     if not isinstance(seeds, list) or not all(isinstance(seed, int) for seed in seeds):
         return found
     rows = (row.model_copy(update={"seeds": tuple(seeds)}) if row.n == len(seeds) else row for row in found.rows)
