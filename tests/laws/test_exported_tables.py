@@ -178,3 +178,10 @@ def test_a_sweep_has_experiments_to_export(tmp_path: Path) -> None:
     (tmp_path / "sweep.json").write_text(json.dumps(sweep))
     with pytest.raises(InputError, match=r"is a sweep; export a table of one of its experiments: .*width-1$"):
         export_table(Results.load(tmp_path))
+
+
+def test_letters_beyond_latin_name_the_engines_that_have_them() -> None:
+    first = latex_table([[LatexCell("naïve")]], [], "", "x").partition("\n")[0]
+    assert first == "% needs \\usepackage{booktabs}"
+    first = latex_table([[LatexCell("猫")]], [], "", "x").partition("\n")[0]
+    assert first == "% needs \\usepackage{booktabs}, and LuaLaTeX or XeLaTeX for its letters"
