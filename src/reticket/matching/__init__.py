@@ -1,6 +1,6 @@
 """Matching the units of two networks: streaming moments, linear assignment, methods behind one call."""
 
-from reticket.matching import activation
+from reticket.matching import activation, combined, controls, weight
 from reticket.matching.activation import MatchedAlignment, matching_bytes
 from reticket.matching.registry import MATCHERS, Matcher, list_matchers, match, matcher, memory_options
 
@@ -9,9 +9,12 @@ __all__ = [
     "MatchedAlignment",
     "Matcher",
     "activation",
+    "combined",
+    "controls",
     "list_matchers",
     "match",
     "matcher",
     "matching_bytes",
     "memory_options",
+    "weight",
 ]

@@ -21,8 +21,15 @@ GAIN = 1e-9  # share of the objective that a step must add, so that rounding can
 class Similarity(Protocol):
     """What is raised: a sum over groups, each with scores that may depend on the permutations of the others."""
 
-    sym: Symmetry
-    trees: tuple[tuple[str, ...], ...]
+    @property
+    def sym(self) -> Symmetry:
+        """The symmetry of both networks."""
+        ...
+
+    @property
+    def trees(self) -> tuple[tuple[str, ...], ...]:
+        """Names of the groups that are assigned together."""
+        ...
 
     def scores(self, tree: Sequence[str], permutations: Mapping[str, Permutation]) -> dict[str, SimilarityScores]:
         """Return the scores of the groups of a tree, of all of them that something is known of."""

@@ -24,6 +24,7 @@ from reticket.types import Permutation
 Permutations: TypeAlias = Mapping[str, Permutation]
 Pair: TypeAlias = tuple[Tensor, Tensor]  # a tensor of A and that of B
 ROUNDS = 8  # of balancing; rows and columns then differ from spread 1 by a few percent at most
+VECTOR = 0.3  # norm of a number of a vector, where the slice of a matrix has 1
 FAINT = 0.01  # share of the mean spread below which a slice is not scaled up: it is dead, and its entries are noise
 
 
@@ -111,12 +112,13 @@ def trees_of(sym: Symmetry) -> tuple[tuple[str, ...], ...]:
     return tuple(sorted((tuple(sorted(one, key=order.index)) for one in found), key=lambda one: order.index(one[0])))
 
 
-def balanced(tensor: Tensor, layout: Layout) -> Float[Tensor, "..."]:
+def comparable(tensor: Tensor, layout: Layout) -> Float[Tensor, "..."]:
     """Return a weight without what a network may choose freely: the scale of each unit.
 
-    A matrix is scaled until its slices along every axis with units have a mean square of 1 (Sinkhorn's scaling, of
-    squares), which no scale of incoming against outgoing weights, and no gain of a normalisation behind, changes. A
-    vector is centred and brought to a mean square of 1 as a whole.
+    A matrix is scaled until its slices along every axis with units have equal mean squares (Sinkhorn's scaling, of
+    squares), which no scale of incoming against outgoing weights, and no gain of a normalisation behind, changes. Then
+    the slice of a unit has a sum of squares of 1 on average, so that every matrix says as much about a unit as any
+    other, large or small. A vector, one number a unit, is centred and says `VECTOR` squared as much.
 
     Args:
         tensor: floating point.
@@ -125,21 +127,21 @@ def balanced(tensor: Tensor, layout: Layout) -> Float[Tensor, "..."]:
     >>> weight = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     >>> rescaled = weight * torch.tensor([[5.0], [7.0]])
     >>> layout = (Atom("g", 2), Fixed(2))
-    >>> torch.allclose(balanced(weight, layout), balanced(rescaled, layout))
+    >>> torch.allclose(comparable(weight, layout), comparable(rescaled, layout))
     True
     """
-    values = tensor.detach().float()
+    values, tiny = tensor.detach().float(), torch.finfo(torch.float32).tiny
     moving = [axis for axis, term in enumerate(layout) if any(True for _ in atoms(term))]
-    if not moving:
-        return values
-    if values.numel() == max(values.shape):
+    is_vector = values.numel() == max(values.shape)
+    if is_vector:
         values = values - values.mean()
-        return values / _spread(values, []).clamp_min(torch.finfo(values.dtype).tiny)
-    for _ in range(ROUNDS if len(moving) > 1 else 1):
+    for _ in range(0 if is_vector else ROUNDS if len(moving) > 1 else 1):
         for axis in moving:
             spread = _spread(values, [axis])
-            values = values / spread.clamp_min(FAINT * spread.mean()).clamp_min(torch.finfo(values.dtype).tiny)
-    return values
+            values = values / spread.clamp_min(FAINT * float(spread.mean())).clamp_min(tiny)
+    slices = sum(values.shape[axis] for axis in moving) / len(moving)
+    norm = float(torch.linalg.vector_norm(values))
+    return values * ((VECTOR if is_vector else 1.0) * math.sqrt(slices) / max(norm, tiny))
 
 
 def _spread(values: Tensor, kept: Sequence[int]) -> Tensor:
@@ -169,11 +171,47 @@ class WeightSimilarity:
         }
 
     @classmethod
+    def of_signs(
+        cls, sym: Symmetry, mask: Mapping[str, Tensor], of_a: Mapping[str, Tensor], of_b: Mapping[str, Tensor]
+    ) -> Self:
+        """Return that of A's signs on the weights that a mask keeps, and B's signs there.
+
+        Args:
+            sym: the symmetry of both.
+            mask: of A, True for what is kept.
+            of_a, of_b: the weights whose signs are compared.
+        """
+        names = [name for name in mask if _is_compared(sym.layouts.get(name, ()), of_a.get(name))]
+        return cls(sym, [{name: (of_a[name].sign().float() * mask[name], of_b[name].sign().float()) for name in names}])
+
+    def a_unit(self) -> Self:
+        """Return it in the unit of a correlation: about 1 for a unit of A and one of B that agree in everything.
+
+        Every tensor is divided by the largest sum that a unit can have over all its tensors, averaged over the groups
+        on it, so that one objective has the same terms seen from each of its groups.
+        """
+        most = {name: self._most(name) for name in self.places}
+        shares: dict[str, list[float]] = {}
+        for name, places in self.places.items():
+            for place in places:
+                shares.setdefault(place.tensor, []).append(1 / most[name] if most[name] else 0.0)
+        weight = {name: sum(own) / len(own) for name, own in shares.items()}
+        return type(self)(
+            self.sym,
+            [{name: (a * weight[name], b) for name, (a, b) in pair.items() if name in weight} for pair in self.pairs],
+        )
+
+    def _most(self, group: str) -> float:
+        """Return the mean over units of the largest sum of products that a unit of a group can have."""
+        units = self.sym.groups[group].size * self.sym.groups[group].copies
+        return sum(_largest(*pair[place.tensor]) for place in self.places[group] for pair in self.pairs) / units
+
+    @classmethod
     def of_states(cls, sym: Symmetry, states: Sequence[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]) -> Self:
         """Return that of whole networks, one pair for each checkpoint, without their units' scales."""
         names = [name for name, layout in sym.layouts.items() if _is_compared(layout, states[0][0].get(name))]
         pairs = [
-            {n: (balanced(a[n], sym.layouts[n]), balanced(b[n], sym.layouts[n])) for n in names} for a, b in states
+            {n: (comparable(a[n], sym.layouts[n]), comparable(b[n], sym.layouts[n])) for n in names} for a, b in states
         ]
         return cls(sym, pairs)
 
@@ -203,7 +241,9 @@ class WeightSimilarity:
             a, b = pair[place.tensor]
             a = gather(a, place.others, permutations)
             of_a, of_b = (torch.cat(list(rows(x, list(enumerate(place.units)), group, None)), dim=-1) for x in (a, b))
-            one = torch.tensordot(of_a, of_b, dims=([-1], [-1])).double().cpu()
+            one = (
+                (of_a.flatten(0, -2) @ of_b.flatten(0, -2).T).reshape(*of_a.shape[:-1], *of_b.shape[:-1]).double().cpu()
+            )
             total = one if total is None else total + one
         assert total is not None
         return total
@@ -221,3 +261,8 @@ class WeightSimilarity:
 
 def _is_compared(layout: Layout, tensor: object) -> bool:
     return isinstance(tensor, Tensor) and tensor.is_floating_point() and any(True for t in layout for _ in atoms(t))
+
+
+def _largest(a: Tensor, b: Tensor) -> float:
+    """Return what the sum of products of A and B cannot exceed, however they are permuted (Cauchy and Schwarz)."""
+    return float(torch.linalg.vector_norm(a) * torch.linalg.vector_norm(b))
