@@ -2,10 +2,12 @@
 
 from reticket.matching import activation, combined, controls, weight
 from reticket.matching.activation import MatchedAlignment, matching_bytes
+from reticket.matching.many import CommonFrame, match_many
 from reticket.matching.registry import MATCHERS, Matcher, list_matchers, match, matcher, memory_options
 
 __all__ = [
     "MATCHERS",
+    "CommonFrame",
     "MatchedAlignment",
     "Matcher",
     "activation",
@@ -13,6 +15,7 @@ __all__ = [
     "controls",
     "list_matchers",
     "match",
+    "match_many",
     "matcher",
     "matching_bytes",
     "memory_options",

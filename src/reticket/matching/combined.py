@@ -38,7 +38,11 @@ class ActivationSimilarity:
 
     def value(self, tree: Sequence[str], permutations: Mapping[str, Permutation]) -> float:
         """Return the sum of the scores of matched units."""
-        return sum(_matched(self.sym, name, self.found[name], permutations) for name in tree if name in self.found)
+        return sum(self._matched(name, permutations) for name in tree if name in self.found)
+
+    def _matched(self, name: str, permutations: Mapping[str, Permutation]) -> float:
+        old, new = matched_positions(self.sym, name, permutations)
+        return float(self.found[name].scores[(*old, *new)].sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +79,14 @@ class WeightedSum:
         return sum(weight * term.value(tree, permutations) for weight, term in self.terms)
 
 
-def _matched(sym: Symmetry, name: str, own: SimilarityScores, permutations: Mapping[str, Permutation]) -> float:
-    """Return the sum of the scores of the units that permutations match."""
+def matched_positions(
+    sym: Symmetry, name: str, permutations: Mapping[str, Permutation]
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return for every new position of a group's units, parents first, the old ones and the new ones, as indices."""
     group, index = sym.groups[name], permutations[name].index
     new = torch.meshgrid(*(torch.arange(n, device="cpu") for n in index.shape), indexing="ij")
     old = [position.unsqueeze(-1).expand_as(index) for position in old_parents(sym, group, permutations)]
-    return float(own.scores[(*old, index, *new)].sum())
+    return (*old, index), new
 
 
 @matcher("combined")
@@ -107,7 +113,7 @@ def match_combined(
         raise InputError(f"weights and signs must be 0 or more, got {weights} and {signs}")
     if (masks_a is None) != (rewound_b is None):
         raise InputError("the term of signs needs both masks_a and rewound_b; give both, or neither")
-    activations = _activations(models_a, models_b, sym, batches, to_inputs)
+    activations = activation_similarity(models_a, models_b, sym, batches, to_inputs)
     states = [(named_state(a), named_state(b)) for a, b in zip(models_a, models_b, strict=True)]
     terms: list[tuple[float, Similarity]] = [(1.0, activations)]
     if weights:
@@ -119,13 +125,14 @@ def match_combined(
     return Alignment(sym, descended(WeightedSum(terms), begin))
 
 
-def _activations(
+def activation_similarity(
     models_a: Sequence[nn.Module],
     models_b: Sequence[nn.Module],
     sym: Symmetry,
     batches: Iterable[object],
-    to_inputs: Callable[[object], object] | None,
+    to_inputs: Callable[[object], object] | None = None,
 ) -> ActivationSimilarity:
+    """Return the correlations of the units of two networks over all batches; see `match` for the arguments."""
     moments = MomentAccumulator(sym)
     with evaluating(*models_a, *models_b):
         for batch in checked_batches(batches, "matching"):

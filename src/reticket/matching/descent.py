@@ -6,7 +6,7 @@ with the same units on both axes makes that quadratic, and a step by its gradien
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -18,6 +18,7 @@ SWEEPS = 100  # at most; some ten are usual
 GAIN = 1e-9  # share of the objective that a step must add, so that rounding cannot go in circles
 
 
+@runtime_checkable
 class Similarity(Protocol):
     """What is raised: a sum over groups, each with scores that may depend on the permutations of the others."""
 

@@ -155,8 +155,8 @@ def memory_options(method: str, device: str) -> dict[str, Any]:
 def list_matchers() -> dict[str, str]:
     """Return every matching method by name, with one line on what it does.
 
-    >>> list_matchers()
-    {'activation': 'Match units by what they respond to, in one pass over the data.'}
+    >>> list_matchers()["identity"]
+    'Control: leave every unit where it is.'
     """
     return dict(sorted(MATCHERS.descriptions().items()))
 

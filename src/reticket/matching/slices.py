@@ -8,14 +8,14 @@ is always one given permutations.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reticket.matching.forest import SimilarityScores
-from reticket.symmetry import Group, Symmetry
+from reticket.matching.forest import GroupForest, SimilarityScores
+from reticket.symmetry import Group, Quality, Symmetry
 from reticket.symmetry.gather import gather
 from reticket.symmetry.terms import Atom, Fixed, Layout, Term, atoms, indexing_keys, rewrite, shape_of
 from reticket.symmetry.units import rows, siblings
@@ -24,7 +24,7 @@ from reticket.types import Permutation
 Permutations: TypeAlias = Mapping[str, Permutation]
 Pair: TypeAlias = tuple[Tensor, Tensor]  # a tensor of A and that of B
 ROUNDS = 8  # of balancing; rows and columns then differ from spread 1 by a few percent at most
-VECTOR = 0.3  # norm of a number of a vector, where the slice of a matrix has 1
+VECTOR = 0.1  # norm of a number of a vector, where the slice of a matrix has 1
 FAINT = 0.01  # share of the mean spread below which a slice is not scaled up: it is dead, and its entries are noise
 
 
@@ -82,8 +82,8 @@ def _place(layout: Layout, name: str, axis: int, group: Group) -> Place | None:
         return None
     units = tuple(term if i == axis else rewrite(term, plain) for i, term in enumerate(layout))
     given = frozenset(str(atom.key) for term in others for atom in atoms(term))
-    per_unit = math.prod(shape_of(layout)) // (group.size * group.copies)
-    return Place(name, units, others, given, per_unit)
+    entries = _rows(torch.empty(shape_of(layout), device="meta"), units, group.name).shape[-1]
+    return Place(name, units, others, given, entries)
 
 
 def _axis_showing(layout: Layout, key: str) -> int:
@@ -144,6 +144,15 @@ def comparable(tensor: Tensor, layout: Layout) -> Float[Tensor, "..."]:
     return values * ((VECTOR if is_vector else 1.0) * math.sqrt(slices) / max(norm, tiny))
 
 
+def comparable_state(sym: Symmetry, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return every floating-point tensor on which units stand, without what is free in it; see `comparable`."""
+    return {
+        name: comparable(state[name], layout)
+        for name, layout in sym.layouts.items()
+        if _is_compared(layout, state.get(name))
+    }
+
+
 def _spread(values: Tensor, kept: Sequence[int]) -> Tensor:
     """Return the root mean square over all axes but those that are kept."""
     over = [axis for axis in range(values.dim()) if axis not in kept]
@@ -173,7 +182,7 @@ class WeightSimilarity:
     @classmethod
     def of_signs(
         cls, sym: Symmetry, mask: Mapping[str, Tensor], of_a: Mapping[str, Tensor], of_b: Mapping[str, Tensor]
-    ) -> Self:
+    ) -> "WeightSimilarity":
         """Return that of A's signs on the weights that a mask keeps, and B's signs there.
 
         Args:
@@ -182,13 +191,21 @@ class WeightSimilarity:
             of_a, of_b: the weights whose signs are compared.
         """
         names = [name for name in mask if _is_compared(sym.layouts.get(name, ()), of_a.get(name))]
-        return cls(sym, [{name: (of_a[name].sign().float() * mask[name], of_b[name].sign().float()) for name in names}])
+        signs = {name: (of_a[name].detach().sign(), of_b[name].detach().sign()) for name in names}
+        return cls(sym, [{name: (a.float() * mask[name], b.float()) for name, (a, b) in signs.items()}])
 
-    def a_unit(self) -> Self:
+    def quality(self, permutations: Permutations) -> dict[str, Quality]:
+        """Return how alike matched units are, 1 for equal ones at most, and by how much more than others."""
+        scores = {name: own for tree in self.trees for name, own in self.scores(tree, permutations).items()}
+        shares = {name: SimilarityScores(own.along, own.scores / self._most(name)) for name, own in scores.items()}
+        forest = GroupForest(self.sym, shares)
+        return forest.quality({name: permutations[name] for name in self.sym.groups if name in forest.reached})
+
+    def a_unit(self) -> "WeightSimilarity":
         """Return it in the unit of a correlation: about 1 for a unit of A and one of B that agree in everything.
 
-        Every tensor is divided by the largest sum that a unit can have over all its tensors, averaged over the groups
-        on it, so that one objective has the same terms seen from each of its groups.
+        Every tensor is divided by the sum over all its tensors that a unit has with an equal one, averaged over the
+        groups on it, so that one objective has the same terms seen from each of its groups.
         """
         most = {name: self._most(name) for name in self.places}
         shares: dict[str, list[float]] = {}
@@ -196,24 +213,24 @@ class WeightSimilarity:
             for place in places:
                 shares.setdefault(place.tensor, []).append(1 / most[name] if most[name] else 0.0)
         weight = {name: sum(own) / len(own) for name, own in shares.items()}
-        return type(self)(
+        return WeightSimilarity(
             self.sym,
             [{name: (a * weight[name], b) for name, (a, b) in pair.items() if name in weight} for pair in self.pairs],
         )
 
     def _most(self, group: str) -> float:
-        """Return the mean over units of the largest sum of products that a unit of a group can have."""
+        """Return the mean over units of the sum of products that a unit has with one that is equal to it."""
         units = self.sym.groups[group].size * self.sym.groups[group].copies
-        return sum(_largest(*pair[place.tensor]) for place in self.places[group] for pair in self.pairs) / units
+        own = (_rows(pair[p.tensor][0], p.units, group) for p in self.places[group] for pair in self.pairs)
+        return sum(float(rows.square().sum()) for rows in own) / units
 
     @classmethod
-    def of_states(cls, sym: Symmetry, states: Sequence[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]) -> Self:
+    def of_states(
+        cls, sym: Symmetry, states: Sequence[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]
+    ) -> "WeightSimilarity":
         """Return that of whole networks, one pair for each checkpoint, without their units' scales."""
-        names = [name for name, layout in sym.layouts.items() if _is_compared(layout, states[0][0].get(name))]
-        pairs = [
-            {n: (comparable(a[n], sym.layouts[n]), comparable(b[n], sym.layouts[n])) for n in names} for a, b in states
-        ]
-        return cls(sym, pairs)
+        pairs = [(comparable_state(sym, a), comparable_state(sym, b)) for a, b in states]
+        return cls(sym, [{name: (tensor, b[name]) for name, tensor in a.items()} for a, b in pairs])
 
     def scores(self, tree: Sequence[str], permutations: Permutations) -> dict[str, SimilarityScores]:
         """Return by group the summed products of the slices of every unit of A and every unit of B.
@@ -240,7 +257,7 @@ class WeightSimilarity:
         for pair in self.pairs:
             a, b = pair[place.tensor]
             a = gather(a, place.others, permutations)
-            of_a, of_b = (torch.cat(list(rows(x, list(enumerate(place.units)), group, None)), dim=-1) for x in (a, b))
+            of_a, of_b = (_rows(x, place.units, group) for x in (a, b))
             one = (
                 (of_a.flatten(0, -2) @ of_b.flatten(0, -2).T).reshape(*of_a.shape[:-1], *of_b.shape[:-1]).double().cpu()
             )
@@ -259,10 +276,9 @@ class WeightSimilarity:
         )
 
 
+def _rows(tensor: Tensor, units: Layout, group: str) -> Float[Tensor, "*parents n entries"]:
+    return torch.cat(list(rows(tensor, list(enumerate(units)), group, None)), dim=-1)
+
+
 def _is_compared(layout: Layout, tensor: object) -> bool:
     return isinstance(tensor, Tensor) and tensor.is_floating_point() and any(True for t in layout for _ in atoms(t))
-
-
-def _largest(a: Tensor, b: Tensor) -> float:
-    """Return what the sum of products of A and B cannot exceed, however they are permuted (Cauchy and Schwarz)."""
-    return float(torch.linalg.vector_norm(a) * torch.linalg.vector_norm(b))

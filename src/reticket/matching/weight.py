@@ -1,6 +1,6 @@
 """Matching by weights alone: no data, only the two networks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -10,7 +10,7 @@ from reticket.matching.forest import GroupForest
 from reticket.matching.registry import matcher
 from reticket.matching.slices import WeightSimilarity
 from reticket.rng import generator_for
-from reticket.symmetry import Alignment, Quality, Symmetry, identity_alignment, random_alignment
+from reticket.symmetry import Alignment, Symmetry, identity_alignment, random_alignment
 from reticket.symmetry.model_tensors import named_state
 from reticket.types import Permutation
 
@@ -35,22 +35,14 @@ def match_weights(
         generator = generator_for("matching by weights", number)
         found.append(descended(similarity, random_alignment(sym, generator).permutations, generator))
     best = max(found, key=lambda one: total(similarity, one, similarity.trees))
-    return Alignment(sym, best, weight_quality(similarity, best))
-
-
-def weight_quality(similarity: WeightSimilarity, permutations: Mapping[str, Permutation]) -> dict[str, Quality]:
-    """Return how alike matched units are in their weights, about 1 for equal ones, and by how much more than others."""
-    unit = similarity.a_unit()
-    scores = {name: own for tree in unit.trees for name, own in unit.scores(tree, permutations).items()}
-    return GroupForest(unit.sym, scores).quality({name: permutations[name] for name in scores})
+    return Alignment(sym, best, similarity.quality(best))
 
 
 def outside_in(similarity: WeightSimilarity) -> dict[str, Permutation]:
     """Return a start: groups are assigned one after the other, those first of which most can be compared already.
 
     Inputs and outputs are in the same order in both networks, so the first layer and the last are compared as they are,
-    then what is next to them, and so on inwards. Of two networks that differ by a permutation alone, this finds it,
-    where a start from the identity is stuck near it.
+    then what is next to them, and so on inwards.
     """
     sym, found = similarity.sym, dict[str, Permutation]()
     left = list(similarity.trees)
