@@ -15,7 +15,7 @@ from reticket.matching.forest import GroupForest, SimilarityScores
 from reticket.matching.registry import matcher
 from reticket.matching.slices import WeightSimilarity, trees_of
 from reticket.nested import checked_batches
-from reticket.symmetry import Alignment, Symmetry, identity_alignment
+from reticket.symmetry import Alignment, Quality, Symmetry, identity_alignment
 from reticket.symmetry.alignment import old_parents
 from reticket.symmetry.model_tensors import named_state
 from reticket.types import Permutation
@@ -39,6 +39,11 @@ class ActivationSimilarity:
     def value(self, tree: Sequence[str], permutations: Mapping[str, Permutation]) -> float:
         """Return the sum of the scores of matched units."""
         return sum(self._matched(name, permutations) for name in tree if name in self.found)
+
+    def quality(self, permutations: Mapping[str, Permutation]) -> dict[str, Quality]:
+        """Return the correlation of matched units, and their margin to the best other one."""
+        forest = GroupForest(self.sym, self.found)
+        return forest.quality({name: permutations[name] for name in self.sym.groups if name in forest.reached})
 
     def _matched(self, name: str, permutations: Mapping[str, Permutation]) -> float:
         old, new = matched_positions(self.sym, name, permutations)
@@ -98,8 +103,8 @@ def match_combined(
     masks_a: Mapping[str, Tensor] | None = None,
     rewound_b: Mapping[str, Tensor] | None = None,
     *,
-    weights: float = 1.0,
-    signs: float = 1.0,
+    weights: float | int = 1.0,
+    signs: float | int = 1.0,
     to_inputs: Callable[[object], object] | None = None,
 ) -> Alignment:
     """Match units by what they respond to, by their weights and, where there is a mask, by the signs it keeps.
@@ -122,7 +127,8 @@ def match_combined(
         terms.append((signs, WeightSimilarity.of_signs(sym, masks_a, states[-1][0], rewound_b).a_unit()))
     alone = {name: p for tree in activations.trees for name, p in _assigned(activations, tree).items()}
     begin = {**identity_alignment(sym).permutations, **alone}
-    return Alignment(sym, descended(WeightedSum(terms), begin))
+    found = descended(WeightedSum(terms), begin)
+    return Alignment(sym, found, activations.quality(found))
 
 
 def activation_similarity(

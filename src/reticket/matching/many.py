@@ -17,11 +17,11 @@ from reticket.errors import InputError
 from reticket.forward import modules_of
 from reticket.matching.combined import ActivationSimilarity, activation_similarity, matched_positions
 from reticket.matching.descent import Similarity, descended
-from reticket.matching.forest import GroupForest, SimilarityScores
+from reticket.matching.forest import SimilarityScores
 from reticket.matching.registry import MATCHERS, match
 from reticket.matching.slices import WeightSimilarity, comparable_state
 from reticket.matching.weight import outside_in
-from reticket.symmetry import Alignment, Symmetry, identity_alignment
+from reticket.symmetry import Alignment, Quality, Symmetry, identity_alignment
 from reticket.symmetry.gather import gather
 from reticket.symmetry.model_tensors import named_state
 from reticket.types import Permutation, Rebuilt
@@ -31,7 +31,7 @@ Permutations: TypeAlias = dict[str, Permutation]
 PairScores: TypeAlias = Mapping[
     tuple[int, int], Mapping[str, SimilarityScores]
 ]  # of i < j: units of i against those of j
-Against: TypeAlias = Callable[[int, Sequence[int], Sequence[Permutations]], Similarity]
+Against: TypeAlias = Callable[[int, Sequence[int], Sequence[Permutations]], WeightSimilarity | ActivationSimilarity]
 ROUNDS = 100  # over all networks, at most; some five are usual
 
 
@@ -115,7 +115,7 @@ def match_many(
     back = Alignment(sym, found[0]).inverse()
     return CommonFrame(
         tuple(
-            Alignment(sym, back.after(Alignment(sym, own)).permutations, _quality(sym, against, number, found))
+            Alignment(sym, back.after(Alignment(sym, own)).permutations, _quality(against, number, found))
             for number, own in enumerate(found)
         )
     )
@@ -233,10 +233,5 @@ def _agreement(count: int, against: Against, found: Sequence[Permutations]) -> f
     return total
 
 
-def _quality(sym: Symmetry, against: Against, i: int, found: Sequence[Permutations]) -> dict[str, Any]:
-    similarity = against(i, [j for j in range(len(found)) if j != i], found)
-    if isinstance(similarity, WeightSimilarity):
-        return similarity.quality(found[i])
-    assert isinstance(similarity, ActivationSimilarity)
-    forest = GroupForest(sym, similarity.found)
-    return forest.quality({name: found[i][name] for name in sym.groups if name in forest.reached})
+def _quality(against: Against, i: int, found: Sequence[Permutations]) -> dict[str, Quality]:
+    return against(i, [j for j in range(len(found)) if j != i], found).quality(found[i])
