@@ -223,3 +223,31 @@ def test_wrong_calls(options: dict[str, Any], error: type[Exception], words: str
     a, b = network("mlp", "a"), network("mlp", "b")
     with pytest.raises(error, match=words):
         rt.match(a, b, symmetry("mlp"), **{"method": "weight", **options})
+
+
+@pytest.mark.parametrize("method", ["weight", "combined"])
+def test_weights_that_are_not_finite_are_refused(method: str) -> None:
+    a, b = network("mlp", "a"), network("mlp", "b")
+    with torch.no_grad():
+        b.get_parameter("layers.1.weight")[0, 0] = torch.nan
+    words = r"^(weights in 'layers.1.weight'|activations at site '.*') are not finite"
+    with pytest.raises(AlignmentError, match=words):
+        rt.match(a, b, symmetry("mlp"), [torch.randn(8, 12)] if method == "combined" else None, method)
+
+
+def test_dead_units_and_equal_units_are_matched_all_the_same() -> None:
+    a, b, pi = planted("mlp")
+    with torch.no_grad():
+        for model in (a, b):
+            order = pi if model is b else rt.identity_alignment(symmetry("mlp"))
+            index = order.permutations["layers.0.weight"].index
+            for name in ("layers.0.weight", "layers.0.bias"):
+                tensor = model.get_parameter(name)
+                tensor[index == 0] = 0.0  # a dead unit
+                tensor[index == 2] = tensor[index == 1]  # two units that compute the same
+            column = model.get_parameter("layers.1.weight")
+            column[:, index == 0] = 0.0
+            column[:, index == 2] = column[:, index == 1]
+    found = rt.match(a, b, symmetry("mlp"), method="weight")
+    carried = found.apply(a.state_dict())
+    assert all(torch.allclose(carried[name], tensor, atol=1e-6) for name, tensor in b.state_dict().items())

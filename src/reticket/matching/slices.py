@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from reticket.errors import AlignmentError
 from reticket.matching.forest import GroupForest, SimilarityScores
 from reticket.symmetry import Group, Quality, Symmetry
 from reticket.symmetry.gather import gather
@@ -145,12 +146,19 @@ def comparable(tensor: Tensor, layout: Layout) -> Float[Tensor, "..."]:
 
 
 def comparable_state(sym: Symmetry, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return every floating-point tensor on which units stand, without what is free in it; see `comparable`."""
-    return {
-        name: comparable(state[name], layout)
-        for name, layout in sym.layouts.items()
-        if _is_compared(layout, state.get(name))
-    }
+    """Return every floating-point tensor on which units stand, without what is free in it; see `comparable`.
+
+    Raises:
+        AlignmentError: for a tensor with entries that are not finite.
+    """
+    compared = {name: layout for name, layout in sym.layouts.items() if _is_compared(layout, state.get(name))}
+    odd = [name for name in compared if not bool(state[name].isfinite().all())]
+    if odd:
+        raise AlignmentError(
+            f"weights in '{odd[0]}' are not finite, which no permutation can be found by; give models that have not "
+            "diverged"
+        )
+    return {name: comparable(state[name], layout) for name, layout in compared.items()}
 
 
 def _spread(values: Tensor, kept: Sequence[int]) -> Tensor:
