@@ -26,11 +26,17 @@ if TYPE_CHECKING:
         BarrierCurve as BarrierCurve,
         barrier as barrier,
         interpolate as interpolate,
+        merge as merge,
         repair as repair,
     )
     from reticket.data import Dataset as Dataset, load_dataset as load_dataset
     from reticket.errors import ReticketError as ReticketError, VerificationError as VerificationError
-    from reticket.matching import match as match
+    from reticket.matching import (
+        CommonFrame as CommonFrame,
+        assess as assess,
+        match as match,
+        match_many as match_many,
+    )
     from reticket.models import build_model as build_model
     from reticket.objectives import Objective as Objective
     from reticket.rng import generator_for as generator_for

@@ -274,6 +274,26 @@ def test_an_experiment_that_begins_from_an_alignment(tmp_path: Path) -> None:
     assert (start["method"], start["options"]) == ("by-bias", {"falling": True})
 
 
+def test_an_experiment_gives_a_matcher_the_ticket_that_it_will_move(tmp_path: Path) -> None:
+    """Each cell has an alignment of its own, found with A's mask there and B's weights where B will train sparse."""
+    settings = ("matching.method=combined", 'rewinds=["0it", "1it"]', "sparsities=[0.5, 0.8]")
+    plan = planned(*SMALL, *settings)
+    cells = {cell: tasks[0] for cell, tasks in plan.runs.items() if cell.method == "permuted"}
+    found = {cell: task.inputs["alignment"] for cell, task in cells.items()}
+    assert len({task.key for task in found.values()}) == 4
+    for cell, task in found.items():
+        assert task.inputs["ticket"] == cells[cell].inputs["ticket"]
+        assert task.inputs["rewound_b"] == cells[cell].inputs["rewound_b"]
+    assert plan.of("matching")["end"] == (next(iter(found.values())),)
+    results, _ = results_of(tmp_path, "matching.method=combined", "matching.options.signs=4")
+    assert results["matching"][0]["correlation"]["mean"] is not None
+    without = planned(*SMALL, *settings, "matching.method=activation")
+    assert (
+        len({tasks[0].inputs["alignment"].key for cell, tasks in without.runs.items() if cell.method == "permuted"})
+        == 1
+    )
+
+
 # ---------------------------------------------------------------- planning
 
 FACTS = Facts("0" * 64, 300, tuple("0123456789"), (64,))

@@ -1,7 +1,8 @@
-"""Linear mode connectivity: the line between two networks, the barrier on it, and REPAIR."""
+"""Linear mode connectivity: the line between two networks, the barrier on it, and REPAIR, merging."""
 
 from reticket.connectivity.barriers import BarrierCurve, barrier
 from reticket.connectivity.interpolation import interpolate
+from reticket.connectivity.merging import merge
 from reticket.connectivity.repairing import Repairer, repair
 
-__all__ = ["BarrierCurve", "Repairer", "barrier", "interpolate", "repair"]
+__all__ = ["BarrierCurve", "Repairer", "barrier", "interpolate", "merge", "repair"]

@@ -1,17 +1,27 @@
 """Matching the units of two networks: streaming moments, linear assignment, methods behind one call."""
 
-from reticket.matching import activation
+from reticket.matching import activation, combined, controls, weight
 from reticket.matching.activation import MatchedAlignment, matching_bytes
+from reticket.matching.assessment import Assessment, GroupAssessment, assess
+from reticket.matching.many import CommonFrame, match_many
 from reticket.matching.registry import MATCHERS, Matcher, list_matchers, match, matcher, memory_options
 
 __all__ = [
     "MATCHERS",
+    "Assessment",
+    "CommonFrame",
+    "GroupAssessment",
     "MatchedAlignment",
     "Matcher",
     "activation",
+    "assess",
+    "combined",
+    "controls",
     "list_matchers",
     "match",
+    "match_many",
     "matcher",
     "matching_bytes",
     "memory_options",
+    "weight",
 ]

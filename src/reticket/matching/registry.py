@@ -28,6 +28,7 @@ GIVEN = {  # what a matcher asks for by naming it among its parameters, with how
     "start": "an alignment to begin from, start=",
     "masks_a": "the mask of A, masks_a=",
     "masks_b": "the mask of B, masks_b=",
+    "rewound_b": "B's weights where its sparse training begins, rewound_b=",
 }
 HELD_BYTES = {"cpu": 2**28, "cuda": 2**32}  # for an option `held_bytes`, by kind of device
 
@@ -119,9 +120,9 @@ def matcher(name: str) -> Callable[[Function], Function]:
     """Register a matching method; its signature says what it needs and which options it has.
 
     Its first parameters are `models_a`, `models_b` and `sym`: two tuples of equal length, checkpoint by checkpoint, of
-    one model each, mostly, and their symmetry, which they fit. What else it names of `batches`, `start`, `masks_a` and
-    `masks_b` it is given, and must be given where that parameter has no default. Options stand after a `*`, with their
-    types and defaults: a configuration's `matching.options` is checked against them.
+    one model each, mostly, and their symmetry, which they fit. What else it names of `batches`, `start`, `masks_a`,
+    `masks_b` and `rewound_b` it is given, and must be given where that parameter has no default. Options stand after a
+    `*`, with their types and defaults: a configuration's `matching.options` is checked against them.
 
     Args:
         name: what users write as `method`.
@@ -154,8 +155,8 @@ def memory_options(method: str, device: str) -> dict[str, Any]:
 def list_matchers() -> dict[str, str]:
     """Return every matching method by name, with one line on what it does.
 
-    >>> list_matchers()
-    {'activation': 'Match units by what they respond to, in one pass over the data.'}
+    >>> list_matchers()["identity"]
+    'Control: leave every unit where it is.'
     """
     return dict(sorted(MATCHERS.descriptions().items()))
 
@@ -170,6 +171,7 @@ def match(
     start: Alignment | None = None,
     masks_a: Mapping[str, Tensor] | None = None,
     masks_b: Mapping[str, Tensor] | None = None,
+    rewound_b: Weights | None = None,
     **options: Any,
 ) -> Alignment:
     """Return the alignment that carries A's units to B's order: `al.apply(a.state_dict())` is close to B's.
@@ -193,6 +195,8 @@ def match(
         method: name of a matching method, see `reticket list matchers`.
         start: an alignment of the same symmetry, for a method that begins from one.
         masks_a, masks_b: masks of A's and B's weights, for a method that looks at them.
+        rewound_b: B's weights where its sparse training will begin, a state_dict or a module, for a method that looks
+            at them.
         options: `progress`, True for a bar, or a function of the batches done and how many there are (None where that
             is not known); and those of the method. For "activation": `cost`, "correlation" (default), "covariance" or
             "cosine"; `to_inputs`, a function from a batch to what the model takes (a tensor, a tuple or a dict);
@@ -224,6 +228,7 @@ def match(
     chosen = MATCHERS.named(method)
     progress = options.pop("progress", False)
     given = {"batches": batches, "start": start, "masks_a": masks_a, "masks_b": masks_b}
+    given["rewound_b"] = None if rewound_b is None else state_of(rewound_b, "rewound_b")
     chosen.check(given, options)
     models_a, models_b = _models(model_a, model_b, sym)
     _check_models(models_a, models_b, sym)

@@ -126,7 +126,7 @@ class Runs:
             "rewound_b": lambda: {"rewound_b": self.networks.at(("B", b), start)},
             "mask_b": lambda: {"mask_b": self.networks.pruned(("B", b), density)},
             "alignment": lambda: {
-                "alignment": self.networks.match(a, b, str(match_at)),
+                "alignment": self.networks.match(a, b, str(match_at), (density, start)),
                 "symmetry": self.networks.symmetry,
             },
             "random_alignment": lambda: {"symmetry": self.networks.symmetry},

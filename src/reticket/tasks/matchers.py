@@ -8,7 +8,8 @@ from reticket.matching import MATCHERS, Matcher
 from reticket.models.code import code_outside
 from reticket.tasks.config import OLDEST_OPTIONS, MatchingConfig, StartConfig
 
-AT_HAND = ("batches", "start")  # what an experiment can give a matcher
+AT_HAND = ("batches", "start")  # what an experiment can give a matcher wherever networks are matched
+TICKETS = frozenset(("masks_a", "rewound_b"))  # what it can give where the ticket is known that the alignment will move
 
 
 def check_matching(config: MatchingConfig) -> None:
@@ -27,6 +28,11 @@ def check_matching(config: MatchingConfig) -> None:
         )
     if config.start is not None and "start" in _checked(config.start, "matching.start").needs:
         raise ConfigError(f"matching.start: matcher '{config.start.method}' needs a start itself; name another")
+
+
+def looks_at_tickets(config: MatchingConfig) -> bool:
+    """Whether the matcher looks at A's mask or at B's weights where it will train sparse."""
+    return not TICKETS.isdisjoint(MATCHERS.named(config.method).uses)
 
 
 def matcher_spec(config: MatchingConfig, chosen: MatchingConfig | StartConfig) -> dict[str, Any]:

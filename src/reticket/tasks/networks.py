@@ -13,7 +13,7 @@ from reticket.errors import ConfigError
 from reticket.experiment import Task
 from reticket.models import model_params
 from reticket.tasks.config import Config, MatchingConfig, StartConfig
-from reticket.tasks.matchers import check_matching, matcher_spec
+from reticket.tasks.matchers import check_matching, looks_at_tickets, matcher_spec
 from reticket.tasks.pruned_weights import prunable_spec
 from reticket.tasks.recipes import recipe_spec
 from reticket.tickets.imp import STYLES, chain
@@ -158,8 +158,15 @@ class Networks:
         model = self.common["model"]
         return prunable_spec(model["name"], model["params"], self.config.prune)
 
-    def _make_match(self, a: int, b: int, match_at: str) -> Task:
-        """Return the matching of A onto B at one of the grid's positions, or at several by consensus."""
+    def _make_match(self, a: int, b: int, match_at: str, ticket: tuple[float, int] | None = None) -> Task:
+        """Return the matching of A onto B at one of the grid's positions, or at several by consensus.
+
+        Args:
+            a, b: the seeds.
+            match_at: the position.
+            ticket: density of A's mask that will be moved and the step from which B will train sparse, where they are
+                known; a matcher that looks at them is given both.
+        """
         of_a, of_b = self._matched[match_at]
         names = [("a", "b")] if len(of_b) == 1 else [(f"a{n}", f"b{n}") for n in range(len(of_b))]
         inputs = {"symmetry": self.symmetry}
@@ -169,6 +176,10 @@ class Networks:
         config = self.config.matching
         if config.start is not None:
             inputs["start"] = self._matched_by(config.start, inputs, f"{label}, the start")
+        if ticket is not None and looks_at_tickets(config):
+            density, step = ticket
+            inputs |= {"ticket": self.pruned(("A", a), density), "rewound_b": self.at(("B", b), step)}
+            label += f", ticket of density {density:.3g}"
         return self._matched_by(config, inputs, label)
 
     def _matched_by(self, chosen: MatchingConfig | StartConfig, inputs: Mapping[str, Task], label: str) -> Task:

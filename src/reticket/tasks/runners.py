@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reticket.data import DataSource
 from reticket.experiment import Context, Output, Result, Task, collective, isolated
-from reticket.matching import MatchedAlignment, match, memory_options
+from reticket.matching import MATCHERS, MatchedAlignment, match, memory_options
 from reticket.rng import generator_for
 from reticket.symmetry import discover, load_into, random_alignment
 from reticket.tasks.inputs import (
@@ -125,6 +125,13 @@ def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
     batches = reading_for(task, dataset_for(task, context), "train", context) if "samples" in spec else None
     start = alignment_of(inputs, "start") if "start" in inputs else None
     options = memory_options(spec["method"], context.device) | thawed(matcher_options(spec))
+    if "ticket" in inputs:
+        uses = MATCHERS.named(spec["method"]).uses
+        known = {
+            "masks_a": required_mask(inputs["ticket"]),
+            "rewound_b": stripped(inputs["rewound_b"].tensors, WEIGHTS),
+        }
+        options |= {name: value for name, value in known.items() if name in uses}
     alignment = match(of_a, of_b, symmetry, batches, method=spec["method"], start=start, **options)
     samples = alignment.examples if isinstance(alignment, MatchedAlignment) else batches.inputs if batches else 0
     groups = {

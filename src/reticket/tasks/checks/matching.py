@@ -69,7 +69,7 @@ class Matching(Check):
         grid = plan.config.grid
         if not any(task.kind == "match" for task in closure(plan.planned(but=self.name))):
             return {}
-        return {at: tuple(plan.networks.match(seed, seed, at) for seed in grid.seeds) for at in grid.match_at}
+        return {at: _matchings(plan, at) for at in grid.match_at}
 
     def results(self, found: Stored, tasks: Mapping[str, tuple[Task, ...]]) -> Mapping[str, Any]:
         """Return how well each group of units was matched, at every position where it was."""
@@ -78,6 +78,14 @@ class Matching(Check):
     def finding(self, results: Results) -> Finding | None:
         """Return matched correlation and margin of each group."""
         return matching(results)
+
+
+def _matchings(plan: Runs, at: str) -> tuple[Task, ...]:
+    """Return those of the first cell that uses them: a matcher may look at the ticket, and each cell has its own."""
+    for cell, tasks in plan.runs.items():
+        if cell.match_at == at:
+            return tuple(task.inputs["alignment"] for task in tasks)
+    return tuple(plan.networks.match(seed, seed, at) for seed in plan.config.grid.seeds)
 
 
 def _rows(place: str, results: Sequence[Result]) -> list[Match]:

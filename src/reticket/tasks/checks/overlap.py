@@ -112,15 +112,16 @@ class Overlaps(Check):
 
 
 def _task(plan: Runs, sparsity: float, seed: int) -> Task:
-    networks = plan.networks
+    networks, density = plan.networks, density_of(sparsity)
+    ticket = (density, next(iter(networks.rewinds.values())))
     return Task(
         kind="overlap",
         version=1,
         spec={},
         inputs={
-            "mask_a": networks.pruned(("A", seed), density_of(sparsity)),
-            "mask_b": networks.pruned(("B", seed), density_of(sparsity)),
-            "alignment": networks.match(seed, seed, plan.config.grid.match_at[0]),
+            "mask_a": networks.pruned(("A", seed), density),
+            "mask_b": networks.pruned(("B", seed), density),
+            "alignment": networks.match(seed, seed, plan.config.grid.match_at[0], ticket),
             "symmetry": networks.symmetry,
         },
         label=f"overlap of masks at {sparsity:.0%}, seed {seed}",
