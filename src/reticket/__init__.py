@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from reticket.data import Dataset as Dataset, load_dataset as load_dataset
     from reticket.errors import ReticketError as ReticketError, VerificationError as VerificationError
     from reticket.matching import match as match
+    from reticket.matching import match_each as match_each
     from reticket.models import build_model as build_model
     from reticket.rng import generator_for as generator_for
     from reticket.symmetry import (

@@ -2,6 +2,7 @@
 
 from reticket.matching import activation
 from reticket.matching.activation import MatchedAlignment, matching_bytes
+from reticket.matching.each import match_each
 from reticket.matching.registry import MATCHERS, Matcher, list_matchers, match, matcher, memory_options
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "activation",
     "list_matchers",
     "match",
+    "match_each",
     "matcher",
     "matching_bytes",
     "memory_options",
