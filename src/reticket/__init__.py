@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         CommonFrame as CommonFrame,
         assess as assess,
         match as match,
+        match_each as match_each,
         match_many as match_many,
     )
     from reticket.models import build_model as build_model

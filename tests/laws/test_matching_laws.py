@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reticket.matching import MatchedAlignment, activation, forest, match, matching_bytes
+from reticket.matching.moments import CentredBatch
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, discover, identity_alignment, load_into, random_alignment
 from tests.generic_models import SHAPES, generic
@@ -112,14 +113,15 @@ def test_each_model_sees_each_batch_exactly_once(stop: str | None) -> None:
 def test_a_batch_is_cut_to_what_may_be_held_and_the_cut_changes_rounding_alone(name: str) -> None:
     a, b, sym, data = generic(name, "a"), generic(name, "b"), symmetry(name), batches(name, 3)
     whole = match(a, b, sym, data)
-    one = activation.MomentAccumulator(sym, 1)
+    one = activation.MomentAccumulator(sym)
     one.take([a.eval()], [b.eval()], data[0])
-    assert one.bytes_an_example is not None
+    held = [units.values.nbytes for units in one.hold(a, data[0]).values() if isinstance(units, CentredBatch)]
+    assert sum(held) == len(data[0]) * one.bytes_an_example(a, data[0])
     counts = [Counting(a), Counting(b)]
-    cut = match(a, b, sym, data, held_bytes=6 * one.bytes_an_example + 1)
+    cut = match(a, b, sym, data, held_bytes=6 * one.bytes_an_example(a, data[0]) + 1)
     parts = [part for batch in data for part in batch.split(6)]
-    torch.testing.assert_close(counts[0].seen, [data[0][:1], *parts], rtol=0, atol=0)  # the first shows what it takes
-    torch.testing.assert_close(counts[1].seen, parts, rtol=0, atol=0)
+    for count in counts:
+        torch.testing.assert_close(count.seen, parts, rtol=0, atol=0)
     assert cut.permutations == whole.permutations
     assert isinstance(cut, MatchedAlignment)
     assert isinstance(whole, MatchedAlignment)
@@ -241,9 +243,12 @@ def test_a_model_matches_itself() -> None:
     assert alignment.permutations == identity_alignment(symmetry("conv-small")).permutations
 
 
-def test_memory_is_known_beforehand() -> None:
-    seen = activation.MomentAccumulator(symmetry("conv-small"))
-    a = generic("conv-small", "a").eval()
-    seen.take([a, a], [a, a], batches("conv-small")[0])
+@pytest.mark.parametrize("name", ["mlp", "conv-small"])
+def test_memory_is_known_beforehand(name: str) -> None:
+    seen = activation.MomentAccumulator(symmetry(name))
+    a = generic(name, "a").eval()
+    seen.take([a, a], [a, a], batches(name)[0])
     held = sum(moments.cross.nbytes for pairs in seen.moments.values() for moments in pairs)
-    assert held == matching_bytes(symmetry("conv-small"), checkpoints=2) == 2 * matching_bytes(symmetry("conv-small"))
+    derived = sum(8 * len(pairs[0][0].factor) ** 2 for pairs in seen.scaled.values())  # those of BatchNorms
+    assert held + 2 * derived == matching_bytes(symmetry(name), checkpoints=2) == 2 * matching_bytes(symmetry(name))
+    assert bool(derived) is (name == "conv-small")

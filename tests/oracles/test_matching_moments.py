@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reticket.matching.assignment import assign, correlation, cosine, covariance, matched_and_margin, pooled
-from reticket.matching.moments import CHUNK, CentredBatch, PairMoments, centre, moments_bytes
+from reticket.matching.moments import CHUNK, CentredBatch, PairMoments, centre, centred, moments_bytes
 from reticket.rng import generator_for
 
 
@@ -150,3 +150,34 @@ def test_matched_correlation_and_margin_by_hand() -> None:
 def test_memory_is_the_sum_of_squares() -> None:
     moments = PairMoments(7, 7)
     assert moments_bytes([7, 7, 3]) == 2 * moments.cross.nbytes + 8 * 9
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.0, 1e4])
+@pytest.mark.parametrize("guess", [None, 0.0, 1.0, 1e4])
+def test_what_is_not_centred_or_by_another_mean_gives_numpys_correlation(mean: float, guess: float | None) -> None:
+    a, b = pair(5, 600, mean=mean)
+    moments, shift = PairMoments(5, 5), None if guess is None else torch.full((5,), guess)
+    for part_a, part_b in zip(a.split([150, 450], 1), b.split([150, 450], 1), strict=True):
+        moments.update(centre(part_a, shift), centred(part_b))
+    np.testing.assert_allclose(correlation(moments), numpy_correlation(a, b), atol=2e-6)
+    np.testing.assert_allclose(moments.b.variance, b.double().numpy().var(1), rtol=1e-5)
+    np.testing.assert_allclose(moments.a.mean, a.double().numpy().mean(1), rtol=1e-6, atol=1e-6)
+
+
+def test_values_are_taken_as_they_are_where_their_means_are_near_0_alone() -> None:
+    near, far = torch.tensor([[1.0, 2.0, 6.0]]), torch.tensor([[11.0, 12.0, 16.0]])
+    assert centred(near).values.data_ptr() == near.data_ptr()
+    assert centre(near, torch.zeros(1)).values.data_ptr() != near.data_ptr()
+    torch.testing.assert_close(centred(far).rest, torch.zeros(1, dtype=torch.float64))
+    torch.testing.assert_close(centre(far, torch.zeros(1)).rest, torch.zeros(1, dtype=torch.float64))
+
+
+def test_halves_merge_to_the_whole() -> None:
+    a, b = pair(4, 300, mean=0.5, dtype=torch.float64)
+    halves = [streamed(x, y, [x.shape[1]]) for x, y in zip(a.split([100, 200], 1), b.split([100, 200], 1), strict=True)]
+    before = halves[0].cross.clone()
+    whole, merged = streamed(a, b, [300]), halves[0].merged(halves[1])
+    assert merged.samples == 300
+    torch.testing.assert_close(merged.cross, whole.cross)
+    torch.testing.assert_close(correlation(merged), correlation(whole))
+    torch.testing.assert_close(halves[0].cross, before, rtol=0, atol=0)

@@ -3,6 +3,7 @@
 from reticket.matching import activation, combined, controls, weight
 from reticket.matching.activation import MatchedAlignment, matching_bytes
 from reticket.matching.assessment import Assessment, GroupAssessment, assess
+from reticket.matching.each import match_each
 from reticket.matching.many import CommonFrame, match_many
 from reticket.matching.registry import MATCHERS, Matcher, list_matchers, match, matcher, memory_options
 
@@ -19,6 +20,7 @@ __all__ = [
     "controls",
     "list_matchers",
     "match",
+    "match_each",
     "match_many",
     "matcher",
     "matching_bytes",

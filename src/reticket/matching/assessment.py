@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from reticket.errors import InputError
+from reticket.forward import modules_of
 from reticket.matching.combined import activation_similarity
 from reticket.matching.registry import match
 from reticket.notebook import html_table
 from reticket.rng import as_generator
 from reticket.symmetry import Alignment
-from reticket.weights import Weights, module_of, state_of
+from reticket.weights import Weights, state_of
 
 COLUMNS = ("group", "units", "correlation", "margin", "changed")
 
@@ -90,7 +91,7 @@ def assess(
 
     Args:
         alignment: carries A's units to B's order.
-        model_a, model_b: the networks, modules.
+        model_a, model_b: the networks; one of them may be a state_dict.
         batches: two or more, of inputs as for `match`; kept in memory.
         method: what to match the halves by.
         resamples: how many halves.
@@ -111,7 +112,7 @@ def assess(
     >>> found.changed, round(found.groups[0].correlation, 3)
     (0.0, 1.0)
     """
-    a, b, kept = module_of(model_a, "model_a"), module_of(model_b, "model_b"), list(batches)
+    (a, b), kept = modules_of({"model_a": model_a, "model_b": model_b}), list(batches)
     if len(kept) < 2 or resamples < 1:
         raise InputError(
             f"assess got {len(kept)} batches and {resamples} halves to draw; it needs two batches or more, and a half"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from reticket.errors import AlignmentError, InputError
 from reticket.forward import evaluating, inputs_for
-from reticket.matching.activation import MomentAccumulator
+from reticket.matching.accumulated import MomentAccumulator, take_together
 from reticket.matching.assignment import correlation
 from reticket.matching.descent import Similarity, descended
 from reticket.matching.forest import GroupForest, SimilarityScores
@@ -139,13 +139,24 @@ def activation_similarity(
     to_inputs: Callable[[object], object] | None = None,
 ) -> ActivationSimilarity:
     """Return the correlations of the units of two networks over all batches; see `match` for the arguments."""
-    moments = MomentAccumulator(sym)
-    with evaluating(*models_a, *models_b):
+    return activation_similarities(models_a, [models_b], sym, batches, to_inputs)[0]
+
+
+def activation_similarities(
+    models_a: Sequence[nn.Module],
+    each_b: Sequence[Sequence[nn.Module]],
+    sym: Symmetry,
+    batches: Iterable[object],
+    to_inputs: Callable[[object], object] | None = None,
+) -> list[ActivationSimilarity]:
+    """Return the correlations of the units of one network with those of each of several; it runs once on a batch."""
+    every = [MomentAccumulator(sym) for _ in each_b]
+    with evaluating(*models_a, *(model for models in each_b for model in models)):
         for batch in checked_batches(batches, "matching"):
-            moments.take(models_a, models_b, inputs_for(sym, batch, to_inputs))
-    if not moments.batches:
+            take_together(every, models_a, each_b, inputs_for(sym, batch, to_inputs))
+    if not every[0].batches:
         raise AlignmentError("matching got no batches: give at least one batch of inputs, or a fresh iterator")
-    return ActivationSimilarity(sym, moments.forest(correlation).direct)
+    return [ActivationSimilarity(sym, one.forest(correlation).direct) for one in every]
 
 
 def _assigned(similarity: Similarity, tree: Sequence[str]) -> dict[str, Permutation]:

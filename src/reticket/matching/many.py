@@ -7,7 +7,6 @@ assigned anew, given the others, until none changes (Ainsworth et al. 2023, appe
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any, TypeAlias
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from reticket.errors import InputError
 from reticket.forward import modules_of
-from reticket.matching.combined import ActivationSimilarity, activation_similarity, matched_positions
+from reticket.matching.combined import ActivationSimilarity, activation_similarities, matched_positions
 from reticket.matching.descent import Similarity, descended
 from reticket.matching.forest import SimilarityScores
 from reticket.matching.registry import MATCHERS, match
@@ -131,11 +130,13 @@ def _against(
         return lambda i, others, found: _weights_against(sym, states, i, others, found)
     kept: Iterable[object] | None = list(batches) if isinstance(batches, Iterator) else batches
     scores: dict[tuple[int, int], Mapping[str, SimilarityScores]] = {}
-    for i, j in combinations(range(len(models)), 2):
+    for i in range(len(models) - 1):
+        later = range(i + 1, len(models))
         if method == "activation" and kept is not None:
-            scores[i, j] = activation_similarity(models[i : i + 1], models[j : j + 1], sym, kept, **options).found
+            each = activation_similarities(models[i : i + 1], [models[j : j + 1] for j in later], sym, kept, **options)
+            scores |= {(i, j): one.found for j, one in zip(later, each, strict=True)}
         else:
-            scores[i, j] = _votes(match(models[i], models[j], sym, kept, method, **options))
+            scores |= {(i, j): _votes(match(models[i], models[j], sym, kept, method, **options)) for j in later}
     return lambda i, others, found: _scores_against(sym, scores, i, others, found)
 
 

@@ -1,10 +1,12 @@
 """Exact streaming moments of a pair of unit matrices: products in the batch's precision, sums in float64.
 
-Every batch is centred on its own mean before any product is taken, and batches are merged by the pairwise update of
-Chan, Golub & LeVeque (1983), so neither a large mean nor the cut into batches changes the result.
+Every batch is centred on its own mean before any product is taken, unless its means are near 0 already, and batches are
+merged by the pairwise update of Chan, Golub & LeVeque (1983), so neither a large mean nor the cut into batches changes
+the result.
 """
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,17 +15,18 @@ from torch import Tensor
 
 BOUND = 2.0**60  # of what is no mask: squares of more do not sum up in float32
 HALF_BOUND = 2.0**15  # the same in float16, whose largest number is 65504
-CHUNK = 16_384  # samples whose products are summed in the batch's precision: bounds the rounding of the running sum
+NEAR = 3.0  # spreads up to which a mean is near 0: products of what is not centred then lose no digit
+CHUNK = 65_536  # samples whose products are summed in the batch's precision: bounds the rounding of the running sum
 
 
 @dataclass(frozen=True, eq=False)
 class CentredBatch:
-    """One batch of units, a fresh copy that later in-place operations on the activations cannot reach.
+    """One batch of units.
 
     Args:
-        values: units minus a shift near their mean, float32 or float64.
+        values: units minus a shift, float32 or float64.
         mean: exact mean of each unit over the batch.
-        rest: mean of `values`, which is what rounding the shift to `values`' precision left over.
+        rest: mean of `values`: of a shift near the mean, what rounding it to `values`' precision left over.
         squares: sum of squared deviations from `mean`.
         unmasked: which samples of those given these are; None for all.
     """
@@ -39,42 +42,96 @@ class CentredBatch:
         """Number of samples in the batch."""
         return self.values.shape[1]
 
+    def is_near(self) -> bool:
+        """Whether the values' means are so near 0 that products of these values lose no digit."""
+        return bool((self.rest.square().mul_(self.samples / NEAR**2) <= self.squares).all())
 
-def centre(units: Float[Tensor, "units samples"]) -> CentredBatch:
-    """Return `units` minus their mean, with the moments of the batch.
+
+def centre(units: Float[Tensor, "units samples"], shift: Float[Tensor, " units"] | None = None) -> CentredBatch:
+    """Return `units` minus a number near their mean, with the moments of the batch.
+
+    The values are a fresh copy that later in-place operations on the activations cannot reach.
 
     Args:
         units: one row per unit, at least one sample; half precisions are taken up to float32.
+        shift: what the mean is likely to be near, as that of another batch; where it is not, the mean is taken. None
+            for the mean.
     """
-    units = units.detach()
-    if units.dtype not in (torch.float32, torch.float64):
-        units = units.float()
+    units = _precise(units)
+    if shift is not None and shift.device.type == "cpu":
+        batch = _batch(units - shift[:, None], shift)
+        if batch.is_near():
+            return batch
     shift = units.mean(dim=1)
-    values = units - shift[:, None]
-    rest = values.mean(dim=1).double()
-    norms = torch.stack([torch.linalg.vector_norm(part, dim=1) for part in values.split(CHUNK, dim=1)]).double()
-    squares = norms.square().sum(dim=0) - values.shape[1] * rest.square()
-    return CentredBatch(values, shift.double() + rest, rest, squares.clamp_min(0))
+    return _batch(units - shift[:, None], shift)
 
 
-def centre_unmasked(units: Float[Tensor, "units samples"]) -> CentredBatch:
+def centred(units: Float[Tensor, "units samples"]) -> CentredBatch:
+    """Return `centre(units)`, or the units themselves with their moments where all means are near 0.
+
+    To be used at once: the values may share memory with the activations. On a GPU they are always centred, since to
+    look at the means would be to wait for them.
+
+    >>> centred(torch.tensor([[1.0, 2.0, 6.0]])).values, centred(torch.tensor([[11.0, 12.0, 16.0]])).values
+    (tensor([[1., 2., 6.]]), tensor([[-2., -1.,  3.]]))
+    """
+    if units.device.type != "cpu":
+        return centre(units)
+    batch = _batch(_precise(units), None)
+    return batch if batch.is_near() else centre(units)
+
+
+def _precise(units: Tensor) -> Tensor:
+    units = units.detach()
+    return units if units.dtype in (torch.float32, torch.float64) else units.float()
+
+
+def _batch(values: Tensor, shift: Tensor | None) -> CentredBatch:
+    rest, squares = values.mean(dim=1).double(), values.square().sum(dim=1).double()
+    squares = squares.addcmul_(rest, rest, value=-values.shape[1]).clamp_min_(0)
+    return CentredBatch(values, rest if shift is None else rest + shift, rest, squares)
+
+
+def centre_unmasked(
+    units: Float[Tensor, "units samples"],
+    centre: Callable[[Tensor], CentredBatch] = centre,
+) -> CentredBatch:
     """Return `centre(units)` without the samples that a mask has taken out, as additive masks of attention do.
 
     Masked is a sample whose values are infinite, not a number or next to the largest of their type, and the same in
     every unit. Where no sample is left, none is taken out.
+
+    Args:
+        units: one row per unit, at least one sample.
+        centre: `centre`, or `centred` where the result is used at once.
 
     >>> batch = centre_unmasked(torch.tensor([[1.0, -torch.inf, 2.0], [5.0, -torch.inf, 3.0]]))
     >>> batch.mean.tolist(), batch.unmasked.tolist()
     ([1.5, 4.0], [True, False, True])
     """
     batch, bound = centre(units), HALF_BOUND if units.dtype == torch.float16 else BOUND
-    if bool((batch.squares < bound**2).all()) and bool((batch.mean.abs() < bound).all()):
+    if bool(torch.addcmul(batch.squares, batch.mean, batch.mean).max() < bound**2):
         return batch
     same = (units == units[:1]) | (units.isnan() & units[:1].isnan())
     unmasked = ~(same & ~(units.abs() < bound)).all(dim=0)
     if not bool(unmasked.any()) or bool(unmasked.all()):
         return batch
     return replace(centre(units[:, unmasked]), unmasked=unmasked)
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledUnits:
+    """Units that are those of another site, each multiplied by a number and moved by one.
+
+    Args:
+        source: name of the other site.
+        factor: of each unit.
+        shift: of each unit.
+    """
+
+    source: str
+    factor: Float64[Tensor, " units"]
+    shift: Float64[Tensor, " units"]
 
 
 class Moments:
@@ -110,10 +167,17 @@ class Moments:
         """Take in one batch by its mean and its squared deviations from it; returns its mean minus that before it."""
         delta = mean - self.mean
         total = self.samples + samples
-        self.mean = self.mean + delta * (samples / total)
-        self.squares = self.squares + squares + delta.square() * (self.samples * samples / total)
+        self.mean.add_(delta, alpha=samples / total)
+        self.squares.add_(squares).addcmul_(delta, delta, value=self.samples * samples / total)
         self.samples = total
         return delta
+
+    def scaled(self, units: ScaledUnits) -> "Moments":
+        """Return the moments of these units multiplied and moved."""
+        found = copy.copy(self)
+        found.mean = self.mean * units.factor + units.shift
+        found.squares = self.squares * units.factor.square()
+        return found
 
 
 class PairMoments:
@@ -139,14 +203,31 @@ class PairMoments:
 
     def update(self, a: CentredBatch, b: CentredBatch) -> None:
         """Take in the same samples of both models."""
-        for cols in zip(a.values.split(CHUNK, dim=1), b.values.split(CHUNK, dim=1), strict=True):
-            self.cross += cols[0] @ cols[1].T
-        self.cross -= a.samples * torch.outer(a.rest, b.rest)
+        for start in range(0, a.samples, CHUNK):
+            of_a, of_b = (one.values[:, start : start + CHUNK] for one in (a, b))
+            self.cross += of_a @ of_b.T
+        self.cross.addr_(a.rest, b.rest, alpha=-a.samples)
         before = self.samples
         self.a.resolution = self.b.resolution = torch.finfo(a.values.dtype).eps
         delta_a = self.a.update(a.samples, a.mean, a.squares)
         delta_b = self.b.update(b.samples, b.mean, b.squares)
-        self.cross += torch.outer(delta_a, delta_b) * (before * a.samples / self.samples)
+        self.cross.addr_(delta_a, delta_b, alpha=before * a.samples / self.samples)
+
+    def scaled(self, a: ScaledUnits, b: ScaledUnits) -> "PairMoments":
+        """Return what these moments say of units that are these, multiplied and moved."""
+        found = copy.copy(self)
+        found.a, found.b = self.a.scaled(a), self.b.scaled(b)
+        found.cross = self.cross * torch.outer(a.factor, b.factor)
+        return found
+
+    def merged(self, other: "PairMoments") -> "PairMoments":
+        """Return the moments of these samples and those of another together."""
+        found = copy.deepcopy(self)
+        delta_a = found.a.update(other.samples, other.a.mean, other.a.squares)
+        delta_b = found.b.update(other.samples, other.b.mean, other.b.squares)
+        found.cross += other.cross
+        found.cross.addr_(delta_a, delta_b, alpha=self.samples * other.samples / found.samples)
+        return found
 
 
 def moments_bytes(sizes: Iterable[int]) -> int:

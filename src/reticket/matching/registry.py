@@ -201,17 +201,20 @@ def match(
             is not known); and those of the method. For "activation": `cost`, "correlation" (default), "covariance" or
             "cosine"; `to_inputs`, a function from a batch to what the model takes (a tensor, a tuple or a dict);
             `stop`, "stable" (default: stop when no assignment has changed over 3 doublings of the examples seen, at
-            4096 at the earliest) or "never" (see every batch, as None does); `unmatched`, "error" (default) or
+            4096 at the earliest), "never" (see every batch, as None does) or a share of the units, as 0.01 (stop when
+            no more than these are expected to change their partner with more examples, as the halves of what was seen
+            say, at 256 examples in two batches at the earliest); `unmatched`, "error" (default) or
             "identity": what to do with a group that has no site where it can be matched on its own; `held_bytes`, how
             much of A's activations may be held at once (default: all of a batch): a larger batch is run in parts, cut
             along the first axis of its tensors, which must be that of the examples. The cut changes the result by
-            rounding alone; A runs on the very first example once more, to see what one takes.
+            rounding alone. How large a part may be is told from the activations that discovery saw.
 
     Returns:
         The alignment. `quality` holds, per matched group, the mean correlation of matched units and their margin over
         the best other unit, always in terms of correlation, averaged over checkpoints; a group that was left as it is
         has no entry.
-        That of "activation" also has `examples` and `batches`, the budget used.
+        That of "activation" also has `examples` and `batches`, the budget used, and `unsettled`, the share of units
+        that is expected to change, where `stop` is a share.
 
     Raises:
         InputError: unknown method, cost or option, unequal numbers of checkpoints, what is neither a module nor a
@@ -221,17 +224,13 @@ def match(
             finite, or a group that cannot be matched.
         ModelError: a batch that a model cannot take, or a model without values (lazy, meta).
     """
-    if not isinstance(sym, Symmetry):
-        raise InputError(
-            f"sym is a {type(sym).__name__}, but a Symmetry was expected; discover(model, example_inputs) finds one"
-        )
+    _check_symmetry(sym)
     chosen = MATCHERS.named(method)
     progress = options.pop("progress", False)
     given = {"batches": batches, "start": start, "masks_a": masks_a, "masks_b": masks_b}
     given["rewound_b"] = None if rewound_b is None else state_of(rewound_b, "rewound_b")
     chosen.check(given, options)
-    models_a, models_b = _models(model_a, model_b, sym)
-    _check_models(models_a, models_b, sym)
+    models_a, models_b = models_to_match(model_a, model_b, sym)
     if start is not None and start.symmetry.layouts != sym.layouts:
         raise AlignmentError("start is an alignment of another symmetry; give one that was found with this one")
     if batches is not None and progress is not False:
@@ -241,6 +240,33 @@ def match(
     if not isinstance(found, Alignment):
         raise InputError(f"matcher '{method}' returned a {type(found).__name__}, but an Alignment was expected")
     return found
+
+
+def models_to_match(
+    model_a: NetworkCheckpoints, model_b: NetworkCheckpoints, sym: Symmetry
+) -> tuple[tuple[nn.Module, ...], tuple[nn.Module, ...]]:
+    """Return the checkpoints of both networks as modules that fit the symmetry.
+
+    Args:
+        model_a: one network, or one at several points of its training.
+        model_b: likewise, as many.
+        sym: their symmetry.
+
+    Raises:
+        InputError: for another kind of value, or unequal numbers.
+        AlignmentError: when a model is not of this symmetry.
+    """
+    _check_symmetry(sym)
+    models_a, models_b = _models(model_a, model_b, sym)
+    _check_models(models_a, models_b, sym)
+    return models_a, models_b
+
+
+def _check_symmetry(sym: object) -> None:
+    if not isinstance(sym, Symmetry):
+        raise InputError(
+            f"sym is a {type(sym).__name__}, but a Symmetry was expected; discover(model, example_inputs) finds one"
+        )
 
 
 def _check_models(models_a: Sequence[nn.Module], models_b: Sequence[nn.Module], sym: Symmetry) -> None:

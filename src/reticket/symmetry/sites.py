@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, fx, nn
 from torch._ops import OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from reticket.errors import SymmetryError
 from reticket.symmetry.eager import eager
@@ -31,9 +31,11 @@ from reticket.symmetry.terms import (
     describe,
     shape_of,
 )
-from reticket.symmetry.units import fitted, rows, siblings
+from reticket.symmetry.units import fitted, plain_axis, rows, siblings
 
 Execution: TypeAlias = tuple[str, str, int]
+OnSite: TypeAlias = Callable[["Site", Tensor], None]
+OnNext: TypeAlias = Callable[["Site", "Site", nn.Module], bool]
 TRACED = "traced."  # begins the operator of a site that only a traced graph shows
 
 # names under which an eager run shows an operator that the graph keeps whole
@@ -152,6 +154,9 @@ class Site:
         Raises:
             SymmetryError: when the tensor does not have this site's axes, or the group is not seen here.
         """
+        plain = plain_axis(self.layout, tensor.shape, group)
+        if plain is not None and not along:
+            return tensor.movedim(plain, 0).reshape(tensor.shape[plain], -1)
         layout = fitted(self.layout, tensor.shape)
         if layout is None:
             raise SymmetryError(
@@ -245,6 +250,7 @@ def watch(
     leaves: frozenset[str] | None = None,
     functional: bool = True,
     layers: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    skips: Callable[[Execution, nn.Module, object], bool] | None = None,
 ) -> Iterator[None]:
     """While active, report every output of a leaf module and of a counted functional call, in order of execution.
 
@@ -254,33 +260,31 @@ def watch(
         leaves: paths of the leaf modules to report; None for all.
         functional: whether functional calls are reported.
         layers: names of what is reported from inside of recurrent modules, by their paths.
+        skips: asked about the one input of a leaf module that nobody else watches; where it says yes, the output is
+            not reported.
     """
     counts: dict[tuple[str, str], int] = {}
     stack: list[tuple[str, bool]] = []
-    busy = False
 
-    def emit(path: str, operator: str, tensor: Tensor) -> None:
-        nonlocal busy
+    def counted(path: str, operator: str) -> Execution:
         call = counts.get((path, operator), 0)
         counts[path, operator] = call + 1
-        busy = True
-        try:
-            on_execution((path, operator, call), tensor)
-        finally:
-            busy = False
-
-    def inside(module: nn.Module, args: Any, kwargs: Any, names: Sequence[str]) -> dict[str, Tensor]:
-        nonlocal busy
-        assert isinstance(module, nn.RNNBase)
-        busy = True
-        try:
-            return computed_in(module, args, kwargs, names)
-        finally:
-            busy = False
+        return path, operator, call
 
     def report(operator: str, tensor: Tensor) -> None:
-        if not busy and stack and not stack[-1][1]:
-            emit(stack[-1][0], operator, tensor)
+        if stack and not stack[-1][1]:
+            on_execution(counted(stack[-1][0], operator), tensor)
+
+    def show(path: str, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if path in layers:
+            assert isinstance(module, nn.RNNBase)
+            for operator, tensor in computed_in(module, args, kwargs, layers[path]).items():
+                on_execution(counted(path, operator), tensor)
+        first = output[0] if isinstance(output, tuple) and output else output
+        if (leaves is None or path in leaves) and is_leaf(module) and isinstance(first, Tensor):
+            execution, alone = counted(path, ""), len(module._forward_hooks) == 1 == len(args)
+            if skips is None or not alone or not skips(execution, module, args[0]):
+                on_execution(execution, first)
 
     def enter(path: str, leaf: bool) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any) -> None:
@@ -295,12 +299,9 @@ def watch(
         def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             if stack:
                 stack.pop()
-            if path in layers:
-                for operator, tensor in inside(module, args, kwargs, layers[path]).items():
-                    emit(path, operator, tensor)
-            first = output[0] if isinstance(output, tuple) and output else output
-            if shown and isinstance(first, Tensor):
-                emit(path, "", first)
+            if shown:
+                with _disable_current_modes():  # what is computed of an activation is no part of the run
+                    show(path, module, args, kwargs, output)
 
         return hook
 
@@ -308,8 +309,8 @@ def watch(
         exits.enter_context(unpacked(model))
         for path, module in model.named_modules():
             leaf = is_leaf(module)
-            shown = leaf and (leaves is None or path in leaves)
-            if functional or shown or path in layers or module is model:
+            shown = (leaf and (leaves is None or path in leaves)) or path in layers
+            if functional or shown or module is model:
                 exits.callback(module.register_forward_pre_hook(enter(path, leaf), prepend=True).remove)
                 exits.callback(module.register_forward_hook(leave(path, shown), with_kwargs=True).remove)
         if functional:
@@ -319,7 +320,7 @@ def watch(
 
 
 @contextmanager
-def capture(model: nn.Module, sites: Sequence[Site], on_site: Callable[[Site, Tensor], None]) -> Iterator[None]:
+def capture(model: nn.Module, sites: Sequence[Site], on_site: OnSite, on_next: OnNext | None = None) -> Iterator[None]:
     """While active, each forward of the model calls `on_site(site, tensor)` for each site, in order of execution.
 
     The tensor is given at once and is not copied: a later in-place operator may overwrite it, so reduce or clone it
@@ -329,21 +330,33 @@ def capture(model: nn.Module, sites: Sequence[Site], on_site: Callable[[Site, Te
         model: model to watch; it is left as it was.
         sites: sites of the model's symmetry, or some of them.
         on_site: called with the site and its tensor.
+        on_next: asked first, with the site, the site before it and the module, where a module that nobody else watches
+            made the site of the site before it alone, of the same layout; where it says yes, that was enough.
     """
     sites = [site for site in sites if not site.traced]
     wanted = {site.execution: site for site in sites}
+    last: list[tuple[Site, Tensor, int]] = []  # the site shown last
 
     def on_execution(execution: Execution, tensor: Tensor) -> None:
         site = wanted.get(execution)
         if site is not None:
+            last[:] = [(site, tensor, tensor._version)] if on_next and not tensor.is_inference() else []
             on_site(site, tensor)
+
+    def skips(execution: Execution, module: nn.Module, source: object) -> bool:
+        site, (before, tensor, version) = wanted.get(execution), last[0] if last else (None, None, 0)
+        if site is None or before is None or tensor is None or tensor is not source or tensor._version != version:
+            return False
+        return on_next is not None and before.layout == site.layout and on_next(site, before, module)
 
     paths = frozenset(site.module for site in sites if not site.operator)
     within = [site for site in sites if is_layer(site.operator)]
     layers = {site.module: [one.operator for one in within if one.module == site.module] for site in within}
     functional = any(site.operator and site not in within for site in sites)
-    with watch(model, on_execution, leaves=paths, functional=functional, layers=layers):
+    asked = None if on_next is None else skips
+    with watch(model, on_execution, leaves=paths, functional=functional, layers=layers, skips=asked):
         yield
+    last.clear()
 
 
 def find_sites(

@@ -22,6 +22,18 @@ def fitted(layout: Layout, shape: Sequence[int]) -> Layout | None:
     return None if any(term is None for term in terms) else tuple(term for term in terms if term is not None)
 
 
+def plain_axis(layout: Layout, shape: Sequence[int], group: str) -> int | None:
+    """Return the axis that is a group's units alone, where no other axis shows any; None where it is not so simple.
+
+    >>> plain_axis((Fixed(4), Atom("heads", 3), Fixed(5)), (8, 3, 7), "heads")
+    1
+    """
+    keyed = [axis for axis, term in enumerate(layout) if not isinstance(term, Fixed)]
+    term = layout[keyed[0]] if len(keyed) == 1 and len(layout) == len(shape) else None
+    alone = isinstance(term, Atom) and term.key == group and not term.parents and shape[keyed[0]] == term.size
+    return keyed[0] if alone else None
+
+
 def _resized(term: Term, size: int) -> Term | None:
     """Return a term of another size that differs in its one factor without units, None where there is no such term."""
     if term.size == size or not is_keyed(term):
