@@ -346,9 +346,10 @@ def test_what_decides_a_matching_is_in_its_key() -> None:
         return {key: value for key, value in task.spec.items() if key not in ("data", "model", "threads")}
 
     plain = {"method": "activation", "cost": "correlation", "stop": "stable", "samples": None, "batch_size": 500}
-    assert spec() == spec("cost=correlation") == spec("options.unmatched=error") == plain
+    assert spec() == spec("cost=correlation") == spec("options.unmatched=weight") == plain
     assert spec("cost=cosine") == spec("options.cost=cosine") == {**plain, "cost": "cosine"}
-    assert spec("options.unmatched=identity") == {**plain, "options": {"unmatched": "identity"}}
+    for unmatched in ("identity", "error"):
+        assert spec(f"options.unmatched={unmatched}") == {**plain, "options": {"unmatched": unmatched}}
     own = spec("method=by-bias")
     assert (own.keys(), own["options"]) == ({"method", "options", "code"}, {"falling": False})
     assert len(own["code"]) == 64  # who edits the matcher gets new keys

@@ -1,5 +1,6 @@
 """One clear sentence for each wrong call of match."""
 
+import copy
 import functools
 
 import pytest
@@ -7,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from reticket.errors import AlignmentError, InputError, ModelError
-from reticket.matching import match, matcher
+from reticket.matching import MatchedAlignment, match, matcher
 from reticket.matching.activation import match_activations
-from reticket.symmetry import Symmetry, discover
+from reticket.symmetry import Symmetry, discover, random_alignment
 
 X = torch.ones(6, 4)
+VARIED = torch.linspace(-2, 2, 24).sin().reshape(6, 4)
 
 
 def net(hidden: int = 5) -> nn.Sequential:
@@ -36,7 +38,7 @@ def test_unknown_names() -> None:
         match=r"'stop' of .* is 'stabel', did you mean 'stable'\?; expected one of stable, never",
     ):
         match(net(), net(), sym(), [X], stop="stabel")
-    with pytest.raises(InputError, match=r"'unmatched' of .* is 'ignore'; expected one of error, identity"):
+    with pytest.raises(InputError, match=r"'unmatched' of .* is 'ignore'; expected one of weight, error, identity"):
         match(net(), net(), sym(), [X], unmatched="ignore")
     with pytest.raises(InputError, match="held_bytes must be None or a number of bytes, at least 1, got 0"):
         match(net(), net(), sym(), [X], held_bytes=0)
@@ -90,9 +92,43 @@ def test_a_group_that_is_no_linear_assignment() -> None:
     meeting = discover(Meeting(), X, verify=False)
     assert set(meeting.groups) == {"rows", "columns"}
     with pytest.raises(AlignmentError, match=r"group 'rows' cannot be matched by activations.*unmatched='identity'"):
-        match(Meeting(), Meeting(), meeting, [X])
-    with pytest.raises(AlignmentError, match=r"beside groups that are \(nor can 'columns'\); leave it"):
-        match(Meeting(), Meeting(), meeting, [X])
+        match(Meeting(), Meeting(), meeting, [X], unmatched="error")
+    with pytest.raises(AlignmentError, match=r"beside groups that are \(nor can 'columns'\); match it by its weights"):
+        match(Meeting(), Meeting(), meeting, [X], unmatched="error")
     left = match(Meeting(), Meeting(), meeting, [X], unmatched="identity")
     assert all(permutation.is_identity for permutation in left.permutations.values())
     assert not left.quality
+    model, planted = Meeting(), random_alignment(meeting, 1)
+    other = copy.deepcopy(model)
+    planted.apply(other)
+    found = match(model, other, meeting, [X])
+    assert isinstance(found, MatchedAlignment)
+    assert (found.permutations, found.by_weight) == (planted.permutations, ("rows", "columns"))
+
+
+@pytest.mark.parametrize("stop", ["stable", 0.5])
+def test_examples_that_tell_nothing(stop: str | float) -> None:
+    with pytest.raises(AlignmentError, match=r"^on 1 example no unit of A varies, so nothing tells them apart: give "):
+        match(net(), net(), sym(), [X[:1]], stop=stop)
+    with pytest.raises(AlignmentError, match=r"^on 6 examples no unit of A varies, so nothing tells them apart: give "):
+        match(net(), net(), sym(), [X[:1].expand(6, -1)], stop=stop)
+
+
+def lively() -> nn.Sequential:
+    """Return a network whose units all pass their ReLU."""
+    model = net()
+    with torch.no_grad():
+        model.get_parameter("0.bias").fill_(9)
+    return model
+
+
+def test_units_that_do_not_vary_are_counted() -> None:
+    dead = lively()
+    with torch.no_grad():
+        dead.get_parameter("0.weight")[1], dead.get_parameter("0.bias")[1] = 0.0, -1.0
+    found = match(dead, lively(), sym(), [VARIED])
+    assert isinstance(found, MatchedAlignment)
+    assert found.still == {"0.weight": (1, 0)}
+    none = match(lively(), lively(), sym(), [VARIED])
+    assert isinstance(none, MatchedAlignment)
+    assert none.still == {}

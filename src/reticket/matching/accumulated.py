@@ -14,7 +14,7 @@ from reticket.errors import AlignmentError, SymmetryError
 from reticket.forward import call, look_inside
 from reticket.matching.assignment import pooled
 from reticket.matching.forest import GroupForest, SimilarityScores
-from reticket.matching.moments import CentredBatch, PairMoments, ScaledUnits, centre, centre_unmasked, centred
+from reticket.matching.moments import CentredBatch, Moments, PairMoments, ScaledUnits, centre, centre_unmasked, centred
 from reticket.nested import described, examples_in, parts, tensors_in
 from reticket.symmetry import Inside, Site, Symmetry, capture
 from reticket.symmetry.scaled import scaling_of
@@ -207,6 +207,25 @@ class MomentAccumulator:
         sources = self.moments[pairs[0][0].source, group]
         return [source.scaled(*pair) for source, pair in zip(sources, pairs, strict=True)]
 
+    def still(self) -> dict[str, tuple[int, int]]:
+        """Return for each group how many units of A and of B do not vary anywhere, where there are any.
+
+        Raises:
+            AlignmentError: when no unit of any group varies in one of the networks, as where there is one example.
+        """
+        found: dict[str, tuple[int, int]] = {}
+        for group, views in self.views.items():
+            every = [moments for site in views.sites for moments in self._moments(site.name, group)]
+            still = [torch.stack([side.constant for side in sides]).all(dim=0) for sides in _sides(every)]
+            found[group] = (int(still[0].sum()), int(still[1].sum()))
+        for side in (0, 1):
+            if found and all(found[group][side] == math.prod(self.shape(group)) for group in found):
+                raise AlignmentError(
+                    f"on {self.examples} example{'s' if self.examples != 1 else ''} no unit of {'AB'[side]} varies, so "
+                    "nothing tells them apart: give more examples, that differ"
+                )
+        return {group: both for group, both in found.items() if any(both)}
+
     def merged(self, other: "MomentAccumulator") -> "MomentAccumulator":
         """Return what was seen here and there together, on different examples of the same models."""
         found = copy.copy(self)
@@ -228,6 +247,10 @@ class MomentAccumulator:
                 "as they were trained on"
             )
         return scores.cpu().reshape(2 * self.shape(group))
+
+
+def _sides(every: Sequence[PairMoments]) -> tuple[list[Moments], list[Moments]]:
+    return [moments.a for moments in every], [moments.b for moments in every]
 
 
 def take_together(

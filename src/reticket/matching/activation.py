@@ -5,8 +5,8 @@ same whether earlier layers have been permuted or not: nothing is gained by goin
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import nn
@@ -18,6 +18,7 @@ from reticket.matching.assignment import COSTS, correlation
 from reticket.matching.fit import check_unmatched
 from reticket.matching.moments import moments_bytes
 from reticket.matching.registry import matcher
+from reticket.matching.weight import completed
 from reticket.nested import checked_batches
 from reticket.symmetry import Alignment, Symmetry, identity_alignment
 from reticket.types import Permutation
@@ -34,6 +35,9 @@ class MatchedAlignment(Alignment):
     Args:
         examples: number of examples both models saw.
         batches: number of batches they came in.
+        still: for each group in which units do not vary on any of the examples (dead units), how many of A and of B;
+            nothing tells these apart.
+        by_weight: names of the groups that no activation shows, which were matched by their weights.
         unsettled: share of units whose partner is expected to be another with many more examples, as the halves of what
             was seen say; None where `stop` is no share or there was one batch.
     """
@@ -41,6 +45,8 @@ class MatchedAlignment(Alignment):
     examples: int = 0
     batches: int = 0
     unsettled: float | None = None
+    by_weight: tuple[str, ...] = ()
+    still: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @matcher("activation")
@@ -53,7 +59,7 @@ def match_activations(
     cost: Literal["correlation", "covariance", "cosine"] = "correlation",
     to_inputs: Callable[[object], object] | None = None,
     stop: Literal["stable", "never"] | float | None = "stable",
-    unmatched: Literal["error", "identity"] = "error",
+    unmatched: Literal["weight", "error", "identity"] = "weight",
     held_bytes: int | None = None,
 ) -> MatchedAlignment:
     """Match units by what they respond to, in one pass over the data.
@@ -75,7 +81,7 @@ def match_activations_of_each(
     cost: Literal["correlation", "covariance", "cosine"] = "correlation",
     to_inputs: Callable[[object], object] | None = None,
     stop: Literal["stable", "never"] | float | None = "stable",
-    unmatched: Literal["error", "identity"] = "error",
+    unmatched: Literal["weight", "error", "identity"] = "weight",
     held_bytes: int | None = None,
 ) -> list[MatchedAlignment]:
     """Match one network to several: what `match_activations` gives for each, while A runs once on a batch.
@@ -102,7 +108,18 @@ def match_activations_of_each(
                 one.look()
             if all(one.done for one in every):
                 break
-    return [one.result() for one in every]
+    found = [one.result() for one in every]
+    left = [name for name in sym.groups if name not in every[0].seen().matched] if unmatched == "weight" else []
+    if not left:
+        return found
+    return [_completed(one, models_a, models_b, left) for one, models_b in zip(found, each_b, strict=True)]
+
+
+def _completed(
+    found: MatchedAlignment, models_a: Sequence[nn.Module], models_b: Sequence[nn.Module], left: Sequence[str]
+) -> MatchedAlignment:
+    every = completed(models_a, models_b, found.symmetry, found.permutations, left)
+    return replace(found, permutations=every, by_weight=tuple(left))
 
 
 class Budget:
@@ -133,7 +150,7 @@ class Budget:
         """Return the alignment.
 
         Raises:
-            AlignmentError: when nothing was seen.
+            AlignmentError: when nothing was seen, or nothing that varies.
         """
         seen = self.seen()
         if not seen.batches:
@@ -141,7 +158,9 @@ class Budget:
         permutations = seen.permutations(self.score)
         quality = seen.forest(correlation).quality(permutations)
         everywhere = {**identity_alignment(seen.sym).permutations, **permutations}
-        return MatchedAlignment(seen.sym, everywhere, quality, seen.examples, seen.batches, self.unsettled())
+        return MatchedAlignment(
+            seen.sym, everywhere, quality, seen.examples, seen.batches, self.unsettled(), still=seen.still()
+        )
 
     def unsettled(self) -> float | None:
         """Return the share of units whose partner is expected to change with more examples, where that is known."""

@@ -26,26 +26,28 @@ def check_fits(model: nn.Module, sym: Symmetry, which: str) -> None:
 
 
 def check_unmatched(sym: Symmetry, matched: Collection[str], unmatched: str) -> None:
-    """Refuse a group that cannot be matched, unless the caller said to leave it as it is.
+    """Refuse a group that cannot be matched, unless the caller said what to do with it.
 
     Args:
         sym: the symmetry.
         matched: names of the groups that can be matched.
-        unmatched: "error" or "identity", what to do with the others.
+        unmatched: "weight", "error" or "identity", what to do with the others.
 
     Raises:
-        AlignmentError: when a group cannot be matched and `unmatched` is "error".
+        AlignmentError: when a group cannot be matched and `unmatched` is "error", or where there are no sites at all
+            and it is not "identity".
     """
     without = [name for name in sym.groups if name not in matched]
-    if without and unmatched == "error" and not sym.sites:
+    if without and unmatched != "identity" and not sym.sites:
         raise AlignmentError(
             "this symmetry has no sites, so no activation shows its groups: give it those of a discovered one with "
-            "sym.with_sites(discover(model, inputs))"
+            "sym.with_sites(discover(model, inputs)), or match by method='weight'"
         )
     if without and unmatched == "error":
         raise AlignmentError(
             f"group '{without[0]}' cannot be matched by activations, it is seen in none on its own or beside groups "
-            f"that are{_others(without[1:])}; leave it as it is with unmatched='identity', or pin it with "
+            f"that are{_others(without[1:])}; match it by its weights with unmatched='weight', leave it "
+            "as it is with unmatched='identity', or pin it with "
             f"discover(..., fixed=['{without[0]}'])"
         )
 

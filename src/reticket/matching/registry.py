@@ -107,7 +107,7 @@ class Matcher:
             InputError: for an option that the matcher does not have, or a value that its annotation does not allow.
 
         >>> MATCHERS["activation"].settings({"cost": "cosine"})
-        {'cost': 'cosine', 'stop': 'stable', 'unmatched': 'error'}
+        {'cost': 'cosine', 'stop': 'stable', 'unmatched': 'weight'}
         """
         self.check({}, options)
         return self.options.settings(options)
@@ -203,11 +203,12 @@ def match(
             `stop`, "stable" (default: stop when no assignment has changed over 3 doublings of the examples seen, at
             4096 at the earliest), "never" (see every batch, as None does) or a share of the units, as 0.01 (stop when
             no more than these are expected to change their partner with more examples, as the halves of what was seen
-            say, at 256 examples in two batches at the earliest); `unmatched`, "error" (default) or
-            "identity": what to do with a group that has no site where it can be matched on its own; `held_bytes`, how
-            much of A's activations may be held at once (default: all of a batch): a larger batch is run in parts, cut
-            along the first axis of its tensors, which must be that of the examples. The cut changes the result by
-            rounding alone. How large a part may be is told from the activations that discovery saw.
+            say, at 256 examples in two batches at the earliest); `unmatched`, "weight" (default: by its weights, all
+            others held), "error" or "identity": what to do with a group that has no site where it can be matched on
+            its own; `held_bytes`, how much of A's activations may be held at once (default: all of a batch): a larger
+            batch is run in parts, cut along the first axis of its tensors, which must be that of the examples. The cut
+            changes the result by rounding alone. How large a part may be is told from the activations that discovery
+            saw.
 
     Returns:
         The alignment. `quality` holds, per matched group, the mean correlation of matched units and their margin over

@@ -1,16 +1,20 @@
 """Matching by weights alone: no data, only the two networks."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 
+import torch
 from torch import nn
 
 from reticket.errors import InputError
-from reticket.matching.descent import descended, total
-from reticket.matching.forest import GroupForest
+from reticket.matching.assignment import assign
+from reticket.matching.descent import SWEEPS, descended, total
+from reticket.matching.forest import GroupForest, SimilarityScores
 from reticket.matching.registry import matcher
 from reticket.matching.slices import WeightSimilarity
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, identity_alignment, random_alignment
+from reticket.symmetry.alignment import old_parents
 from reticket.symmetry.model_tensors import named_state
 from reticket.types import Permutation
 
@@ -52,3 +56,44 @@ def outside_in(similarity: WeightSimilarity) -> dict[str, Permutation]:
         found |= still | GroupForest(sym, similarity.scores(tree, found)).assign()
         left.remove(tree)
     return found
+
+
+def completed(
+    models_a: Sequence[nn.Module],
+    models_b: Sequence[nn.Module],
+    sym: Symmetry,
+    found: Mapping[str, Permutation],
+    left: Sequence[str],
+) -> dict[str, Permutation]:
+    """Return permutations with those groups assigned by their weights that are left, all others held.
+
+    Args:
+        models_a, models_b: checkpoints of both.
+        sym: the symmetry.
+        found: permutation of every group; of those left, any.
+        left: names of the groups to assign, those that others depend on first.
+    """
+    states = [(named_state(a), named_state(b)) for a, b in zip(models_a, models_b, strict=True)]
+    similarity, result = WeightSimilarity.of_states(sym, states), dict(found)
+    for _ in range(SWEEPS):
+        before = dict(result)
+        for name in left:
+            scores = similarity.scores([name], result)
+            if name in scores:
+                result[name] = assigned_below(sym, name, scores[name], result)
+        if result == before:
+            break
+    return result
+
+
+def assigned_below(
+    sym: Symmetry, name: str, scores: SimilarityScores, permutations: Mapping[str, Permutation]
+) -> Permutation:
+    """Return the best permutation of one group, what it depends on being held."""
+    group = sym.groups[name]
+    above = torch.stack(old_parents(sym, group, permutations), dim=-1) if group.parents else None
+    index = torch.empty(*sym.parent_sizes(group), group.size, dtype=torch.int64, device="cpu")
+    for new in itertools.product(*map(range, sym.parent_sizes(group))):
+        old = () if above is None else tuple(above[new].tolist())
+        index[new] = assign(scores.scores[(*old, slice(None), *new)]).index
+    return Permutation(index)

@@ -49,7 +49,7 @@ def matcher_spec(config: MatchingConfig, chosen: MatchingConfig | StartConfig) -
     options = matcher.settings(chosen.options)
     spec: dict[str, Any] = {"method": chosen.method}
     spec |= {name: options.pop(name) for name in OLDEST_OPTIONS if name in options}
-    if options.get("unmatched") == "error":
+    if options.get("unmatched") == "weight":
         del options["unmatched"]
     if options:
         spec["options"] = options
