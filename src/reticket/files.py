@@ -165,6 +165,15 @@ def reason(problem: Exception) -> str:
     return getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
 
 
+def said(error: Exception) -> str:
+    """Return the first line of what an error says, or its type's name where it says nothing.
+
+    >>> said(ValueError("one\\ntwo")), said(EOFError())
+    ('one', 'EOFError')
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def _write_into(path: AnyPath, content: bytes) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK)  # a pipe that nobody reads is an error, and not waited for
     os.set_blocking(handle, True)

@@ -25,7 +25,8 @@ from PIL import Image
 from safetensors.torch import save
 from scipy.io import savemat
 
-from reticket.cli.loading import read_inputs, read_weights
+from reticket.cli.input_files import read_inputs
+from reticket.cli.weights_files import read_weights
 from reticket.data import cifar, load_dataset
 from reticket.data.decode import read_image
 from reticket.data.idx import read_idx

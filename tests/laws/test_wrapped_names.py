@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from reticket.cli.loading import match_files, read_inputs, read_weights
+from reticket.cli.aligning import match_files
+from reticket.cli.input_files import read_inputs
+from reticket.cli.weights_files import read_weights
 from reticket.errors import AlignmentError, DataError, InputError
 from reticket.matching import match
 from reticket.rng import generator_for

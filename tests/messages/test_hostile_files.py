@@ -12,7 +12,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from reticket.cli.loading import read_inputs, read_weights
+from reticket.cli.input_files import read_inputs
+from reticket.cli.weights_files import read_weights
 from reticket.data import cifar
 from reticket.errors import DataError, InputError
 from reticket.figures.table import Table, column
