@@ -171,7 +171,7 @@ def said(error: Exception) -> str:
     >>> said(ValueError("one\\ntwo")), said(EOFError())
     ('one', 'EOFError')
     """
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return reason(error).splitlines()[0]
 
 
 def _write_into(path: AnyPath, content: bytes) -> None:

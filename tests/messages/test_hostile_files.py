@@ -101,6 +101,48 @@ def test_configurations_and_results_that_no_run_writes(tmp_path: Path) -> None:
             read_json(tmp_path / "results.json")
 
 
+SHARD = "model-1-of-1.safetensors"
+ODD_INDICES: dict[str, tuple[str, str]] = {
+    "beyond": ('{"weight_map": {"w": "../model.safetensors"}}', r"puts 'w' into '../model.safetensors', but a"),
+    "anywhere": ('{"weight_map": {"w": "/etc/model.safetensors"}}', "file of its own folder was expected"),
+    "backslash": ('{"weight_map": {"w": "..\\\\model.safetensors"}}', "file of its own folder was expected"),
+    "a pickle": ('{"weight_map": {"w": "model.bin"}}', "a .safetensors file of its own folder was expected"),
+    "a number": ('{"weight_map": {"w": 3}}', "into 3, but a .safetensors file"),
+    "a list": ('{"weight_map": ["w"]}', 'expected a JSON object with "weight_map"'),
+    "nothing": ('{"weight_map": {}}', 'expected a JSON object with "weight_map"'),
+    "deep": ("[" * 100_000, "cannot be read as an index of shards"),
+    "no such shard": ('{"weight_map": {"w": "2.safetensors"}}', "2.safetensors: cannot be read as weights"),
+    "no such tensor": (f'{{"weight_map": {{"v": "{SHARD}", "w": "{SHARD}", "z": "{SHARD}"}}}}', "the shard lacks 'v'"),
+    "more tensors": (f'{{"weight_map": {{"w": "{SHARD}"}}}}', "only the shard has 'z'"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_INDICES)
+def test_an_index_names_what_stands_beside_it_and_nothing_else(name: str, tmp_path: Path) -> None:
+    content, words = ODD_INDICES[name]
+    save_file({"w": torch.ones(2)}, tmp_path / "model.safetensors")
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    save_file({"w": torch.ones(2), "z": torch.ones(2)}, folder / SHARD)
+    (folder / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(InputError) as error:
+        read_weights(folder)
+    assert words in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_an_archive_of_arrays_unpacks_to_no_more_than_the_file(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "x.npz", x=np.zeros((100, 5)))
+    with pytest.raises(DataError, match=r"x\.npz: expected up to 16 arrays that are not compressed, found 1; write it"):
+        read_inputs(str(tmp_path / "x.npz"), "mlp", 5)
+    np.savez(tmp_path / "x.npz", x=np.zeros((100, 5)), y=np.zeros(99))
+    with pytest.raises(DataError, match="as many examples in every array, but x has 100, y has 99"):
+        read_inputs(str(tmp_path / "x.npz"), "mlp", 5)
+    np.savez(tmp_path / "x.npz", x=np.array([{}]))
+    with pytest.raises(DataError, match="cannot be read as inputs"):
+        read_inputs(str(tmp_path / "x.npz"), "mlp", 5)
+
+
 # ---------------------------------------------------------------- names
 
 

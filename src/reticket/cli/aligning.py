@@ -1,6 +1,8 @@
-"""What `reticket match` and `transfer` do with the files that a user names."""
+"""What `reticket match`, `transfer` and `apply` do with the files that a user names."""
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,32 +11,25 @@ from torch import Tensor, nn
 
 from reticket.cli.input_files import BATCH, read_inputs
 from reticket.cli.models import resolve
-from reticket.cli.weights_files import read_weights
-from reticket.errors import ConfigError
+from reticket.cli.weights_files import load_file, prefixes_of_all, read_weights
+from reticket.errors import AlignmentError, ConfigError
 from reticket.matching import MATCHERS, match, memory_options
 from reticket.nested import tensors_in
 from reticket.rng import generator_for
-from reticket.symmetry import Alignment, discover, load_into
+from reticket.symmetry import Alignment, Symmetry, discover
+from reticket.symmetry.alignment import resolve_name
+from reticket.symmetry.model_tensors import is_extra
 from reticket.tasks.config import toml_value
 from reticket.tickets import Ticket
+from reticket.types import StateDict
+from reticket.wrapped import bare
 
 
-def match_files(
-    a: Path,
-    b: Path,
-    model: str,
-    data: str | None,
-    *,
-    method: str,
-    settings: Iterable[str] = (),
-    start: Path | None = None,
-    samples: int = 2000,
-    input_shape: str | None = None,
-) -> Alignment:
-    """Return the alignment of the weights in file `a` onto those in file `b`.
+@dataclass(frozen=True)
+class MatchSettings:
+    """How networks in files are matched.
 
     Args:
-        a, b: the files.
         model: as MODEL of the command line.
         data: a data set or a file of inputs; None for a matcher that looks at no data.
         method: the matcher.
@@ -42,22 +37,108 @@ def match_files(
         start: file of an alignment, for a matcher that begins from one.
         samples: inputs to match on at most.
         input_shape: of the example input, as text.
+    """
+
+    model: str
+    data: str | None = None
+    method: str = "activation"
+    settings: tuple[str, ...] = ()
+    start: Path | None = None
+    samples: int = 2000
+    input_shape: str | None = None
+
+
+def match_files(a: str | Path, b: str | Path, how: MatchSettings) -> Alignment:
+    """Return the alignment of the weights in file `a` onto those in file `b`.
+
+    Args:
+        a, b: the files, as `read_weights` takes them.
+        how: by what.
 
     Raises:
         InputError: for a file that cannot be read or does not fit the model, or an option that the matcher lacks.
     """
-    options = read_options(settings)
-    MATCHERS.named(method).settings(options)
-    begun = None if start is None else Alignment.load(start)
-    inputs = None if data is None else read_inputs(data, model, samples)
-    network_a, example = _network(model, input_shape, inputs)
-    network_b, _ = _network(model, input_shape, inputs)
-    load_into(network_a, read_weights(a))
-    load_into(network_b, read_weights(b))
-    batches = None if inputs is None else inputs.to(next(tensors_in(example)).dtype).split(BATCH)
-    symmetry = discover(network_a, example)
-    options = memory_options(method, "cpu") | options
-    return match(network_a, network_b, symmetry, batches, method=method, start=begun, **options)
+    return MatchedFiles(b, [a], how).alignments[0]
+
+
+class MatchedFiles:
+    """Networks in files, matched onto one of them.
+
+    Args:
+        target: file of the network whose order is taken.
+        others: files of those whose units move.
+        how: by what.
+
+    Raises:
+        InputError: as `match_files`.
+
+    Attributes:
+        network: the target.
+        states: the weights of the target and of the others, by the model's names.
+        alignments: of each of the others onto the target.
+    """
+
+    def __init__(self, target: str | Path, others: Sequence[str | Path], how: MatchSettings) -> None:
+        options = read_options(how.settings)
+        MATCHERS.named(how.method).settings(options)
+        start = None if how.start is None else Alignment.load(how.start)
+        inputs = None if how.data is None else read_inputs(how.data, how.model, how.samples)
+        self.network, example = _network(how.model, how.input_shape, inputs)
+        self.states = [load_file(self.network, source) for source in (*others, target)]
+        self.states.insert(0, self.states.pop())
+        batches = None if inputs is None else inputs.to(next(tensors_in(example)).dtype).split(BATCH)
+        symmetry = discover(self.network, example)
+        options = {**memory_options(how.method, "cpu"), "progress": True, **options}
+        self.alignments = [
+            match(state, self.network, symmetry, batches, method=how.method, start=start, **options)
+            for state in self.states[1:]
+        ]
+
+
+def apply_file(alignment: Path, weights: str | Path, *, inverse: bool = False) -> dict[str, Any]:
+    """Return the weights in a file moved through the alignment in another, by the names that they have there.
+
+    Args:
+        alignment: what `reticket match` wrote.
+        weights: of the network whose units move, as `read_weights` takes it.
+        inverse: whether they move back.
+
+    Raises:
+        AlignmentError, InputError: for a file that is no alignment or holds no weights, or when they are of different
+            models.
+    """
+    found = Alignment.load(alignment)
+    try:
+        return moved_by_name(found.inverse() if inverse else found, read_weights(weights))
+    except AlignmentError as error:
+        raise AlignmentError(f"{weights}: {error}") from None
+
+
+def moved_by_name(alignment: Alignment, weights: StateDict) -> dict[str, Any]:
+    """Return weights moved through an alignment, wrappers and a name before all of theirs looked through.
+
+    Args:
+        alignment: of their model.
+        weights: by the names of a file.
+
+    Raises:
+        AlignmentError: when they are of another model.
+    """
+    places = _places(alignment.symmetry, weights)
+    return {
+        name: copy.deepcopy(tensor) if is_extra(name) else alignment.tensor(places[name], tensor)
+        for name, tensor in weights.items()
+    }
+
+
+def _places(symmetry: Symmetry, weights: StateDict) -> dict[str, str]:
+    """Return what each weight is called in a symmetry; as it is called, where not all are there by one rule."""
+    for prefix in ("", *prefixes_of_all(weights)):
+        inner = {name: name.removeprefix(prefix) for name in weights}
+        places = {name: one if resolve_name(symmetry, one) else bare(one) for name, one in inner.items()}
+        if all(resolve_name(symmetry, one) for name, one in places.items() if not is_extra(name)):
+            return places
+    return {name: name for name in weights}
 
 
 def read_options(settings: Iterable[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from reticket.cli.data import data_app
 from reticket.cli.file_commands import FILE_COMMANDS
-from reticket.cli.parameters import Debug, ModelOption, Shape, Vocabulary
+from reticket.cli.parameters import Debug, ModelOption, Shape, Vocabulary, WeightsOutput
 from reticket.errors import InputError, ReticketError
 from reticket.files import write_file
 from reticket.lookup import find_modules_in
@@ -31,7 +31,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 INTERRUPTED = 130
 DataFolder = Annotated[
-    Path | None, typer.Option("--data", help="Folder of the data.  [default: RETICKET_DATA, then the system's place]")
+    Path | None, typer.Option("--data", help="Folder of the data.  \\[default: RETICKET_DATA, then the system's place]")
 ]
 
 
@@ -41,10 +41,10 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a field; may be given again.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Run directory.  [default: runs/NAME]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run directory.  \\[default: runs/NAME]")] = None,
     store: Annotated[
         str | None,
-        typer.Option("--store", help="Results to share between runs: a folder, or NAME:TEXT.  [default: OUT/store]"),
+        typer.Option("--store", help="Results to share between runs: a folder, or NAME:TEXT.  \\[default: OUT/store]"),
     ] = None,
     data: DataFolder = None,
     executor: Annotated[
@@ -156,10 +156,10 @@ def report(run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR")], debug: D
 def weights(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A finished run, with its store.")],
     method: Annotated[str, typer.Option("--method", help="Row of the table, as permuted or dense.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where the weights go, .safetensors.")],
-    seed: Annotated[int | None, typer.Option("--seed", help="Which pair of networks.  [default: 0]")] = None,
+    output: WeightsOutput,
+    seed: Annotated[int | None, typer.Option("--seed", help="Which pair of networks.  \\[default: 0]")] = None,
     sparsity: Annotated[
-        float | None, typer.Option("--sparsity", help="Share pruned; 0 is dense.  [default: 0]")
+        float | None, typer.Option("--sparsity", help="Share pruned; 0 is dense.  \\[default: 0]")
     ] = None,
     rewind: Annotated[
         str | None, typer.Option("--rewind", help="Rewind point, as 5ep, where there are several.")
@@ -167,7 +167,9 @@ def weights(
     match_at: Annotated[
         str | None, typer.Option("--match-at", help="Position of B's matching, where there are several.")
     ] = None,
-    store: Annotated[str | None, typer.Option("--store", help="Results of the run.  [default: RUN_DIR/store]")] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", help="Results of the run.  \\[default: RUN_DIR/store]")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Write the trained weights of one network of a run's table."""
@@ -177,8 +179,8 @@ def weights(
     place = {"method": method, "seed": seed, "sparsity": sparsity, "rewind": rewind, "match_at": match_at}
     given: Any = {name: value for name, value in place.items() if value is not None}
     found = Results.load(run_dir, store=store).weights(**given)
-    write_weights(output, found)
-    print(f"written: {output} ({len(found)} tensors, {sum(tensor.numel() for tensor in found.values())} numbers)")
+    path = write_weights(output, found)
+    print(f"written: {path} ({len(found)} tensors, {sum(tensor.numel() for tensor in found.values())} numbers)")
 
 
 @app.command()
@@ -244,7 +246,7 @@ def verify(model: ModelOption, input_shape: Shape = None, vocabulary: Vocabulary
 
 
 for command in FILE_COMMANDS:
-    app.command()(command)
+    app.command(rich_help_panel="On files of weights")(command)
 
 
 def entry() -> None:

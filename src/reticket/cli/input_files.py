@@ -1,20 +1,46 @@
-"""Reading the inputs that a user names: a data set, its folder, or a file of numbers; nothing is unpickled."""
+"""Inputs and labels that a user names: a data set, its folder, or a file of arrays; nothing is unpickled."""
 
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
-from reticket.data import Reading, list_datasets, open_dataset
+from reticket.data import DataSource, Reading, list_datasets, open_dataset
 from reticket.data.bounded import check_plain
+from reticket.data.source import Split
 from reticket.data.subset import drawn_indices
 from reticket.errors import ConfigError, DataError
 from reticket.files import said
 from reticket.tasks.presets import list_presets, load_config
+from reticket.untrusted import one_line
 
 BATCH = 500
+ARRAYS = (".npy", ".npz", ".safetensors")
+MOST_ARRAYS = 16  # of one file
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples in batches that can be read again and again.
+
+    Args:
+        batches: inputs alone, pairs of inputs and labels, or mappings of keyword inputs.
+        count: how many examples.
+        part: of the data, in words.
+        labelled: whether there are labels.
+    """
+
+    batches: Iterable[Any]
+    count: int
+    part: str
+    labelled: bool
 
 
 def read_inputs(data: str, model: str, samples: int) -> Tensor:
@@ -26,53 +52,146 @@ def read_inputs(data: str, model: str, samples: int) -> Tensor:
         DataError, ConfigError: when there are none.
     """
     path = Path(data)
-    if path.suffix in (".npy", ".safetensors"):
-        inputs = _inputs_file(path)
+    if path.suffix in ARRAYS:
+        inputs = _inputs_in(_arrays(path), path)
         return inputs[drawn_indices(len(inputs), samples, "match", "train")]
-    if data in list_datasets():
-        dataset = open_dataset(data)
-    elif model in list_presets():
-        dataset = open_dataset(load_config(model)[1].data.name, folder=path)
-    else:
-        raise ConfigError(
-            f"--data {data}: expected a data set ({', '.join(list_datasets())}), a .npy or .safetensors file of "
-            "inputs, or with a preset as --model the folder of its data"
-        )
+    dataset = _dataset(data, model)
     drawn = drawn_indices(dataset.size("train"), samples, "match", "train")
     return torch.cat([x for x, _ in Reading(dataset, "train", BATCH, drawn)])
 
 
-def _inputs_file(path: Path) -> Tensor:
+def read_examples(data: str, model: str, samples: int, split: Split = "test") -> Examples:
+    """Return `samples` examples or fewer, drawn from a data set or from a file, with labels where it has them.
+
+    In a file `x` are the inputs and `y` the labels; an array alone is the inputs; arrays of other names are keyword
+    inputs of the model, `labels` among them. Bytes are pixels.
+
+    Args:
+        data: a data set's name, `package.module:function`, with a preset as `model` a folder, or a file of arrays.
+        model: as MODEL of the command line.
+        samples: how many at most; in order, all of them where there are no more.
+        split: which part of a data set.
+
+    Raises:
+        DataError, ConfigError: when there are none.
+    """
+    path = Path(data)
+    if path.suffix in ARRAYS:
+        arrays = _arrays(path)
+        count = _same_count(arrays, path)
+        batches = [_batch(arrays, part) for part in _drawn(count, samples, "examples").split(BATCH)]
+        labelled = isinstance(batches[0], tuple) or (isinstance(batches[0], Mapping) and "labels" in batches[0])
+        return Examples(batches, min(count, samples), f"examples of {path.name}", labelled)
+    dataset = _dataset(data, model)
+    drawn = _drawn(dataset.size(split), samples, split)
+    return Examples(Reading(dataset, split, BATCH, drawn), len(drawn), f"{split} examples of {data}", labelled=True)
+
+
+def _drawn(count: int, samples: int, part: str) -> Int64[Tensor, " k"]:
+    drawn = drawn_indices(count, samples, "examples", part)
+    assert drawn is not None
+    return drawn.sort().values
+
+
+def _batch(arrays: Mapping[str, Tensor], rows: Int64[Tensor, " k"]) -> Any:
+    """Return some rows as a batch: a tensor, a pair, or a mapping."""
+    found = {name: array[rows] for name, array in arrays.items()}
+    values = {
+        name: x.float() if x.dtype == torch.uint8 and name not in ("y", "labels") else x for name, x in found.items()
+    }
+    if len(values) == 1:
+        return next(iter(values.values()))
+    if values.keys() == {"x", "y"}:
+        return values["x"], _label(values["y"])
+    return {name: _label(value) if name == "labels" else value for name, value in values.items()}
+
+
+def _label(y: Tensor) -> Tensor:
+    return y if y.is_floating_point() else y.long()
+
+
+def _dataset(data: str, model: str) -> DataSource:
+    if data in list_datasets() or ":" in data:
+        return open_dataset(data)
+    if model in list_presets():
+        config = load_config(model)[1].data
+        return open_dataset(config.name, folder=Path(data), params=config.params)
+    raise ConfigError(
+        f"--data {data}: expected a data set ({', '.join(list_datasets())}, package.module:function), a .npy, .npz or "
+        ".safetensors file of inputs, or with a preset as --model the folder of its data"
+    )
+
+
+def _arrays(path: Path) -> dict[str, Tensor]:
+    """Return the arrays of a file by name, a nameless one as "x"."""
     try:
         check_plain(path)
-        inputs = _array(path) if path.suffix == ".npy" else _only_tensor(path)
+        found = _loaded(path)
     except DataError:
         raise
     except Exception as error:  # numpy and safetensors raise many types for a damaged head
         raise DataError(f"{path}: cannot be read as inputs ({said(error)})") from None
-    if inputs.dim() == 0 or inputs.numel() == 0:
+    if not found:
+        raise DataError(f"{path}: holds no array; write inputs as x and labels as y")
+    return {name: _plain(array, path) for name, array in found.items()}
+
+
+def _loaded(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".npy":
+        # mapped, so that no more than the file is read
+        return {"x": _tensor(np.load(path, mmap_mode="r", allow_pickle=False), path)}
+    if path.suffix == ".npz":
+        _check_archive(path)
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: _tensor(arrays[name], path) for name in arrays.files}
+    return safetensors.torch.load_file(path)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse what unpacks to more than the file: arrays that are packed, or more of them than anyone writes."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    if len(members) > MOST_ARRAYS or any(one.compress_type != zipfile.ZIP_STORED for one in members):
         raise DataError(
-            f"{path}: expected inputs of shape (n, ...) as numbers, found {inputs.dtype} of shape "
-            f"{tuple(inputs.shape)}; write one array whose first axis is the examples"
+            f"{path}: expected up to {MOST_ARRAYS} arrays that are not compressed, found {len(members)}; write it with "
+            "numpy.savez"
         )
-    if inputs.is_floating_point():
-        return inputs.float()
-    return inputs if inputs.dtype == torch.uint8 else inputs.long()
 
 
-def _array(path: Path) -> Tensor:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped, so that no more than the file is read
+def _tensor(array: Any, path: Path) -> Tensor:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
         raise DataError(f"{path}: expected an array of real numbers, found {kind}")
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
 
 
-def _only_tensor(path: Path) -> Tensor:
-    tensors = safetensors.torch.load_file(path)
-    if len(tensors) != 1:
-        raise DataError(f"{path}: expected one tensor of inputs, found {len(tensors)}: {', '.join(tensors)}")
-    found = next(iter(tensors.values()))
-    if found.is_complex():
-        raise DataError(f"{path}: expected a tensor of real numbers, found {found.dtype}")
-    return found
+def _plain(array: Tensor, path: Path) -> Tensor:
+    """Return an array in one of the types that inputs have: float32, int64 or bytes."""
+    if array.is_complex():
+        raise DataError(f"{path}: expected a tensor of real numbers, found {array.dtype}")
+    if array.dim() == 0 or array.numel() == 0:
+        raise DataError(
+            f"{path}: expected inputs of shape (n, ...) as numbers, found {array.dtype} of shape "
+            f"{tuple(array.shape)}; write one array whose first axis is the examples"
+        )
+    if array.is_floating_point():
+        return array.float()
+    return array if array.dtype == torch.uint8 else array.long()
+
+
+def _inputs_in(arrays: Mapping[str, Tensor], path: Path) -> Tensor:
+    """Return the inputs: the only array, or that called x."""
+    if len(arrays) > 1 and "x" not in arrays:
+        names = ", ".join(map(one_line, arrays))
+        raise DataError(f"{path}: expected one tensor of inputs, or one called x, found {len(arrays)}: {names}")
+    _same_count(arrays, path)
+    return arrays.get("x", next(iter(arrays.values())))
+
+
+def _same_count(arrays: Mapping[str, Tensor], path: Path) -> int:
+    """Return how many examples there are, as many in every array."""
+    counts = {name: len(array) for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        said_of = ", ".join(f"{one_line(name)} has {count}" for name, count in counts.items())
+        raise DataError(f"{path}: expected as many examples in every array, but {said_of}; write them row by row")
+    return next(iter(counts.values()))
