@@ -8,16 +8,14 @@ from typing import Any, cast, get_args
 from torch import nn
 
 from reticket.cli.aligning import MatchedFiles, MatchSettings
-from reticket.cli.input_files import Examples, read_examples
+from reticket.cli.input_files import Examples, check_labels, read_examples
 from reticket.cli.models import network_named
 from reticket.cli.weights_files import load_file
 from reticket.connectivity import BarrierCurve, barrier, interpolate, repair
 from reticket.data.source import Split
-from reticket.errors import AlignmentError, ConfigError, DataError, InputError
+from reticket.errors import AlignmentError, ConfigError, InputError
 from reticket.objectives import chosen_objective
 from reticket.symmetry import Alignment
-
-SELF_LABELLED = ("language-model",)  # objectives whose labels are the inputs themselves
 
 
 @dataclass(frozen=True)
@@ -41,12 +39,13 @@ class Ends:
         Raises:
             InputError: for a file that cannot be read or does not fit the model or the alignment.
         """
+        alignment = None if self.alignment is None else Alignment.load(self.alignment)
         network = network_named(self.model)
-        b, a = load_file(network, self.b), load_file(network, self.a)
-        if self.alignment is None:
+        a, b = load_file(network, self.a), load_file(network, self.b)
+        if alignment is None:
             return network, a, b
         try:
-            return network, Alignment.load(self.alignment).apply(a), b
+            return network, alignment.apply(a), b
         except AlignmentError as error:
             raise AlignmentError(f"{self.a} cannot be moved through {self.alignment}: {error}") from None
 
@@ -92,7 +91,7 @@ def barrier_files(ends: Ends, how: LineSettings) -> tuple[BarrierCurve, Examples
         InputError: for a file that cannot be read or does not fit, or examples without the labels that the loss needs.
     """
     examples = read_examples(how.data, ends.model, how.samples, cast("Split", how.split))
-    _check_labels(examples, how)
+    check_labels(examples, how.data, how.loss)
     network, a, b = ends.load()
     statistics = read_examples(how.data, ends.model, how.samples, "train").batches if how.repair else None
     alphas = [step / (how.points - 1) for step in range(how.points)]
@@ -109,15 +108,6 @@ def barrier_files(ends: Ends, how: LineSettings) -> tuple[BarrierCurve, Examples
         progress=True,
     )
     return curve, examples
-
-
-def _check_labels(examples: Examples, how: LineSettings) -> None:
-    own = how.loss is not None and (how.loss in SELF_LABELLED or ":" in how.loss)
-    if not examples.labelled and not own:
-        raise DataError(
-            f"{how.data}: has inputs and no labels, which {how.loss or 'a loss'} needs; give a data set, or a .npz or "
-            f".safetensors file with inputs as x and labels as y (or the model's own names, labels among them)"
-        )
 
 
 def repair_files(ends: Ends, alpha: float, data: str, samples: int) -> dict[str, Any]:

@@ -154,8 +154,10 @@ def apply(
     Example: reticket apply al.safetensors a.safetensors -o moved.safetensors
     """
     from reticket.cli.aligning import apply_file
+    from reticket.cli.weights_files import weights_target
 
-    _write(output, apply_file(alignment, weights, inverse=inverse))
+    target = weights_target(output)
+    _write(target, apply_file(alignment, weights, inverse=inverse))
 
 
 def barrier(
@@ -218,8 +220,10 @@ def repair(
     Example: reticket repair a.pt b.pt --model resnet20 --data cifar10 --alignment al.safetensors -o mid.safetensors
     """
     from reticket.cli.connecting import Ends, repair_files
+    from reticket.cli.weights_files import weights_target
 
-    _write(output, repair_files(Ends(a, b, model, alignment), alpha, data, samples))
+    target = weights_target(output)
+    _write(target, repair_files(Ends(a, b, model, alignment), alpha, data, samples))
 
 
 def merge(
@@ -248,21 +252,23 @@ def merge(
     """
     from reticket.cli.aligning import MatchSettings
     from reticket.cli.connecting import merge_files
+    from reticket.cli.weights_files import weights_target
 
+    target = weights_target(output)
     how = MatchSettings(model, data, method, tuple(settings or ()), None, samples, input_shape)
     merged, alignments = merge_files(networks, how, weights=weights, repaired=repair)
     table = Table("network", f"mean correlation with {escape(networks[0])}")
     for source, alignment in zip(networks[1:], alignments, strict=True):
         table.add_row(escape(source), _mean(quality.correlation for quality in alignment.quality.values()))
     _show(table)
-    _write(output, merged)
+    _write(target, merged)
 
 
-def _write(output: str, weights: Any) -> None:
+def _write(target: Path, weights: Any) -> None:
     from reticket.cli.weights_files import write_weights
 
-    path = write_weights(output, weights)
-    print(f"written: {path} ({len(weights)} tensors, {sum(tensor.numel() for tensor in weights.values())} numbers)")
+    write_weights(target, weights)
+    print(f"written: {target} ({len(weights)} tensors, {sum(tensor.numel() for tensor in weights.values())} numbers)")
 
 
 def _show(table: Table) -> None:

@@ -24,6 +24,7 @@ from reticket.untrusted import one_line
 BATCH = 500
 ARRAYS = (".npy", ".npz", ".safetensors")
 MOST_ARRAYS = 16  # of one file
+SELF_LABELLED = ("language-model",)  # objectives whose labels are the inputs themselves
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,25 @@ def read_examples(data: str, model: str, samples: int, split: Split = "test") ->
     dataset = _dataset(data, model)
     drawn = _drawn(dataset.size(split), samples, split)
     return Examples(Reading(dataset, split, BATCH, drawn), len(drawn), f"{split} examples of {data}", labelled=True)
+
+
+def check_labels(examples: Examples, data: str, loss: str | None) -> None:
+    """Refuse examples without the labels that a loss needs.
+
+    Args:
+        examples: what was read.
+        data: where from, as the user wrote it.
+        loss: by name, None for what the examples are made for; a function of the user's needs what it needs.
+
+    Raises:
+        DataError: when there are none.
+    """
+    without = loss is not None and (loss in SELF_LABELLED or ":" in loss)
+    if not examples.labelled and not without:
+        raise DataError(
+            f"{data}: has inputs and no labels, which {loss or 'a loss'} needs; give a data set, or a .npz or "
+            f".safetensors file with inputs as x and labels as y (or the model's own names, labels among them)"
+        )
 
 
 def _drawn(count: int, samples: int, part: str) -> Int64[Tensor, " k"]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 from torch import Tensor
 
 from reticket.cli.aligning import read_options
-from reticket.cli.input_files import Examples, read_examples
+from reticket.cli.input_files import Examples, check_labels, read_examples
 from reticket.cli.models import resolve
 from reticket.cli.weights_files import load_file
 from reticket.errors import MaskError
@@ -15,7 +15,7 @@ from reticket.nested import inputs_of
 from reticket.tickets import Coverage, Ticket, coverage, prunable, prune
 from reticket.tickets.criteria import CRITERIA
 from reticket.tickets.prunable import known_prunable
-from reticket.tickets.ranking import Scope, check_scope
+from reticket.tickets.ranking import Budget, Scope, check_scope
 from reticket.version import __version__
 
 
@@ -36,7 +36,7 @@ class PruneSettings:
         seed: of a criterion that draws.
 
     Raises:
-        MaskError: for a scope that there is not.
+        MaskError: for a criterion or a scope that there is not, or a number out of its range.
     """
 
     model: str
@@ -52,7 +52,9 @@ class PruneSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        CRITERIA.named(self.criterion)
         check_scope(self.scope)
+        Budget(self.density, cast("Scope", self.scope), self.max_sparsity)
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,9 @@ def prune_file(weights: str | Path, how: PruneSettings, on: LookedAt) -> tuple[T
     Raises:
         InputError: for a file that holds no weights of the model, or a criterion that lacks what it looks at.
     """
-    CRITERIA.named(how.criterion)
     examples = None if on.data is None else read_examples(on.data, how.model, on.samples, "train")
+    if examples is not None and on.data is not None and "batches" in CRITERIA.named(how.criterion).options:
+        check_labels(examples, on.data, how.loss)
     network, example = resolve(how.model, on.input_shape, on.vocabulary, _first_inputs(examples), required=False)
     load_file(network, weights)
     network.eval()

@@ -128,12 +128,33 @@ def _parts_that_fit(weights: StateDict, own: Mapping[str, Tensor]) -> list[str]:
     return fits
 
 
+def weights_target(target: str | Path) -> Path:
+    """Return the file in which weights are written; to be asked before a long computation.
+
+    Args:
+        target: a file that ends in `.safetensors`; or a folder, with a / at its end or one that is there, in which it
+            is `model.safetensors`, as the Hub has it.
+
+    Raises:
+        InputError: for another ending.
+
+    >>> weights_target("merged/").as_posix()
+    'merged/model.safetensors'
+    """
+    text = os.fspath(target)
+    path = Path(text) / SAFE if text.endswith("/") or Path(text).is_dir() else Path(text)
+    if path.suffix != ".safetensors":
+        raise InputError(
+            f"{path}: weights are written as .safetensors; give such a name with -o, or a folder with / at its end"
+        )
+    return path
+
+
 def write_weights(target: str | Path, weights: StateDict) -> Path:
     """Write weights for `read_weights` and everything that reads safetensors; the file is the old one or the new one.
 
     Args:
-        target: a file that ends in `.safetensors`; or a folder, with a / at its end or one that is there, in which
-            `model.safetensors` is written as the Hub has it.
+        target: as for `weights_target`; a folder is made where there is none.
         weights: by name.
 
     Returns:
@@ -142,18 +163,12 @@ def write_weights(target: str | Path, weights: StateDict) -> Path:
     Raises:
         InputError: for another ending, what safetensors cannot hold, or when it cannot be written.
     """
-    text = os.fspath(target)
-    folder = text.endswith("/") or Path(text).is_dir()
-    path = Path(text) / SAFE if folder else Path(text)
-    if path.suffix != ".safetensors":
-        raise InputError(
-            f"{path}: weights are written as .safetensors; give such a name with -o, or a folder with / at its end"
-        )
+    path = weights_target(target)
     try:
         content = safetensors.torch.save(_storable(weights, path), metadata={"format": "pt"})
     except (ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{path}: weights cannot be written as safetensors ({said(error)})") from None
-    write_file(path, content, error=InputError, advice="choose another place with -o", folders=folder)
+    write_file(path, content, error=InputError, advice="choose another place with -o", folders=path.name == SAFE)
     return path
 
 
