@@ -12,6 +12,7 @@ from pathlib import Path
 from reticket.errors import InputError
 
 AnyPath = str | os.PathLike[str]
+LONGEST = 300  # letters of what an error says that are passed on
 WRITABLE = "choose a folder that exists and is writable"  # advice where a user named the file
 
 
@@ -166,12 +167,13 @@ def reason(problem: Exception) -> str:
 
 
 def said(error: Exception) -> str:
-    """Return the first line of what an error says, or its type's name where it says nothing.
+    """Return the first line of what an error says, cut where it is long, or its type's name where it says nothing.
 
     >>> said(ValueError("one\\ntwo")), said(EOFError())
     ('one', 'EOFError')
     """
-    return reason(error).splitlines()[0]
+    line = reason(error).splitlines()[0]
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
 
 
 def _write_into(path: AnyPath, content: bytes) -> None:
