@@ -1,6 +1,6 @@
 """Which of all that a checkpoint holds is the state_dict that is meant: what `FILE` and `FILE#KEY` stand for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,7 +22,8 @@ def part_named(value: Any, key: str, source: str) -> Any:
     Args:
         value: what was read.
         key: names with dots between, "trainer.model_ema"; what stands before the dots of names, "encoder", is the
-            module of that name, its weights without these dots. Nothing is all of it.
+            module of that name, its weights without these dots. It leads from the whole, or else from the state_dict
+            that is meant there. Nothing is all of it.
         source: what the user wrote, for the error.
 
     Raises:
@@ -31,19 +32,29 @@ def part_named(value: Any, key: str, source: str) -> Any:
     >>> part_named({"model": {"net.fc.weight": 1, "loss.weight": 2}}, "model.net", "a.pt#model.net")
     {'fc.weight': 1}
     """
-    if not key:
-        return value
-    names = [str(name) for name in value] if isinstance(value, Mapping) else []
-    cuts = [at for at in range(len(key) + 1) if at == len(key) or key[at] == "."]
-    for cut in reversed(cuts):
-        if key[:cut] in names:
-            return part_named(value[key[:cut]], key[cut + 1 :], source)
-    inside = {name.removeprefix(f"{key}."): value[name] for name in names if name.startswith(f"{key}.")}
-    if not inside:
-        heads = list(dict.fromkeys(one_line(name.partition(".")[0]) for name in names))
+    found = _part(value, key)
+    if found is None and isinstance(value, Mapping):
+        state_dicts = dict(_state_dicts(value, (), set()))
+        meant = _meant(state_dicts)
+        found = None if meant is None else _part(state_dicts[meant], key)
+    if found is None:
+        names = [one_line(name) for name in value] if isinstance(value, Mapping) else []
+        heads = list(dict.fromkeys(name.partition(".")[0] for name in names))
         has = f"it has {', '.join(heads[:SHOWN])}" if heads else "nothing stands there"
-        raise InputError(f"{source}: there is no '{key}'{nearest(key, heads)}; {has}")
-    return inside
+        raise InputError(f"{source}: there is no '{one_line(key)}'{nearest(key, heads)}; {has}")
+    return found
+
+
+def _part(value: Any, key: str) -> Any:
+    """Return what a key leads to, None where it leads nowhere."""
+    if not key or not isinstance(value, Mapping):
+        return None if key else value
+    for cut in (at for at in range(len(key), 0, -1) if key[at:].startswith(".") or at == len(key)):
+        if key[:cut] in value:
+            return _part(value[key[:cut]], key[cut + 1 :])
+    start = f"{key}."
+    inside = {str(name).removeprefix(start): value[name] for name in value if str(name).startswith(start)}
+    return inside or None
 
 
 def weights_in(loaded: Any, source: str) -> tuple[dict[str, Any], str]:
@@ -66,26 +77,30 @@ def weights_in(loaded: Any, source: str) -> tuple[dict[str, Any], str]:
     if not isinstance(loaded, Mapping):
         raise InputError(f"{source}: expected a state_dict (names to tensors), got {type(loaded).__name__}")
     found = dict(_state_dicts(loaded, (), set()))
-    usual = [path for path in found if path and all(part in USUAL for part in path)]
-    if () in found and len(found) > 1:
-        others = _listed(path for path in found if path)
+    if not found:
+        return _checked(loaded, source), ""
+    meant = _meant(found)
+    others = [path for path in found if path != (meant or ())]
+    if () in found and others:
         raise InputError(
-            f"{source}: a checkpoint with weights of its own beside nested weights in {others}, expected one "
+            f"{source}: a checkpoint with weights of its own beside nested weights in {_listed(others)}, expected one "
             f"state_dict (names to tensors); save the one that is meant alone"
         )
-    if len(found) > 1 and len(usual) != 1:
+    if meant is None:
         raise InputError(
             f"{source}: a checkpoint with nested weights in {_listed(found)}, expected one state_dict (names to "
-            f"tensors); say which is meant, as {_place(source, next(iter(found)))}"
+            f"tensors); say which is meant, as {_place(source, others[0])}"
         )
-    if len(found) < 2:
-        return _checked(next(iter(found.values()), loaded), source), ""
-    others = [path for path in found if path != usual[0]]
-    note = (
-        f"{source}: '{'.'.join(usual[0])}' is taken; it also holds {_listed(others)}, which is "
-        f"{_place(source, others[0])}"
-    )
-    return _checked(found[usual[0]], source), note
+    taken = f"{source}: '{'.'.join(meant)}' is taken"
+    note = f"{taken}; it also holds {_listed(others)}, which is {_place(source, others[0])}" if others else ""
+    return _checked(found[meant], source), note
+
+
+def _meant(found: Collection[tuple[str, ...]]) -> tuple[str, ...] | None:
+    """Return the way to the state_dict that is meant: the only one, or the only one that is called as usual."""
+    usual = [path for path in found if path and all(part in USUAL for part in path)]
+    candidates = list(found) if len(found) == 1 else usual
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def _state_dicts(
@@ -117,7 +132,7 @@ def _checked(weights: Mapping[Any, Any], source: str) -> dict[str, Any]:
     raise InputError(f"{source}: expected a state_dict (names to tensors), got {what}; save model.state_dict()")
 
 
-def _listed(paths: Any) -> str:
+def _listed(paths: Iterable[tuple[str, ...]]) -> str:
     names = [f"'{one_line('.'.join(path))}'" for path in paths]
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 

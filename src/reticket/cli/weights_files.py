@@ -21,6 +21,7 @@ from reticket.untrusted import one_line
 from reticket.wrapped import named_like
 
 MARK = "#"  # between a file and the part of it that is meant
+COUNTERS = ("n_averaged",)  # what torch's AveragedModel keeps beside the model
 DEEPEST_PREFIX = 3  # names before a dot that a part of a checkpoint is looked for behind
 
 
@@ -78,6 +79,7 @@ def fitted(weights: StateDict, own: Mapping[str, Tensor], source: str) -> dict[s
     Raises:
         InputError: when the model is a part of what is there, with the way to name that part.
     """
+    weights = {name: tensor for name, tensor in weights.items() if name not in COUNTERS or name in own}
     for prefix in ("", *prefixes_of_all(weights)):
         found = named_like(own, {name.removeprefix(prefix): tensor for name, tensor in weights.items()})
         if own.keys() == {name for name in found if not is_extra(name)}:
