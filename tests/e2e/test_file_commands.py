@@ -137,6 +137,18 @@ def test_apply_and_its_inverse_give_the_file_back_bit_by_bit(
     assert (tmp_path / "b.safetensors").read_bytes() != (tmp_path / "a.safetensors").read_bytes()
 
 
+def test_a_choice_among_weights_is_said_beside_the_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model, path, out = mlp(0), tmp_path / "a.pt", tmp_path / "out.safetensors"
+    shuffled(model, 1)[0].save(tmp_path / "al")
+    torch.save({"model": model.state_dict(), "ema": mlp(1).state_dict()}, path)
+    assert reticket(monkeypatch, "apply", tmp_path / "al", path, "-o", out) == 0
+    said = capsys.readouterr()
+    assert said.err == f"reticket: {path}: 'model' is taken; it also holds 'ema', which is {path}#ema\n"
+    assert said.out == f"written: {out} (6 tensors, 26122 numbers)\n"
+
+
 @pytest.fixture
 def two(tmp_path: Path) -> tuple[nn.Module, nn.Module, rt.Alignment]:
     """Two networks as files `a` and `b`, and an alignment `al` of the one."""

@@ -26,7 +26,6 @@ from safetensors.torch import save
 from scipy.io import savemat
 
 from reticket.cli.input_files import read_inputs
-from reticket.cli.weights_files import read_weights
 from reticket.data import cifar, load_dataset
 from reticket.data.decode import read_image
 from reticket.data.idx import read_idx
@@ -41,6 +40,7 @@ from reticket.tasks.presets import load_config
 from reticket.tickets import Mask, Ticket
 from reticket.training import TrainState
 from reticket.training.state import read_checkpoint, write_checkpoint
+from reticket.weight_files import read_weights
 from tests.fuzz.damage import damaged, editor
 from tests.generated_data import cifar10_contents
 from tests.laws.test_data_damage import tarred

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from reticket.cli.weights_files import load_file, read_weights, write_weights
 from reticket.errors import AlignmentError, InputError
 from reticket.types import StateDict
+from reticket.weight_files import load_file, read_weights, write_weights
 
 STATE = {"0.weight": torch.arange(12.0).reshape(3, 4), "0.bias": torch.arange(3.0), "2.weight": torch.ones(2, 3)}
 OTHER = {name: tensor + 1 for name, tensor in STATE.items()}
@@ -91,7 +92,7 @@ WAYS: dict[str, Callable[[Path], Path]] = {
 
 
 def assert_read(source: str | Path, expected: StateDict, network: nn.Module) -> None:
-    read = load_file(network, source)
+    read = load_file(network, source, say=lambda note: None)
     weights = {name: read[name] for name in expected}
     torch.testing.assert_close(weights, dict(expected), rtol=0, atol=0)
     torch.testing.assert_close(dict(network.state_dict()), dict(expected), rtol=0, atol=0)
@@ -151,14 +152,26 @@ def test_a_key_says_which_part_is_meant(tmp_path: Path) -> None:
     assert_read(f"{tmp_path / 'w.safetensors'}#bert", STATE, Net())
 
 
-def test_a_choice_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_choice_is_said(tmp_path: Path) -> None:
     path = WAYS["usual beside others"](tmp_path)
-    read_weights(path)
-    note = f"reticket: {path}: 'model' is taken; it also holds 'model_ema', which is {path}#model_ema\n"
-    assert capsys.readouterr().err == note
+    note = f"{path}: 'model' is taken; it also holds 'model_ema', which is {path}#model_ema"
+    with pytest.warns(UserWarning, match=f"^{re.escape(note)}$"):
+        read_weights(path)
+    said: list[str] = []
+    read_weights(path, say=said.append)
+    assert said == [note]
     read_weights(f"{path}#model")
     read_weights(WAYS["Lightning"](tmp_path))
-    assert capsys.readouterr().err == ""
+
+
+def test_weights_come_by_the_names_of_the_file_or_of_a_model(tmp_path: Path) -> None:
+    path = WAYS["Lightning"](tmp_path)
+    assert read_weights(path).keys() == called("model.").keys()
+    assert read_weights(path, nn.DataParallel(Net())).keys() == STATE.keys()
+    assert read_weights(path, Tied()).keys() == called("model.").keys()  # no prefix makes them fit
+    model = Net()
+    write_weights(tmp_path / "w.safetensors", nn.DataParallel(model))
+    torch.testing.assert_close(read_weights(tmp_path / "w.safetensors"), dict(model.state_dict()), rtol=0, atol=0)
 
 
 REFUSED: dict[str, tuple[object, str]] = {

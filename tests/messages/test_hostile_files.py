@@ -13,13 +13,13 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from reticket.cli.input_files import read_inputs
-from reticket.cli.weights_files import read_weights
 from reticket.data import cifar
 from reticket.errors import DataError, InputError
 from reticket.figures.table import Table, column
 from reticket.report import build_report
 from reticket.tasks.presets import load_config
 from reticket.tasks.run_files import read_json
+from reticket.weight_files import read_weights
 from tests.generated_data import cifar100_contents, make_small, write_files
 from tests.messages.test_cli import call
 from tests.sample_results import sample_results, write_run

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from reticket.cli.input_files import BATCH, read_inputs
 from reticket.cli.models import resolve
-from reticket.cli.weights_files import load_file, prefixes_of_all, read_weights
+from reticket.cli.notes import note
 from reticket.errors import AlignmentError, ConfigError
 from reticket.matching import MATCHERS, match, memory_options
 from reticket.nested import tensors_in
@@ -22,6 +22,7 @@ from reticket.symmetry.model_tensors import is_extra
 from reticket.tasks.config import toml_value
 from reticket.tickets import Ticket
 from reticket.types import StateDict
+from reticket.weight_files import load_file, prefixes_of_all, read_weights
 from reticket.wrapped import bare
 
 
@@ -84,7 +85,7 @@ class MatchedFiles:
         start = None if how.start is None else Alignment.load(how.start)
         inputs = None if how.data is None else read_inputs(how.data, how.model, how.samples)
         self.network, example = _network(how.model, how.input_shape, inputs)
-        self.states = [load_file(self.network, source) for source in (*others, target)]
+        self.states = [load_file(self.network, source, say=note) for source in (*others, target)]
         self.states.insert(0, self.states.pop())
         batches = None if inputs is None else inputs.to(next(tensors_in(example)).dtype).split(BATCH)
         symmetry = discover(self.network, example)
@@ -109,7 +110,7 @@ def apply_file(alignment: Path, weights: str | Path, *, inverse: bool = False) -
     """
     found = Alignment.load(alignment)
     try:
-        return moved_by_name(found.inverse() if inverse else found, read_weights(weights))
+        return moved_by_name(found.inverse() if inverse else found, read_weights(weights, say=note))
     except AlignmentError as error:
         raise AlignmentError(f"{weights}: {error}") from None
 

@@ -173,8 +173,8 @@ def weights(
     debug: Debug = False,
 ) -> None:
     """Write the trained weights of one network of a run's table."""
-    from reticket.cli.weights_files import write_weights
     from reticket.tasks.results import Results
+    from reticket.weight_files import write_weights
 
     place = {"method": method, "seed": seed, "sparsity": sparsity, "rewind": rewind, "match_at": match_at}
     given: Any = {name: value for name, value in place.items() if value is not None}

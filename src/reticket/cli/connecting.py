@@ -10,12 +10,13 @@ from torch import nn
 from reticket.cli.aligning import MatchedFiles, MatchSettings
 from reticket.cli.input_files import Examples, check_labels, read_examples
 from reticket.cli.models import network_named
-from reticket.cli.weights_files import load_file
+from reticket.cli.notes import note
 from reticket.connectivity import BarrierCurve, barrier, interpolate, repair
 from reticket.data.source import Split
 from reticket.errors import AlignmentError, ConfigError, InputError
 from reticket.objectives import chosen_objective
 from reticket.symmetry import Alignment
+from reticket.weight_files import load_file
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Ends:
         """
         alignment = None if self.alignment is None else Alignment.load(self.alignment)
         network = network_named(self.model)
-        a, b = load_file(network, self.a), load_file(network, self.b)
+        a, b = (load_file(network, source, say=note) for source in (self.a, self.b))
         if alignment is None:
             return network, a, b
         try:

@@ -154,7 +154,7 @@ def apply(
     Example: reticket apply al.safetensors a.safetensors -o moved.safetensors
     """
     from reticket.cli.aligning import apply_file
-    from reticket.cli.weights_files import weights_target
+    from reticket.weight_files import weights_target
 
     target = weights_target(output)
     _write(target, apply_file(alignment, weights, inverse=inverse))
@@ -220,7 +220,7 @@ def repair(
     Example: reticket repair a.pt b.pt --model resnet20 --data cifar10 --alignment al.safetensors -o mid.safetensors
     """
     from reticket.cli.connecting import Ends, repair_files
-    from reticket.cli.weights_files import weights_target
+    from reticket.weight_files import weights_target
 
     target = weights_target(output)
     _write(target, repair_files(Ends(a, b, model, alignment), alpha, data, samples))
@@ -252,7 +252,7 @@ def merge(
     """
     from reticket.cli.aligning import MatchSettings
     from reticket.cli.connecting import merge_files
-    from reticket.cli.weights_files import weights_target
+    from reticket.weight_files import weights_target
 
     target = weights_target(output)
     how = MatchSettings(model, data, method, tuple(settings or ()), None, samples, input_shape)
@@ -265,7 +265,7 @@ def merge(
 
 
 def _write(target: Path, weights: Any) -> None:
-    from reticket.cli.weights_files import write_weights
+    from reticket.weight_files import write_weights
 
     write_weights(target, weights)
     print(f"written: {target} ({len(weights)} tensors, {sum(tensor.numel() for tensor in weights.values())} numbers)")

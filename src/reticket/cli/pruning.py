@@ -9,7 +9,7 @@ from torch import Tensor
 from reticket.cli.aligning import read_options
 from reticket.cli.input_files import Examples, check_labels, read_examples
 from reticket.cli.models import resolve
-from reticket.cli.weights_files import load_file
+from reticket.cli.notes import note
 from reticket.errors import MaskError
 from reticket.nested import inputs_of
 from reticket.tickets import Coverage, Ticket, coverage, prunable, prune
@@ -17,6 +17,7 @@ from reticket.tickets.criteria import CRITERIA
 from reticket.tickets.prunable import known_prunable
 from reticket.tickets.ranking import Budget, Scope, check_scope
 from reticket.version import __version__
+from reticket.weight_files import load_file
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def prune_file(weights: str | Path, how: PruneSettings, on: LookedAt) -> tuple[T
     if examples is not None and on.data is not None and "batches" in CRITERIA.named(how.criterion).options:
         check_labels(examples, on.data, how.loss)
     network, example = resolve(how.model, on.input_shape, on.vocabulary, _first_inputs(examples), required=False)
-    load_file(network, weights)
+    load_file(network, weights, say=note)
     network.eval()
     if example is None:
         names = known_prunable(network, how.exclude, how.include)

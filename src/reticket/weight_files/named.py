@@ -1,63 +1,78 @@
-"""Weights that a user names, read from whatever they stand in and brought to a model's own names; and written."""
+"""Weights that a user names, read from whatever they stand in and brought to a model's own names."""
 
 import os
-import sys
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from torch import Tensor, nn
 
-from reticket.cli.checkpoints import part_named, weights_in
-from reticket.cli.tensor_files import SAFE, read_tensors
-from reticket.dense import is_dense
 from reticket.errors import AlignmentError, InputError
-from reticket.files import said, write_file
 from reticket.symmetry import load_into
 from reticket.symmetry.model_tensors import is_extra, named_state
 from reticket.types import StateDict
 from reticket.untrusted import one_line
-from reticket.wrapped import named_like
+from reticket.weight_files.on_disk import read_tensors
+from reticket.weight_files.parts import part_named, weights_in
+from reticket.wrapped import inside, named_like
 
 MARK = "#"  # between a file and the part of it that is meant
 COUNTERS = ("n_averaged",)  # what torch's AveragedModel keeps beside the model
 DEEPEST_PREFIX = 3  # names before a dot that a part of a checkpoint is looked for behind
 
 
-def read_weights(source: str | Path) -> dict[str, Any]:
+def warned(note: str) -> None:
+    """Warn of what was taken where several could be meant."""
+    warnings.warn(note, stacklevel=3)
+
+
+def read_weights(
+    source: str | Path, model: nn.Module | None = None, *, say: Callable[[str], None] = warned
+) -> dict[str, Any]:
     """Return the state_dict in a file, or in a part of it.
 
     Args:
         source: a `.safetensors` file, a torch file, a folder in the Hub's layout; or `FILE#KEY`, of which the key is an
-            entry of a checkpoint (`a.pt#ema`, `a.pt#trainer.model`) or a module (`a.ckpt#state_dict.backbone`). Where
-            several state_dicts stand in it and one alone is called as usual, that is taken and a note is printed.
+            entry of a checkpoint (`a.pt#ema`, `a.pt#trainer.model`) or a module (`last.ckpt#backbone`).
+        model: by whose names they are returned, see `fitted`; None for the names of the file.
+        say: is told of the choice where several state_dicts stand there and one alone, which is taken, is called as
+            usual.
 
     Returns:
         Tensors by name, and what else stands under `_extra_state`.
 
     Raises:
         InputError: when there is none, or when several could be meant.
+
+    >>> import torch
+    >>> from tempfile import TemporaryDirectory
+    >>> net = nn.Linear(2, 1)
+    >>> with TemporaryDirectory() as folder:
+    ...     torch.save({"state_dict": {f"model.{n}": w for n, w in net.state_dict().items()}}, f"{folder}/last.ckpt")
+    ...     sorted(read_weights(f"{folder}/last.ckpt")), sorted(read_weights(f"{folder}/last.ckpt", net))
+    (['model.bias', 'model.weight'], ['bias', 'weight'])
     """
-    path, key = _parted(os.fspath(source))
-    weights, note = weights_in(part_named(read_tensors(path), key, os.fspath(source)), os.fspath(source))
+    text = os.fspath(source)
+    path, key = _parted(text)
+    weights, note = weights_in(part_named(read_tensors(path), key, text), text)
     if note:
-        print(f"reticket: {note}", file=sys.stderr)
-    return weights
+        say(note)
+    return weights if model is None else fitted(weights, named_state(inside(model)), text)
 
 
-def load_file(network: nn.Module, source: str | Path) -> dict[str, Any]:
+def load_file(network: nn.Module, source: str | Path, *, say: Callable[[str], None] = warned) -> dict[str, Any]:
     """Write the weights of a file into a network and return them by the network's names.
 
     Args:
         network: is written into.
-        source: as for `read_weights`.
+        source, say: as for `read_weights`.
 
     Raises:
         InputError: when there are none, or they do not fit the network.
     """
+    weights = read_weights(source, network, say=say)
     try:
-        weights = fitted(read_weights(source), named_state(network), os.fspath(source))
         load_into(network, weights)
     except AlignmentError as error:
         raise AlignmentError(f"{os.fspath(source)}: {error}") from None
@@ -128,65 +143,3 @@ def _parts_that_fit(weights: StateDict, own: Mapping[str, Tensor]) -> list[str]:
         if own.keys() == {name for name in named_like(own, inside) if not is_extra(name)}:
             fits.append(head)
     return fits
-
-
-def weights_target(target: str | Path) -> Path:
-    """Return the file in which weights are written; to be asked before a long computation.
-
-    Args:
-        target: a file that ends in `.safetensors`; or a folder, with a / at its end or one that is there, in which it
-            is `model.safetensors`, as the Hub has it.
-
-    Raises:
-        InputError: for another ending.
-
-    >>> weights_target("merged/").as_posix()
-    'merged/model.safetensors'
-    """
-    text = os.fspath(target)
-    path = Path(text) / SAFE if text.endswith("/") or Path(text).is_dir() else Path(text)
-    if path.suffix != ".safetensors":
-        raise InputError(
-            f"{path}: weights are written as .safetensors; give such a name with -o, or a folder with / at its end"
-        )
-    return path
-
-
-def write_weights(target: str | Path, weights: StateDict) -> Path:
-    """Write weights for `read_weights` and everything that reads safetensors; the file is the old one or the new one.
-
-    Args:
-        target: as for `weights_target`; a folder is made where there is none.
-        weights: by name.
-
-    Returns:
-        The file written.
-
-    Raises:
-        InputError: for another ending, what safetensors cannot hold, or when it cannot be written.
-    """
-    path = weights_target(target)
-    try:
-        content = safetensors.torch.save(_storable(weights, path), metadata={"format": "pt"})
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise InputError(f"{path}: weights cannot be written as safetensors ({said(error)})") from None
-    write_file(path, content, error=InputError, advice="choose another place with -o", folders=path.name == SAFE)
-    return path
-
-
-def _storable(weights: StateDict, path: Path) -> dict[str, Tensor]:
-    """Return weights as safetensors takes them: each whole, and none in the memory of another."""
-    found: dict[str, Tensor] = {}
-    taken: set[int] = set()
-    for name, tensor in weights.items():
-        if not isinstance(tensor, Tensor) or not is_dense(tensor):
-            kind = f"of layout {tensor.layout}" if isinstance(tensor, Tensor) else f"a {type(tensor).__name__}"
-            raise InputError(
-                f"{path}: '{one_line(name)}' is {kind}, but safetensors holds dense tensors alone; leave it out of the "
-                f"weights"
-            )
-        tensor = tensor.detach().contiguous()
-        place = tensor.untyped_storage().data_ptr()
-        found[name] = tensor.clone() if place in taken else tensor
-        taken.add(place)
-    return found
