@@ -120,6 +120,19 @@ def test_prune_gives_a_criterion_what_it_looks_at(call: Callable[..., str], tmp_
     assert rt.Ticket.load(tmp_path / "t").mask == rt.prune_magnitude(model, 0.5)
 
 
+def test_apply_moves_an_average_of_torch(call: Callable[..., str], tmp_path: Path) -> None:
+    model = mlp(0)
+    alignment, moved = shuffled(model, 1)
+    alignment.save(tmp_path / "al")
+    torch.save(torch.optim.swa_utils.AveragedModel(nn.Sequential(model)).state_dict(), tmp_path / "ema.pt")
+    call("apply", tmp_path / "al", f"{tmp_path / 'ema.pt'}#module.0", "-o", tmp_path / "b.safetensors")
+    same(load_file(tmp_path / "b.safetensors"), moved)
+    torch.save(torch.optim.swa_utils.AveragedModel(model).state_dict(), tmp_path / "ema.pt")
+    call("apply", tmp_path / "al", tmp_path / "ema.pt", "-o", tmp_path / "b.safetensors")
+    named = {f"module.{name}": tensor for name, tensor in moved.items()}
+    same(load_file(tmp_path / "b.safetensors"), {"n_averaged": torch.tensor(0), **named})
+
+
 @pytest.mark.parametrize("prefix", ["", "module.", "model._orig_mod."])
 def test_apply_and_its_inverse_give_the_file_back_bit_by_bit(
     prefix: str, call: Callable[..., str], tmp_path: Path
@@ -241,6 +254,34 @@ def test_merge_undoes_shuffles(call: Callable[..., str], tmp_path: Path) -> None
     assert said.count("1.000") == 2
     call("merge", *files, *ON_DIGITS, "--samples", "500", "-o", out)
     torch.testing.assert_close(load_file(out), dict(a.state_dict()))  # REPAIR finds nothing to do
+
+
+def test_networks_of_keyword_inputs_are_matched_and_merged(call: Callable[..., str], tmp_path: Path) -> None:
+    a = Tagger()
+    ids, labels = torch.randint(0, 9, (200, 5)), torch.randint(0, 3, (200,))
+    alignment = rt.random_alignment(rt.discover(a, {"ids": ids[:2]}), 0)
+    save_file(a.state_dict(), tmp_path / "a.safetensors")
+    save_file(alignment.apply(dict(a.state_dict())), tmp_path / "b.safetensors")
+    save_file({"ids": ids, "labels": labels}, tmp_path / "d.safetensors")
+    files = (tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    on = ("--model", f"{__name__}:tagger", "--data", tmp_path / "d.safetensors")
+    call("match", *files, *on, "-o", tmp_path / "al")
+    assert rt.Alignment.load(tmp_path / "al").permutations == alignment.permutations
+    call("merge", *files, *on, "-o", tmp_path / "m.safetensors")
+    torch.testing.assert_close(load_file(tmp_path / "m.safetensors"), dict(a.state_dict()))
+
+
+def test_whole_numbers_are_inputs_of_a_model_of_others(
+    two: tuple[nn.Module, nn.Module, rt.Alignment], call: Callable[..., str], tmp_path: Path
+) -> None:
+    a, b, _ = two
+    x, y = torch.randint(0, 17, (60, 64)), torch.randint(0, 10, (60,))
+    np.savez(tmp_path / "d.npz", x=x.numpy().astype("int16"), y=y.numpy())
+    files = (tmp_path / "a.safetensors", tmp_path / "b.pt", "--model", "digits", "--data", tmp_path / "d.npz")
+    found = json.loads(call("barrier", *files, "--points", "3", "--json"))
+    assert found["loss"] == list(rt.barrier(a, a, b, [(x.float(), y)], (0, 0.5, 1)).loss)
+    call("repair", *files, "-o", tmp_path / "m.safetensors")
+    same(load_file(tmp_path / "m.safetensors"), rt.repair(a, (a, b), 0.5, [x.float()]))
 
 
 def test_merge_weighs_and_repairs(

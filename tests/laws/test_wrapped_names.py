@@ -124,7 +124,7 @@ def test_a_tied_weight_is_loaded_from_either_name_and_two_values_are_refused(lef
 def test_inputs_keep_their_kind(kind: str, expected: torch.dtype, tmp_path: Path) -> None:
     values = np.arange(12).reshape(4, 3)
     np.save(tmp_path / "x.npy", values.astype(kind))
-    found = read_inputs(os.fspath(tmp_path / "x.npy"), "mlp", 10)
+    found: Any = read_inputs(os.fspath(tmp_path / "x.npy"), "mlp", 10)
     assert found.dtype == expected
     assert sorted(found.long().tolist()) == values.tolist()
 

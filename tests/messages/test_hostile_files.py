@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def test_odd_arrays_are_one_sentence(name: str, tmp_path: Path) -> None:
 def test_numbers_of_any_type_are_inputs(tmp_path: Path) -> None:
     for kind in (">f8", "<u2", "?", "i1"):
         np.save(tmp_path / "x.npy", np.array([[0, 1], [1, 0]], kind))
-        found = read_inputs(str(tmp_path / "x.npy"), "mlp", 5)
+        found: Any = read_inputs(str(tmp_path / "x.npy"), "mlp", 5)
         assert sorted(found.tolist()) == [[0.0, 1.0], [1.0, 0.0]]
     save_file({"x": torch.ones(2, 2, dtype=torch.complex64)}, tmp_path / "x.safetensors")
     with pytest.raises(DataError, match=r"x.safetensors: expected a tensor of real numbers, found torch.complex64"):

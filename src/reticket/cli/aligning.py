@@ -14,7 +14,7 @@ from reticket.cli.models import resolve
 from reticket.cli.notes import note
 from reticket.errors import AlignmentError, ConfigError
 from reticket.matching import MATCHERS, match, memory_options
-from reticket.nested import tensors_in
+from reticket.nested import parts, tensors_in
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, discover
 from reticket.symmetry.alignment import resolve_name
@@ -75,6 +75,7 @@ class MatchedFiles:
 
     Attributes:
         network: the target.
+        example: of its inputs.
         states: the weights of the target and of the others, by the model's names.
         alignments: of each of the others onto the target.
     """
@@ -84,11 +85,11 @@ class MatchedFiles:
         MATCHERS.named(how.method).settings(options)
         start = None if how.start is None else Alignment.load(how.start)
         inputs = None if how.data is None else read_inputs(how.data, how.model, how.samples)
-        self.network, example = _network(how.model, how.input_shape, inputs)
+        self.network, self.example = _network(how.model, how.input_shape, inputs)
         self.states = [load_file(self.network, source, say=note) for source in (*others, target)]
         self.states.insert(0, self.states.pop())
-        batches = None if inputs is None else inputs.to(next(tensors_in(example)).dtype).split(BATCH)
-        symmetry = discover(self.network, example)
+        batches = None if inputs is None else list(parts(_like(inputs, self.example), BATCH))
+        symmetry = discover(self.network, self.example)
         options = {**memory_options(how.method, "cpu"), "progress": True, **options}
         self.alignments = [
             match(state, self.network, symmetry, batches, method=how.method, start=start, **options)
@@ -137,9 +138,14 @@ def _places(symmetry: Symmetry, weights: StateDict) -> dict[str, str]:
     for prefix in ("", *prefixes_of_all(weights)):
         inner = {name: name.removeprefix(prefix) for name in weights}
         places = {name: one if resolve_name(symmetry, one) else bare(one) for name, one in inner.items()}
-        if all(resolve_name(symmetry, one) for name, one in places.items() if not is_extra(name)):
+        if all(resolve_name(symmetry, places[name]) for name, one in weights.items() if _has_axes(name, one)):
             return places
     return {name: name for name in weights}
+
+
+def _has_axes(name: str, value: Any) -> bool:
+    """Whether a value of a state_dict has axes that may move; one number, as a count of steps, has none."""
+    return not is_extra(name) and value.dim() > 0
 
 
 def read_options(settings: Iterable[str]) -> dict[str, Any]:
@@ -157,11 +163,13 @@ def read_options(settings: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def _network(model: str, input_shape: str | None, inputs: Tensor | None) -> tuple[nn.Module, Any]:
+def _network(model: str, input_shape: str | None, inputs: Tensor | dict[str, Tensor] | None) -> tuple[nn.Module, Any]:
     """Return the network and its example input, which for a model that has none is the first of `inputs`.
 
     Integers of a file are ids, except bytes, which are pixels; the model's own example input decides where it has one.
     """
+    if isinstance(inputs, dict):
+        return resolve(model, input_shape, inputs={name: one[:2] for name, one in _like(inputs, None).items()})
     if inputs is None:
         return resolve(model, input_shape)
     ids = not inputs.is_floating_point() and inputs.dtype != torch.uint8
@@ -172,6 +180,13 @@ def _network(model: str, input_shape: str | None, inputs: Tensor | None) -> tupl
             int(inputs.max()) + 1, example.shape, generator=generator_for("example input"), device="cpu"
         )
     return network, example
+
+
+def _like(inputs: Tensor | dict[str, Tensor], example: Any) -> Any:
+    """Return inputs in the type of the example; those that have names as they are, bytes being pixels."""
+    if isinstance(inputs, dict):
+        return {name: one.float() if one.dtype == torch.uint8 else one for name, one in inputs.items()}
+    return inputs.to(next(tensors_in(example)).dtype)
 
 
 def transfer_file(ticket: Path, alignment: Path, output: Path) -> Ticket:

@@ -9,7 +9,7 @@ from torch import nn
 
 from reticket.cli.aligning import MatchedFiles, MatchSettings
 from reticket.cli.input_files import Examples, check_labels, read_examples
-from reticket.cli.models import network_named
+from reticket.cli.models import resolve
 from reticket.cli.notes import note
 from reticket.connectivity import BarrierCurve, barrier, interpolate, repair
 from reticket.data.source import Split
@@ -34,19 +34,21 @@ class Ends:
     model: str
     alignment: Path | None = None
 
-    def load(self) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
-        """Return the network, and the weights of A, moved, and of B by its names.
+    def load(self, network: nn.Module) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the weights of A, moved, and of B, by the names of their network.
+
+        Args:
+            network: of their model; its own weights are lost.
 
         Raises:
             InputError: for a file that cannot be read or does not fit the model or the alignment.
         """
         alignment = None if self.alignment is None else Alignment.load(self.alignment)
-        network = network_named(self.model)
         a, b = (load_file(network, source, say=note) for source in (self.a, self.b))
         if alignment is None:
-            return network, a, b
+            return a, b
         try:
-            return network, alignment.apply(a), b
+            return alignment.apply(a), b
         except AlignmentError as error:
             raise AlignmentError(f"{self.a} cannot be moved through {self.alignment}: {error}") from None
 
@@ -91,10 +93,11 @@ def barrier_files(ends: Ends, how: LineSettings) -> tuple[BarrierCurve, Examples
     Raises:
         InputError: for a file that cannot be read or does not fit, or examples without the labels that the loss needs.
     """
-    examples = read_examples(how.data, ends.model, how.samples, cast("Split", how.split))
+    network, example = resolve(ends.model, required=False)
+    examples = read_examples(how.data, ends.model, how.samples, cast("Split", how.split)).like(example)
     check_labels(examples, how.data, how.loss)
-    network, a, b = ends.load()
-    statistics = read_examples(how.data, ends.model, how.samples, "train").batches if how.repair else None
+    statistics = read_examples(how.data, ends.model, how.samples, "train").like(example).batches if how.repair else None
+    a, b = ends.load(network)
     alphas = [step / (how.points - 1) for step in range(how.points)]
     curve = barrier(
         network,
@@ -124,9 +127,9 @@ def repair_files(ends: Ends, alpha: float, data: str, samples: int) -> dict[str,
         InputError: for a file that cannot be read or does not fit.
         ModelError: when the model cannot be repaired.
     """
-    examples = read_examples(data, ends.model, samples, "train")
-    network, a, b = ends.load()
-    return repair(network, (a, b), alpha, examples.batches)
+    network, example = resolve(ends.model, required=False)
+    examples = read_examples(data, ends.model, samples, "train").like(example)
+    return repair(network, ends.load(network), alpha, examples.batches)
 
 
 def merge_files(
@@ -155,8 +158,8 @@ def merge_files(
     states = [matched.states[0], *moved]
     if not repaired or how.data is None:
         return interpolate(states, shares), matched.alignments
-    batches = read_examples(how.data, how.model, how.samples, "train").batches
-    return repair(matched.network, states, shares, batches), matched.alignments
+    examples = read_examples(how.data, how.model, how.samples, "train").like(matched.example)
+    return repair(matched.network, states, shares, examples.batches), matched.alignments
 
 
 def _shares(text: str | None, count: int) -> list[float]:

@@ -2,7 +2,7 @@
 
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +43,33 @@ class Examples:
     part: str
     labelled: bool
 
+    def like(self, example: Any) -> "Examples":
+        """Return the same with what is read from a file in the type of an example that is one tensor: ids or numbers.
 
-def read_inputs(data: str, model: str, samples: int) -> Tensor:
+        Args:
+            example: of the model's inputs, or None.
+        """
+        if not isinstance(example, Tensor) or not isinstance(self.batches, list):
+            return self
+        return replace(self, batches=[_as_type(batch, example.dtype) for batch in self.batches])
+
+
+def read_inputs(data: str, model: str, samples: int) -> Tensor | dict[str, Tensor]:
     """Return `samples` inputs or fewer, drawn from a data set (by name or folder) or from a file; shape `(n, ...)`.
 
-    Floating-point numbers come as float32, integers as int64, bytes as they are.
+    Floating-point numbers come as float32, integers as int64, bytes as they are. Arrays of a file that are not called x
+    and y come by name, as keyword inputs.
 
     Raises:
         DataError, ConfigError: when there are none.
     """
     path = Path(data)
     if path.suffix in ARRAYS:
-        inputs = _inputs_in(_arrays(path), path)
-        return inputs[drawn_indices(len(inputs), samples, "match", "train")]
+        arrays = _arrays(path)
+        drawn = drawn_indices(_same_count(arrays, path), samples, "match", "train")
+        if "x" in arrays or len(arrays) == 1:
+            return arrays.get("x", next(iter(arrays.values())))[drawn]
+        return {name: array[drawn] for name, array in arrays.items() if name != "labels"}
     dataset = _dataset(data, model)
     drawn = drawn_indices(dataset.size("train"), samples, "match", "train")
     return torch.cat([x for x, _ in Reading(dataset, "train", BATCH, drawn)])
@@ -79,10 +93,10 @@ def read_examples(data: str, model: str, samples: int, split: Split = "test") ->
     path = Path(data)
     if path.suffix in ARRAYS:
         arrays = _arrays(path)
-        count = _same_count(arrays, path)
-        batches = [_batch(arrays, part) for part in _drawn(count, samples, "examples").split(BATCH)]
-        labelled = isinstance(batches[0], tuple) or (isinstance(batches[0], Mapping) and "labels" in batches[0])
-        return Examples(batches, min(count, samples), f"examples of {path.name}", labelled)
+        drawn = _drawn(_same_count(arrays, path), samples, "examples")
+        labelled = len(arrays) > 1 and ("labels" in arrays or arrays.keys() == {"x", "y"})
+        batches = [_batch(arrays, rows) for rows in drawn.split(BATCH)]
+        return Examples(batches, len(drawn), f"examples of {path.name}", labelled)
     dataset = _dataset(data, model)
     drawn = _drawn(dataset.size(split), samples, split)
     return Examples(Reading(dataset, split, BATCH, drawn), len(drawn), f"{split} examples of {data}", labelled=True)
@@ -115,19 +129,24 @@ def _drawn(count: int, samples: int, part: str) -> Int64[Tensor, " k"]:
 
 def _batch(arrays: Mapping[str, Tensor], rows: Int64[Tensor, " k"]) -> Any:
     """Return some rows as a batch: a tensor, a pair, or a mapping."""
-    found = {name: array[rows] for name, array in arrays.items()}
-    values = {
-        name: x.float() if x.dtype == torch.uint8 and name not in ("y", "labels") else x for name, x in found.items()
-    }
+    values = {name: _ready(name, array[rows]) for name, array in arrays.items()}
     if len(values) == 1:
         return next(iter(values.values()))
-    if values.keys() == {"x", "y"}:
-        return values["x"], _label(values["y"])
-    return {name: _label(value) if name == "labels" else value for name, value in values.items()}
+    return (values["x"], values["y"]) if values.keys() == {"x", "y"} else values
 
 
-def _label(y: Tensor) -> Tensor:
-    return y if y.is_floating_point() else y.long()
+def _ready(name: str, values: Tensor) -> Tensor:
+    """Return bytes as what they stand for: labels as whole numbers, all else as pixels."""
+    if values.dtype != torch.uint8:
+        return values
+    return values.long() if name in ("y", "labels") else values.float()
+
+
+def _as_type(batch: Any, dtype: torch.dtype) -> Any:
+    """Return a batch with its inputs in a type; those that have names of their own stay."""
+    if isinstance(batch, tuple):
+        return batch[0].to(dtype), batch[1]
+    return batch.to(dtype) if isinstance(batch, Tensor) else batch
 
 
 def _dataset(data: str, model: str) -> DataSource:
@@ -197,15 +216,6 @@ def _plain(array: Tensor, path: Path) -> Tensor:
     if array.is_floating_point():
         return array.float()
     return array if array.dtype == torch.uint8 else array.long()
-
-
-def _inputs_in(arrays: Mapping[str, Tensor], path: Path) -> Tensor:
-    """Return the inputs: the only array, or that called x."""
-    if len(arrays) > 1 and "x" not in arrays:
-        names = ", ".join(map(one_line, arrays))
-        raise DataError(f"{path}: expected one tensor of inputs, or one called x, found {len(arrays)}: {names}")
-    _same_count(arrays, path)
-    return arrays.get("x", next(iter(arrays.values())))
 
 
 def _same_count(arrays: Mapping[str, Tensor], path: Path) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from reticket.errors import ConfigError, ModelError
 from reticket.lookup import imported, nearest
@@ -18,7 +18,7 @@ def resolve(
     name: str,
     input_shape: str | None = None,
     vocabulary: int | None = None,
-    inputs: Tensor | None = None,
+    inputs: Any = None,
     *,
     required: bool = True,
 ) -> tuple[nn.Module, Any]:
@@ -56,15 +56,6 @@ def resolve(
     return network, torch.randn(shape, generator=generator, device="cpu")
 
 
-def network_named(name: str) -> nn.Module:
-    """Return the network `name` stands for, as `resolve` does, where no inputs are wanted.
-
-    Raises:
-        ModelError: when nothing of that name can be built.
-    """
-    return _built(name)[0]
-
-
 def _built(name: str) -> tuple[nn.Module, str, Mapping[str, object]]:
     """Return a network, and the name and the parameters of its model."""
     params: dict[str, object] = {}
@@ -78,7 +69,7 @@ def _built(name: str) -> tuple[nn.Module, str, Mapping[str, object]]:
     return build_model(name, generator=generator_for("example"), **params), name, params
 
 
-def _example(name: str, params: Mapping[str, object], inputs: Tensor | None) -> Any:
+def _example(name: str, params: Mapping[str, object], inputs: Any) -> Any:
     """Return what a model is run on: its own example, else the inputs given; None where there are neither."""
     if ":" in name and not name.startswith("timm:"):
         build = imported(name, "model", ModelError)

@@ -89,6 +89,7 @@ def prune_file(weights: str | Path, how: PruneSettings, on: LookedAt) -> tuple[T
     if examples is not None and on.data is not None and "batches" in CRITERIA.named(how.criterion).options:
         check_labels(examples, on.data, how.loss)
     network, example = resolve(how.model, on.input_shape, on.vocabulary, _first_inputs(examples), required=False)
+    examples = examples and examples.like(example)
     load_file(network, weights, say=note)
     network.eval()
     if example is None:

@@ -139,7 +139,7 @@ def _parts_that_fit(weights: StateDict, own: Mapping[str, Tensor]) -> list[str]:
         heads |= {".".join(parts[:n]): None for n in range(1, min(len(parts), DEEPEST_PREFIX + 1))}
     fits = []
     for head in heads:
-        inside = {name.removeprefix(f"{head}."): one for name, one in weights.items() if name.startswith(f"{head}.")}
-        if own.keys() == {name for name in named_like(own, inside) if not is_extra(name)}:
+        behind = {name.removeprefix(f"{head}."): one for name, one in weights.items() if name.startswith(f"{head}.")}
+        if own.keys() == {name for name in named_like(own, behind) if not is_extra(name)}:
             fits.append(head)
     return fits
