@@ -42,6 +42,13 @@ def plain(generator: torch.Generator | None = None) -> nn.Module:
     return nn.Sequential(nn.Linear(5, 16), nn.ReLU(), nn.Linear(16, 3))
 
 
+def with_spare() -> nn.Module:
+    """A model with a matrix that nothing computes with."""
+    model = plain()
+    model.spare = nn.Parameter(torch.ones(4, 4))
+    return model
+
+
 def tagger() -> nn.Module:
     return Tagger()
 
@@ -88,6 +95,14 @@ def test_prune_makes_the_ticket_that_python_does(call: Callable[..., str], tmp_p
     assert "matrices left as they are: 'layers.0.weight' 31.7 %" in said
     assert str(rt.coverage(ticket.mask, model)) in said
     assert f"density {ticket.mask.density:.4g}, {ticket.mask.kept} of 17664 weights" in said
+
+
+def test_prune_says_what_it_cannot_judge(call: Callable[..., str], tmp_path: Path) -> None:
+    save_file(with_spare().state_dict(), tmp_path / "a.safetensors")
+    base = ("prune", tmp_path / "a.safetensors", "--model", f"{__name__}:with_spare", "--density", "0.5")
+    said = call(*base, "--input-shape", "2,5", "-o", tmp_path / "t")
+    assert "prunes 88.9 % of the weights in matrices to density 0.5: true density 0.5556" in said
+    assert "not known to be matrices, counted as kept: 'spare' 11.1 %" in said
 
 
 def test_prune_gives_a_criterion_what_it_looks_at(call: Callable[..., str], tmp_path: Path) -> None:

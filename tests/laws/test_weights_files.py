@@ -131,6 +131,7 @@ def test_a_key_says_which_part_is_meant(tmp_path: Path) -> None:
         "model_ema": {"module": OTHER, "decay": 0.9},
         "lit": {**called("student.", STATE), **called("teacher.net.", OTHER), "loss.weight": torch.ones(2)},
         "dotted.name": OTHER,
+        "rounds": {0: STATE, 1: OTHER},
     }
     torch.save(checkpoint, path)
     for key, expected in (
@@ -141,6 +142,7 @@ def test_a_key_says_which_part_is_meant(tmp_path: Path) -> None:
         ("lit.teacher", OTHER),
         ("lit.teacher.net", OTHER),
         ("dotted.name", OTHER),
+        ("rounds.1", OTHER),
     ):
         assert_read(f"{path}#{key}", expected, Net())
     odd = tmp_path / "a#b.pt"
@@ -150,6 +152,13 @@ def test_a_key_says_which_part_is_meant(tmp_path: Path) -> None:
     assert_read(f"{odd}#y", OTHER, Net())
     safetensors.torch.save_file(called("bert.") | called("head.", OTHER), tmp_path / "w.safetensors")
     assert_read(f"{tmp_path / 'w.safetensors'}#bert", STATE, Net())
+
+
+def test_a_checkpoint_that_holds_itself_is_looked_through_once(tmp_path: Path) -> None:
+    checkpoint: dict[str, Any] = {"model": STATE}
+    checkpoint["self"] = checkpoint
+    assert_read(torch_file(checkpoint)(tmp_path), STATE, Net())
+    assert_read(f"{tmp_path / 'w.pt'}#self.self.model", STATE, Net())
 
 
 def test_a_choice_is_said(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """What `reticket prune` does: a ticket from the weights in a file."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from reticket.cli.aligning import read_options
 from reticket.cli.input_files import Examples, check_labels, read_examples
@@ -92,10 +93,7 @@ def prune_file(weights: str | Path, how: PruneSettings, on: LookedAt) -> tuple[T
     examples = examples and examples.like(example)
     load_file(network, weights, say=note)
     network.eval()
-    if example is None:
-        names = known_prunable(network, how.exclude, how.include)
-    else:
-        names = prunable(network, example, exclude=how.exclude, include=how.include)
+    names = _matrices(network, example, how)
     options = _options(how, examples, example)
     mask = prune(
         network,
@@ -109,6 +107,15 @@ def prune_file(weights: str | Path, how: PruneSettings, on: LookedAt) -> tuple[T
     )
     ticket = Ticket.of(network, mask, _provenance(weights, how, on))
     return ticket, coverage(mask, network, example)
+
+
+def _matrices(network: nn.Module, example: Any, how: PruneSettings) -> tuple[str, ...]:
+    """Return the names of what is pruned; of parameters that cannot be judged the coverage tells."""
+    if example is None:
+        return known_prunable(network, how.exclude, how.include)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* has parameters in modules that are not known")
+        return prunable(network, example, exclude=how.exclude, include=how.include)
 
 
 def _first_inputs(examples: Examples | None) -> Any:

@@ -38,7 +38,7 @@ def part_named(value: Any, key: str, source: str) -> Any:
         meant = _meant(state_dicts)
         found = None if meant is None else _part(state_dicts[meant], key)
     if found is None:
-        names = [one_line(name) for name in value] if isinstance(value, Mapping) else []
+        names = [one_line(str(name)) for name in value] if isinstance(value, Mapping) else []
         heads = list(dict.fromkeys(name.partition(".")[0] for name in names))
         has = f"it has {', '.join(heads[:SHOWN])}" if heads else "nothing stands there"
         raise InputError(f"{source}: there is no '{one_line(key)}'{nearest(key, heads)}; {has}")
@@ -49,12 +49,12 @@ def _part(value: Any, key: str) -> Any:
     """Return what a key leads to, None where it leads nowhere."""
     if not key or not isinstance(value, Mapping):
         return None if key else value
+    named = {str(name): inner for name, inner in value.items()}  # numbers may be keys too
     for cut in (at for at in range(len(key), 0, -1) if key[at:].startswith(".") or at == len(key)):
-        if key[:cut] in value:
-            return _part(value[key[:cut]], key[cut + 1 :])
+        if key[:cut] in named:
+            return _part(named[key[:cut]], key[cut + 1 :])
     start = f"{key}."
-    inside = {str(name).removeprefix(start): value[name] for name in value if str(name).startswith(start)}
-    return inside or None
+    return {name.removeprefix(start): inner for name, inner in named.items() if name.startswith(start)} or None
 
 
 def weights_in(loaded: Any, source: str) -> tuple[dict[str, Any], str]:
