@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import safetensors.torch
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from reticket.errors import AlignmentError, InputError
 from reticket.types import StateDict
@@ -78,6 +80,7 @@ WAYS: dict[str, Callable[[Path], Path]] = {
         {"model": STATE, "rng_state": torch.get_rng_state(), "best": torch.tensor(3.0)}
     ),
     "one unusual name": torch_file({"student": STATE, "args": {"lr": 0.1}}),
+    "torchvision's script": torch_file({"model": STATE, "optimizer": OPTIMIZER, "args": Namespace(lr=0.1, out=["a"])}),
     "deep": torch_file({"trainer": {"run": {"agent": STATE}}}),
     "twice the same": torch_file({"model": STATE, "best": STATE}),
     "usual beside others": torch_file({"model": STATE, "model_ema": OTHER}),
@@ -124,6 +127,19 @@ def test_of_tied_weights_one_is_enough(left: set[str], prefix: str, tmp_path: Pa
     load_file(Tied(), tmp_path / "m.safetensors")
 
 
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+def test_masks_of_torch_are_zeros(prefix: str, tmp_path: Path) -> None:
+    model = Net()
+    pruned = prune.l1_unstructured(model.get_submodule("0"), "weight", 0.5)
+    prune.random_unstructured(model.get_submodule("2"), "weight", 2)
+    zeros = int((pruned.weight == 0).sum())
+    assert zeros == 6
+    expected = {"0.weight": pruned.weight, "0.bias": pruned.bias, "2.weight": model.get_submodule("2").weight}
+    path = torch_file(called(prefix, model.state_dict()))(tmp_path)
+    assert_read(path, {name: tensor.detach() for name, tensor in expected.items()}, Net())
+    assert_read(path, dict(model.state_dict()), model)  # a model that is pruned itself takes them as they are
+
+
 def test_a_key_says_which_part_is_meant(tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     checkpoint = {
@@ -152,6 +168,13 @@ def test_a_key_says_which_part_is_meant(tmp_path: Path) -> None:
     assert_read(f"{odd}#y", OTHER, Net())
     safetensors.torch.save_file(called("bert.") | called("head.", OTHER), tmp_path / "w.safetensors")
     assert_read(f"{tmp_path / 'w.safetensors'}#bert", STATE, Net())
+
+
+def test_arguments_of_a_script_hold_nothing_that_runs(tmp_path: Path) -> None:
+    path = torch_file({"model": STATE, "args": Namespace(run=os.system)})(tmp_path)
+    with pytest.raises(InputError, match="holds more than tensors and is not unpickled"):
+        read_weights(path)
+    assert Namespace not in torch.serialization.get_safe_globals()
 
 
 def test_a_checkpoint_that_holds_itself_is_looked_through_once(tmp_path: Path) -> None:

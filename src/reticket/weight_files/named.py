@@ -83,8 +83,9 @@ def fitted(weights: StateDict, own: Mapping[str, Tensor], source: str) -> dict[s
     """Return weights by the names of a model, without what stands before all of them, if all then fit.
 
     Wrappers (`module.`, `_orig_mod.`) are looked through wherever they stand, a name that holds the whole model
-    (`model.` of Lightning) where it stands before all names. Of tied weights one is enough. What fits neither way is
-    returned as it is called.
+    (`model.` of Lightning) where it stands before all names. Of tied weights one is enough. A weight that
+    `torch.nn.utils.prune` keeps as `w_orig` and `w_mask` is one with zeros. What fits neither way is returned as it is
+    called.
 
     Args:
         weights: as read.
@@ -95,10 +96,11 @@ def fitted(weights: StateDict, own: Mapping[str, Tensor], source: str) -> dict[s
         InputError: when the model is a part of what is there, with the way to name that part.
     """
     weights = {name: tensor for name, tensor in weights.items() if name not in COUNTERS or name in own}
-    for prefix in ("", *prefixes_of_all(weights)):
-        found = named_like(own, {name.removeprefix(prefix): tensor for name, tensor in weights.items()})
-        if own.keys() == {name for name in found if not is_extra(name)}:
-            return found
+    for given in (weights, _zeroed(weights)):
+        for prefix in ("", *prefixes_of_all(given)):
+            found = named_like(own, {name.removeprefix(prefix): tensor for name, tensor in given.items()})
+            if own.keys() == {name for name in found if not is_extra(name)}:
+                return found
     if parts := _parts_that_fit(weights, own):
         named = ", ".join(f"'{one_line(part)}.'" for part in parts)
         raise InputError(
@@ -106,6 +108,23 @@ def fitted(weights: StateDict, own: Mapping[str, Tensor], source: str) -> dict[s
             f"{source}{'.' if MARK in source else MARK}{one_line(parts[0])}"
         )
     return dict(weights)
+
+
+def _zeroed(weights: StateDict) -> dict[str, Any]:
+    """Return weights with a mask of `torch.nn.utils.prune` as what the network computes with: 0 where pruned.
+
+    >>> import torch
+    >>> _zeroed({"w_orig": torch.tensor([2.0, 3.0]), "w_mask": torch.tensor([0.0, 1.0])})
+    {'w': tensor([0., 3.])}
+    """
+    stems = [name.removesuffix("_mask") for name in weights if name.endswith("_mask")]
+    whole, split = {}, set[str]()
+    for stem in stems:
+        original, mask = weights.get(f"{stem}_orig"), weights[f"{stem}_mask"]
+        if isinstance(original, Tensor) and isinstance(mask, Tensor) and original.shape == mask.shape:
+            whole[stem] = original.masked_fill(mask == 0, 0)
+            split |= {f"{stem}_orig", f"{stem}_mask"}
+    return {name: tensor for name, tensor in weights.items() if name not in split} | whole
 
 
 def _parted(source: str) -> tuple[Path, str]:

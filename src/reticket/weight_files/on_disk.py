@@ -4,6 +4,7 @@ Nothing is unpickled beyond tensors and plain values, and an index of the Hub na
 """
 
 import pickle
+from argparse import Namespace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -20,6 +21,7 @@ INDEX = ".index.json"  # beside the shards whose names it knows
 SAFE = "model.safetensors"
 HUB = (SAFE, f"{SAFE}{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")  # the first that is there counts
 LONGEST_INDEX = 2**26  # bytes
+CONTAINERS = (Namespace,)  # attributes and no more: what training scripts put beside the weights as `args`
 
 
 def read_tensors(path: Path) -> Any:
@@ -56,7 +58,8 @@ def _from_file(path: Path) -> Any:
 
 def _from_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(CONTAINERS)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError) as error:
         raise InputError(f"{path}: cannot be read as weights ({said(error)})") from None
     except pickle.UnpicklingError as error:
