@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 import reticket as rt
 from reticket.cli import file_commands
-from reticket.data import Reading
+from reticket.data import Reading, open_dataset
+from reticket.tasks.presets import load_config
 from tests.e2e.test_files import reticket
 from tests.zoo.torchvision_operators import named_operators
 
@@ -244,6 +245,22 @@ def test_barrier_takes_keyword_inputs_and_any_loss(call: Callable[..., str], tmp
 
 def spread(model: nn.Module, batch: Tensor) -> Tensor:
     return model(batch)["logits"].var(dim=1)
+
+
+def test_a_preset_says_how_its_data_are_read(call: Callable[..., str], tmp_path: Path) -> None:
+    config = load_config("text-gpt")[1]
+    a, b = (rt.build_model(config.model.name, generator=seed, **config.model.params) for seed in range(2))
+    for name, model in (("a", a), ("b", b)):
+        save_file(model.state_dict(), tmp_path / f"{name}.safetensors")
+    text = tmp_path / "text"
+    text.mkdir()
+    (text / "a.txt").write_text("How many characters are in a row is said by the preset.\n" * 40)
+    ends = ("barrier", tmp_path / "a.safetensors", tmp_path / "b.safetensors", "--model", "text-gpt", "--points", "3")
+    found = json.loads(call(*ends, "--data", text, "--loss", "language-model", "--json"))
+    data = open_dataset(config.data.name, folder=text, params=config.data.params)
+    assert data.input_shape == (48,)
+    curve = rt.barrier(a, a, b, Reading(data, "test", 500), (0, 0.5, 1), loss="language-model")
+    assert (found["loss"], found["metric_name"]) == (list(curve.loss), "perplexity")
 
 
 def test_repair_is_that_of_python(

@@ -150,11 +150,12 @@ def _as_type(batch: Any, dtype: torch.dtype) -> Any:
 
 
 def _dataset(data: str, model: str) -> DataSource:
+    """Return a data set by name, with the parameters of a preset that names it, or from the folder of a preset's."""
+    own = load_config(model)[1].data if model in list_presets() or Path(model).suffix == ".toml" else None
     if data in list_datasets() or ":" in data:
-        return open_dataset(data)
-    if model in list_presets():
-        config = load_config(model)[1].data
-        return open_dataset(config.name, folder=Path(data), params=config.params)
+        return open_dataset(data, params=own.params if own is not None and own.name == data else {})
+    if own is not None:
+        return open_dataset(own.name, folder=Path(data), params=own.params)
     raise ConfigError(
         f"--data {data}: expected a data set ({', '.join(list_datasets())}, package.module:function), a .npy, .npz or "
         ".safetensors file of inputs, or with a preset as --model the folder of its data"
