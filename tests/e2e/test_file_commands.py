@@ -129,9 +129,9 @@ def test_prune_gives_a_criterion_what_it_looks_at(call: Callable[..., str], tmp_
         "random": {"generator": 3},
     }
     for criterion, given in options.items():
-        call(*base, "--criterion", criterion, "--data", tmp_path / "d.npz", "--seed", "3")
+        call(*base, "--criterion", criterion, "--data", tmp_path / "d.npz", "--seed", "3", "--rounds", "2")
         names = rt.prunable(model, batches[0][0][:2])
-        assert rt.Ticket.load(tmp_path / "t").mask == rt.prune(model, 0.5, criterion, names=names, **given)
+        assert rt.Ticket.load(tmp_path / "t").mask == rt.prune(model, 0.5, criterion, names=names, rounds=2, **given)
     call(*base)  # no data and no example: the layers that are known
     assert rt.Ticket.load(tmp_path / "t").mask == rt.prune_magnitude(model, 0.5)
 
