@@ -16,7 +16,7 @@ from reticket.errors import AlignmentError, ConfigError
 from reticket.matching import MATCHERS, match, memory_options
 from reticket.nested import parts, tensors_in
 from reticket.rng import generator_for
-from reticket.symmetry import Alignment, Symmetry, discover
+from reticket.symmetry import Alignment, Symmetry, discover, load_into
 from reticket.symmetry.alignment import resolve_name
 from reticket.symmetry.model_tensors import is_extra
 from reticket.tasks.config import toml_value
@@ -59,40 +59,41 @@ def match_files(a: str | Path, b: str | Path, how: MatchSettings) -> Alignment:
     Raises:
         InputError: for a file that cannot be read or does not fit the model, or an option that the matcher lacks.
     """
-    return MatchedFiles(b, [a], how).alignments[0]
+    return FilesToMatch((b, a), how).onto_the_first()[0]
 
 
-class MatchedFiles:
-    """Networks in files, matched onto one of them.
+class FilesToMatch:
+    """Networks in files, with all that it takes to match them.
 
     Args:
-        target: file of the network whose order is taken.
-        others: files of those whose units move.
+        sources: the files, as `read_weights` takes them.
         how: by what.
 
     Raises:
         InputError: as `match_files`.
 
     Attributes:
-        network: the target.
-        example: of its inputs.
-        states: the weights of the target and of the others, by the model's names.
-        alignments: of each of the others onto the target.
+        network: the first.
+        states: the weights of all, by the model's names.
+        example: of the model's inputs.
     """
 
-    def __init__(self, target: str | Path, others: Sequence[str | Path], how: MatchSettings) -> None:
-        options = read_options(how.settings)
-        MATCHERS.named(how.method).settings(options)
-        start = None if how.start is None else Alignment.load(how.start)
+    def __init__(self, sources: Sequence[str | Path], how: MatchSettings) -> None:
+        self._method, self._options = how.method, read_options(how.settings)
+        MATCHERS.named(how.method).settings(self._options)
+        self._start = None if how.start is None else Alignment.load(how.start)
         inputs = None if how.data is None else read_inputs(how.data, how.model, how.samples)
         self.network, self.example = _network(how.model, how.input_shape, inputs)
-        self.states = [load_file(self.network, source, say=note) for source in (*others, target)]
-        self.states.insert(0, self.states.pop())
-        batches = None if inputs is None else list(parts(_like(inputs, self.example), BATCH))
+        self.states = [load_file(self.network, source, say=note) for source in sources]
+        load_into(self.network, self.states[0])
+        self._batches = None if inputs is None else list(parts(_like(inputs, self.example), BATCH))
+
+    def onto_the_first(self) -> list[Alignment]:
+        """Return the alignment of each of the others onto the first."""
         symmetry = discover(self.network, self.example)
-        options = {**memory_options(how.method, "cpu"), "progress": True, **options}
-        self.alignments = [
-            match(state, self.network, symmetry, batches, method=how.method, start=start, **options)
+        options: dict[str, Any] = {**memory_options(self._method, "cpu"), "progress": True, **self._options}
+        return [
+            match(state, self.network, symmetry, self._batches, method=self._method, start=self._start, **options)
             for state in self.states[1:]
         ]
 

@@ -7,7 +7,7 @@ from typing import Any, cast, get_args
 
 from torch import nn
 
-from reticket.cli.aligning import MatchedFiles, MatchSettings
+from reticket.cli.aligning import FilesToMatch, MatchSettings
 from reticket.cli.input_files import Examples, check_labels, read_examples
 from reticket.cli.models import resolve
 from reticket.cli.notes import note
@@ -153,13 +153,14 @@ def merge_files(
             "REPAIR looks at inputs, and there are none; name them with --data, or leave it with --no-repair"
         )
     shares = _shares(weights, len(sources))
-    matched = MatchedFiles(sources[0], sources[1:], how)
-    moved = [al.apply(state) for al, state in zip(matched.alignments, matched.states[1:], strict=True)]
-    states = [matched.states[0], *moved]
+    files = FilesToMatch(sources, how)
+    alignments = files.onto_the_first()
+    moved = [alignment.apply(state) for alignment, state in zip(alignments, files.states[1:], strict=True)]
+    states = [files.states[0], *moved]
     if not repaired or how.data is None:
-        return interpolate(states, shares), matched.alignments
-    examples = read_examples(how.data, how.model, how.samples, "train").like(matched.example)
-    return repair(matched.network, states, shares, examples.batches), matched.alignments
+        return interpolate(states, shares), alignments
+    examples = read_examples(how.data, how.model, how.samples, "train").like(files.example)
+    return repair(files.network, states, shares, examples.batches), alignments
 
 
 def _shares(text: str | None, count: int) -> list[float]:
