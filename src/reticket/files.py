@@ -12,6 +12,7 @@ from pathlib import Path
 from reticket.errors import InputError
 
 AnyPath = str | os.PathLike[str]
+LONGEST = 300  # letters of what an error says that are passed on
 WRITABLE = "choose a folder that exists and is writable"  # advice where a user named the file
 
 
@@ -163,6 +164,16 @@ def reason(problem: Exception) -> str:
     ('No such file or directory', 'embedded null byte')
     """
     return getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
+
+
+def said(error: Exception) -> str:
+    """Return the first line of what an error says, cut where it is long, or its type's name where it says nothing.
+
+    >>> said(ValueError("one\\ntwo")), said(EOFError())
+    ('one', 'EOFError')
+    """
+    line = reason(error).splitlines()[0]
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
 
 
 def _write_into(path: AnyPath, content: bytes) -> None:

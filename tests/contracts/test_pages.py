@@ -33,7 +33,7 @@ RUN = {page: [code for mark, code in BLOCK.findall(text) if not mark] for page, 
 NOT_RUN = {"docs/results-format.md": 1, "docs/loops.md": 4}  # by page, how many blocks say that they cannot be run here
 PACKAGES = (
     "analysis|cli|connectivity|data|experiment|figures|forward|integrations|matching|models|objectives|report|symmetry|"
-    "tasks|tickets|training|workflow"
+    "tasks|tickets|training|weight_files|workflow"
 )
 NAMED = re.compile(rf"(?<![\w./\-])(?:reticket\.)?((?:{PACKAGES})(?:\.[A-Za-z_]\w*)+)(?![\w/=])")
 FILES = ("html", "json", "py", "md", "svg", "toml")

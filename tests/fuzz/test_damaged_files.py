@@ -25,7 +25,7 @@ from PIL import Image
 from safetensors.torch import save
 from scipy.io import savemat
 
-from reticket.cli.loading import read_inputs, read_weights
+from reticket.cli.input_files import read_inputs
 from reticket.data import cifar, load_dataset
 from reticket.data.decode import read_image
 from reticket.data.idx import read_idx
@@ -40,6 +40,7 @@ from reticket.tasks.presets import load_config
 from reticket.tickets import Mask, Ticket
 from reticket.training import TrainState
 from reticket.training.state import read_checkpoint, write_checkpoint
+from reticket.weight_files import read_weights
 from tests.fuzz.damage import damaged, editor
 from tests.generated_data import cifar10_contents
 from tests.laws.test_data_damage import tarred
@@ -128,6 +129,14 @@ def taken(state: TrainState | None, path: Path) -> TrainState:
     return state
 
 
+INDEX = b'{"metadata": {"total_size": 8}, "weight_map": {"a": "1-of-2.safetensors", "b": "2-of-2.safetensors"}}'
+
+
+def shards(folder: Path) -> None:
+    for number, name in enumerate("ab", 1):
+        (folder / f"{number}-of-2.safetensors").write_bytes(save({name: torch.ones(1)}))
+
+
 SWEEP = b'{"title": "t", "preset": "p", "key": "model.width", "variants": [{"value": 1, "folder": "one"}]}'
 
 
@@ -162,9 +171,11 @@ KINDS = (
     *(image(mode, "png") for mode in ("1", "L", "P", "RGB", "RGBA", "I;16")),
     *(image(mode, "jpeg") for mode in ("L", "RGB", "CMYK")),
     Kind("x.npy", written(lambda file: np.save(file, np.ones((3, 4)))), inputs),
+    Kind("x.npz", written(lambda file: np.savez(file, x=np.ones((3, 4)), y=np.ones(3, int))), inputs),
     Kind("x.safetensors", lambda: save({"x": torch.ones(3, 4)}), inputs),
     Kind("w.safetensors", lambda: save({"x": torch.ones(3, 4)}), read_weights),
     Kind("w.pt", written(lambda file: torch.save({"x": torch.ones(3, 4)}, file)), read_weights),
+    Kind("model.safetensors.index.json", lambda: INDEX, read_weights, shards),
     Kind("run.checkpoint", saved(checkpoint), lambda path: taken(read_checkpoint(path, "run"), path)),
     Kind("sym.json", lambda: symmetry().to_json().encode(), Symmetry.load),
     Kind("al.safetensors", saved(alignment), Alignment.load),

@@ -12,15 +12,24 @@ import torch
 import reticket as rt
 from reticket import files
 from reticket.errors import InputError, MaskError, ReticketError
+from reticket.weight_files import write_weights
 
 WEIGHTS = {"w": torch.eye(3)}
 SYMMETRY = rt.Symmetry.from_axes({"w": ("units", None)}, WEIGHTS)
 MASK = rt.Mask({"w": torch.eye(3) > 0})
+FILE = "file.safetensors"
+
+
+def save_weights(path: Path) -> None:
+    write_weights(path, WEIGHTS)
+
+
 SAVERS: dict[str, Callable[[Path], None]] = {
     "Symmetry": SYMMETRY.save,
     "Alignment": rt.identity_alignment(SYMMETRY).save,
     "Mask": MASK.save,
     "Ticket": rt.Ticket(MASK).save,
+    "weights": save_weights,
     "text": lambda path: files.write_file(path, "ä", error=InputError, advice="make room"),
     "bytes": lambda path: files.replace_file(path, b"new", durable=True),
 }
@@ -38,14 +47,14 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def kept_on_a_full_disk(save: Callable[[Path], None], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = folder / "file"
+    path = folder / FILE
     path.write_bytes(b"what was there")
     with monkeypatch.context() as patch:
         full_disk(patch)
         with pytest.raises((OSError, ReticketError), match="No space left on device"):
             save(path)
     assert path.read_bytes() == b"what was there"
-    assert [one.name for one in folder.iterdir()] == ["file"]
+    assert [one.name for one in folder.iterdir()] == [FILE]
     save(path)
     assert path.read_bytes() != b"what was there"
 
@@ -61,7 +70,7 @@ def test_the_law_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         kept_on_a_full_disk(lambda path: files.write_through(path, b"new", durable=False), tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in SAVERS if kind != "bytes"])
+@pytest.mark.parametrize("kind", [kind for kind in SAVERS if kind not in ("bytes", "weights")])
 def test_no_folder_and_a_folder_in_the_way(kind: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none/file' cannot be written \(No such file or directory\); \w+"):
         SAVERS[kind](tmp_path / "none" / "file")

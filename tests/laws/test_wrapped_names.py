@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from reticket.cli.loading import match_files, read_inputs, read_weights
-from reticket.errors import AlignmentError, DataError, InputError
+from reticket.cli.aligning import MatchSettings, match_files
+from reticket.cli.input_files import read_inputs
+from reticket.errors import AlignmentError, DataError
 from reticket.matching import match
 from reticket.rng import generator_for
 from reticket.symmetry import discover, load_into, random_alignment
@@ -117,36 +117,6 @@ def test_a_tied_weight_is_loaded_from_either_name_and_two_values_are_refused(lef
         load_into(model, state)
 
 
-def test_files_of_tied_wrapped_and_nested_weights_are_read(tmp_path: Path) -> None:
-    tied, path = Tied(), tmp_path / "w.safetensors"
-    safetensors.torch.save_model(tied, str(path))
-    twin = Tied()
-    load_into(twin, read_weights(path))
-    torch.testing.assert_close(dict(twin.state_dict()), dict(tied.state_dict()), rtol=0, atol=0)
-    model, path = net(), tmp_path / "w.pt"
-    state = dict(model.state_dict())
-    for saved in (
-        {"state_dict": state, "epoch": 3},
-        {"model": {"module." + name: tensor for name, tensor in state.items()}, "optimizer": {"state": {}}},
-        {"trainer": {**state, "_extra_state": None}},
-        {**state, "0._extra_state": b"x"},
-    ):
-        torch.save(saved, path)
-        twin = net(1)
-        load_into(twin, read_weights(path))
-        torch.testing.assert_close(dict(twin.state_dict()), state, rtol=0, atol=0)
-    for saved, said in (
-        ({"model": state, "ema": state}, "nested weights in 'model', 'ema', expected one state_dict"),
-        ({**state, "ema": state}, "nested weights in 'ema', expected one state_dict"),
-        ({"epoch": 3}, "a dict in which 'epoch' is int; save model.state_dict"),
-        ({}, "got nothing"),
-        ([state], "got list"),
-    ):
-        torch.save(saved, path)
-        with pytest.raises(InputError, match=said):
-            read_weights(path)
-
-
 @pytest.mark.parametrize(("kind", "expected"), [
     ("int64", torch.int64), ("int16", torch.int64), (">i4", torch.int64), ("uint8", torch.uint8),
     ("float64", torch.float32), (">f4", torch.float32), ("float16", torch.float32),
@@ -154,7 +124,7 @@ def test_files_of_tied_wrapped_and_nested_weights_are_read(tmp_path: Path) -> No
 def test_inputs_keep_their_kind(kind: str, expected: torch.dtype, tmp_path: Path) -> None:
     values = np.arange(12).reshape(4, 3)
     np.save(tmp_path / "x.npy", values.astype(kind))
-    found = read_inputs(os.fspath(tmp_path / "x.npy"), "mlp", 10)
+    found: Any = read_inputs(os.fspath(tmp_path / "x.npy"), "mlp", 10)
     assert found.dtype == expected
     assert sorted(found.long().tolist()) == values.tolist()
 
@@ -179,10 +149,11 @@ def test_ids_in_a_file_match_a_language_model_that_has_no_example(shape: str | N
     torch.save(shuffle.inverse().apply(b.state_dict()), tmp_path / "a.pt")
     torch.save(b.state_dict(), tmp_path / "b.pt")
     np.save(tmp_path / "ids.npy", ids)
-    found = match_files(
-        tmp_path / "a.pt", tmp_path / "b.pt", f"{__name__}:ids_model", os.fspath(tmp_path / "ids.npy"),
-        method="activation", settings=["cost=correlation"], samples=64, input_shape=shape,
+    how = MatchSettings(
+        f"{__name__}:ids_model", os.fspath(tmp_path / "ids.npy"), settings=("cost=correlation",), samples=64,
+        input_shape=shape,
     )  # fmt: skip
+    found = match_files(tmp_path / "a.pt", tmp_path / "b.pt", how)
     assert found.permutations == shuffle.permutations
 
 

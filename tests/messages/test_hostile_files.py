@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,14 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from reticket.cli.loading import read_inputs, read_weights
+from reticket.cli.input_files import read_inputs
 from reticket.data import cifar
 from reticket.errors import DataError, InputError
 from reticket.figures.table import Table, column
 from reticket.report import build_report
 from reticket.tasks.presets import load_config
 from reticket.tasks.run_files import read_json
+from reticket.weight_files import read_weights
 from tests.generated_data import cifar100_contents, make_small, write_files
 from tests.messages.test_cli import call
 from tests.sample_results import sample_results, write_run
@@ -61,7 +63,7 @@ def test_odd_arrays_are_one_sentence(name: str, tmp_path: Path) -> None:
 def test_numbers_of_any_type_are_inputs(tmp_path: Path) -> None:
     for kind in (">f8", "<u2", "?", "i1"):
         np.save(tmp_path / "x.npy", np.array([[0, 1], [1, 0]], kind))
-        found = read_inputs(str(tmp_path / "x.npy"), "mlp", 5)
+        found: Any = read_inputs(str(tmp_path / "x.npy"), "mlp", 5)
         assert sorted(found.tolist()) == [[0.0, 1.0], [1.0, 0.0]]
     save_file({"x": torch.ones(2, 2, dtype=torch.complex64)}, tmp_path / "x.safetensors")
     with pytest.raises(DataError, match=r"x.safetensors: expected a tensor of real numbers, found torch.complex64"):
@@ -98,6 +100,48 @@ def test_configurations_and_results_that_no_run_writes(tmp_path: Path) -> None:
         (tmp_path / "results.json").write_text(content)
         with pytest.raises(InputError, match=r"results.json: holds a number or a nesting that no run writes"):
             read_json(tmp_path / "results.json")
+
+
+SHARD = "model-1-of-1.safetensors"
+ODD_INDICES: dict[str, tuple[str, str]] = {
+    "beyond": ('{"weight_map": {"w": "../model.safetensors"}}', r"puts 'w' into '../model.safetensors', but a"),
+    "anywhere": ('{"weight_map": {"w": "/etc/model.safetensors"}}', "file of its own folder was expected"),
+    "backslash": ('{"weight_map": {"w": "..\\\\model.safetensors"}}', "file of its own folder was expected"),
+    "a pickle": ('{"weight_map": {"w": "model.bin"}}', "a .safetensors file of its own folder was expected"),
+    "a number": ('{"weight_map": {"w": 3}}', "into 3, but a .safetensors file"),
+    "a list": ('{"weight_map": ["w"]}', 'expected a JSON object with "weight_map"'),
+    "nothing": ('{"weight_map": {}}', 'expected a JSON object with "weight_map"'),
+    "deep": ("[" * 100_000, "cannot be read as an index of shards"),
+    "no such shard": ('{"weight_map": {"w": "2.safetensors"}}', "2.safetensors: cannot be read as weights"),
+    "no such tensor": (f'{{"weight_map": {{"v": "{SHARD}", "w": "{SHARD}", "z": "{SHARD}"}}}}', "the shard lacks 'v'"),
+    "more tensors": (f'{{"weight_map": {{"w": "{SHARD}"}}}}', "only the shard has 'z'"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_INDICES)
+def test_an_index_names_what_stands_beside_it_and_nothing_else(name: str, tmp_path: Path) -> None:
+    content, words = ODD_INDICES[name]
+    save_file({"w": torch.ones(2)}, tmp_path / "model.safetensors")
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    save_file({"w": torch.ones(2), "z": torch.ones(2)}, folder / SHARD)
+    (folder / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(InputError) as error:
+        read_weights(folder)
+    assert words in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_an_archive_of_arrays_unpacks_to_no_more_than_the_file(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "x.npz", x=np.zeros((100, 5)))
+    with pytest.raises(DataError, match=r"x\.npz: expected up to 16 arrays that are not compressed, found 1; write it"):
+        read_inputs(str(tmp_path / "x.npz"), "mlp", 5)
+    np.savez(tmp_path / "x.npz", x=np.zeros((100, 5)), y=np.zeros(99))
+    with pytest.raises(DataError, match="as many examples in every array, but x has 100, y has 99"):
+        read_inputs(str(tmp_path / "x.npz"), "mlp", 5)
+    np.savez(tmp_path / "x.npz", x=np.array([{}]))
+    with pytest.raises(DataError, match="cannot be read as inputs"):
+        read_inputs(str(tmp_path / "x.npz"), "mlp", 5)
 
 
 # ---------------------------------------------------------------- names

@@ -14,7 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from reticket.cli.data import data_app
-from reticket.errors import ReticketError
+from reticket.cli.file_commands import FILE_COMMANDS
+from reticket.cli.parameters import Debug, ModelOption, Shape, Vocabulary, WeightsOutput
+from reticket.errors import InputError, ReticketError
+from reticket.files import write_file
 from reticket.lookup import find_modules_in
 
 app = typer.Typer(
@@ -26,19 +29,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(data_app, name="data")
-ModelOption = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A preset, a built-in model, timm:NAME or package.module:function.")
-]
-Shape = Annotated[
-    str | None, typer.Option("--input-shape", help="Shape of the example input with its batch axis, as 2,3,224,224.")
-]
-Vocabulary = Annotated[
-    int | None, typer.Option("--vocabulary", min=2, help="The example input is ids below this number, not floats.")
-]
 INTERRUPTED = 130
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 DataFolder = Annotated[
-    Path | None, typer.Option("--data", help="Folder of the data.  [default: RETICKET_DATA, then the system's place]")
+    Path | None, typer.Option("--data", help="Folder of the data.  \\[default: RETICKET_DATA, then the system's place]")
 ]
 
 
@@ -48,10 +41,10 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a field; may be given again.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Run directory.  [default: runs/NAME]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run directory.  \\[default: runs/NAME]")] = None,
     store: Annotated[
         str | None,
-        typer.Option("--store", help="Results to share between runs: a folder, or NAME:TEXT.  [default: OUT/store]"),
+        typer.Option("--store", help="Results to share between runs: a folder, or NAME:TEXT.  \\[default: OUT/store]"),
     ] = None,
     data: DataFolder = None,
     executor: Annotated[
@@ -198,10 +191,10 @@ def export(
 def weights(
     run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A finished run, with its store.")],
     method: Annotated[str, typer.Option("--method", help="Row of the table, as permuted or dense.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where the weights go, .safetensors.")],
-    seed: Annotated[int | None, typer.Option("--seed", help="Which pair of networks.  [default: 0]")] = None,
+    output: WeightsOutput,
+    seed: Annotated[int | None, typer.Option("--seed", help="Which pair of networks.  \\[default: 0]")] = None,
     sparsity: Annotated[
-        float | None, typer.Option("--sparsity", help="Share pruned; 0 is dense.  [default: 0]")
+        float | None, typer.Option("--sparsity", help="Share pruned; 0 is dense.  \\[default: 0]")
     ] = None,
     rewind: Annotated[
         str | None, typer.Option("--rewind", help="Rewind point, as 5ep, where there are several.")
@@ -209,18 +202,20 @@ def weights(
     match_at: Annotated[
         str | None, typer.Option("--match-at", help="Position of B's matching, where there are several.")
     ] = None,
-    store: Annotated[str | None, typer.Option("--store", help="Results of the run.  [default: RUN_DIR/store]")] = None,
+    store: Annotated[
+        str | None, typer.Option("--store", help="Results of the run.  \\[default: RUN_DIR/store]")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Write the trained weights of one network of a run's table."""
-    from reticket.cli.loading import write_weights
     from reticket.tasks.results import Results
+    from reticket.weight_files import write_weights
 
     place = {"method": method, "seed": seed, "sparsity": sparsity, "rewind": rewind, "match_at": match_at}
     given: Any = {name: value for name, value in place.items() if value is not None}
     found = Results.load(run_dir, store=store).weights(**given)
-    write_weights(output, found)
-    print(f"written: {output} ({len(found)} tensors, {sum(tensor.numel() for tensor in found.values())} numbers)")
+    path = write_weights(output, found)
+    print(f"written: {path} ({len(found)} tensors, {sum(tensor.numel() for tensor in found.values())} numbers)")
 
 
 @app.command()
@@ -244,7 +239,6 @@ def inspect(
 ) -> None:
     """Show which axes of which tensors may be permuted together, what is pinned, and why."""
     from reticket.cli.inspection import inspected
-    from reticket.cli.loading import write_text
     from reticket.cli.symmetry import describe
     from reticket.symmetry.network_map import mapped
     from reticket.symmetry.network_svg import drawn
@@ -252,7 +246,9 @@ def inspect(
     found = inspected(model, input_shape, vocabulary, prove=prove)
     written = []
     if svg is not None:
-        written.append(write_text(svg, drawn(mapped(found.symmetry), title=model)))
+        drawing = drawn(mapped(found.symmetry), title=model)
+        write_file(svg, drawing, error=InputError, advice="name a file in a folder that exists")
+        written.append(svg)
     if save is not None:
         found.symmetry.save(save)
         written.append(save)
@@ -284,57 +280,8 @@ def verify(model: ModelOption, input_shape: Shape = None, vocabulary: Vocabulary
     )
 
 
-@app.command()
-def match(
-    a: Annotated[Path, typer.Argument(metavar="A", help="Weights of A: a state_dict as .safetensors or .pt.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Weights of B.")],
-    model: Annotated[str, typer.Option("--model", help="As MODEL of inspect.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where the alignment goes.")],
-    data: Annotated[
-        str | None,
-        typer.Option("--data", help="A data set's name, its folder, or inputs as .safetensors or .npy, if need be."),
-    ] = None,
-    method: Annotated[str, typer.Option("--method", help="A matcher (reticket list matchers).")] = "activation",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="An option of the matcher, as cost=cosine; again for more."),
-    ] = None,
-    start: Annotated[
-        Path | None, typer.Option("--start", help="The alignment to begin from, for a matcher that does.")
-    ] = None,
-    cost: Annotated[str | None, typer.Option("--cost", help="The same as --set cost=COST.")] = None,
-    samples: Annotated[int, typer.Option("--samples", min=2, help="Training inputs to match on.")] = 2000,
-    input_shape: Shape = None,
-    debug: Debug = False,
-) -> None:
-    """Find the permutation that carries A's units onto B's."""
-    from reticket.cli.loading import match_files
-
-    given = [*(settings or ()), *([] if cost is None else [f"cost={cost}"])]
-    alignment = match_files(
-        a, b, model, data, method=method, settings=given, start=start, samples=samples, input_shape=input_shape
-    )
-    alignment.save(output)
-    table = Table("group", "units", "matched correlation", "margin")
-    for name, quality in alignment.quality.items():
-        size = alignment.symmetry.groups[name].size
-        table.add_row(escape(name), f"{size}", f"{quality.correlation:.3f}", f"{quality.margin:.3f}")
-    Console().print(table)
-    print(f"written: {output}")
-
-
-@app.command()
-def transfer(
-    ticket: Annotated[Path, typer.Argument(metavar="TICKET", help="A mask or ticket of A, .safetensors.")],
-    alignment: Annotated[Path, typer.Argument(metavar="ALIGNMENT", help="What match wrote.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Where the moved ticket goes.")],
-    debug: Debug = False,
-) -> None:
-    """Move a ticket of A through an alignment, so that it fits B."""
-    from reticket.cli.loading import transfer_file
-
-    moved = transfer_file(ticket, alignment, output)
-    print(f"written: {output} (density {moved.mask.density:.4g}, {moved.mask.kept} of {moved.mask.numel} weights)")
+for command in FILE_COMMANDS:
+    app.command(rich_help_panel="On files of weights")(command)
 
 
 def entry() -> None:

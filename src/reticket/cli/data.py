@@ -21,7 +21,7 @@ def data() -> None:
 def check(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A data set (reticket list datasets).")],
     folder: Annotated[
-        Path | None, typer.Option("--data", help="Its folder.  [default: RETICKET_DATA, then the system's place]")
+        Path | None, typer.Option("--data", help="Its folder.  \\[default: RETICKET_DATA, then the system's place]")
     ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
 ) -> None:

@@ -1,0 +1,201 @@
+"""What `reticket match`, `transfer` and `apply` do with the files that a user names."""
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reticket.cli.input_files import BATCH, read_inputs
+from reticket.cli.models import resolve
+from reticket.cli.notes import note
+from reticket.errors import AlignmentError, ConfigError
+from reticket.matching import MATCHERS, match, memory_options
+from reticket.nested import parts, tensors_in
+from reticket.rng import generator_for
+from reticket.symmetry import Alignment, Symmetry, discover, load_into
+from reticket.symmetry.alignment import resolve_name
+from reticket.symmetry.model_tensors import is_extra
+from reticket.tasks.config import toml_value
+from reticket.tickets import Ticket
+from reticket.types import StateDict
+from reticket.weight_files import load_file, prefixes_of_all, read_weights
+from reticket.wrapped import bare
+
+
+@dataclass(frozen=True)
+class MatchSettings:
+    """How networks in files are matched.
+
+    Args:
+        model: as MODEL of the command line.
+        data: a data set or a file of inputs; None for a matcher that looks at no data.
+        method: the matcher.
+        settings: its options, as `key=value`.
+        start: file of an alignment, for a matcher that begins from one.
+        samples: inputs to match on at most.
+        input_shape: of the example input, as text.
+    """
+
+    model: str
+    data: str | None = None
+    method: str = "activation"
+    settings: tuple[str, ...] = ()
+    start: Path | None = None
+    samples: int = 2000
+    input_shape: str | None = None
+
+
+def match_files(a: str | Path, b: str | Path, how: MatchSettings) -> Alignment:
+    """Return the alignment of the weights in file `a` onto those in file `b`.
+
+    Args:
+        a, b: the files, as `read_weights` takes them.
+        how: by what.
+
+    Raises:
+        InputError: for a file that cannot be read or does not fit the model, or an option that the matcher lacks.
+    """
+    return FilesToMatch((b, a), how).onto_the_first()[0]
+
+
+class FilesToMatch:
+    """Networks in files, with all that it takes to match them.
+
+    Args:
+        sources: the files, as `read_weights` takes them.
+        how: by what.
+
+    Raises:
+        InputError: as `match_files`.
+
+    Attributes:
+        network: the first.
+        states: the weights of all, by the model's names.
+        example: of the model's inputs.
+    """
+
+    def __init__(self, sources: Sequence[str | Path], how: MatchSettings) -> None:
+        self._method, self._options = how.method, read_options(how.settings)
+        MATCHERS.named(how.method).settings(self._options)
+        self._start = None if how.start is None else Alignment.load(how.start)
+        inputs = None if how.data is None else read_inputs(how.data, how.model, how.samples)
+        self.network, self.example = _network(how.model, how.input_shape, inputs)
+        self.states = [load_file(self.network, source, say=note) for source in sources]
+        load_into(self.network, self.states[0])
+        self._batches = None if inputs is None else list(parts(_like(inputs, self.example), BATCH))
+
+    def onto_the_first(self) -> list[Alignment]:
+        """Return the alignment of each of the others onto the first."""
+        symmetry = discover(self.network, self.example)
+        options: dict[str, Any] = {**memory_options(self._method, "cpu"), "progress": True, **self._options}
+        return [
+            match(state, self.network, symmetry, self._batches, method=self._method, start=self._start, **options)
+            for state in self.states[1:]
+        ]
+
+
+def apply_file(alignment: Path, weights: str | Path, *, inverse: bool = False) -> dict[str, Any]:
+    """Return the weights in a file moved through the alignment in another, by the names that they have there.
+
+    Args:
+        alignment: what `reticket match` wrote.
+        weights: of the network whose units move, as `read_weights` takes it.
+        inverse: whether they move back.
+
+    Raises:
+        AlignmentError, InputError: for a file that is no alignment or holds no weights, or when they are of different
+            models.
+    """
+    found = Alignment.load(alignment)
+    try:
+        return moved_by_name(found.inverse() if inverse else found, read_weights(weights, say=note))
+    except AlignmentError as error:
+        raise AlignmentError(f"{weights}: {error}") from None
+
+
+def moved_by_name(alignment: Alignment, weights: StateDict) -> dict[str, Any]:
+    """Return weights moved through an alignment, wrappers and a name before all of theirs looked through.
+
+    Args:
+        alignment: of their model.
+        weights: by the names of a file.
+
+    Raises:
+        AlignmentError: when they are of another model.
+    """
+    places = _places(alignment.symmetry, weights)
+    return {
+        name: copy.deepcopy(tensor) if is_extra(name) else alignment.tensor(places[name], tensor)
+        for name, tensor in weights.items()
+    }
+
+
+def _places(symmetry: Symmetry, weights: StateDict) -> dict[str, str]:
+    """Return what each weight is called in a symmetry; as it is called, where not all are there by one rule."""
+    for prefix in ("", *prefixes_of_all(weights)):
+        inner = {name: name.removeprefix(prefix) for name in weights}
+        places = {name: one if resolve_name(symmetry, one) else bare(one) for name, one in inner.items()}
+        if all(resolve_name(symmetry, places[name]) for name, one in weights.items() if _has_axes(name, one)):
+            return places
+    return {name: name for name in weights}
+
+
+def _has_axes(name: str, value: Any) -> bool:
+    """Whether a value of a state_dict has axes that may move; one number, as a count of steps, has none."""
+    return not is_extra(name) and value.dim() > 0
+
+
+def read_options(settings: Iterable[str]) -> dict[str, Any]:
+    """Return the options of a matcher that `key=value` texts give; values are TOML, bare words are text.
+
+    >>> read_options(["cost=cosine", "rounds=3"])
+    {'cost': 'cosine', 'rounds': 3}
+    """
+    found: dict[str, Any] = {}
+    for setting in settings:
+        key, sign, text = setting.partition("=")
+        if not sign or not key.strip():
+            raise ConfigError(f"--set {setting}: expected key=value, for instance --set cost=cosine")
+        found[key.strip()] = toml_value(text.strip())
+    return found
+
+
+def _network(model: str, input_shape: str | None, inputs: Tensor | dict[str, Tensor] | None) -> tuple[nn.Module, Any]:
+    """Return the network and its example input, which for a model that has none is the first of `inputs`.
+
+    Integers of a file are ids, except bytes, which are pixels; the model's own example input decides where it has one.
+    """
+    if isinstance(inputs, dict):
+        return resolve(model, input_shape, inputs={name: one[:2] for name, one in _like(inputs, None).items()})
+    if inputs is None:
+        return resolve(model, input_shape)
+    ids = not inputs.is_floating_point() and inputs.dtype != torch.uint8
+    inputs = inputs if ids else inputs.float()
+    network, example = resolve(model, input_shape, inputs=inputs[:2])
+    if input_shape is not None and ids:
+        example = torch.randint(
+            int(inputs.max()) + 1, example.shape, generator=generator_for("example input"), device="cpu"
+        )
+    return network, example
+
+
+def _like(inputs: Tensor | dict[str, Tensor], example: Any) -> Any:
+    """Return inputs in the type of the example; those that have names as they are, bytes being pixels."""
+    if isinstance(inputs, dict):
+        return {name: one.float() if one.dtype == torch.uint8 else one for name, one in inputs.items()}
+    return inputs.to(next(tensors_in(example)).dtype)
+
+
+def transfer_file(ticket: Path, alignment: Path, output: Path) -> Ticket:
+    """Move the mask or ticket in file `ticket` through the alignment in file `alignment` and write it to `output`.
+
+    Raises:
+        MaskError, AlignmentError: for a file that is no ticket or no alignment, or when they are of different models.
+    """
+    moved = Alignment.load(alignment).apply(Ticket.load(ticket))
+    moved.save(output)
+    return moved
