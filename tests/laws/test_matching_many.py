@@ -92,6 +92,20 @@ def test_pair_by_pair_the_three_do_not_agree() -> None:
         (2, "activation", {}, InputError, r"^matcher 'activation' needs batches of inputs"),
         (2, "wieght", {}, InputError, r"^unknown matcher 'wieght', did you mean 'weight'\?"),
         (2, "weight", {"cost": "cosine"}, InputError, r"^matcher 'weight' has no option 'cost'; it has restarts$"),
+        (
+            2,
+            "weight",
+            {"restarts": 1},
+            InputError,
+            r"^match_many by 'weight' takes no option, but got 'restarts'; leave",
+        ),
+        (
+            2,
+            "activation",
+            {"batches": [], "cost": "cosine"},
+            InputError,
+            r"^match_many by 'activation' takes to_inputs and held_bytes, but got 'cost'; leave it out$",
+        ),
         (2, "activation", {"batches": []}, AlignmentError, r"^matching got no batches"),
     ],
 )

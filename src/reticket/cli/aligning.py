@@ -13,7 +13,7 @@ from reticket.cli.input_files import BATCH, read_inputs
 from reticket.cli.models import resolve
 from reticket.cli.notes import note
 from reticket.errors import AlignmentError, ConfigError
-from reticket.matching import MATCHERS, match, memory_options
+from reticket.matching import MATCHERS, CommonFrame, match, match_many, memory_options
 from reticket.nested import parts, tensors_in
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, discover, load_into
@@ -59,7 +59,7 @@ def match_files(a: str | Path, b: str | Path, how: MatchSettings) -> Alignment:
     Raises:
         InputError: for a file that cannot be read or does not fit the model, or an option that the matcher lacks.
     """
-    return FilesToMatch((b, a), how).onto_the_first()[0]
+    return FilesToMatch((b, a), how).onto_the_first()
 
 
 class FilesToMatch:
@@ -88,14 +88,18 @@ class FilesToMatch:
         load_into(self.network, self.states[0])
         self._batches = None if inputs is None else list(parts(_like(inputs, self.example), BATCH))
 
-    def onto_the_first(self) -> list[Alignment]:
-        """Return the alignment of each of the others onto the first."""
+    def onto_the_first(self) -> Alignment:
+        """Return the alignment of the second onto the first."""
         symmetry = discover(self.network, self.example)
         options: dict[str, Any] = {**memory_options(self._method, "cpu"), "progress": True, **self._options}
-        return [
-            match(state, self.network, symmetry, self._batches, method=self._method, start=self._start, **options)
-            for state in self.states[1:]
-        ]
+        second, first = self.states[1], self.network
+        return match(second, first, symmetry, self._batches, method=self._method, start=self._start, **options)
+
+    def in_one_frame(self) -> CommonFrame:
+        """Return the alignments of all into one order of units, that of the first; the first moves nothing."""
+        symmetry = discover(self.network, self.example)
+        options = {**memory_options(self._method, "cpu"), **self._options}
+        return match_many([self.network, *self.states[1:]], symmetry, self._batches, self._method, **options)
 
 
 def apply_file(alignment: Path, weights: str | Path, *, inverse: bool = False) -> dict[str, Any]:

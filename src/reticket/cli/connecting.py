@@ -11,7 +11,7 @@ from reticket.cli.aligning import FilesToMatch, MatchSettings
 from reticket.cli.input_files import Examples, check_labels, read_examples
 from reticket.cli.models import resolve
 from reticket.cli.notes import note
-from reticket.connectivity import BarrierCurve, barrier, interpolate, repair
+from reticket.connectivity import BarrierCurve, barrier, merge, repair
 from reticket.data.source import Split
 from reticket.errors import AlignmentError, ConfigError, InputError
 from reticket.objectives import chosen_objective
@@ -135,7 +135,7 @@ def repair_files(ends: Ends, alpha: float, data: str, samples: int) -> dict[str,
 def merge_files(
     sources: Sequence[str | Path], how: MatchSettings, *, weights: str | None = None, repaired: bool = True
 ) -> tuple[dict[str, Any], list[Alignment]]:
-    """Return the average of networks in files, each matched onto the first, and their alignments.
+    """Return the average of networks in files, all matched to one another, and the alignments onto the first.
 
     Args:
         sources: the files, as `read_weights` takes them, two or more.
@@ -154,13 +154,11 @@ def merge_files(
         )
     shares = _shares(weights, len(sources))
     files = FilesToMatch(sources, how)
-    alignments = files.onto_the_first()
-    moved = [alignment.apply(state) for alignment, state in zip(alignments, files.states[1:], strict=True)]
-    states = [files.states[0], *moved]
-    if not repaired or how.data is None:
-        return interpolate(states, shares), alignments
-    examples = read_examples(how.data, how.model, how.samples, "train").like(files.example)
-    return repair(files.network, states, shares, examples.batches), alignments
+    frame = files.in_one_frame()
+    batches = None
+    if repaired and how.data is not None:
+        batches = read_examples(how.data, how.model, how.samples, "train").like(files.example).batches
+    return merge(files.network, files.states, frame, batches, weights=shares), list(frame)[1:]
 
 
 def _shares(text: str | None, count: int) -> list[float]:

@@ -148,9 +148,10 @@ def activation_similarities(
     sym: Symmetry,
     batches: Iterable[object],
     to_inputs: Callable[[object], object] | None = None,
+    held_bytes: int | None = None,
 ) -> list[ActivationSimilarity]:
     """Return the correlations of the units of one network with those of each of several; it runs once on a batch."""
-    every = [MomentAccumulator(sym) for _ in each_b]
+    every = [MomentAccumulator(sym, held_bytes) for _ in each_b]
     with evaluating(*models_a, *(model for models in each_b for model in models)):
         for batch in checked_batches(batches, "matching"):
             take_together(every, models_a, each_b, inputs_for(sym, batch, to_inputs))

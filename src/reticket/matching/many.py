@@ -31,6 +31,7 @@ PairScores: TypeAlias = Mapping[
     tuple[int, int], Mapping[str, SimilarityScores]
 ]  # of i < j: units of i against those of j
 Against: TypeAlias = Callable[[int, Sequence[int], Sequence[Permutations]], WeightSimilarity | ActivationSimilarity]
+TAKEN = {"activation": ("to_inputs", "held_bytes"), "weight": ()}  # options here
 ROUNDS = 100  # over all networks, at most; some five are usual
 
 
@@ -87,7 +88,8 @@ def match_many(
         sym: their symmetry, from `discover`.
         batches: of inputs, as for `match`; read once, an iterator is kept in memory. "weight" needs none.
         method: name of a matching method.
-        options: of the method, as for `match`; "activation" takes `to_inputs` alone here, "weight" none.
+        options: of the method, as for `match`; "activation" takes `to_inputs` and `held_bytes` alone here, "weight"
+            none.
 
     Returns:
         An alignment of each network into the frame, whose order is that of the first network. The `quality` of each
@@ -125,6 +127,11 @@ def _against(
 ) -> Against:
     """Return how alike one network is to others, given their permutations into the frame."""
     MATCHERS.named(method).check({"batches": batches}, options)
+    taken = TAKEN.get(method, options)
+    if odd := [name for name in options if name not in taken]:
+        raise InputError(
+            f"match_many by '{method}' takes {' and '.join(taken) or 'no option'}, but got '{odd[0]}'; leave it out"
+        )
     if method == "weight":
         states = [comparable_state(sym, named_state(model)) for model in models]
         return lambda i, others, found: _weights_against(sym, states, i, others, found)
