@@ -1,5 +1,6 @@
 """Training in memory: optimisers on one flat vector, schedules, exact masks, resumption to the same bits."""
 
+from reticket.training.augmentations import AUGMENTATIONS, augmentation, find_augmentation
 from reticket.training.callbacks import LogMetrics, MetricsLogger, Notices, ReportProgress
 from reticket.training.evaluation import Evaluation, evaluate, evaluation_batch, score
 from reticket.training.flat import FlatParameters
@@ -16,6 +17,7 @@ from reticket.training.state import EpochRecord, Progress, TrainResult, TrainSta
 from reticket.training.torch_optimisers import find_optimiser
 
 __all__ = [
+    "AUGMENTATIONS",
     "OPTIMISERS",
     "SCHEDULES",
     "SGD",
@@ -41,8 +43,10 @@ __all__ = [
     "TrainState",
     "TrainingRun",
     "WatchedRun",
+    "augmentation",
     "evaluate",
     "evaluation_batch",
+    "find_augmentation",
     "find_optimiser",
     "learning_rate",
     "optimiser",
