@@ -7,6 +7,7 @@ from typing import Any
 
 from reticket.figures.table import Table
 from reticket.figures.text import number, without_folders
+from reticket.report.metric_words import MetricWords
 from reticket.report.page import PageSection, draw_section, render, write
 from reticket.report.paper import comparison_tables
 from reticket.report.run_folder import read_run
@@ -131,7 +132,7 @@ def _overview(sweep: Sweep) -> list[tuple[VariantResults, tuple[str, ...]]]:
             bounds = f" [{number(share.low, 0)}, {number(share.high, 0)}]" if share.low is not None else ""
             closed = f"{number(share.share, 0)} %{bounds}"
         if share is not None:
-            left = number(share.left, 2)
+            left = MetricWords.of(one.results).number(share.left, 1)
         rows.append((one, (closed, left, number(sum(known) / len(known), 2) if known else "–", _state(one.results))))
     return rows
 

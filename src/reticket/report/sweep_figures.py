@@ -19,6 +19,7 @@ from reticket.records import Stat as Drawn
 from reticket.report.accuracy import panels_of, rewind_axis, series_of
 from reticket.report.accuracy_rows import accuracy_rows, at, sparsities
 from reticket.report.against import published_cell
+from reticket.report.metric_words import MetricWords
 from reticket.report.training_positions import in_epochs
 from reticket.tasks.checks.barriers import COLOURS, REPAIR_DASH, WORDS, Barrier
 from reticket.tasks.checks.matching import Match
@@ -52,7 +53,8 @@ def shares(results: Results, method: str = "permuted") -> GapClosed | None:
     lth, naive, other = (
         np.array([row.values for row in rows], dtype=float).mean(0) for rows in zip(*trios, strict=True)
     )
-    return gap_closed(lth.tolist(), naive.tolist(), other.tolist()) if lth.size else None
+    sign = results.experiment.metric.better_by(1.0, 0.0)
+    return gap_closed(*((sign * values).tolist() for values in (lth, naive, other))) if lth.size else None
 
 
 def _trios(results: Results, method: str) -> list[tuple[Row, Row, Row]]:
@@ -91,7 +93,7 @@ def gap_by_value(variants: Sequence[VariantResults], short: str) -> Finding | No
         return None
     theirs = [(place, published_share(one.results.experiment)) for place, one in enumerate(variants)]
     names = [one.value for one in variants]
-    colour = PALETTE["permuted"][0]
+    colour, unit = PALETTE["permuted"][0], MetricWords.of(variants[0].results).steps
     closed = [(float(x), gap.share or 0.0, gap.low, gap.high) for x, gap in known if claimed(gap)]
     marks = [(float(x), value) for x, value in theirs if value is not None]
     left = [(float(x), gap.left, None, None) for x, gap in known]
@@ -109,7 +111,13 @@ def gap_by_value(variants: Sequence[VariantResults], short: str) -> Finding | No
     alt = f"Share of the gap that permuting closes, by {short}. {told}"
     panels = (
         Panel(draw_share, "closed by permuted", "share of the gap (%)", alt, 190.0, right=34.0),
-        Panel(draw_left, "left between LTH and permuted", "points", f"Points left open, by {short}. {told}", 190.0),
+        Panel(
+            draw_left,
+            "left between LTH and permuted",
+            unit,
+            f"{unit.capitalize()} left open, by {short}. {told}",
+            190.0,
+        ),
     )
     late = all(any(_late(t[0], one.results.experiment) for t in _trios(one.results, "permuted")) for one in variants)
     over = f"over all sparsities and rewind points{' from epoch 10 on' if late else ''}"
@@ -136,10 +144,11 @@ def _same(one: published.Share, known: Experiment) -> bool:
 
 
 def _gap_says(variants: Sequence[VariantResults], known: Sequence[tuple[VariantResults, GapClosed]], short: str) -> str:
+    words = MetricWords.of(known[0][0].results)
     parts = [
         f"{number(gap.share, 0)}{PERCENT}"
         + ("" if gap.low is None else f" [{number(gap.low, 0)}, {number(gap.high, 0)}]")
-        + f" of {number(gap.gap, 2)} points at {short} {one.value}"
+        + f" of {words.number(gap.gap, 1)}{words.points} at {short} {one.value}"
         for one, gap in known
         if claimed(gap)
     ]
@@ -223,7 +232,7 @@ def accuracy_by_value(variants: Sequence[VariantResults], short: str) -> Finding
     levels = sorted(set.intersection(*(set(sparsities(accuracy_rows(v.results))) for v in variants)))
     if not levels or not rewinds:
         return None
-    names, rewind = [one.value for one in variants], rewinds[-1]
+    names, rewind, words = [one.value for one in variants], rewinds[-1], MetricWords.of(variants[0].results)
     methods = looks(row.method for one in variants for row in accuracy_rows(one.results))
     charts = []
     for level in levels[:MOST_PANELS]:
@@ -239,9 +248,9 @@ def accuracy_by_value(variants: Sequence[VariantResults], short: str) -> Finding
                 where = tuple(f"{short} {one.value}" for _, one, _ in kept)
                 series.append(Series(look, tuple(x for x, *_ in kept), tuple(row for *_, row in kept), theirs, where))
         charts.append((f"{percent(level)} sparsity, {rewound(rewind)}", f"Lines by {short}.", series))
-    panels, note = panels_of(charts, partial(_value_axis, names=names, short=short))
+    panels, note = panels_of(charts, partial(_value_axis, names=names, short=short), words)
     everything = [row.n for one in variants for row in accuracy_rows(one.results)]
-    caption = f"Test accuracy against {short}. {spread_note('Bands', everything)}{note}"
+    caption = f"Test {words.name} against {short}. {spread_note('Bands', everything)}{note}"
     return Finding(FigureSpec("accuracy_by_value", panels), (), caption)
 
 
@@ -257,17 +266,17 @@ def accuracy_by_rewind(variants: Sequence[VariantResults], short: str) -> Findin
     if not places:
         return None
     panels: list[Panel] = []
-    notes = []
+    notes, words = [], MetricWords.of(places[0][0].results)
     styles = looks(KEY)
     for one, level, order in places[:MOST_PANELS]:
         series = series_of(one.results, styles, [(float(x), level, rewind) for x, rewind in enumerate(order)])
         title = f"{percent(level)} sparsity, {short} {one.value}"
-        made, note = panels_of([(title, "", series)], partial(rewind_axis, rewinds=order))
+        made, note = panels_of([(title, "", series)], partial(rewind_axis, rewinds=order), words)
         panels += made
         notes.append(note)
     counts = [row.n for one in variants for row in accuracy_rows(one.results)]
     caption = (
-        f"Test accuracy against the rewind point, each panel on a scale of its own. {spread_note('Bands', counts)}"
+        f"Test {words.name} against the rewind point, each panel on a scale of its own. {spread_note('Bands', counts)}"
     )
     caption += max(notes, key=len) + left_out(len(panels), len(places), "panels", "accuracy")
     return Finding(FigureSpec("accuracy_by_rewind", tuple(panels)), (), caption)
@@ -277,8 +286,8 @@ def barriers_by_value(variants: Sequence[VariantResults], short: str) -> Finding
     """Return the loss and accuracy barriers between A and B, moved and unmoved, with and without REPAIR."""
     names = [one.value for one in variants]
     pairs = [pair for pair in COLOURS if any(b.pair == pair for one in variants for b in one.results.of(Barrier))]
-    panels, told = [], []
-    for metric, unit in (("accuracy_barrier", "points"), ("loss_barrier", "nats")):
+    panels, told, loss_unit = [], [], variants[0].results.experiment.metric.loss_unit
+    for metric, unit in (("accuracy_barrier", "points"), ("loss_barrier", loss_unit)):
         title = metric.replace("_", " ")
         lines = []
         for pair in pairs:
@@ -288,9 +297,9 @@ def barriers_by_value(variants: Sequence[VariantResults], short: str) -> Finding
                 if points:
                     lines.append((PALETTE[COLOURS[pair]][0], repair, points))
         if lines:
-            alt = f"{title} in {unit} by {short}, with and without REPAIR."
+            alt = f"{title}{unit and f' in {unit}'} by {short}, with and without REPAIR."
             draw = partial(_draw_barriers, lines=lines, names=names, short=short)
-            panels.append(Panel(draw, title, unit, alt, 190.0))
+            panels.append(Panel(draw, title, unit or "loss", alt, 190.0))
     if not panels:
         return None
     for repair in (False, True):

@@ -6,6 +6,7 @@ from functools import partial
 from reticket.figures.columns import METHOD, PLACE, SPARSITY, N
 from reticket.figures.table import Column, Table, column, file_name
 from reticket.figures.text import duration, number, percent, plus_minus
+from reticket.report.metric_words import MetricWords
 from reticket.report.order import difference_words
 from reticket.tasks.check import checks
 from reticket.tasks.results import Results
@@ -28,61 +29,69 @@ def _values(row: Row) -> str:
     return " ".join("" if value is None else repr(value) for value in row.values)
 
 
-COLUMNS: dict[str, tuple[Column, ...]] = {
-    "gap_closed": (
-        *PLACE,
-        column("share", "share closed (%)", partial(number, digits=0)),
-        Column("interval", _bounds, lambda gap: {"low": gap.low, "high": gap.high}),
-        column("gap", "gap (points)", partial(number, digits=2)),
-        column("gap_low"),
-        column("gap_high"),
-        column("left", "left (points)", partial(number, digits=2)),
-        column("confidence"),
-        column("interval"),
-        column("bootstrap_low"),
-        column("bootstrap_high"),
-        N,
-    ),
-    "differences": (
-        *PLACE[1:],
-        Column("difference", difference_words, lambda one: {"higher": one.higher, "lower": one.lower}),
-        column("mean", "points", partial(number, digits=2, sign=True)),
-        Column(
-            "interval",
-            lambda one: f"[{number(one.low, 2)}, {number(one.high, 2)}]",
-            lambda one: {"low": one.low, "high": one.high, "confidence": one.confidence},
+def _columns(words: MetricWords) -> dict[str, tuple[Column, ...]]:
+    """Return by section the columns of its table."""
+    size = partial(words.number, more=1)
+    return {
+        "gap_closed": (
+            *PLACE,
+            column("share", "share closed (%)", partial(number, digits=0)),
+            Column("interval", _bounds, lambda gap: {"low": gap.low, "high": gap.high}),
+            column("gap", "gap (points)", size),
+            column("gap_low"),
+            column("gap_high"),
+            column("left", "left (points)", size),
+            column("confidence"),
+            column("interval"),
+            column("bootstrap_low"),
+            column("bootstrap_high"),
+            N,
         ),
-        column("sd", "sd", partial(number, digits=2)),
-        N,
-        Column("seeds to settle the sign", _seeds, lambda one: {"settled": one.settled, "seeds": one.seeds}),
-    ),
-    "cost": (
-        column("kind", "kind of task"),
-        column("tasks", "tasks"),
-        column("model_epochs", "model-epochs", _thousands),
-        column("seconds", "time", duration),
-    ),
-    "failures": (column("label", "task"), column("error", "error")),
-}
+        "differences": (
+            *PLACE[1:],
+            Column("difference", difference_words, lambda one: {"higher": one.higher, "lower": one.lower}),
+            column("mean", "points", partial(size, sign=True)),
+            Column(
+                "interval",
+                lambda one: f"[{size(one.low)}, {size(one.high)}]",
+                lambda one: {"low": one.low, "high": one.high, "confidence": one.confidence},
+            ),
+            column("sd", "sd", size),
+            N,
+            Column("seeds to settle the sign", _seeds, lambda one: {"settled": one.settled, "seeds": one.seeds}),
+        ),
+        "cost": (
+            column("kind", "kind of task"),
+            column("tasks", "tasks"),
+            column("model_epochs", "model-epochs", _thousands),
+            column("seconds", "time", duration),
+        ),
+        "failures": (column("label", "task"), column("error", "error")),
+    }
 
 
 def all_tables(results: Results) -> dict[str, Table]:
     """Return the tables of every section that has data, by name."""
-    tables = {table.name: table for table in _metrics(results.rows)}
-    found = {name: getattr(results, name) for name in COLUMNS}
-    tables |= {name: Table.of(name, rows, COLUMNS[name]) for name, rows in found.items() if rows}
-    return tables | {name: table for check in checks() for name, table in check.tables(results).items()}
+    words = MetricWords.of(results)
+    tables = {table.name: table for table in _metrics(results.rows, words)}
+    sections = ((name, getattr(results, name), columns) for name, columns in _columns(words).items())
+    tables |= {name: Table.of(name, rows, columns) for name, rows, columns in sections if rows}
+    tables |= {name: table for check in checks() for name, table in check.tables(results).items()}
+    return {name: words.in_heads(table) for name, table in tables.items()}
 
 
-def _metrics(rows: Iterable[Row]) -> list[Table]:
+def _metrics(rows: Iterable[Row], words: MetricWords) -> list[Table]:
     """Return one table for each metric; accuracy is in percent, others have more digits."""
     found: dict[str, list[Row]] = {}
     for row in rows:
         found.setdefault(row.metric, []).append(row)
-    return [Table.of(file_name(metric), mine, _metric_columns(metric)) for metric, mine in found.items()]
+    return [
+        Table.of(file_name(metric), mine, _metric_columns(2 if metric == "accuracy" else max(3, words.digits + 1)))
+        for metric, mine in found.items()
+    ]
 
 
-def _metric_columns(metric: str) -> tuple[Column, ...]:
+def _metric_columns(digits: int) -> tuple[Column, ...]:
     return (
         METHOD,
         SPARSITY,
@@ -91,7 +100,7 @@ def _metric_columns(metric: str) -> tuple[Column, ...]:
         column("metric"),
         Column(
             "mean ± sd",
-            lambda row: plus_minus(row, 2 if metric == "accuracy" else 3),
+            lambda row: plus_minus(row, digits),
             lambda row: {"mean": row.mean, "sd": row.sd},
         ),
         N,

@@ -27,7 +27,8 @@ from reticket.records import Measured, Number, Record, Stat
 from reticket.tasks.cells import Runs
 from reticket.tasks.check import Check, register, settings_in
 from reticket.tasks.declared import CheckSettings
-from reticket.tasks.inputs import alignment_of, dataset_for, judged_by, model_for, reading_for
+from reticket.tasks.inputs import alignment_of, dataset_for, model_for, reading_for
+from reticket.tasks.metric import judged_by
 from reticket.tasks.networks import density_of, matched_text, sparsity_of
 from reticket.tasks.results import Results
 from reticket.tasks.rows import KEYS, MATCH_AT
@@ -101,17 +102,12 @@ def run_barrier(task: Task, inputs: Mapping[str, Result], context: Context) -> O
         torch.linspace(0, 1, spec["alphas"], dtype=torch.float64, device="cpu").tolist(),
         repair=spec["repair"],
         repair_batches=train if spec["repair"] else None,
-        loss=judged_by(dataset),
+        loss=judged_by(dataset, spec.get("objective")),
     )
-    return Output(
-        {
-            "alphas": list(curve.alphas),
-            "loss": list(curve.loss),
-            "accuracy": list(curve.accuracy),
-            "loss_barrier": curve.loss_barrier,
-            "accuracy_barrier": curve.accuracy_barrier,
-        }
-    )
+    values = {"alphas": list(curve.alphas), "loss": list(curve.loss), "loss_barrier": curve.loss_barrier}
+    if "objective" not in spec:  # else the loss says what the metric says
+        values |= {"accuracy": list(curve.accuracy), "accuracy_barrier": curve.accuracy_barrier}
+    return Output(values)
 
 
 def _at_once(model: nn.Module, dataset: DataSource, most: int) -> int:
@@ -144,7 +140,10 @@ class Barriers(Check):
             MATCHED,
             column("repair", "REPAIR", lambda repaired: "yes" if repaired else "no"),
             measured("loss_barrier", "loss barrier (nats)", 3),
-            measured("accuracy_barrier", "accuracy barrier (points)", 2),
+            replace(
+                measured("accuracy_barrier", "accuracy barrier (points)", 2),
+                shown=lambda rows: any(row.accuracy_barrier.mean is not None for row in rows),
+            ),
             N,
         )
     }
@@ -217,9 +216,9 @@ def _row(cell: BarrierCell, results: Sequence[Result]) -> Barrier:
         n=len(results),
         alphas=results[0].values["alphas"],
         loss=tuple(r.values["loss"] for r in results),
-        accuracy=tuple(r.values["accuracy"] for r in results),
+        accuracy=tuple(r.values["accuracy"] for r in results if "accuracy" in r.values),
         loss_barrier=stat_of([r.values["loss_barrier"] for r in results]),
-        accuracy_barrier=stat_of([r.values["accuracy_barrier"] for r in results]),
+        accuracy_barrier=stat_of([r.values["accuracy_barrier"] for r in results if "accuracy_barrier" in r.values]),
         keys=tuple(r.key for r in results),
     )
 
@@ -251,6 +250,7 @@ def barriers(results: Results) -> Finding | None:
     panels = _dense_panels([record for record in known if record.sparsity is None])
     for pair in dict.fromkeys(record.pair for record in known if record.sparsity is not None):
         panels += _pair_panels([record for record in known if record.pair == pair and record.sparsity is not None])
+    panels = [_in_loss_unit(panel, results.experiment.metric.loss_unit) for panel in panels]
     panels.sort(key=lambda panel: "loss" not in panel.unit)  # losses in one row, accuracies in the next
     pairs = list(dict.fromkeys(record.pair for record in known))
     legend = [LegendEntry(WORDS.get(pair, pair), _colour(pair, pairs)) for pair in pairs]
@@ -265,9 +265,14 @@ def barriers(results: Results) -> Finding | None:
     )
     if _growth_says(results):
         caption += f" Published: {published.source()}, over its rounds of pruning; for which network is not known here."
-    return Finding(
-        FigureSpec("barriers", tuple(panels), tuple(legend)), (*_says(known), *_growth_says(results)), caption
-    )
+    says = (*_says(known), *_growth_says(results))
+    return Finding(FigureSpec("barriers", tuple(panels), tuple(legend)), says, caption)
+
+
+def _in_loss_unit(panel: Panel, unit: str) -> Panel:
+    """Return a panel whose losses are called by their unit in this run, which may be none."""
+    words = f" ({unit})" if unit else ""
+    return replace(panel, unit=panel.unit.replace(" (nats)", words), alt=panel.alt.replace(" (nats)", words))
 
 
 def _colour(pair: str, pairs: Sequence[str]) -> str:
@@ -316,6 +321,8 @@ def _pair_panels(known: Sequence[Barrier]) -> list[Panel]:
             for record in known
             if record.sparsity == level
         ]
+        if all(stat.mean is None for _, _, stat in stats):
+            continue
         draw = partial(_draw_growth, stats=stats, levels=levels, colour=_colour(pair, [pair]))
         alt = f"{unit} of {WORDS.get(pair, pair)} against sparsity, with and without REPAIR."
         panels.append(Panel(draw, f"{WORDS.get(pair, pair)}, along pruning", unit, alt, 150.0))
@@ -384,13 +391,20 @@ def _pair_says(known: Sequence[Barrier], pairs: Sequence[str]) -> list[str]:
             record = next(
                 (record for record in mine if record.repair == repair and (record.sparsity or 0.0) == top), None
             )
-            if record is not None and record.accuracy_barrier.mean is not None:
-                loss = f" ({number(record.loss_barrier.mean, 2)} nats)" if record.loss_barrier.mean is not None else ""
-                parts.append(f"{number(record.accuracy_barrier.mean)} points{loss}{words}")
+            if record is not None and (size := _size(record)):
+                parts.append(f"{size}{words}")
         if parts:
             where = f" at {percent(top)} sparsity" if top else ""
             result.append(f"From {WORDS.get(pair, pair)}{where} the barrier is {' and '.join(parts)}.")
     return result
+
+
+def _size(record: Barrier) -> str:
+    """Return a barrier in words, of the accuracy where it is known; empty where nothing is."""
+    loss, accuracy = record.loss_barrier.mean, record.accuracy_barrier.mean
+    if accuracy is None:
+        return "" if loss is None else f"{loss:.3g} of the loss"
+    return f"{number(accuracy)} points" + ("" if loss is None else f" ({number(loss, 2)} nats)")
 
 
 def _growth_says(results: Results) -> list[str]:
