@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Int64
 from torch import Tensor
 
-from reticket.data.collected import collected
+from reticket.data.collected import source_of
 from reticket.data.dataset import Dataset
 from reticket.data.description import Description
 from reticket.data.source import DataSource, Split
@@ -111,7 +111,8 @@ def open_dataset(
 
     Args:
         name: a registered name, or `package.module:function` of a loader of your own, which may also return a pair of
-            torch data sets or DataLoaders, see `reticket.data.collected`.
+            torch data sets or DataLoaders, see `reticket.data.collected`; what is too large for memory is read as it is
+            needed.
         folder: where its files are; without it the environment variable RETICKET_DATA (the folder itself or a parent of
             it), then the place where a Debian package puts it.
         train_size: number of training inputs to keep, class-balanced; all without it.
@@ -130,7 +131,7 @@ def open_dataset(
     _check_params(name, loader, params)
     loaded = loader(folder, **params)
     if not isinstance(loaded, DataSource):
-        loaded = collected(name, loaded)
+        loaded = source_of(name, loaded)
     if train_size is not None:
         loaded = loaded.with_train_subset(_chosen(loaded, "train", train_size, name, "subset", subset_seed))
     if test_size is not None:

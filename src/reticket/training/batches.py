@@ -9,7 +9,7 @@ from typing import Any, NotRequired, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Bool, Float, Int64, Shaped, UInt8
+from jaxtyping import Bool, Int64, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -249,10 +249,10 @@ _held: WeakKeyDictionary[Dataset, dict[Any, tuple[Tensor, Tensor]]] = WeakKeyDic
 
 
 class StreamedBatches(TrainingBatches):
-    """Batches of a data set that is streamed from a disk: of each batch only this rank's images are decoded.
+    """Batches of a data set that is streamed: of each batch only this rank's inputs are read.
 
     See `TrainingBatches` for the arguments. Epoch e draws its permutation from `generator_for(*rng_label, "epoch", e)`,
-    and what becomes of an image from these labels and the image's name; nothing else decides them.
+    and what becomes of an image file from these labels and its name; nothing else decides them.
     """
 
     dataset: StreamedSource
@@ -268,10 +268,11 @@ class StreamedBatches(TrainingBatches):
             seeds_of = None if seeds is None else seeds[positions.start : positions.stop]
             yield self._ready(next(drawn), seeds_of), y[indices].to(self.device)  # kept by nothing here
 
-    def _ready(self, x: Tensor, seeds: Int64[Tensor, " n"] | None) -> Float[Tensor, "n ..."]:
+    def _ready(self, x: Tensor, seeds: Int64[Tensor, " n"] | None) -> Shaped[Tensor, "n ..."]:
         if self.transform is not None and seeds is not None:
             x = transformed(self.transform, x, seeds)
-        ready = self.dataset.normalise(x.to(self.device)).to(self.dtype)  # images all of them
+        ready = self.dataset.normalise(x.to(self.device))
+        ready = ready if self.dataset.is_tokens else ready.to(self.dtype)
         return ready.contiguous(memory_format=torch.channels_last) if self.channels_last else ready
 
 
