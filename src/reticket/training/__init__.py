@@ -10,11 +10,12 @@ from reticket.training.own import OwnTraining
 from reticket.training.placement import Placement
 from reticket.training.recipe import Recipe, learning_rate, parse_position, steps_per_epoch
 from reticket.training.resume import Resume
-from reticket.training.run import Callback, Observer, TrainingRun, WatchedRun
+from reticket.training.run import Callback, Observer, TrainingRun
 from reticket.training.schedules import SCHEDULES, Moment, schedule
 from reticket.training.sgd import SGD
 from reticket.training.state import EpochRecord, Progress, TrainResult, TrainState
 from reticket.training.torch_optimisers import find_optimiser
+from reticket.training.watched import WatchedRun
 
 __all__ = [
     "AUGMENTATIONS",

@@ -15,8 +15,9 @@ from reticket.lookup import imported
 from reticket.ranks import ALONE
 from reticket.training.batches import batches_by
 from reticket.training.recipe import Recipe
-from reticket.training.run import Callback, Observer, WatchedRun
+from reticket.training.run import Callback, Observer
 from reticket.training.state import EpochRecord, TrainResult, TrainState
+from reticket.training.watched import WatchedRun
 
 
 class OwnTraining(WatchedRun):

@@ -1,7 +1,6 @@
 """A training run at a step: a copy of the model on its device, brought forward one epoch after another."""
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -12,7 +11,6 @@ from reticket.copied import private_copy
 from reticket.data import DataSource
 from reticket.errors import ConfigError, TrainingError
 from reticket.objectives import objective_of
-from reticket.ranks import Ranks
 from reticket.training.average import WeightAverage
 from reticket.training.batches import Batches, TrainingBatches, batches_by, sent
 from reticket.training.chain import loss_and_gradient
@@ -21,47 +19,12 @@ from reticket.training.graphs import RecordedSteps, Recorder, RecordingError
 from reticket.training.optimisers import GrowingOptimiser
 from reticket.training.placement import Placement
 from reticket.training.randomness import Randomness, undisturbed
-from reticket.training.recipe import Recipe, learning_rate
+from reticket.training.recipe import Recipe
 from reticket.training.state import EpochRecord
 from reticket.training.step import TrainingStep
 from reticket.training.synchronised import synchronise
 from reticket.training.torch_optimisers import find_optimiser
-
-
-class WatchedRun(ABC):
-    """What of a run there is to look at, this package's or one of the user's own.
-
-    Attributes:
-        step, start, stop, total, steps_in_epoch: counts of steps; the first is of those done.
-        history: the complete epochs.
-        original, model: the caller's model, and the copy that is trained.
-        recipe, dataset, device, ranks: what the run is of, and where.
-    """
-
-    step: int
-    start: int
-    stop: int
-    total: int
-    steps_in_epoch: int
-    history: list[EpochRecord]
-    original: nn.Module
-    model: nn.Module
-    recipe: Recipe
-    dataset: DataSource
-    device: torch.device
-    ranks: Ranks
-
-    def lr(self, step: int) -> float:
-        """Return the learning rate that the recipe has for a step.
-
-        Args:
-            step: the step to be done, counted from the initialisation.
-        """
-        return learning_rate(self.recipe, step, self.start, self.steps_in_epoch)
-
-    @abstractmethod
-    def last_loss(self) -> float:
-        """Return the loss of the last step in nats."""
+from reticket.training.watched import WatchedRun
 
 
 class Callback:
