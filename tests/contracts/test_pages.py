@@ -23,7 +23,7 @@ from reticket.tasks.config import is_key
 from reticket.tasks.results import results_model
 from reticket.tickets import CRITERIA
 from reticket.tickets.methods import METHODS
-from reticket.training import OPTIMISERS
+from reticket.training import AUGMENTATIONS, OPTIMISERS
 
 ROOT = Path(__file__).parents[2]
 TEXTS = {
@@ -39,7 +39,10 @@ PACKAGES = (
 )
 NAMED = re.compile(rf"(?<![\w./\-])(?:reticket\.)?((?:{PACKAGES})(?:\.[A-Za-z_]\w*)+)(?![\w/=])")
 FILES = ("html", "json", "py", "md", "svg", "toml")
-REGISTRIES = (CRITERIA, DATASETS, EXECUTORS, LOGGERS, MATCHERS, METHODS, MODELS, OPTIMISERS, STORES, declared.CHECKS)
+REGISTRIES = (
+    AUGMENTATIONS, CRITERIA, DATASETS, EXECUTORS, LOGGERS, MATCHERS, METHODS, MODELS, OPTIMISERS, STORES,
+    declared.CHECKS,
+)  # fmt: skip
 
 
 def train_as_it_says(names: Mapping[str, Any]) -> None:
