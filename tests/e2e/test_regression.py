@@ -178,3 +178,22 @@ def test_what_has_no_use_for_numbers_is_refused(source: Path) -> None:
         ConfigError, match="checks: 'diversity' compares which class networks choose, but numbers are to"
     ):
         [task for planned in plan_experiment(members) for task in planned.blueprint.targets]
+
+
+def test_a_sweep_compares_errors(source: Path) -> None:
+    settings = [
+        "grid.seeds=2",
+        "grid.sparsities=[0.5]",
+        'grid.rewinds=["0it", "1ep"]',
+        "dense.epochs=2",
+        "checks.alphas=3",
+    ]
+    config = load_config(source, [*settings, 'sweep."dense.lr"=[0.02, 0.05]'])[1]
+    found = rt.run(config, out=source.parent / "sweep", name="sweep")
+    page = (found.folder / "report.html").read_text("utf-8")
+    words = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
+    assert "Root-mean-squared-error against the rewind point" in words
+    foreign = re.search(r"accuracy|accuracies|nats|[\d.] points|\(points|%. test", words, re.IGNORECASE)
+    assert foreign is None, words[max(0, foreign.start() - 80) : foreign.end() + 80]
+    assert (found.folder / "tables" / f"{RMSE}.md").is_file()
+    assert re.search(r"LTH, lr 0.05: \d\.\d{2,3} ± ", words)

@@ -83,7 +83,7 @@ def _own(full: Results, main: Results, tables: Mapping[str, Table]) -> Iterable[
     """Yield the sections of the table: beside the paper, accuracy, the gap, the order of the methods."""
     for name, title, make, data, about in _SECTIONS:
         finding = make(full if name in _ALL_POSITIONS else main)
-        title = title.replace("Accuracy", MetricWords.of(main).name.capitalize())
+        title = MetricWords.of(main).of_accuracy(title)
         whole = tables.get(data or "")
         opened = _opened(name, full, whole)
         yield PageSection(name, title, about, finding, (), _folded(whole, opened), opened)

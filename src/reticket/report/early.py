@@ -47,17 +47,19 @@ def early_matching(results: Results) -> Finding | None:
 
 def _lines(results: Results, order: Sequence[str], level: float, rewind: str) -> list[Series]:
     rows = [row for row in accuracy_rows(results) if (row.sparsity, row.rewind) == (level, rewind)]
-    result = []
+    result, digits = [], MetricWords.of(results).digits
     for method, look in looks(row.method for row in rows).items():
         mine = [row for row in rows if row.method == method]
         if mine[0].match_at is None:
             if method in REFERENCES:
-                result.append(Series(look, tuple(map(float, range(len(order)))), tuple(mine[:1] * len(order))))
+                result.append(
+                    Series(look, tuple(map(float, range(len(order)))), tuple(mine[:1] * len(order)), digits=digits)
+                )
             continue
         found = [(float(place), row) for place, here in enumerate(order) for row in mine if row.match_at == here]
         cells = [(x, published_cell(results.experiment, row)[0]) for x, row in found]
         theirs = tuple((x, cell.mean) for x, cell in cells if cell is not None)
-        result.append(Series(look, tuple(x for x, _ in found), tuple(row for _, row in found), theirs))
+        result.append(Series(look, tuple(x for x, _ in found), tuple(row for _, row in found), theirs, digits=digits))
     return result
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from reticket.figures import text
-from reticket.figures.table import Table
+from reticket.figures.table import Table, file_name
 from reticket.records import Stat
 from reticket.report.accuracy_rows import accuracy_rows
 from reticket.tasks.metric import Metric
@@ -55,6 +55,10 @@ class MetricWords:
     def points(self) -> str:
         """What follows a difference in a sentence, " points"."""
         return " points" if self.metric.unit == "%" else self.unit
+
+    def of_accuracy(self, words: str) -> str:
+        """Return a title, or the name of a table, with this metric in place of an accuracy."""
+        return words.replace("Accuracy", self.name.capitalize()).replace("accuracy", file_name(self.name))
 
     @property
     def differences(self) -> str:

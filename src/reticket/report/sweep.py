@@ -99,10 +99,11 @@ def build_sweep_report(folder: Path) -> Path:
     for one in tables.values():
         write(folder / "tables" / f"{one.name}.csv", one.to_csv())
         write(folder / "tables" / f"{one.name}.md", one.to_markdown())
-    sections = []
+    sections, words = [], MetricWords.of(sweep.variants[0].results)
     for name, title, make, data in _SECTIONS:
         finding = make(sweep.variants, sweep.short)
-        section = PageSection(name, title, _ABOUT[name], finding, (), tables.get(data) if finding else None)
+        table = tables.get(words.of_accuracy(data)) if finding else None
+        section = PageSection(name, words.of_accuracy(title), _ABOUT[name], finding, (), table)
         sections.append(draw_section(section, folder))
     if "paper" in tables:
         sections.append(PageSection("paper", "Beside the paper", "Where a cell is published.", table=tables["paper"]))
@@ -112,6 +113,7 @@ def build_sweep_report(folder: Path) -> Path:
         sweep=sweep,
         scaled=" ".join(scaled),
         overview=_overview(sweep),
+        points=words.points.strip(),
         sections=[section for section in sections if section is not None],
         failed=[(one, one.results.failures) for one in sweep.variants if one.results.failures],
         without_folders=without_folders,
@@ -146,7 +148,7 @@ def _stacked(sweep: Sweep) -> dict[str, Table]:
     found: dict[str, list[tuple[str, Table]]] = {}
     for one in sweep.variants:
         for name, table in (all_tables(one.results) | comparison_tables(one.results)).items():
-            if name in STACKED:
+            if name in map(MetricWords.of(one.results).of_accuracy, STACKED):
                 found.setdefault(name, []).append((one.value, table))
     return {name: _stack(name, sweep.short, parts) for name, parts in found.items()}
 

@@ -93,7 +93,8 @@ def gap_by_value(variants: Sequence[VariantResults], short: str) -> Finding | No
         return None
     theirs = [(place, published_share(one.results.experiment)) for place, one in enumerate(variants)]
     names = [one.value for one in variants]
-    colour, unit = PALETTE["permuted"][0], MetricWords.of(variants[0].results).steps
+    colour, words = PALETTE["permuted"][0], MetricWords.of(variants[0].results)
+    unit = words.steps
     closed = [(float(x), gap.share or 0.0, gap.low, gap.high) for x, gap in known if claimed(gap)]
     marks = [(float(x), value) for x, value in theirs if value is not None]
     left = [(float(x), gap.left, None, None) for x, gap in known]
@@ -107,7 +108,16 @@ def gap_by_value(variants: Sequence[VariantResults], short: str) -> Finding | No
     draw_share = partial(
         _points, points=closed, published_at=marks, names=names, short=short, colour=colour, level=100.0
     )
-    draw_left = partial(_points, points=left, published_at=rest, names=names, short=short, colour=colour, level=None)
+    draw_left = partial(
+        _points,
+        points=left,
+        published_at=rest,
+        names=names,
+        short=short,
+        colour=colour,
+        level=None,
+        digits=words.digits,
+    )
     alt = f"Share of the gap that permuting closes, by {short}. {told}"
     panels = (
         Panel(draw_share, "closed by permuted", "share of the gap (%)", alt, 190.0, right=34.0),
@@ -174,6 +184,7 @@ def _points(
     short: str,
     colour: str,
     level: float | None,
+    digits: int = 1,
 ) -> None:
     ends = [
         0.0,
@@ -194,7 +205,7 @@ def _points(
             axes.vlines(x, max(lower, low), min(upper, high), color=colour, linewidth=1.4, zorder=3)
     xs, ys = [x for x, *_ in points], [min(max(y, low), high) for _, y, *_ in points]
     axes.plot(xs, ys, color=colour, linewidth=1.6, marker="D", markersize=5, markeredgewidth=0, zorder=4, clip_on=False)
-    tell(axes, [_point(*point, names=names, short=short, inside=(low, high)) for point in points])
+    tell(axes, [_point(*point, names=names, short=short, inside=(low, high), digits=digits) for point in points])
     if published_at:
         x, y = zip(*published_at, strict=True)
         axes.plot(x, y, linestyle="", marker="D", markersize=8, markerfacecolor="none", color=colour, alpha=0.55)
@@ -212,9 +223,10 @@ def _point(
     names: Sequence[str],
     short: str,
     inside: tuple[float, float],
+    digits: int,
 ) -> Mark:
-    ends = "" if lower is None or upper is None else f" [{number(lower)}, {number(upper)}]"
-    return Mark(x, min(max(value, inside[0]), inside[1]), f"{short} {names[int(x)]}: {number(value)}{ends}")
+    ends = "" if lower is None or upper is None else f" [{number(lower, digits)}, {number(upper, digits)}]"
+    return Mark(x, min(max(value, inside[0]), inside[1]), f"{short} {names[int(x)]}: {number(value, digits)}{ends}")
 
 
 def _value_axis(axes: Axes, names: Sequence[str], short: str) -> float:
@@ -246,7 +258,11 @@ def accuracy_by_value(variants: Sequence[VariantResults], short: str) -> Finding
             theirs = tuple((x, cell.mean) for x, cell in cells if cell is not None)
             if kept:
                 where = tuple(f"{short} {one.value}" for _, one, _ in kept)
-                series.append(Series(look, tuple(x for x, *_ in kept), tuple(row for *_, row in kept), theirs, where))
+                series.append(
+                    Series(
+                        look, tuple(x for x, *_ in kept), tuple(row for *_, row in kept), theirs, where, words.digits
+                    )
+                )
         charts.append((f"{percent(level)} sparsity, {rewound(rewind)}", f"Lines by {short}.", series))
     panels, note = panels_of(charts, partial(_value_axis, names=names, short=short), words)
     everything = [row.n for one in variants for row in accuracy_rows(one.results)]
