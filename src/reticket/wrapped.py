@@ -1,5 +1,6 @@
-"""Names and modules inside wrappers: parallel, averaged, compiled models and those of Lightning call `w` `module.w`."""
+"""Names and modules inside wrappers: parallel, averaged and compiled models, those of Lightning, adapters of peft."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,7 +16,10 @@ WRAPPERS = (
     "_original_module",
     "_fsdp_wrapped_module",
     "_checkpoint_wrapped_module",
+    "base_layer",  # what a layer with adapters of peft was before
 )
+PEFT = "base_model.model."  # before every name of a model with adapters
+TRAINED_WHOLE = re.compile(r"modules_to_save\.[^.]+\.")  # the copy of a layer that peft trains, by its adapter
 HOLDERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, AveragedModel)
 FRAMES = ("LightningModule",)  # classes of other libraries that hold the model in an attribute of the user's choice
 
@@ -25,7 +29,12 @@ def bare(name: str) -> str:
 
     >>> bare("module._orig_mod.fc.weight"), bare("fc._orig_mod.weight"), bare("module")
     ('fc.weight', 'fc.weight', 'module')
+    >>> bare("base_model.model.fc.base_layer.weight"), bare("base_model.model.fc.lora_A.default.weight")
+    ('fc.weight', 'fc.lora_A.default.weight')
     """
+    begin, wrapped, rest = name.partition(PEFT)
+    if wrapped and not begin.strip("."):
+        name = TRAINED_WHOLE.sub("", rest)
     *path, last = name.split(".")
     return ".".join([*(part for part in path if part not in WRAPPERS), last])
 

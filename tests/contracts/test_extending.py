@@ -34,7 +34,8 @@ from reticket.tasks.recipes import recipe_in
 from reticket.tasks.tensors import mask_in
 from reticket.tickets import CRITERIA
 from reticket.tickets.methods import METHODS
-from reticket.training import OPTIMISERS, TrainingRun, TrainResult, TrainState
+from reticket.training import AUGMENTATIONS, OPTIMISERS, TrainingRun, TrainResult, TrainState
+from reticket.training.batches import batches_by
 from reticket.training.snapshot import state_of
 from reticket.training.state import read_checkpoint
 
@@ -42,7 +43,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text("utf-8")
 MODULES = dict(re.findall(r"^`(mine/\w+\.py)`.*?^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 (ANNOUNCED,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 GROUPS: Mapping[str, Mapping[str, str]] = tomllib.loads(ANNOUNCED)["project"]["entry-points"]
-REGISTRIES = (MATCHERS, METHODS, CRITERIA, OPTIMISERS, EXECUTORS, STORES, LOGGERS, DATASETS, MODELS)
+REGISTRIES = (MATCHERS, METHODS, CRITERIA, OPTIMISERS, AUGMENTATIONS, EXECUTORS, STORES, LOGGERS, DATASETS, MODELS)
 EXPERIMENT = """
 [data]
 name = "clouds"
@@ -103,9 +104,10 @@ def test_the_page_has_an_example_for_each_seat_and_each_is_listed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sorted(re.findall(r"^## An? (.*)$", PAGE, re.MULTILINE)) == [
-        "check", "criterion", "data set", "executor", "logger", "matcher", "method", "model", "optimiser", "store",
+        "augmentation", "check", "criterion", "data set", "executor", "logger", "matcher", "method", "model",
+        "optimiser", "store",
     ]  # fmt: skip
-    assert len(MODULES) == len(re.findall(r"^```python", PAGE, re.MULTILINE)) == 9
+    assert len(MODULES) == len(re.findall(r"^```python", PAGE, re.MULTILINE)) == 10
     for group, members in GROUPS.items():
         for name in members:
             assert listing(group.removeprefix("reticket."))[name].endswith(".")
@@ -162,6 +164,19 @@ def test_the_optimiser_is_torchs_adamw() -> None:
         F.cross_entropy(model(clouds.train_x.double() / 2), clouds.train_y).backward()
         oracle.step()
     assert_close(dict(found), {name: p.detach() for name, p in model.state_dict().items()}, rtol=1e-9, atol=1e-12)
+
+
+def test_the_augmentation_adds_noise_of_its_size() -> None:
+    clouds, label = data(), ("noise",)
+    plain, noisy = (
+        batches_by(
+            rt.Recipe(2, 25, 0.1, **options), clouds, label, dtype=torch.float32, device=torch.device("cpu")
+        ).epoch(0)
+        for options in ({}, {"augment": "noise", "augment_options": {"size": 0.3}})
+    )
+    added = torch.cat([y[0] - x[0] for x, y in zip(plain, noisy, strict=True)]) * clouds.std[0]
+    assert abs(float(added.mean())) < 0.05
+    assert abs(float(added.std()) - 0.3) < 0.04
 
 
 class Watching(rt.Callback):

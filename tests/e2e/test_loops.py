@@ -77,7 +77,25 @@ def check(
 
 
 def test_the_page_has_these_loops() -> None:
-    assert BLOCKS.keys() == NEEDS.keys() | {"DistributedDataParallel"}
+    assert BLOCKS.keys() == NEEDS.keys() | {"DistributedDataParallel", "Adapters of peft"}
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_sparse_base_stays_so_under_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if find_spec("peft") is None:
+        pytest.skip("adapters of peft need the package peft, which is not installed here")
+    KEPT.append(named_operators())
+    names = block("Adapters of peft", tmp_path, monkeypatch)
+    model, mask = names["model"], names["mask"]
+    weights = model.state_dict()
+    for name, pruned in pruned_places(mask, weights).items():
+        assert not weights[name][pruned].any()
+        assert weights[name][~pruned].all()
+    assert {name.rpartition(".")[0][-14:] for name in names["adapters"]} == {"lora_A.default", "lora_B.default"}
+    assert names["own_mask"].density == pytest.approx(0.5, abs=0.01)
+    before = model(names["x"]).detach()
+    rt.load_into(model, names["moved"])
+    torch.testing.assert_close(model(names["x"]).detach(), before)
 
 
 @pytest.mark.parametrize("name", NEEDS)

@@ -186,7 +186,9 @@ def test_data_that_fit_no_experiment_are_named() -> None:
     ):
         plan_experiment(source)
     numbers = source.model_copy(update={"data": source.data.model_copy(update={"name": f"{HERE}:load_numbers"})})
-    with pytest.raises(ConfigError, match="has numbers to be predicted, but an experiment compares shares of right"):
+    with pytest.raises(
+        ConfigError, match=r"has numbers to be predicted, which dense\.objective 'classification' has no use for"
+    ):
         plan_experiment(numbers)
 
 

@@ -58,6 +58,7 @@ def gap_closed(
     resamples: int = 10_000,
     confidence: float = 0.95,
     seed: int = 0,
+    unit: str = "points",
 ) -> GapClosed:
     """Return the share of the gap between LTH and naive that `other` closes, with an interval paired by seed.
 
@@ -69,12 +70,13 @@ def gap_closed(
     together; up to 6 seeds all n^n draws are counted, beyond, `resamples` are drawn, and nothing is interpolated.
 
     Args:
-        lth: accuracy of the lottery ticket for each seed, percent.
+        lth: accuracy of the lottery ticket for each seed, percent, or any number that is higher where it is better.
         naive: of the naive transfer, same seeds in the same order.
         other: of the method, likewise.
         resamples: draws of the bootstrap, when there are more than 6 seeds.
         confidence: of the intervals, in (0, 1).
         seed: of the draws.
+        unit: what a gap is called in `reason`.
 
     Raises:
         InputError: when the lengths differ, there is no seed, a value is not finite, or the confidence is out of range.
@@ -88,18 +90,24 @@ def gap_closed(
     n, gap, left = len(gaps), float(gaps.mean()), float((values[0] - values[2]).mean())
     share = 100 * float(gains.mean()) / gap if gap > 0 else None
     if n == 1:
-        reason = "one seed has no interval" if gap > 0 else f"the gap is {gap:.2f} points, not positive"
+        reason = "one seed has no interval" if gap > 0 else f"the gap is {_in_unit(unit, gap)}, not positive"
         return GapClosed(1, share, None, None, gap, None, None, left, confidence, reason)
     gap_low, gap_high = mean_interval(gaps.tolist(), confidence)
     low, high, reason = None, None, ""
     if gap <= 0:
-        reason = f"the gap is {gap:.2f} points, not positive"
+        reason = f"the gap is {_in_unit(unit, gap)}, not positive"
     elif gap_low <= 0:
-        reason = f"the interval of the gap, [{gap_low:.2f}, {gap_high:.2f}] points, reaches 0"
+        reason = f"the interval of the gap, {_in_unit(unit, gap_low, gap_high)}, reaches 0"
     else:
         low, high = _fieller(gains, gaps, confidence)
     drawn = _bootstrap(gains, gaps, resamples, confidence, seed)
     return GapClosed(n, share, low, high, gap, gap_low, gap_high, left, confidence, reason, *drawn)
+
+
+def _in_unit(unit: str, *values: float) -> str:
+    """Return one value, or a pair as an interval, with its unit."""
+    texts = [f"{value:.2f}" if unit == "points" else f"{value:.3g}" for value in values]
+    return " ".join([texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]", *([unit] if unit else [])])
 
 
 def _fieller(gains: Float[np.ndarray, " n"], gaps: Float[np.ndarray, " n"], confidence: float) -> tuple[float, float]:

@@ -15,7 +15,7 @@ CLOSED = "gap closed"
 
 
 def show_accuracies(results: Results, console: Console) -> None:
-    """Print the accuracies of a run, of a sweep those of each experiment.
+    """Print the accuracies of a run, or what else its networks are judged by; of a sweep those of each experiment.
 
     Args:
         results: of the run.
@@ -27,7 +27,8 @@ def show_accuracies(results: Results, console: Console) -> None:
         if table is None:
             continue
         count = f", n = {table.same_n}" if table.same_n else ""
-        console.print(f"\n{name}{': ' if name else ''}test accuracy (%), mean ± sd{count}", markup=False, style="bold")
+        title = f"\n{name}{': ' if name else ''}{table.words.heading}, mean ± sd{count}"
+        console.print(title, markup=False, style="bold")
         for n, part in enumerate(_parts(table, closed, console.width)):
             console.print(*([Text()] if n else []), part, sep="\n")
         if closed:

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from reticket.figures.table import Table
-from reticket.report.compared_runs import UNITS, RunPair, difference_table, differing_settings, read_runs
+from reticket.report.compared_runs import RunPair, difference_table, differing_settings, read_runs
 from reticket.report.comparison_page import comparison_caption, comparison_notices, comparison_says, write_comparison
 
 GAP = "  "
@@ -32,9 +32,9 @@ def compare_runs(folders: Sequence[Path], output: Path | None, console: Console)
         console,
     )
     for pair in pairs:
-        table = difference_table(pair, "accuracy")
+        table = difference_table(pair, pair.metric)
         spare = ("paired seeds", pair.run.name, pair.reference.name)
-        _print(["", f"{UNITS['accuracy']}, {pair.name}", *table_lines(table, width, spare)], console)
+        _print(["", f"{pair.words.heading}, {pair.name}", *table_lines(table, width, spare)], console)
         _print((*comparison_says(pair), comparison_caption(pair)), console)
     if output is not None:
         write_comparison(runs, pairs, output)

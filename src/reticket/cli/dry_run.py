@@ -88,7 +88,7 @@ def _speeds(planned: Sequence[Outline], found: Forecast, execution: ExecutionCon
             config, facts = outline.variant.config, outline.blueprint.facts
             params = outline.blueprint.networks.common["model"]["params"]
             batch = min(config.dense.batch_size, facts.train_size)
-            augment = config.dense.augment and outline.augmented
+            augment = bool(config.dense.augment) and outline.augmented
             shape, classes = facts.input_shape, len(facts.classes)
             work = Workload(config.model.name, params, shape, classes, batch, augment, facts.is_tokens)
             speeds[key] = measure(work, jobs=execution.jobs, threads=execution.threads, device=execution.device)

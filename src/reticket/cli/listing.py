@@ -13,7 +13,7 @@ from reticket.tasks.check import checks
 from reticket.tasks.presets import list_presets
 from reticket.tickets.criteria import CRITERIA
 from reticket.tickets.methods import METHODS
-from reticket.training import OPTIMISERS, SCHEDULES
+from reticket.training import AUGMENTATIONS, OPTIMISERS, SCHEDULES
 
 KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "presets": list_presets,
@@ -24,6 +24,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "criteria": CRITERIA.descriptions,
     "optimisers": OPTIMISERS.descriptions,
     "schedules": SCHEDULES.descriptions,
+    "augmentations": AUGMENTATIONS.descriptions,
     "checks": lambda: {check.name: first_line(type(check)) for check in checks()},
     "executors": EXECUTORS.descriptions,
     "stores": STORES.descriptions,

@@ -1,19 +1,21 @@
-"""Any torch data set in memory: read once, item by item in order, and looked at for what it is."""
+"""Any torch data set, read item by item in order and looked at for what it is: in memory, or where it is too large."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import os
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, default_collate
+from torch.utils.data import DataLoader
 
 from reticket.data.dataset import Dataset
+from reticket.data.items import Items, as_it_is, class_names, two_parts
 from reticket.data.moments import channel_moments
-from reticket.errors import DataError
+from reticket.data.on_demand import OnDemand
+from reticket.data.source import DataSource
+from reticket.errors import ConfigError
 
-AT_ONCE = 256  # items put together at a time
-LABELS = ("labels", "label", "y", "target")  # what an item that is a mapping may call its label
-PARTS = (("train",), ("test", "validation", "valid", "val"))
+VARIABLE = "RETICKET_IN_MEMORY"
+IN_MEMORY = 4.0  # GiB
 
 
 def collected(
@@ -48,84 +50,74 @@ def collected(
     >>> found.train_x.shape, found.classes
     (torch.Size([2, 3]), ('0', '1'))
     """
-    train, test = _two(name, parts)
-    (train_x, train_y), (test_x, test_y) = (_read(name, part, label, value) for part in (train, test))
-    known = names or getattr(train.dataset if isinstance(train, DataLoader) else train, "classes", None)
-    classes = _classes(known, train_x, train_y, test_x, test_y)
-    mean, std = channel_moments(train_x) if train_x.dtype == torch.uint8 and train_x.dim() == 4 else _as_it_is(train_x)
+    train, test = (Items.of(name, part, label, value) for part in two_parts(name, parts))
+    return _in_memory(name, train, test, names or _named_classes(parts))
+
+
+def source_of(
+    name: str,
+    parts: object,
+    *,
+    label: str | None = None,
+    value: str | None = None,
+    names: Sequence[str] | None = None,
+) -> DataSource:
+    """Return what `collected` does where it takes no more than RETICKET_IN_MEMORY gibibytes (4), else `OnDemand`.
+
+    Both give the same inputs in the same order, the same fingerprint and the same results.
+
+    Args:
+        name, parts, label, value, names: those of `collected`.
+
+    Raises:
+        DataError: when a part or an item is of another kind.
+        ConfigError: when the variable is no number.
+    """
+    train, test = (Items.of(name, part, label, value) for part in two_parts(name, parts))
+    known = names or _named_classes(parts)
+    if _bytes_of(train) + _bytes_of(test) <= in_memory() * 2**30:
+        return _in_memory(name, train, test, known)
+    return OnDemand.scanned(name, train, test, known)
+
+
+def in_memory() -> float:
+    """Return how many gibibytes of anybody's data set are held in memory.
+
+    Raises:
+        ConfigError: when the variable is not a number, 0 or above.
+    """
+    text = os.environ.get(VARIABLE, str(IN_MEMORY))
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not found >= 0:
+        raise ConfigError(f"{VARIABLE} is '{text}'; set it to a number of gibibytes, 0 or above")
+    return found
+
+
+def _named_classes(parts: object) -> object:
+    train, _ = two_parts("", parts)
+    return getattr(train.dataset if isinstance(train, DataLoader) else train, "classes", None)
+
+
+def _bytes_of(items: Items) -> int:
+    """Return what the inputs of a part take, going by the first."""
+    return len(items) * items.take([0])[0].nbytes
+
+
+def _in_memory(name: str, train: Items, test: Items, known: object) -> Dataset:
+    (train_x, train_y), (test_x, test_y) = (_whole(part) for part in (train, test))
+    count = train_y.shape[1:].numel()
+    if not train_y.is_floating_point():
+        highest = [int(y.max()) for y in (train_y, test_y)]
+        count = 1 + max(highest + [int(x.max()) for x in (train_x, test_x) if x.dtype == torch.int64])
+    classes = class_names(None if train_y.is_floating_point() else known, count)
+    mean, std = channel_moments(train_x) if train_x.dtype == torch.uint8 and train_x.dim() == 4 else as_it_is(train_x)
     return Dataset(name, train_x, train_y, test_x, test_y, classes, mean, std)
 
 
-def _two(name: str, parts: object) -> tuple[Any, Any]:
-    if isinstance(parts, Mapping):
-        found = [next((parts[key] for key in keys if key in parts), None) for keys in PARTS]
-        if all(part is not None for part in found):
-            return found[0], found[1]
-    if isinstance(parts, Sequence) and not isinstance(parts, str) and len(parts) == 2:
-        return parts[0], parts[1]
-    raise DataError(
-        f"loader '{name}' returned a {type(parts).__name__}, but a reticket.data.Dataset was expected, or a training "
-        f"and a test part: two torch data sets or DataLoaders"
-    )
-
-
-def _read(name: str, part: Any, label: str | None, value: str | None) -> tuple[Tensor, Tensor]:
+def _whole(items: Items) -> tuple[Tensor, Tensor]:
     """Return all inputs and labels of a part."""
-    together = default_collate
-    if isinstance(part, DataLoader):
-        part, together = part.dataset, part.collate_fn
-    if isinstance(part, IterableDataset) or not (hasattr(part, "__getitem__") and hasattr(part, "__len__")):
-        raise DataError(
-            f"data set '{name}' has a part that is a {type(part).__name__}, which cannot be read by number; give a "
-            f"data set with __len__ and __getitem__"
-        )
-    count = len(part)
-    begins = range(0, count, AT_ONCE)
-    batches = [together([part[at] for at in range(begin, min(count, begin + AT_ONCE))]) for begin in begins]
-    pairs = [_pair(name, batch, label, value) for batch in batches]
-    if not pairs:
-        raise DataError(f"data set '{name}' has a part without items; give at least one")
-    return torch.cat([_plain(x) for x, _ in pairs]), torch.cat([_plain(y) for _, y in pairs])
-
-
-def _pair(name: str, batch: Any, label: str | None, value: str | None) -> tuple[Tensor, Tensor]:
-    """Return inputs and labels of what was put together."""
-    found = batch
-    if isinstance(batch, Mapping):
-        label = label or next((key for key in LABELS if key in batch), None)
-        value = value or next((key for key in batch if key != label), None)
-        found = (batch.get(value), batch.get(label))
-    if isinstance(found, tuple | list) and len(found) == 2:
-        inputs, labels = found
-        if isinstance(inputs, Tensor) and isinstance(labels, Tensor):
-            return inputs, labels
-    seen = f"a mapping of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
-    raise DataError(
-        f"data set '{name}' has items that make {seen}, but inputs and labels as tensors were expected; give pairs, or "
-        f"say which entries they are"
-    )
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """Return a tensor in one of the types that a data set has."""
-    if tensor.is_floating_point():
-        return tensor.to("cpu", torch.float32)
-    return tensor.cpu() if tensor.dtype == torch.uint8 and tensor.dim() == 4 else tensor.to("cpu", torch.int64)
-
-
-def _classes(known: Any, train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor) -> tuple[str, ...]:
-    """Return the names of the classes where they are known and are enough, else numbers."""
-    if train_y.is_floating_point():
-        return tuple(str(number) for number in range(train_y.shape[1:].numel()))
-    highest = [int(y.max()) for y in (train_y, test_y)]
-    highest += [int(x.max()) for x in (train_x, test_x) if x.dtype == torch.int64]
-    count = 1 + max(highest)
-    if isinstance(known, Sequence) and not isinstance(known, str) and len(known) >= count:
-        return tuple(map(str, known))
-    return tuple(map(str, range(count)))
-
-
-def _as_it_is(x: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return a mean and a deviation that change nothing."""
-    count = x.shape[1] if x.dim() == 4 else 1
-    return (0.0,) * count, (1.0,) * count
+    inputs, labels = zip(*items.batches(), strict=True)
+    return torch.cat(inputs), torch.cat(labels)

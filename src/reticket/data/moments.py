@@ -1,5 +1,7 @@
 """Mean and standard deviation of all pixels, exact and therefore the same on every machine."""
 
+from collections.abc import Iterable
+
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -17,13 +19,24 @@ def channel_moments(
     >>> channel_moments(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))
     ((0.5,), (0.5,))
     """
-    count = images.numel() // images.shape[1]
-    total = torch.zeros(images.shape[1], dtype=torch.int64, device="cpu")
-    squares = torch.zeros_like(total)
-    for part in images.split(CHUNK):
+    return moments_of(images.split(CHUNK))
+
+
+def moments_of(
+    parts: Iterable[UInt8[Tensor, "_ channels height width"]],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return what `channel_moments` does of images that come some at a time.
+
+    Args:
+        parts: of the images, at least one.
+    """
+    count, sums = 0, torch.zeros(2, 1, dtype=torch.int64, device="cpu")
+    for part in parts:
         wide = part.to(torch.int32)
-        total += wide.sum((0, 2, 3), dtype=torch.int64)
-        squares += wide.square_().sum((0, 2, 3), dtype=torch.int64)
+        count += part.numel() // part.shape[1]
+        both = wide.sum((0, 2, 3), dtype=torch.int64), wide.square_().sum((0, 2, 3), dtype=torch.int64)
+        sums = sums + torch.stack(both)
+    total, squares = sums
     mean = total.double() / count
     std = (squares.double() / count - mean.square()).sqrt()
     return tuple(round(float(m) / 255, 6) for m in mean), tuple(round(float(s) / 255, 6) for s in std)

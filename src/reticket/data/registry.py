@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Int64
 from torch import Tensor
 
-from reticket.data.collected import collected
+from reticket.data.collected import source_of
 from reticket.data.dataset import Dataset
 from reticket.data.description import Description
 from reticket.data.source import DataSource, Split
@@ -111,7 +111,8 @@ def open_dataset(
 
     Args:
         name: a registered name, or `package.module:function` of a loader of your own, which may also return a pair of
-            torch data sets or DataLoaders, see `reticket.data.collected`.
+            torch data sets or DataLoaders, see `reticket.data.collected`; what is too large for memory is read as it is
+            needed.
         folder: where its files are; without it the environment variable RETICKET_DATA (the folder itself or a parent of
             it), then the place where a Debian package puts it.
         train_size: number of training inputs to keep, class-balanced; all without it.
@@ -140,7 +141,7 @@ def _loaded(name: str, folder: Path | None, params: Mapping[str, Any]) -> DataSo
     _check_params(name, loader, params)
     try:
         loaded = loader(folder, **params)
-        return loaded if isinstance(loaded, DataSource) else collected(name, loaded)
+        return loaded if isinstance(loaded, DataSource) else source_of(name, loaded)
     except ReticketError:
         raise
     except Exception as reason:

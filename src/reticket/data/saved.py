@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from reticket.data.collected import collected
-from reticket.data.dataset import Dataset
+from reticket.data.collected import source_of
+from reticket.data.source import DataSource
 from reticket.errors import DataError
 
 
-def load_saved(folder: Path | None = None, *, label: str | None = None, value: str | None = None) -> Dataset:
+def load_saved(folder: Path | None = None, *, label: str | None = None, value: str | None = None) -> DataSource:
     """Return a `DatasetDict` that `save_to_disk` wrote; named `reticket.data.saved:load_saved` in an experiment.
 
     Args:
@@ -33,7 +33,7 @@ def load_saved(folder: Path | None = None, *, label: str | None = None, value: s
     features = next(iter(found.values())).features
     label = label or next((name for name in ("label", "labels", "y", "target") if name in features), None)
     names = getattr(features.get(label), "names", None)
-    return collected(folder.name, dict(found.with_format("torch")), label=label, value=value, names=names)
+    return source_of(folder.name, dict(found.with_format("torch")), label=label, value=value, names=names)
 
 
 def _read(datasets: Any, folder: Path) -> Any:

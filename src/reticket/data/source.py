@@ -107,7 +107,7 @@ class DataSource(ABC):
 
 
 class StreamedSource(DataSource):
-    """A data set whose images are read from a disk as they are needed, in bounded memory."""
+    """A data set whose inputs are read as they are needed, in bounded memory."""
 
     @abstractmethod
     def drawn(

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from reticket.figures.looks import GRID, INK, Look, label
@@ -24,7 +25,7 @@ class Series:
     """A named line: places on the horizontal axis and what was measured there.
 
     `published` are (place, value) of the same method elsewhere, drawn as faint open marks; `places` say in words where
-    each point stands.
+    each point stands; `digits` are the decimals of a value.
     """
 
     look: Look
@@ -32,12 +33,13 @@ class Series:
     stats: tuple[Stat, ...]
     published: tuple[tuple[float, float], ...] = ()
     places: tuple[str, ...] = ()
+    digits: int = 1
 
     def marks(self, floor: float) -> list[Mark]:
         """Return what the points say; what lies under the axis stands on it."""
         where = self.places or ("",) * len(self.x)
         return [
-            Mark(x, max(stat.mean, floor), _says(self.look.label, place, stat), self.look.name)
+            Mark(x, max(stat.mean, floor), _says(self.look.label, place, stat, self.digits), self.look.name)
             for x, place, stat in zip(self.x, where, self.stats, strict=True)
             if stat.mean is not None
         ]
@@ -61,9 +63,9 @@ def bounds(series: Sequence[Series], roles: Sequence[str] = ("key", "variant", "
     return low - pad, high + pad
 
 
-def _says(name: str, place: str, stat: Stat) -> str:
+def _says(name: str, place: str, stat: Stat, digits: int) -> str:
     """Return what a point says: whose, where, mean and spread, from how many seeds."""
-    return f"{name}{f', {place}' if place else ''}: {plus_minus(stat)} (n = {stat.n})"
+    return f"{name}{f', {place}' if place else ''}: {plus_minus(stat, digits)} (n = {stat.n})"
 
 
 def _range(series: Sequence[Series]) -> tuple[float, float]:
@@ -170,7 +172,7 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
 def _label(one: Series, limits: tuple[float, float]) -> str:
     """Return a line's name, with the value where the line ends under the axis."""
     name = shortened(one.look.label, LABEL_LENGTH)
-    return name if one.last >= limits[0] else f"{name} ({number(one.last)})"
+    return name if one.last >= limits[0] else f"{name} ({number(one.last, one.digits)})"
 
 
 def _end_labels(axes: Axes, series: Sequence[Series], limits: tuple[float, float], end: float) -> None:
@@ -230,14 +232,16 @@ class Dot:
     filled: bool = True
     method: str = ""
     text: str = ""
+    digits: int = 1
 
     def says(self, names: Sequence[str]) -> str:
         """Return what the point says in a chart whose rows have these names."""
         row = names[min(max(round(self.row), 0), len(names) - 1)] if names else ""
         whose = label(self.method)
         who = ", ".join(dict.fromkeys(part for part in (whose, row) if part))
-        ends = "" if self.low is None or self.high is None else f" [{number(self.low)}, {number(self.high)}]"
-        return self.text or f"{who}: {number(self.value)}{ends}"
+        shown = partial(number, digits=self.digits)
+        ends = "" if self.low is None or self.high is None else f" [{shown(self.low)}, {shown(self.high)}]"
+        return self.text or f"{who}: {shown(self.value)}{ends}"
 
 
 def dots(axes: Axes, names: Sequence[str], points: Sequence[Dot], limits: tuple[float, float] | None = None) -> None:
@@ -299,12 +303,14 @@ def _alike(points: Sequence[Dot], left: float, right: float) -> dict[tuple[str, 
     return groups
 
 
-def dot_of(row: int | float, stat: Stat, colour: str, marker: str = "o", method: str = "") -> Dot | None:
+def dot_of(
+    row: int | float, stat: Stat, colour: str, marker: str = "o", method: str = "", digits: int = 1
+) -> Dot | None:
     """Return a dot at a mean with whiskers of one sd, or None where nothing was measured."""
     if stat.mean is None:
         return None
     ends = (None, None) if stat.sd is None else (stat.mean - stat.sd, stat.mean + stat.sd)
-    return Dot(row, stat.mean, colour, ends[0], ends[1], marker, method=method)
+    return Dot(row, stat.mean, colour, ends[0], ends[1], marker, method=method, digits=digits)
 
 
 def name_room(names: Sequence[str]) -> float:

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reticket.figures.text import number, plus_minus
@@ -47,6 +47,18 @@ class Table:
         return cls(
             name, records, tuple(c.head for c in shown), tuple(tuple(c.text(row) for c in shown) for row in rows)
         )
+
+    def with_units(self, units: Mapping[str, str]) -> "Table":
+        """Return the table with other units in its heads, where they stand in brackets or alone; the CSV stays.
+
+        >>> Table("t", (), ("gap (points)", "points"), ()).with_units({"points": ""}).head
+        ('gap', 'difference')
+        """
+        head = list(self.head)
+        for seen, unit in units.items():
+            head = [text.replace(f" ({seen})", f" ({unit})" if unit else "") for text in head]
+            head = [unit or "difference" if text == seen else text for text in head]
+        return replace(self, head=tuple(head))
 
     def to_csv(self) -> str:
         """Return the records; numbers keep every digit, what is missing is empty, and no text is a sheet's formula."""

@@ -7,8 +7,9 @@ from reticket.tasks.rows import Row
 
 
 def accuracy_rows(results: Results) -> list[Row]:
-    """Return the rows that hold test accuracy."""
-    return [row for row in results.rows if row.metric == "accuracy" and row.mean is not None]
+    """Return the rows that hold test accuracy, or what else the networks of the run are judged by."""
+    metric = results.experiment.metric.name
+    return [row for row in results.rows if row.metric == metric and row.mean is not None]
 
 
 def sparsities(rows: Sequence[Row]) -> list[float]:

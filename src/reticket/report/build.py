@@ -10,6 +10,7 @@ from reticket.figures.text import without_folders
 from reticket.report import accuracy, gap
 from reticket.report.early import early_matching
 from reticket.report.grid import Grid, grid
+from reticket.report.metric_words import MetricWords
 from reticket.report.order import order
 from reticket.report.page import PageSection, draw_section, render, write
 from reticket.report.paper import MOST_OPEN, beside_the_paper, comparison_tables, open_tables
@@ -82,6 +83,7 @@ def _own(full: Results, main: Results, tables: Mapping[str, Table]) -> Iterable[
     """Yield the sections of the table: beside the paper, accuracy, the gap, the order of the methods."""
     for name, title, make, data, about in _SECTIONS:
         finding = make(full if name in _ALL_POSITIONS else main)
+        title = MetricWords.of(main).of_accuracy(title)
         whole = tables.get(data or "")
         opened = _opened(name, full, whole)
         yield PageSection(name, title, about, finding, (), _folded(whole, opened), opened)
@@ -110,7 +112,7 @@ def _folded(whole: Table | None, opened: Iterable[tuple[str, Table]]) -> Table |
 def _opened(name: str, full: Results, whole: Table | None) -> tuple[tuple[str, Table], ...]:
     """Return the tables of a section that stand open, with their captions."""
     if name == "differences" and whole is not None and len(whole.body) <= MOST_OPEN:
-        return (("Differences in points of accuracy", whole),)
+        return ((f"Differences in {MetricWords.of(full).differences}", whole),)
     return open_tables(full) if name == "paper" else ()
 
 

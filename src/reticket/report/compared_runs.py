@@ -13,6 +13,7 @@ from reticket.figures.table import Column, Table, Value, column, file_name
 from reticket.figures.text import DASH, number, plus_minus, without_folders
 from reticket.records import Stat
 from reticket.report.accuracy_rows import accuracy_rows
+from reticket.report.metric_words import MetricWords
 from reticket.report.run_folder import RunFolder, read_run
 from reticket.tasks.comparison import Comparison
 from reticket.tasks.config import parse_config
@@ -22,7 +23,6 @@ from reticket.tasks.rows import Row
 from reticket.tasks.run_files import read_sweep_file
 
 DIGITS = {"accuracy": 2}  # decimals of a metric, others have three
-UNITS = {"accuracy": "test accuracy (%)", "loss": "test loss (nats)"}
 OF_NO_RESULT = ("title", "reference")  # settings that only name the experiment
 OF_NO_VALUE = ("date", "jobs", "cores", "executor", "computed_with")  # entries of the environment that decide no bits
 
@@ -69,6 +69,25 @@ class RunPair:
     def name(self) -> str:
         """The difference in words."""
         return f"{self.run.name} \u2212 {self.reference.name}"
+
+    @property
+    def words(self) -> MetricWords:
+        """What the reference is judged by, in words and numbers."""
+        return MetricWords.of(self.reference.results)
+
+    @property
+    def metric(self) -> str:
+        """The name of what the reference is judged by."""
+        return self.words.name
+
+    def heading(self, metric: str) -> str:
+        """Return a metric with its unit.
+
+        Args:
+            metric: its name.
+        """
+        unit = self.words.metric.loss_unit
+        return self.words.heading if metric == self.metric else f"test {metric}{f' ({unit})' if unit else ''}"
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -189,7 +208,7 @@ def _place(row: Row) -> tuple[Any, ...]:
 def _of_run(name: str, rows: Mapping[tuple[Any, ...], Row]) -> Column:
     def text(row: Row) -> str:
         mine = rows.get(_place(row))
-        return DASH if mine is None else plus_minus(mine, DIGITS["accuracy"])
+        return DASH if mine is None else plus_minus(mine, DIGITS.get(mine.metric, 3))
 
     def record(row: Row) -> Mapping[str, Value]:
         mine: Stat = rows.get(_place(row), Stat())

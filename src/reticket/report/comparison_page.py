@@ -11,15 +11,15 @@ from reticket.figures.drawing import draw
 from reticket.figures.finding import Finding, some
 from reticket.figures.looks import RULE, Look, label, looks
 from reticket.figures.spec import Axes, FigureSpec, Panel
-from reticket.figures.text import counts, listed, number, percent, plural, rewound
+from reticket.figures.text import counts, listed, percent, plural, rewound
 from reticket.report.compared_runs import (
-    UNITS,
     ComparedRun,
     RunPair,
     accuracy_table,
     difference_table,
     differing_settings,
 )
+from reticket.report.metric_words import MetricWords
 from reticket.report.page import PageSection, render, write
 from reticket.report.scale import scale_words
 from reticket.tasks.comparison import Comparison
@@ -69,12 +69,12 @@ def comparison_notices(runs: Sequence[ComparedRun]) -> Iterable[tuple[str, str]]
 
 
 def _sections(number: int, pair: RunPair) -> Iterable[PageSection]:
-    """Yield the section of accuracy, and one of each other metric with its table folded away."""
+    """Yield the section of what the runs are judged by, and one of each other metric with its table folded away."""
     about = f"Every cell of either run: {pair.run.name} less {pair.reference.name}."
     for metric in pair.metrics:
-        table, title = difference_table(pair, metric), f"{UNITS.get(metric, metric).capitalize()}, {pair.name}"
+        table, title = difference_table(pair, metric), f"{pair.heading(metric).capitalize()}, {pair.name}"
         name = f"{metric}-{number}"
-        if metric != "accuracy":
+        if metric != pair.metric:
             yield PageSection(name, title, about, Finding(None, (), comparison_caption(pair)), table=table)
             continue
         finding = Finding(_figure(name, pair), comparison_says(pair), comparison_caption(pair) + _undrawn(pair))
@@ -83,13 +83,13 @@ def _sections(number: int, pair: RunPair) -> Iterable[PageSection]:
 
 
 def _figure(name: str, pair: RunPair) -> FigureSpec | None:
-    """Return the differences in accuracy, a panel for each sparsity; None where there are none."""
-    cells = [cell for cell in pair.of_metric("accuracy") if cell.difference is not None]
+    """Return the differences in what the runs are judged by, a panel for each sparsity; None where there are none."""
+    cells = [cell for cell in pair.of_metric(pair.metric) if cell.difference is not None]
     if all(cell.same for cell in cells):
         return None
     styles, limits = looks(cell.method for cell in cells), _limits(cells)
     shown = some(_levels(cells))
-    panels = [_panel([cell for cell in cells if cell.sparsity == level], styles, limits) for level in shown]
+    panels = [_panel([cell for cell in cells if cell.sparsity == level], styles, limits, pair.words) for level in shown]
     return FigureSpec(name, tuple(panels))
 
 
@@ -100,7 +100,7 @@ def _levels(cells: Iterable[Comparison]) -> list[float]:
 
 
 def _undrawn(pair: RunPair) -> str:
-    levels = _levels(pair.of_metric("accuracy"))
+    levels = _levels(pair.of_metric(pair.metric))
     shown = len(some(levels))
     return "" if shown == len(levels) else f" {shown} of {len(levels)} sparsities are drawn; the table has all."
 
@@ -118,7 +118,7 @@ def comparison_says(pair: RunPair) -> tuple[str, ...]:
     Args:
         pair: the runs.
     """
-    known = [cell for cell in pair.of_metric("accuracy") if cell.difference is not None]
+    known = [cell for cell in pair.of_metric(pair.metric) if cell.difference is not None]
     if not known:
         return ("The two runs have no cell in common.",)
     if all(cell.same for cell in known):
@@ -128,20 +128,22 @@ def comparison_says(pair: RunPair) -> tuple[str, ...]:
         return (f"Of {_cells(len(known))} {up} are higher and {down} lower; one seed says nothing of the noise.",)
     apart = [cell for cell in known if cell.settled]
     higher = sum((cell.difference or 0.0) > 0 for cell in apart)
-    told = f"In {len(apart)} of {_cells(len(known))} the accuracy differs beyond the noise of the seeds"
+    told = f"In {len(apart)} of {_cells(len(known))} the {pair.metric} differs beyond the noise of the seeds"
     told += f": {higher} higher, {len(apart) - higher} lower." if apart else "."
-    return (told, *([_largest(apart)] if apart else []))
+    return (told, *([_largest(apart, pair.words)] if apart else []))
 
 
 def _cells(count: int) -> str:
     return plural(count, "cell")
 
 
-def _largest(cells: Iterable[Comparison]) -> str:
+def _largest(cells: Iterable[Comparison], words: MetricWords) -> str:
     most = max(cells, key=lambda cell: abs(cell.difference or 0.0))
     where = "" if most.sparsity == 0 else f" at {percent(most.sparsity)} sparsity, {rewound(most.rewind)}"
-    bounds = f"[{number(most.low, 2)}, {number(most.high, 2)}]"
-    return f"Most for {label(most.method)}{where}: {number(most.difference, 2, sign=True)} points {bounds}."
+    bounds = f"[{words.number(most.low, 1)}, {words.number(most.high, 1)}]"
+    return (
+        f"Most for {label(most.method)}{where}: {words.number(most.difference, 1, sign=True)}{words.points} {bounds}."
+    )
 
 
 def comparison_caption(pair: RunPair) -> str:
@@ -161,7 +163,9 @@ def comparison_caption(pair: RunPair) -> str:
     return f"{text}, with {percent(level)} intervals by {test}; of runs that do not differ, {chance}."
 
 
-def _panel(cells: Sequence[Comparison], styles: dict[str, Look], limits: tuple[float, float]) -> Panel:
+def _panel(
+    cells: Sequence[Comparison], styles: dict[str, Look], limits: tuple[float, float], words: MetricWords
+) -> Panel:
     several = len({cell.rewind for cell in cells} - {None}) > 1
     shown = sorted(cells, key=lambda cell: list(styles).index(cell.method))
     names = [_name(cell, several) for cell in shown]
@@ -170,9 +174,10 @@ def _panel(cells: Sequence[Comparison], styles: dict[str, Look], limits: tuple[f
         for row, cell in enumerate(shown)
     ]
     title = f"{percent(cells[0].sparsity)} sparsity"
-    draw_dots = partial(_draw, names=names, points=points, limits=limits)
+    unit = f" ({words.points.strip()})" if words.points.strip() else ""
+    draw_dots = partial(_draw, names=names, points=points, limits=limits, what=f"difference in {words.name}{unit}")
     return Panel(
-        draw_dots, title, "", f"Differences in accuracy, {title}.", row_height(len(names), 14.0), name_room(names)
+        draw_dots, title, "", f"Differences in {words.name}, {title}.", row_height(len(names), 14.0), name_room(names)
     )
 
 
@@ -180,7 +185,7 @@ def _name(cell: Comparison, several: bool) -> str:
     return f"{label(cell.method)}, {cell.rewind}" if several and cell.rewind else label(cell.method)
 
 
-def _draw(axes: Axes, names: Sequence[str], points: Sequence[Dot], limits: tuple[float, float]) -> None:
+def _draw(axes: Axes, names: Sequence[str], points: Sequence[Dot], limits: tuple[float, float], what: str) -> None:
     dots(axes, names, points, limits)
     axes.axvline(0, color=RULE, linewidth=1.1, zorder=1)
-    axes.set_xlabel("difference in accuracy (points)")
+    axes.set_xlabel(what)

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 
 from reticket.errors import ConfigError, InputError
 from reticket.figures.latex import LatexCell, latex_table
-from reticket.figures.table import Table
+from reticket.figures.table import Table, file_name
 from reticket.figures.text import counts, percent, position, spread_digits
 from reticket.lookup import nearest
 from reticket.report.accuracy_rows import accuracy_rows
 from reticket.report.grid import Grid, GridCell, grid
+from reticket.report.metric_words import MetricWords
 from reticket.report.paper import comparison_tables
 from reticket.report.scale import scale_words
 from reticket.report.tables import all_tables, metric_tables
@@ -50,9 +51,13 @@ def export_table(results: Results, table: str = GRID, form: str = "latex", *, bo
         folders = ", ".join(str(results.folder / name) for name in results.variants)
         raise InputError(f"{results.folder} is a sweep; export a table of one of its experiments: {folders}")
     rows = accuracy_rows(at_main(results))
-    found = grid(at_main(results), spread_digits(rows, usual=1)) if rows else None
+    found = grid(at_main(results), spread_digits(rows, usual=MetricWords.of(results).digits)) if rows else None
     if table == GRID and found is not None:
-        return _FORMS[form](results, found, bold) if form != "csv" else all_tables(results)["accuracy"].to_csv()
+        return (
+            _FORMS[form](results, found, bold)
+            if form != "csv"
+            else all_tables(results)[file_name(MetricWords.of(results).name)].to_csv()
+        )
     whole = _named(results, table, has_grid=found is not None)
     if form == "csv":
         return whole.to_csv()
@@ -61,7 +66,11 @@ def export_table(results: Results, table: str = GRID, form: str = "latex", *, bo
 
 
 def _named(results: Results, name: str, *, has_grid: bool) -> Table:
-    tables = all_tables(results) | comparison_tables(results) | metric_tables(results.rows, spread_digits)
+    tables = (
+        all_tables(results)
+        | comparison_tables(results)
+        | metric_tables(results.rows, MetricWords.of(results), spread_digits)
+    )
     if name not in tables:
         known = [*([GRID] if has_grid else []), *tables]
         hint = nearest(name, known) or f"; it has {', '.join(known)}" if known else "; it has no results yet"
@@ -106,7 +115,7 @@ def _grid_caption(results: Results, table: Grid, bold: bool) -> str:
     spread = any(cell.sd for _, cells in table.rows for cell in cells)
     positions = match_order(results)
     parts = [
-        _opening(results, _TITLES["accuracy"]),
+        _opening(results, MetricWords.of(results).heading),
         f"Mean ± sample standard deviation over seeds, {seeds}."
         if spread
         else f"One seed, so without spread ({seeds}).",

@@ -8,6 +8,7 @@ from reticket.figures.finding import MOST_PANELS, Finding, left_out
 from reticket.figures.looks import INK, RULE, SOFT, label, looks
 from reticket.figures.spec import SIZE, Axes, FigureSpec, Panel
 from reticket.figures.text import PERCENT, counts, listed, number, percent, rewind_order, rewound
+from reticket.report.metric_words import MetricWords
 from reticket.tasks.results import Results
 from reticket.tasks.rows import Gap
 
@@ -28,12 +29,12 @@ def leading(results: Results, method: str = "permuted") -> list[Gap]:
     return sorted((gap for gap in mine if gap.sparsity == highest), key=lambda gap: -order.index(gap.rewind))
 
 
-def sentence(gap: Gap) -> str:
+def sentence(gap: Gap, words: MetricWords) -> str:
     """Say in one sentence what a method closes, or that there is no gap to close."""
     where = f"At {percent(gap.sparsity)} sparsity, {rewound(gap.rewind)}"
     if not open_gap(gap) or gap.share is None:
-        bounds = "" if gap.gap_low is None else f" [{number(gap.gap_low)}, {number(gap.gap_high)}]"
-        size = "unknown" if gap.gap is None else f"{number(gap.gap)} points{bounds}"
+        bounds = "" if gap.gap_low is None else f" [{words.number(gap.gap_low)}, {words.number(gap.gap_high)}]"
+        size = "unknown" if gap.gap is None else f"{words.number(gap.gap)}{words.points}{bounds}"
         gap_words = f"the gap between naive and LTH ({size}, n = {gap.n})"
         return f"{where}, {gap_words} is not clearly above 0, so no share of it is claimed."
     name = "the permuted ticket" if gap.method == "permuted" else label(gap.method)
@@ -51,7 +52,7 @@ def interval(gap: Gap) -> str:
 
 def gap_closed(results: Results) -> Finding | None:
     """Return the share of the gap closed: a panel for each rewind point, rows by sparsity and method."""
-    known = [gap for gap in results.gap_closed if gap.share is not None]
+    known, words = [gap for gap in results.gap_closed if gap.share is not None], MetricWords.of(results)
     if not known:
         return None
     rewinds: list[str | None] = [*rewind_order(gap.rewind for gap in known)] or [None]
@@ -61,7 +62,8 @@ def gap_closed(results: Results) -> Finding | None:
     drawn = methods[: max(1, MOST_ROWS // len(levels))]
     limits = _limits([gap for gap in known if gap.method in drawn])
     panels = tuple(
-        _panel([gap for gap in known if gap.rewind == rewind], levels, drawn, rewind, limits) for rewind in shown
+        _panel([gap for gap in known if gap.rewind == rewind], levels, drawn, (rewind, limits), words)
+        for rewind in shown
     )
     confidence = next((gap.confidence for gap in known if gap.confidence), 0.95)
     seeds = counts(gap.n for gap in known)
@@ -81,21 +83,21 @@ def gap_closed(results: Results) -> Finding | None:
     if not all(open_gap(gap) for gap in known):
         caption += " Open marks: the gap itself is not clearly above 0 there."
     caption += left_out(len(drawn), len(methods), "methods", "gap_closed")
-    return Finding(FigureSpec("gap_closed", panels), _says(known), caption)
+    return Finding(FigureSpec("gap_closed", panels), _says(known, words), caption)
 
 
-def _says(known: Sequence[Gap]) -> tuple[str, ...]:
+def _says(known: Sequence[Gap], words: MetricWords) -> tuple[str, ...]:
     mine = [gap for gap in known if gap.method == "permuted" and open_gap(gap)]
     if not mine:
         return ("No setting leaves a gap between naive and LTH that is clearly above 0.",)
     settings = sum(gap.method == "permuted" for gap in known)
     best, worst = (end(mine, key=lambda gap: gap.share or 0.0) for end in (max, min))
     if best is worst:
-        return (sentence(best),)
+        return (sentence(best, words),)
     ends = [f"{interval(gap)} at {percent(gap.sparsity)}, {rewound(gap.rewind)}" for gap in (worst, best)]
     left = max(mine, key=lambda gap: gap.left or 0.0)
     where = f"{percent(left.sparsity)}, {rewound(left.rewind)}"
-    rest = f"The most it leaves open is {number(left.left, 1)} points, at {where}."
+    rest = f"The most it leaves open is {words.number(left.left)}{words.points}, at {where}."
     return (
         f"Where there is a gap to close ({len(mine)} of {settings} settings), "
         f"the permuted ticket closes between {listed(ends)}.",
@@ -113,9 +115,11 @@ def _panel(
     gaps: Sequence[Gap],
     levels: Sequence[float],
     methods: Sequence[str],
-    rewind: str | None,
-    limits: tuple[float, float],
+    where: tuple[str | None, tuple[float, float]],
+    words: MetricWords,
 ) -> Panel:
+    """Return the panel of a rewind point, over the limits of all."""
+    rewind, limits = where
     styles = looks(methods)
     names: list[str] = []
     points: list[Dot] = []
@@ -132,7 +136,7 @@ def _panel(
             ends = (gap.low, gap.high)
             points.append(Dot(row, gap.share, look.hex, *ends, look.marker, open_gap(gap), method, says))
             names.append(look.label)
-    told = " ".join(sentence(gap) for gap in gaps if gap.method == "permuted")
+    told = " ".join(sentence(gap, words) for gap in gaps if gap.method == "permuted")
     room = name_room([*names, "98 % sparsity"])
     draw = partial(_draw, names=names, points=points, heads=heads, limits=limits, room=room)
     return Panel(

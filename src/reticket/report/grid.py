@@ -1,12 +1,13 @@
 """The main table: methods down, sparsities and rewind points across, the best method that needs no oracle marked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from reticket.figures.looks import ORACLES, Look, looks
-from reticket.figures.text import number, percent, plus_minus, position, rewind_order
+from reticket.figures.text import number, percent, position, rewind_order
 from reticket.report.accuracy_rows import accuracy_rows, at, sparsities
 from reticket.report.gap import interval, open_gap
+from reticket.report.metric_words import MetricWords
 from reticket.tasks.results import Results
 from reticket.tasks.rows import Row
 
@@ -46,6 +47,7 @@ class Grid:
     rows: tuple[tuple[Look, tuple[GridCell, ...]], ...]
     same_n: int | None
     spared: str = ""
+    words: MetricWords = field(default_factory=MetricWords)
 
     def parts(self, most: int = 2) -> tuple["Grid", ...]:
         """Return tables with at most so many columns each, every one of a single sparsity, for a narrow page.
@@ -59,7 +61,7 @@ class Grid:
                 rewinds = column.rewinds[first : first + most]
                 ends = (start + first, start + first + len(rewinds))
                 rows = tuple((look, _between(cells, *ends)) for look, cells in self.rows)
-                found.append(Grid((replace(column, rewinds=rewinds),), rows, self.same_n))
+                found.append(Grid((replace(column, rewinds=rewinds),), rows, self.same_n, words=self.words))
             start += len(column.rewinds)
         return tuple(found)
 
@@ -88,14 +90,15 @@ def _between(cells: Sequence[GridCell], start: int, end: int) -> tuple[GridCell,
     return tuple(found)
 
 
-def grid(results: Results, digits: int = 1) -> Grid | None:
-    """Return the table of test accuracies (percent), or None when there is none.
+def grid(results: Results, digits: int | None = None) -> Grid | None:
+    """Return the table of test accuracies (percent), or of another metric; None when there is none.
 
     Args:
         results: of a run, at one position of matching.
-        digits: decimals of its numbers.
+        digits: decimals of its numbers; None for those of the metric.
     """
-    rows = accuracy_rows(results)
+    rows, words = accuracy_rows(results), MetricWords.of(results)
+    words = words if digits is None else replace(words, digits=digits)
     if not rows:
         return None
     levels, rewinds = _axes(rows)
@@ -104,13 +107,15 @@ def grid(results: Results, digits: int = 1) -> Grid | None:
         for level in levels
     )
     styles = looks(row.method for row in rows)
-    best = {(level, rewind): _best(rows, level, rewind) for level in levels for rewind in rewinds}
+    best = {(level, rewind): _best(rows, level, rewind, words) for level in levels for rewind in rewinds}
     body = tuple(
-        (look, _line([row for row in rows if row.method == method], levels, rewinds, best, digits))
+        (look, _line([row for row in rows if row.method == method], levels, rewinds, best, words))
         for method, look in styles.items()
     )
     counted = {row.n for row in rows}
-    return Grid(columns, body, counted.pop() if len(counted) == 1 else None, _spared(results.experiment.unpruned))
+    return Grid(
+        columns, body, counted.pop() if len(counted) == 1 else None, _spared(results.experiment.unpruned), words
+    )
 
 
 def closed_by_column(results: Results, method: str = "permuted") -> tuple[str, ...]:
@@ -158,9 +163,9 @@ def _spared(unpruned: Mapping[str, float]) -> str:
     return ", ".join(named) + more
 
 
-def _best(rows: Sequence[Row], level: float, rewind: str | None) -> str | None:
+def _best(rows: Sequence[Row], level: float, rewind: str | None, words: MetricWords) -> str | None:
     mine = [row for row in rows if (row.sparsity, row.rewind) == (level, rewind) and row.method not in ORACLES]
-    return max(mine, key=lambda row: row.mean or 0.0).method if len(mine) > 1 else None
+    return words.best(mine).method if len(mine) > 1 else None
 
 
 def _line(
@@ -168,26 +173,24 @@ def _line(
     levels: Sequence[float],
     rewinds: Sequence[str | None],
     best: Mapping[tuple[float, str | None], str | None],
-    digits: int,
+    words: MetricWords,
 ) -> tuple[GridCell, ...]:
-    """Return the cells of one method's rows."""
+    """Return the cells of one method."""
     method = mine[0].method
     if all(row.sparsity == 0 for row in mine):
-        return (_cell(mine[0], digits, len(levels) * len(rewinds)),)
+        return (_cell(mine[0], words, len(levels) * len(rewinds)),)
     cells = []
     for level in levels:
         here = [row for row in mine if row.sparsity == level]
         if here and all(row.rewind is None for row in here):
-            cells.append(_cell(here[0], digits, len(rewinds)))
+            cells.append(_cell(here[0], words, len(rewinds)))
             continue
-        cells += [
-            _cell(at(here, method, level, rewind), digits, 1, best[level, rewind] == method) for rewind in rewinds
-        ]
+        cells += [_cell(at(here, method, level, rewind), words, 1, best[level, rewind] == method) for rewind in rewinds]
     return tuple(cells)
 
 
-def _cell(row: Row | None, digits: int, span: int, best: bool = False) -> GridCell:
+def _cell(row: Row | None, words: MetricWords, span: int, best: bool = False) -> GridCell:
     if row is None:
         return GridCell("–", "", 0, span)
-    mean, _, sd = plus_minus(row, digits).partition(" ± ")
+    mean, _, sd = words.plus_minus(row).partition(" ± ")
     return GridCell(mean, sd, row.n, span, best)

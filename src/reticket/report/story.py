@@ -6,20 +6,19 @@ from typing import Any
 
 from reticket.figures.looks import label
 from reticket.figures.text import (
-    PERCENT,
     counts,
     duration,
     listed,
     number,
     percent,
     plural,
-    plus_minus,
     position,
     rewound,
     without_folders,
 )
 from reticket.report.accuracy_rows import accuracy_rows, at
 from reticket.report.gap import leading, open_gap, sentence
+from reticket.report.metric_words import MetricWords
 from reticket.report.run_folder import RunFolder
 from reticket.tasks.checks.matching import Match
 from reticket.tasks.results import Results
@@ -36,8 +35,8 @@ class Fact:
 
 def headline(results: Results) -> tuple[str, ...]:
     """Return the sentences that open the report."""
-    gaps = leading(results)
-    told = [sentence(gap) for gap in dict.fromkeys((*gaps[:1], *gaps[-1:]))]
+    gaps, words = leading(results), MetricWords.of(results)
+    told = [sentence(gap, words) for gap in dict.fromkeys((*gaps[:1], *gaps[-1:]))]
     if gaps:
         told.insert(1, _three(results, gaps[0].sparsity, gaps[0].rewind))
     else:
@@ -46,34 +45,38 @@ def headline(results: Results) -> tuple[str, ...]:
 
 
 def _three(results: Results, sparsity: float, rewind: str | None) -> str:
-    rows = accuracy_rows(results)
+    rows, words = accuracy_rows(results), MetricWords.of(results)
     found = [(method, at(rows, method, sparsity, rewind)) for method in ("naive", "permuted", "lth")]
-    parts = [f"{label(method)} {plus_minus(row)}" for method, row in found if row is not None]
+    parts = [f"{label(method)} {words.plus_minus(row)}" for method, row in found if row is not None]
     spread = " (mean ± sd)" if any(row is not None and row.sd is not None for _, row in found) else ""
-    return f"Test accuracy there is {listed(parts)}{PERCENT}{spread}." if len(parts) > 1 else ""
+    return f"Test {words.name} there is {listed(parts)}{words.unit}{spread}." if len(parts) > 1 else ""
 
 
 def _bare(results: Results) -> list[str]:
-    rows = [row for row in accuracy_rows(results) if row.sparsity > 0]
+    rows, words = [row for row in accuracy_rows(results) if row.sparsity > 0], MetricWords.of(results)
     if not rows:
-        return ["No accuracy has been measured yet."]
+        return [f"No {words.name} has been measured yet."]
     top = max(row.sparsity for row in rows)
-    best = max((row for row in rows if row.sparsity == top), key=lambda row: row.mean or 0.0)
+    best = words.best([row for row in rows if row.sparsity == top])
     where = f"At {percent(top)} sparsity the best network is {label(best.method)}, {rewound(best.rewind)}"
-    return [f"{where}, with {plus_minus(best)}{PERCENT} test accuracy ({counts([best.n])})."]
+    return [f"{where}, with {words.plus_minus(best)}{words.unit} test {words.name} ({counts([best.n])})."]
 
 
 def facts(results: Results) -> tuple[Fact, ...]:
     """Return the few figures of the summary."""
     found: list[Fact] = []
-    gaps = leading(results)
+    gaps, words = leading(results), MetricWords.of(results)
     if gaps and gaps[0].share is not None and open_gap(gaps[0]):
         gap = gaps[0]
         bounds = f"[{number(gap.low, 0)}, {number(gap.high, 0)}] · " if gap.low is not None else ""
         where = f"{percent(gap.sparsity)} sparsity, {rewound(gap.rewind)}"
         found.append(Fact("gap closed by the permuted ticket", f"{number(gap.share, 0)}\u00a0%", f"{bounds}{where}"))
         found.append(
-            Fact("left between LTH and permuted", f"{number(gap.left)} points", f"of {number(gap.gap)} points to naive")
+            Fact(
+                "left between LTH and permuted",
+                f"{words.number(gap.left)}{words.points}",
+                f"of {words.number(gap.gap)}{words.points} to naive",
+            )
         )
     known = [one.correlation.mean for one in results.of(Match) if one.correlation.mean is not None]
     if known:

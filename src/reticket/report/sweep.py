@@ -7,6 +7,7 @@ from typing import Any
 
 from reticket.figures.table import Table
 from reticket.figures.text import number, without_folders
+from reticket.report.metric_words import MetricWords
 from reticket.report.page import PageSection, draw_section, render, write
 from reticket.report.paper import comparison_tables
 from reticket.report.run_folder import read_run
@@ -98,10 +99,11 @@ def build_sweep_report(folder: Path) -> Path:
     for one in tables.values():
         write(folder / "tables" / f"{one.name}.csv", one.to_csv())
         write(folder / "tables" / f"{one.name}.md", one.to_markdown())
-    sections = []
+    sections, words = [], MetricWords.of(sweep.variants[0].results)
     for name, title, make, data in _SECTIONS:
         finding = make(sweep.variants, sweep.short)
-        section = PageSection(name, title, _ABOUT[name], finding, (), tables.get(data) if finding else None)
+        table = tables.get(words.of_accuracy(data)) if finding else None
+        section = PageSection(name, words.of_accuracy(title), _ABOUT[name], finding, (), table)
         sections.append(draw_section(section, folder))
     if "paper" in tables:
         sections.append(PageSection("paper", "Beside the paper", "Where a cell is published.", table=tables["paper"]))
@@ -111,6 +113,7 @@ def build_sweep_report(folder: Path) -> Path:
         sweep=sweep,
         scaled=" ".join(scaled),
         overview=_overview(sweep),
+        points=words.points.strip(),
         sections=[section for section in sections if section is not None],
         failed=[(one, one.results.failures) for one in sweep.variants if one.results.failures],
         without_folders=without_folders,
@@ -131,7 +134,7 @@ def _overview(sweep: Sweep) -> list[tuple[VariantResults, tuple[str, ...]]]:
             bounds = f" [{number(share.low, 0)}, {number(share.high, 0)}]" if share.low is not None else ""
             closed = f"{number(share.share, 0)} %{bounds}"
         if share is not None:
-            left = number(share.left, 2)
+            left = MetricWords.of(one.results).number(share.left, 1)
         rows.append((one, (closed, left, number(sum(known) / len(known), 2) if known else "–", _state(one.results))))
     return rows
 
@@ -145,7 +148,7 @@ def _stacked(sweep: Sweep) -> dict[str, Table]:
     found: dict[str, list[tuple[str, Table]]] = {}
     for one in sweep.variants:
         for name, table in (all_tables(one.results) | comparison_tables(one.results)).items():
-            if name in STACKED:
+            if name in map(MetricWords.of(one.results).of_accuracy, STACKED):
                 found.setdefault(name, []).append((one.value, table))
     return {name: _stack(name, sweep.short, parts) for name, parts in found.items()}
 

@@ -19,6 +19,7 @@ from reticket.records import Stat as Drawn
 from reticket.report.accuracy import panels_of, rewind_axis, series_of
 from reticket.report.accuracy_rows import accuracy_rows, at, sparsities
 from reticket.report.against import published_cell
+from reticket.report.metric_words import MetricWords
 from reticket.report.training_positions import in_epochs
 from reticket.tasks.checks.barriers.figure import COLOURS, REPAIR_DASH, WORDS
 from reticket.tasks.checks.barriers.line import Barrier
@@ -53,7 +54,8 @@ def shares(results: Results, method: str = "permuted") -> GapClosed | None:
     lth, naive, other = (
         np.array([row.values for row in rows], dtype=float).mean(0) for rows in zip(*trios, strict=True)
     )
-    return gap_closed(lth.tolist(), naive.tolist(), other.tolist()) if lth.size else None
+    sign = results.experiment.metric.better_by(1.0, 0.0)
+    return gap_closed(*((sign * values).tolist() for values in (lth, naive, other))) if lth.size else None
 
 
 def _trios(results: Results, method: str) -> list[tuple[Row, Row, Row]]:
@@ -92,7 +94,8 @@ def gap_by_value(variants: Sequence[VariantResults], short: str) -> Finding | No
         return None
     theirs = [(place, published_share(one.results.experiment)) for place, one in enumerate(variants)]
     names = [one.value for one in variants]
-    colour = PALETTE["permuted"][0]
+    colour, words = PALETTE["permuted"][0], MetricWords.of(variants[0].results)
+    unit = words.steps
     closed = [(float(x), gap.share or 0.0, gap.low, gap.high) for x, gap in known if claimed(gap)]
     marks = [(float(x), value) for x, value in theirs if value is not None]
     left = [(float(x), gap.left, None, None) for x, gap in known]
@@ -106,11 +109,26 @@ def gap_by_value(variants: Sequence[VariantResults], short: str) -> Finding | No
     draw_share = partial(
         _points, points=closed, published_at=marks, names=names, short=short, colour=colour, level=100.0
     )
-    draw_left = partial(_points, points=left, published_at=rest, names=names, short=short, colour=colour, level=None)
+    draw_left = partial(
+        _points,
+        points=left,
+        published_at=rest,
+        names=names,
+        short=short,
+        colour=colour,
+        level=None,
+        digits=words.digits,
+    )
     alt = f"Share of the gap that permuting closes, by {short}. {told}"
     panels = (
         Panel(draw_share, "closed by permuted", "share of the gap (%)", alt, 190.0, right=34.0),
-        Panel(draw_left, "left between LTH and permuted", "points", f"Points left open, by {short}. {told}", 190.0),
+        Panel(
+            draw_left,
+            "left between LTH and permuted",
+            unit,
+            f"{unit.capitalize()} left open, by {short}. {told}",
+            190.0,
+        ),
     )
     late = all(any(_late(t[0], one.results.experiment) for t in _trios(one.results, "permuted")) for one in variants)
     over = f"over all sparsities and rewind points{' from epoch 10 on' if late else ''}"
@@ -137,10 +155,11 @@ def _same(one: published.Share, known: Experiment) -> bool:
 
 
 def _gap_says(variants: Sequence[VariantResults], known: Sequence[tuple[VariantResults, GapClosed]], short: str) -> str:
+    words = MetricWords.of(known[0][0].results)
     parts = [
         f"{number(gap.share, 0)}{PERCENT}"
         + ("" if gap.low is None else f" [{number(gap.low, 0)}, {number(gap.high, 0)}]")
-        + f" of {number(gap.gap, 2)} points at {short} {one.value}"
+        + f" of {words.number(gap.gap, 1)}{words.points} at {short} {one.value}"
         for one, gap in known
         if claimed(gap)
     ]
@@ -166,6 +185,7 @@ def _points(
     short: str,
     colour: str,
     level: float | None,
+    digits: int = 1,
 ) -> None:
     ends = [
         0.0,
@@ -186,7 +206,7 @@ def _points(
             axes.vlines(x, max(lower, low), min(upper, high), color=colour, linewidth=1.4, zorder=3)
     xs, ys = [x for x, *_ in points], [min(max(y, low), high) for _, y, *_ in points]
     axes.plot(xs, ys, color=colour, linewidth=1.6, marker="D", markersize=5, markeredgewidth=0, zorder=4, clip_on=False)
-    tell(axes, [_point(*point, names=names, short=short, inside=(low, high)) for point in points])
+    tell(axes, [_point(*point, names=names, short=short, inside=(low, high), digits=digits) for point in points])
     if published_at:
         x, y = zip(*published_at, strict=True)
         axes.plot(x, y, linestyle="", marker="D", markersize=8, markerfacecolor="none", color=colour, alpha=0.55)
@@ -204,9 +224,10 @@ def _point(
     names: Sequence[str],
     short: str,
     inside: tuple[float, float],
+    digits: int,
 ) -> Mark:
-    ends = "" if lower is None or upper is None else f" [{number(lower)}, {number(upper)}]"
-    return Mark(x, min(max(value, inside[0]), inside[1]), f"{short} {names[int(x)]}: {number(value)}{ends}")
+    ends = "" if lower is None or upper is None else f" [{number(lower, digits)}, {number(upper, digits)}]"
+    return Mark(x, min(max(value, inside[0]), inside[1]), f"{short} {names[int(x)]}: {number(value, digits)}{ends}")
 
 
 def _value_axis(axes: Axes, names: Sequence[str], short: str) -> float:
@@ -224,7 +245,7 @@ def accuracy_by_value(variants: Sequence[VariantResults], short: str) -> Finding
     levels = sorted(set.intersection(*(set(sparsities(accuracy_rows(v.results))) for v in variants)))
     if not levels or not rewinds:
         return None
-    names, rewind = [one.value for one in variants], rewinds[-1]
+    names, rewind, words = [one.value for one in variants], rewinds[-1], MetricWords.of(variants[0].results)
     methods = looks(row.method for one in variants for row in accuracy_rows(one.results))
     charts = []
     for level in levels[:MOST_PANELS]:
@@ -238,11 +259,15 @@ def accuracy_by_value(variants: Sequence[VariantResults], short: str) -> Finding
             theirs = tuple((x, cell.mean) for x, cell in cells if cell is not None)
             if kept:
                 where = tuple(f"{short} {one.value}" for _, one, _ in kept)
-                series.append(Series(look, tuple(x for x, *_ in kept), tuple(row for *_, row in kept), theirs, where))
+                series.append(
+                    Series(
+                        look, tuple(x for x, *_ in kept), tuple(row for *_, row in kept), theirs, where, words.digits
+                    )
+                )
         charts.append((f"{percent(level)} sparsity, {rewound(rewind)}", f"Lines by {short}.", series))
-    panels, note = panels_of(charts, partial(_value_axis, names=names, short=short))
+    panels, note = panels_of(charts, partial(_value_axis, names=names, short=short), words)
     everything = [row.n for one in variants for row in accuracy_rows(one.results)]
-    caption = f"Test accuracy against {short}. {spread_note('Bands', everything)}{note}"
+    caption = f"Test {words.name} against {short}. {spread_note('Bands', everything)}{note}"
     return Finding(FigureSpec("accuracy_by_value", panels), (), caption)
 
 
@@ -258,17 +283,17 @@ def accuracy_by_rewind(variants: Sequence[VariantResults], short: str) -> Findin
     if not places:
         return None
     panels: list[Panel] = []
-    notes = []
+    notes, words = [], MetricWords.of(places[0][0].results)
     styles = looks(KEY)
     for one, level, order in places[:MOST_PANELS]:
         series = series_of(one.results, styles, [(float(x), level, rewind) for x, rewind in enumerate(order)])
         title = f"{percent(level)} sparsity, {short} {one.value}"
-        made, note = panels_of([(title, "", series)], partial(rewind_axis, rewinds=order))
+        made, note = panels_of([(title, "", series)], partial(rewind_axis, rewinds=order), words)
         panels += made
         notes.append(note)
     counts = [row.n for one in variants for row in accuracy_rows(one.results)]
     caption = (
-        f"Test accuracy against the rewind point, each panel on a scale of its own. {spread_note('Bands', counts)}"
+        f"Test {words.name} against the rewind point, each panel on a scale of its own. {spread_note('Bands', counts)}"
     )
     caption += max(notes, key=len) + left_out(len(panels), len(places), "panels", "accuracy")
     return Finding(FigureSpec("accuracy_by_rewind", tuple(panels)), (), caption)
@@ -278,8 +303,8 @@ def barriers_by_value(variants: Sequence[VariantResults], short: str) -> Finding
     """Return the loss and accuracy barriers between A and B, moved and unmoved, with and without REPAIR."""
     names = [one.value for one in variants]
     pairs = [pair for pair in COLOURS if any(b.pair == pair for one in variants for b in one.results.of(Barrier))]
-    panels, told = [], []
-    for metric, unit in (("accuracy_barrier", "points"), ("loss_barrier", "nats")):
+    panels, told, loss_unit = [], [], variants[0].results.experiment.metric.loss_unit
+    for metric, unit in (("accuracy_barrier", "points"), ("loss_barrier", loss_unit)):
         title = metric.replace("_", " ")
         lines = []
         for pair in pairs:
@@ -289,9 +314,9 @@ def barriers_by_value(variants: Sequence[VariantResults], short: str) -> Finding
                 if points:
                     lines.append((PALETTE[COLOURS[pair]][0], repair, points))
         if lines:
-            alt = f"{title} in {unit} by {short}, with and without REPAIR."
+            alt = f"{title}{unit and f' in {unit}'} by {short}, with and without REPAIR."
             draw = partial(_draw_barriers, lines=lines, names=names, short=short)
-            panels.append(Panel(draw, title, unit, alt, 190.0))
+            panels.append(Panel(draw, title, unit or "loss", alt, 190.0))
     if not panels:
         return None
     for repair in (False, True):

@@ -36,7 +36,7 @@ def find_result(rows: Sequence[Row], place: NetworkPlace, store: Store) -> Resul
     """Return the stored result of one network.
 
     Args:
-        rows: the table.
+        rows: the table, one row a cell.
         place: which network.
         store: where its result is.
 
@@ -57,7 +57,7 @@ def _cell(rows: Sequence[Row], place: NetworkPlace) -> Row:
     """Return the one row that is meant; what is left out may be anything."""
     wanted = {"method": place["method"], "sparsity": place.get("sparsity", 0.0)}
     wanted |= {name: value for name, value in place.items() if name in ("rewind", "match_at")}
-    found = [row for row in rows if row.metric == "accuracy" and all(getattr(row, k) == v for k, v in wanted.items())]
+    found = [row for row in rows if all(getattr(row, k) == v for k, v in wanted.items())]
     if len(found) == 1:
         return found[0]
     if not found:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
+from reticket.errors import ConfigError
 from reticket.experiment import Task
 from reticket.experiment.task import closure
 from reticket.tasks.cells import Runs
@@ -30,7 +31,14 @@ class Blueprint(Runs):
 
     def _of(self, name: str) -> Mapping[Any, tuple[Task, ...]]:
         """Return the tasks of a check under the places they have in its section, one task a seed or member."""
-        return next(check for check in checks() if check.name == name).tasks(self)
+        check = next(check for check in checks() if check.name == name)
+        tasks = check.tasks(self)
+        if tasks and check.of_classes and not self.facts.is_classified:
+            raise ConfigError(
+                f"checks: '{name}' compares which class networks choose, but numbers are to be predicted; leave its "
+                f"settings out"
+            )
+        return tasks
 
     def planned(self, *, but: str) -> Iterable[Task]:
         """Return the tasks whose results are wanted for anything else than the check named `but`."""

@@ -31,12 +31,14 @@ class Check(Declared):
         title, about: heading of its section in the report, and one sentence on what it asks.
         runners: by kind of task the function that carries it out; a function of a module, so that workers find it.
         columns: by section of the results the columns of its table.
+        of_classes: whether it looks at the class that a network chooses; left out where numbers are to be predicted.
     """
 
     title: ClassVar[str] = ""
     about: ClassVar[str] = ""
     runners: ClassVar[Mapping[str, Runner]] = {}
     columns: ClassVar[Mapping[str, tuple[Column, ...]]] = {}
+    of_classes: ClassVar[bool] = False
 
     def tasks(self, plan: Runs) -> Mapping[Any, tuple[Task, ...]]:
         """Return its tasks by the place they have in its section, one a seed.

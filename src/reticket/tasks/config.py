@@ -32,6 +32,7 @@ PARAMS = (
     "data.params.",
     "dense.optimizer_options.",
     "dense.schedule_options.",
+    "dense.augment_options.",
     "matching.options.",
     "matching.start.",
 )  # tables with keys of others

@@ -3,7 +3,6 @@
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from reticket.data.subset import drawn_indices
 from reticket.errors import DataError
 from reticket.experiment import Context, Result, Task
 from reticket.models import build_model
-from reticket.objectives import OBJECTIVES, Measure, Objective, Prediction, Tally
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, load_into
 from reticket.tasks.tensors import WEIGHTS, alignment_in, mask_in, stripped
@@ -60,21 +58,6 @@ def reading_for(task: Task, dataset: DataSource, split: Split, context: Context)
     """Return a part of the data as batches: `samples` inputs drawn for this kind of task, or all."""
     drawn = drawn_indices(dataset.size(split), task.spec["samples"], task.kind, split)
     return Reading(dataset, split, task.spec["batch_size"], drawn, context.device)
-
-
-def judged_by(dataset: DataSource) -> Objective | None:
-    """Return what networks are judged by where an input has a class for each of its tokens; None where it has one."""
-    return None if dataset.labels("test").dim() == 1 else TOKENS
-
-
-def _right_tokens(seen: Prediction) -> Tally:
-    assert NEXT_TOKEN.classes is not None
-    logits, tokens = NEXT_TOKEN.classes(seen)
-    return Tally(100.0 * (logits.argmax(dim=1) == tokens).sum(), logits.shape[0])
-
-
-NEXT_TOKEN = OBJECTIVES["language-model"]
-TOKENS = replace(NEXT_TOKEN, metric=Measure("accuracy", _right_tokens, unit="%", higher_is_better=True))
 
 
 def _loaded(*arguments: Any) -> tuple[DataSource, str]:

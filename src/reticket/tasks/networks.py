@@ -28,7 +28,7 @@ class Facts:
     """What planning must know of the data: who it is, how much of it there is, and the shape of one input.
 
     `model_code` stands for the code of a model that is not this package's own: who edits it gets new keys. Where inputs
-    are tokens, the classes are the vocabulary.
+    are tokens, the classes are the vocabulary; where numbers are to be predicted, the names of these.
     """
 
     fingerprint: str
@@ -37,6 +37,7 @@ class Facts:
     input_shape: tuple[int, ...]
     model_code: str = ""
     is_tokens: bool = False
+    is_classified: bool = True
 
 
 class Networks:
@@ -59,6 +60,7 @@ class Networks:
             "data": {**config.data.decisive(), "fingerprint": facts.fingerprint},
             "model": {"name": config.model.name, "params": params, "code": facts.model_code},
             "threads": threads,
+            **({} if facts.is_classified else {"objective": config.dense.objective}),  # which judges them too
         }
         self.epoch = steps_per_epoch(facts.train_size, config.dense.batch_size)
         self.end = config.dense.epochs * self.epoch

@@ -6,6 +6,7 @@ from pathlib import Path
 from reticket.data import DataSource, Description, describe, open_dataset
 from reticket.errors import ConfigError, DataError
 from reticket.models import code_of
+from reticket.objectives import objective_of
 from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.config import Config, DataConfig
 from reticket.tasks.networks import Facts
@@ -48,11 +49,11 @@ def plan_experiment(config: Config, *, folder: Path | None = None, threads: int 
 
 def _check_objective(dataset: DataSource, config: Config) -> None:
     """Refuse data that are not what the networks are to be trained and judged for."""
-    labels = dataset.labels("train")
-    if labels.is_floating_point():
+    labels, objective = dataset.labels("train"), objective_of(config.dense.objective)
+    if labels.is_floating_point() and objective.classes is not None:
         raise ConfigError(
-            f"data set '{config.data.name}' has numbers to be predicted, but an experiment compares shares of right "
-            f"classes; train on it with reticket.train"
+            f"data set '{config.data.name}' has numbers to be predicted, which dense.objective "
+            f"'{config.dense.objective}' has no use for; set it to 'regression'"
         )
     if labels.dim() == 2 and config.dense.objective == "classification" and config.dense.train is None:
         raise ConfigError(
@@ -174,6 +175,7 @@ def facts_of(dataset: DataSource, model: str) -> Facts:
         input_shape=dataset.input_shape,
         model_code=code_of(model),
         is_tokens=dataset.is_tokens,
+        is_classified=not dataset.labels("train").is_floating_point(),
     )
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from reticket.models.code import code_outside, digest_of_code
 from reticket.tasks.inputs import thawed
-from reticket.training import Recipe, find_optimiser
+from reticket.training import Recipe, find_augmentation, find_optimiser
 from reticket.training.rate_schedules import find_schedule
 
-CODES = ("optimizer_code", "schedule_code", "objective_code", "train_code")
-OPTIONS = ("optimizer_options", "schedule_options")
+CODES = ("optimizer_code", "schedule_code", "objective_code", "train_code", "augment_code")
+OPTIONS = ("optimizer_options", "schedule_options", "augment_options")
 NO_CODE = ("torch",)  # packages whose release is provenance
+RELEASED = ("timm", "torchvision")  # packages whose release is in the key, in place of their code
 
 
 def recipe_spec(recipe: Recipe) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def recipe_spec(recipe: Recipe) -> dict[str, Any]:
         _code(find_schedule(recipe.schedule).factor),
         _code_named(recipe.objective),
         _code_named(recipe.train or ""),
+        _code_of_augmentation(recipe.augment),
     )
     return {**recipe.decisive(), **{name: code for name, code in zip(CODES, codes, strict=True) if code}}
 
@@ -48,7 +50,19 @@ def _code(function: Callable[..., Any]) -> str:
     package = function.__module__.partition(".")[0]
     if package in NO_CODE:
         return ""
-    return f"{package} {version(package)}" if package == "timm" else code_outside(function)
+    return _release(package) if package in RELEASED else code_outside(function)
+
+
+def _code_of_augmentation(name: bool | str) -> str:
+    """Return what a key must hold of the code of an augmentation that a recipe names."""
+    if not isinstance(name, str):
+        return ""
+    kind = find_augmentation(name)
+    return _release(kind.package) if kind.package else _code(kind.make)
+
+
+def _release(package: str) -> str:
+    return f"{package} {version(package)}"
 
 
 def _code_named(name: str) -> str:

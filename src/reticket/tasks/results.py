@@ -184,7 +184,8 @@ class Results(Record):
             InputError: when the table has no such cell or several, no such seed, or the store is not there.
             MissingResult: when the store holds it no more.
         """
-        return find_result(self.rows, place, self._weights_store())
+        metric = self.experiment.metric.name
+        return find_result([row for row in self.rows if row.metric == metric], place, self._weights_store())
 
     def weights(self, **place: Unpack[NetworkPlace]) -> dict[str, Tensor]:
         """Return the trained weights and buffers of one network of the table, by name.

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jaxtyping import Int64
+from jaxtyping import Shaped
 from torch import Tensor
 
 from reticket.analysis import Stat, gap_closed, paired_difference
@@ -18,6 +18,7 @@ from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.cells import Cell
 from reticket.tasks.check import checks
 from reticket.tasks.config import Config
+from reticket.tasks.metric import Metric
 from reticket.tasks.results import SCHEMA, Results, results_model
 from reticket.tasks.rows import Cost, Difference, Experiment, Failure, Gap, Row
 from reticket.tasks.stored import Stored, place_of
@@ -32,12 +33,14 @@ class ResultsBuilder:
     Args:
         blueprint: what was planned.
         store: where the results are; what failed is absent and left out of the rows.
-        labels: classes of the test images, shape `(n,)`.
+        labels: classes of the test images, shape `(n,)`, or the numbers that are to be predicted.
     """
 
-    def __init__(self, blueprint: Blueprint, store: Store, labels: Int64[Tensor, " n"]) -> None:
+    def __init__(self, blueprint: Blueprint, store: Store, labels: Shaped[Tensor, " n"]) -> None:
         self.blueprint = blueprint
         planned = frozenset(task.key for task in closure(blueprint.targets, resumes=True))
+        is_classified, objective = blueprint.facts.is_classified, blueprint.config.dense.objective
+        self.metric = Metric() if is_classified else Metric.of(objective)
         self.stored = Stored(blueprint, store, planned, labels)
 
     def results(self, title: str, preset: str, summary: Summary, environment: Mapping[str, Any]) -> Results:
@@ -64,7 +67,8 @@ class ResultsBuilder:
         """Return what every check found, by section."""
         found: dict[str, Any] = {}
         for check in checks():
-            found |= check.results(self.stored, self.blueprint.of(check.name))
+            if self.blueprint.facts.is_classified or not check.of_classes:
+                found |= check.results(self.stored, self.blueprint.of(check.name))
         return found
 
     def lost(self, summary: Summary) -> dict[str, tuple[str, str]]:
@@ -87,6 +91,7 @@ class ResultsBuilder:
             **found,
             unpruned=_unpruned(config, found["model"]["params"]) if pruned else {},
             train_size=facts.train_size,
+            metric=self.metric,
             steps_per_epoch=self.blueprint.networks.epoch,
         )
 
@@ -96,7 +101,7 @@ class ResultsBuilder:
         return sorted({f"torch {p['torch']}, {p['device']}, {p['threads']} thread(s) a task" for p in found})
 
     def rows(self) -> tuple[Row, ...]:
-        """Return accuracy (percent) and loss (nats) of every cell."""
+        """Return accuracy (percent), or what else the networks are judged by, and loss (nats) of every cell."""
         return tuple(
             Row(
                 **place_of(cell),
@@ -107,7 +112,7 @@ class ResultsBuilder:
                 seeds=tuple(map(seed_of, results)),
             )
             for cell, results in self.stored.cells()
-            for metric in ("accuracy", "loss")
+            for metric in dict.fromkeys((self.metric.name, "loss"))
         )
 
     def gaps(self) -> tuple[Gap, ...]:
@@ -119,20 +124,21 @@ class ResultsBuilder:
             paired = self.stored.paired(self._beside("lth", cell), self._beside("naive", cell), tasks)
             if not paired:
                 continue
-            lth, naive, other = zip(*(_accuracies(trial) for trial in paired), strict=True)
-            gap = gap_closed(lth, naive, other, confidence=self.blueprint.config.checks.confidence)
+            lth, naive, other = zip(*(self._scores(trial) for trial in paired), strict=True)
+            unit = "points" if self.metric.unit == "%" else self.metric.unit
+            gap = gap_closed(lth, naive, other, confidence=self.blueprint.config.checks.confidence, unit=unit)
             rows.append(Gap(**place_of(cell), **asdict(gap), keys=_keys_of(paired)))
         return tuple(rows)
 
     def differences(self) -> tuple[Difference, ...]:
-        """Return each step of LTH > permuted > naive in points of accuracy, paired by seed; two seeds or more."""
+        """Return how much better each step of LTH > permuted > naive is, paired by seed; two seeds or more."""
         rows = []
         for cell in self.blueprint.runs:
             for higher, lower in ORDER if cell.method == "permuted" else ():
                 paired = self.stored.paired(self._beside(higher, cell), self._beside(lower, cell))
                 if len(paired) < 2:
                     continue
-                one, other = zip(*(_accuracies(trial) for trial in paired), strict=True)
+                one, other = zip(*(self._scores(trial) for trial in paired), strict=True)
                 found = paired_difference(one, other, self.blueprint.config.checks.confidence)
                 place = {key: value for key, value in place_of(cell).items() if key != "method"}
                 rows.append(Difference(higher=higher, lower=lower, **place, **asdict(found), keys=_keys_of(paired)))
@@ -161,6 +167,10 @@ class ResultsBuilder:
             for kind, (count, epochs, seconds) in sorted(totals.items())
         )
 
+    def _scores(self, results: Iterable[Result]) -> list[float]:
+        """Return the metric of some networks, with the sign that makes the higher one better."""
+        return [self.metric.better_by(result.values[self.metric.name], 0.0) for result in results]
+
     def _beside(self, method: str, cell: Cell) -> Sequence[Task]:
         """Return the runs of a method where `cell` is, `cell` itself if it is that method's."""
         found = cell if method == cell.method else Cell(method, cell.sparsity, cell.rewind)
@@ -173,10 +183,6 @@ def _unpruned(config: Config, params: Mapping[str, Any]) -> dict[str, float]:
     names = known_prunable(model, config.prune.exclude, config.prune.include)
     seen = coverage(Mask.full(weights_of(model, names)), model)
     return {name: size / seen.matrices for name, size in seen.unpruned.items()}
-
-
-def _accuracies(results: Iterable[Result]) -> list[float]:
-    return [result.values["accuracy"] for result in results]
 
 
 def _keys(results: Iterable[Result]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from reticket.records import Number, Record, Stat
+from reticket.tasks.metric import Metric
 
 METHOD = "name of the method"
 SPARSITY = "nominal fraction pruned, in [0, 1)"
@@ -27,7 +28,10 @@ class Row(Stat, CellRecord):
     """One metric of one cell of the table."""
 
     true_sparsity: Number = Field(default=None, description="fraction of all weights that is 0, shortcuts included")
-    metric: str = Field(default="accuracy", description="'accuracy' (percent of the test images) or 'loss' (nats)")
+    metric: str = Field(
+        default="accuracy",
+        description="'accuracy' (percent of the test images) or another that 'experiment' names, or 'loss' (nats)",
+    )
     keys: tuple[str, ...] = Field(default=(), description=KEYS)
     seeds: tuple[int, ...] = Field(default=(), description="the seeds, in the order of the values")
 
@@ -39,10 +43,10 @@ class Gap(CellRecord):
     share: Number = Field(default=None, description="percent of the gap")
     low: Number = Field(default=None, description="lower bound of the share (percent)")
     high: Number = Field(default=None, description="upper bound of the share (percent)")
-    gap: Number = Field(default=None, description="LTH less naive (points of accuracy)")
+    gap: Number = Field(default=None, description="how much better LTH is than naive (points of accuracy)")
     gap_low: Number = Field(default=None, description="lower bound of the gap (points)")
     gap_high: Number = Field(default=None, description="upper bound of the gap (points)")
-    left: Number = Field(default=None, description="LTH less this method (points)")
+    left: Number = Field(default=None, description="how much better LTH is than this method (points)")
     confidence: Number = Field(default=None, description="level of the bounds, in (0, 1)")
     reason: str = Field(default="", description="why the share or its bounds are missing")
     interval: str = Field(default="bootstrap", description="how the bounds are computed: 'fieller' or 'bootstrap'")
@@ -52,7 +56,7 @@ class Gap(CellRecord):
 
 
 class Difference(Stat):
-    """Accuracy of one method less that of another (points), paired by seed."""
+    """How much better one method is than another (points of accuracy), paired by seed."""
 
     higher: str = Field(description="the method that should be better")
     lower: str = Field(description="the method that should be worse")
@@ -104,6 +108,7 @@ class Experiment(Record):
         description="weight matrices that stay as they are, each with its fraction of the weights in matrices",
     )
     train_size: int | None = Field(default=None, description="training inputs")
+    metric: Metric = Field(default=Metric(), description="what the networks are judged by besides the loss")
     steps_per_epoch: int | None = Field(default=None, description="steps of an epoch of dense training")
 
     @property

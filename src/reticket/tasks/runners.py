@@ -4,6 +4,7 @@ A runner is decided by its task alone; `context` says where to compute, never wh
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,6 @@ from reticket.tasks.tensors import ALIGNMENT, MASK, WEIGHTS, mask_in, named, str
 from reticket.tickets import Mask, MethodInputs, Pruning, Ticket, get_method, known_prunable, prune_round, true_density
 from reticket.training import (
     Callback,
-    Evaluation,
     LogMetrics,
     Notices,
     Placement,
@@ -88,15 +88,14 @@ def run_dense(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
     )
     if not context.ranks.first:
         return Output()
-    found = _evaluated(model, dataset, result, context)
+    judged = _judged(task, model, dataset, result, context)
     values = {
-        "accuracy": found.accuracy,
-        "loss": found.loss,
+        **judged.values,
         "true_sparsity": 0.0,
         "epochs": result.epochs - before / max(1, result.steps) * result.epochs,
         "state": {**result.state.metadata(), "seconds": 0.0},  # a time is provenance; equal tasks give equal bytes
     }
-    return Output(values, {**result.state.tensors(), "logits": found.logits})
+    return Output(values, {**result.state.tensors(), **judged.tensors})
 
 
 @collective
@@ -175,11 +174,19 @@ def _callbacks(context: Context, before: int) -> list[Callback]:
     ]
 
 
-def _evaluated(model: nn.Module, dataset: DataSource, result: TrainResult, context: Context) -> Evaluation:
-    """Evaluate what was trained, and have its figures written down beside those of its epochs."""
-    found = evaluate(model, dataset, weights=result.weights, device=context.device)
-    context.on_metrics(result.state.step, {"accuracy": found.accuracy, "test_loss": found.loss})
-    return found
+def _judged(task: Task, model: nn.Module, dataset: DataSource, result: TrainResult, context: Context) -> Output:
+    """Return metric and loss of what was trained, with the logits of classes; they are written down beside epochs."""
+    options: dict[str, Any] = {"weights": result.weights, "device": context.device}
+    if "objective" in task.spec:
+        found = evaluate(model, dataset, loss=task.spec["objective"], **options)
+        metric = found.objective.metric
+        values = {} if metric is None or found.metric is None else {metric.name: found.metric}
+        tensors: dict[str, Tensor] = {}
+    else:
+        found = evaluate(model, dataset, **options)
+        values, tensors = {"accuracy": found.accuracy}, {"logits": found.logits}
+    context.on_metrics(result.state.step, {**values, "test_loss": found.loss})
+    return Output({**values, "loss": found.loss}, tensors)
 
 
 def _train_sparse(task: Task, context: Context, model: nn.Module, weights: Mapping[str, Tensor], mask: Mask) -> Output:
@@ -199,15 +206,14 @@ def _train_sparse(task: Task, context: Context, model: nn.Module, weights: Mappi
     )
     if not context.ranks.first:
         return Output()
-    found = _evaluated(model, dataset, result, context)
+    judged = _judged(task, model, dataset, result, context)
     values = {
-        "accuracy": found.accuracy,
-        "loss": found.loss,
+        **judged.values,
         "epochs": result.epochs,
         "kept": mask.kept,
         "true_sparsity": 1 - true_density(mask, model),
     }
-    return Output(values, named(WEIGHTS, result.weights) | named(MASK, mask) | {"logits": found.logits})
+    return Output(values, named(WEIGHTS, result.weights) | named(MASK, mask) | dict(judged.tensors))
 
 
 def _method_inputs(task: Task, needs: tuple[str, ...], inputs: Mapping[str, Result]) -> MethodInputs:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from reticket.analysis import Stat as Measurement
@@ -21,10 +21,10 @@ class Stored:
         plan: the cells of the table.
         store: where the results are; what failed is absent and left out of the rows.
         planned: keys of the tasks of this experiment; a store may be shared, and what else it holds decides nothing.
-        labels: classes of the test images, shape `(n,)`.
+        labels: classes of the test images, shape `(n,)`, or the numbers that are to be predicted.
     """
 
-    def __init__(self, plan: Runs, store: Store, planned: frozenset[str], labels: Int64[Tensor, " n"]) -> None:
+    def __init__(self, plan: Runs, store: Store, planned: frozenset[str], labels: Shaped[Tensor, " n"]) -> None:
         self.plan = plan
         self.labels = labels
         self.damaged: dict[str, str] = {}

@@ -35,8 +35,8 @@ def sparse(model: nn.Module, mask: Mask, optimizer: Optimizer | Iterable[Optimiz
 
     Raises:
         MaskError: when the mask belongs to another model, a masked weight is computed from several tensors, the
-            optimizer holds none of the masked weights, or a masked parameter was replaced inside the block
-            (`load_state_dict(assign=True)`, an assignment), so that nothing would hold it.
+            optimizer holds none of the masked weights and they are not frozen, or a masked parameter was replaced
+            inside the block (`load_state_dict(assign=True)`, an assignment), so that nothing would hold it.
 
     >>> net = nn.Linear(4, 1)
     >>> sgd = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
@@ -52,7 +52,8 @@ def sparse(model: nn.Module, mask: Mask, optimizer: Optimizer | Iterable[Optimiz
     masked = held_weights(model, mask)
     own = {id(weight.parameter) for weight in masked}
     optimizers = optimizers_in([optimizer] if isinstance(optimizer, Optimizer) else optimizer)
-    if not any(_holds(each, own) for each in optimizers):
+    trained = any(weight.parameter.requires_grad for weight in masked)  # under adapters they may all be frozen
+    if trained and not any(_holds(each, own) for each in optimizers):
         raise MaskError(
             "the optimizer holds none of the masked weights, so it was made for another model; "
             "make it from model.parameters()"

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 from reticket.training.evaluation import evaluate
-from reticket.training.run import Observer, WatchedRun
+from reticket.training.run import Observer
 from reticket.training.state import Progress
+from reticket.training.watched import WatchedRun
 
 PROGRESS_SECONDS = 0.5
 

@@ -32,7 +32,12 @@ class ReluChain(Protocol):
 
 
 def loss_and_gradient(
-    model: nn.Module, objective: Objective = CLASSIFICATION, *, autocast: bool = False, smoothing: float = 0.0
+    model: nn.Module,
+    objective: Objective = CLASSIFICATION,
+    *,
+    autocast: bool = False,
+    smoothing: float = 0.0,
+    soft: bool = False,
 ) -> LossAndGradient:
     """Return a function of (inputs, labels, n) that adds the gradient to each parameter's `grad` and returns the loss.
 
@@ -46,9 +51,10 @@ def loss_and_gradient(
         objective: what is minimised.
         autocast: compute the model in bfloat16 where torch's autocast does; always by autograd.
         smoothing: share of every label that is spread over all classes, in classification; always by autograd.
+        soft: whether labels are probabilities of every class, in classification; always by autograd.
     """
     own = vars(type(model))
-    closed = objective is CLASSIFICATION and not autocast and not smoothing
+    closed = objective is CLASSIFICATION and not autocast and not smoothing and not soft
     if closed and "relu_chain" in own and "forward" in own and isinstance(model, ReluChain) and _is_plain(model):
         return ChainGradient(model.relu_chain())
     loss_of = _cross_entropy(smoothing) if objective is CLASSIFICATION else _share_of(objective)

@@ -13,10 +13,11 @@ from reticket.data import DataSource
 from reticket.errors import ConfigError, MaskError, TrainingError
 from reticket.lookup import imported
 from reticket.ranks import ALONE
-from reticket.training.batches import training_batches
+from reticket.training.batches import batches_by
 from reticket.training.recipe import Recipe
-from reticket.training.run import Callback, Observer, WatchedRun
+from reticket.training.run import Callback, Observer
 from reticket.training.state import EpochRecord, TrainResult, TrainState
+from reticket.training.watched import WatchedRun
 
 
 class OwnTraining(WatchedRun):
@@ -59,15 +60,8 @@ class OwnTraining(WatchedRun):
         _clear(dict(self.model.named_parameters(remove_duplicate=False)), self.mask)
         self.start = self.step = start
         self.state: Mapping[str, Tensor] = {}
-        self._batches = training_batches(
-            dataset,
-            recipe.batch_size,
-            rng_label,
-            augment=recipe.augment,
-            dtype=next(self.model.parameters()).dtype,
-            device=device,
-            channels_last=False,
-        )
+        dtype = next(self.model.parameters()).dtype
+        self._batches = batches_by(recipe, dataset, rng_label, dtype=dtype, device=device)
         self.steps_in_epoch = self._batches.steps
         self.stop = self.total = recipe.epochs * self.steps_in_epoch
         self.history: list[EpochRecord] = []

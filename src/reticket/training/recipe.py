@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from reticket.errors import ConfigError, InputError
 from reticket.lookup import imported
 from reticket.objectives import objective_of
+from reticket.training.augmentations import Transform, find_augmentation
 from reticket.training.rate_schedules import Moment, find_schedule
 from reticket.training.torch_optimisers import find_optimiser
 
@@ -23,6 +24,9 @@ LATER = {
     "ema": None,
     "objective": "classification",
     "train": None,
+    "augment_options": {},
+    "mixup": None,
+    "cutmix": None,
 }  # what keys leave out, by default
 
 
@@ -42,7 +46,9 @@ class Recipe:
         warmup_epochs: linear increase at the beginning of the run, before the schedule; rounded to whole steps.
         milestones: epochs at which "step" decays, counted on the clock of the whole run; rounded to whole steps.
         gamma: factor of each decay.
-        augment: whether the data set's own augmentation is used.
+        augment: whether the data set's own augmentation is used; or what is done to an input after it: name of a member
+            of `AUGMENTATIONS`, see `reticket list augmentations`, or of your own as `package.module:NAME`, see
+            `find_augmentation`.
         precision: "float32", or "bfloat16": the model's forward and backward pass under torch's autocast, with
             weights, velocity, BatchNorm's statistics and the loss in float32. It decides results, so it is part of
             every key and no matter of the machine.
@@ -60,6 +66,10 @@ class Recipe:
             batch (inputs, labels) of your own, or an objective, as `package.module:NAME`.
         train: a function of your own that does the whole training, as `package.module:function`, see
             `reticket.training.OwnTraining`; None for this package's.
+        augment_options: the augmentation's own settings, checked against its signature.
+        mixup: alpha of the Beta distribution that pairs of inputs and their labels are mixed by, above 0; None for
+            none. For classification.
+        cutmix: the same of CutMix, for images; of both, every batch takes one by chance.
 
     Raises:
         ConfigError: when a value is out of its range, or there is no such optimiser or option.
@@ -74,7 +84,7 @@ class Recipe:
     warmup_epochs: int | float = 0
     milestones: tuple[int | float, ...] = ()
     gamma: float = 0.1
-    augment: bool = True
+    augment: bool | str = True
     precision: Literal["float32", "bfloat16"] = "float32"
     optimizer: str = "sgd"
     optimizer_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -85,6 +95,9 @@ class Recipe:
     ema: float | None = None
     objective: str = "classification"
     train: str | None = None
+    augment_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    mixup: float | None = None
+    cutmix: float | None = None
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}  # it is a table of an experiment's configuration as it stands
 
@@ -98,15 +111,32 @@ class Recipe:
         return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
 
     def _options(self) -> dict[str, dict[str, Any]]:
-        """Return what optimiser and schedule are set to, defaults included.
+        """Return what optimiser, schedule and augmentation are set to, defaults included.
 
         Raises:
             ConfigError: when there is no such member or option.
         """
+        if isinstance(self.augment, str):
+            augmenting = find_augmentation(self.augment).options.settings(self.augment_options)
+        elif self.augment_options:
+            raise ConfigError(f"recipe: augment_options belong to a name, but augment is {self.augment}; name it")
+        else:
+            augmenting = {}
         return {
+            "augment_options": augmenting,
             "optimizer_options": find_optimiser(self.optimizer).options.settings(self.optimizer_options),
             "schedule_options": find_schedule(self.schedule).options.settings(self.schedule_options),
         }
+
+    def transform(self) -> Transform | None:
+        """Return what is done to an input besides the data set's own augmentation, None for nothing.
+
+        Raises:
+            ConfigError: when it cannot be made, as without the package that it is of.
+        """
+        if not isinstance(self.augment, str):
+            return None
+        return find_augmentation(self.augment)(self.augment_options)
 
     def __post_init__(self) -> None:
         if self.train is not None:
@@ -123,6 +153,8 @@ class Recipe:
             ("gamma", self.gamma, 0 < self.gamma <= 1, "above 0, up to 1"),
             ("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "from 0 to below 1"),
             ("clip_norm", self.clip_norm, self.clip_norm is None or 0 < self.clip_norm < math.inf, "above 0"),
+            ("mixup", self.mixup, self.mixup is None or 0 < self.mixup < math.inf, "above 0"),
+            ("cutmix", self.cutmix, self.cutmix is None or 0 < self.cutmix < math.inf, "above 0"),
             ("ema", self.ema, self.ema is None or 0 < self.ema < 1, "above 0, below 1"),
             ("accumulate", self.accumulate, 1 <= self.accumulate <= self.batch_size, f"from 1 to {self.batch_size}"),
         )
@@ -130,14 +162,16 @@ class Recipe:
             if not is_valid:
                 raise ConfigError(f"recipe: {name} is {value!r}, but it must be {expected}")
         self._options()
+        self.transform()
         try:
             objective_of(self.objective)
         except InputError as problem:
             raise ConfigError(f"recipe: {problem}") from None
         if ":" in self.objective and self.precision != "float32":
             raise ConfigError(f"recipe: '{self.objective}' runs the model itself, so precision must stay float32")
-        if self.label_smoothing and self.objective != "classification":
-            raise ConfigError(f"recipe: label_smoothing is of classification; leave it out with '{self.objective}'")
+        for name in ("label_smoothing", "mixup", "cutmix"):
+            if getattr(self, name) and self.objective != "classification":
+                raise ConfigError(f"recipe: {name} is of classification; leave it out with '{self.objective}'")
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:

@@ -1,7 +1,6 @@
 """A training run at a step: a copy of the model on its device, brought forward one epoch after another."""
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -12,56 +11,20 @@ from reticket.copied import private_copy
 from reticket.data import DataSource
 from reticket.errors import ConfigError, TrainingError
 from reticket.objectives import objective_of
-from reticket.ranks import Ranks
 from reticket.training.average import WeightAverage
-from reticket.training.batches import Batches, TrainingBatches, sent, training_batches
+from reticket.training.batches import Batches, TrainingBatches, batches_by, sent
 from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
 from reticket.training.graphs import RecordedSteps, Recorder, RecordingError
 from reticket.training.optimisers import GrowingOptimiser
 from reticket.training.placement import Placement
 from reticket.training.randomness import Randomness, undisturbed
-from reticket.training.recipe import Recipe, learning_rate
+from reticket.training.recipe import Recipe
 from reticket.training.state import EpochRecord
 from reticket.training.step import TrainingStep
 from reticket.training.synchronised import synchronise
 from reticket.training.torch_optimisers import find_optimiser
-
-
-class WatchedRun(ABC):
-    """What of a run there is to look at, this package's or one of the user's own.
-
-    Attributes:
-        step, start, stop, total, steps_in_epoch: counts of steps; the first is of those done.
-        history: the complete epochs.
-        original, model: the caller's model, and the copy that is trained.
-        recipe, dataset, device, ranks: what the run is of, and where.
-    """
-
-    step: int
-    start: int
-    stop: int
-    total: int
-    steps_in_epoch: int
-    history: list[EpochRecord]
-    original: nn.Module
-    model: nn.Module
-    recipe: Recipe
-    dataset: DataSource
-    device: torch.device
-    ranks: Ranks
-
-    def lr(self, step: int) -> float:
-        """Return the learning rate that the recipe has for a step.
-
-        Args:
-            step: the step to be done, counted from the initialisation.
-        """
-        return learning_rate(self.recipe, step, self.start, self.steps_in_epoch)
-
-    @abstractmethod
-    def last_loss(self) -> float:
-        """Return the loss of the last step in nats."""
+from reticket.training.watched import WatchedRun
 
 
 class Callback:
@@ -278,12 +241,21 @@ class TrainingRun(WatchedRun):
     def _recorded_by(self, record: Recorder | None) -> RecordedSteps | None:
         if record is None or not isinstance(self.batches, Batches):
             return None
-        if isinstance(self.optimiser, GrowingOptimiser):
+        if reason := self._unrecordable():
             if self.where.graphs:
-                raise ConfigError(f"steps of '{self.recipe.optimizer}' cannot be recorded; leave graphs off")
+                raise ConfigError(f"steps of '{reason}' cannot be recorded; leave graphs off")
             return None
         state = (*self.vectors(), *self.model.buffers())
         return RecordedSteps(self.batches, lambda x, y, lr: self.update(x, y, len(y), lr), state, record)
+
+    def _unrecordable(self) -> str:
+        """Return what of the recipe keeps a step from being recorded, if anything."""
+        recipe = self.recipe
+        if isinstance(self.optimiser, GrowingOptimiser):
+            return recipe.optimizer
+        if isinstance(recipe.augment, str):
+            return recipe.augment
+        return "" if self.batches.mixing is None else "mixup" if recipe.cutmix is None else "cutmix"
 
     def vectors(self) -> tuple[Tensor, ...]:
         """Return the tensors that a step changes besides the model's buffers, and that are there from the start."""
@@ -385,11 +357,10 @@ class TrainingRun(WatchedRun):
 def _batches_of(
     dataset: DataSource, recipe: Recipe, rng_label: tuple[str | int, ...], parameters: FlatParameters, where: Placement
 ) -> TrainingBatches:
-    return training_batches(
+    return batches_by(
+        recipe,
         dataset,
-        recipe.batch_size,
         rng_label,
-        augment=recipe.augment,
         dtype=parameters.dtype,
         device=torch.device(where.device),
         channels_last=parameters.channels_last,
@@ -407,6 +378,7 @@ def _update_of(model: nn.Module, parameters: FlatParameters, recipe: Recipe, whe
             objective_of(recipe.objective),
             autocast=recipe.precision == "bfloat16",
             smoothing=recipe.label_smoothing,
+            soft=recipe.mixup is not None or recipe.cutmix is not None,
         ),
         find_optimiser(recipe.optimizer)(parameters, given, recipe.optimizer_options),
         where.ranks,

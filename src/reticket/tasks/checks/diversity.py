@@ -90,6 +90,7 @@ class Ensembles(Check):
     settings = DiversitySettings
     rewinds = ("diversity_rewind",)
     sections: ClassVar = {"diversity": Diversity}
+    of_classes = True
     title = "Diversity of an ensemble"
     about = "Members that err differently gain as an ensemble; what a start hands over, it takes from diversity."
     columns: ClassVar = {

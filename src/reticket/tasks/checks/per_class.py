@@ -43,6 +43,7 @@ class ClassChanges(Check):
     name = "per_class"
     place = 50
     sections: ClassVar = {"per_class": ClassChange}
+    of_classes = True
     title = "Change of each class"
     about = "Pruning may cost some classes more than others."
     columns: ClassVar = {

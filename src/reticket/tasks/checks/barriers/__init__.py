@@ -1,7 +1,7 @@
 """Loss and accuracy along the straight line between two networks, with and without REPAIR."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field
@@ -67,7 +67,10 @@ class Barriers(Check):
             MATCHED,
             column("repair", "REPAIR", lambda repaired: "yes" if repaired else "no"),
             measured("loss_barrier", "loss barrier (nats)", 3),
-            measured("accuracy_barrier", "accuracy barrier (points)", 2),
+            replace(
+                measured("accuracy_barrier", "accuracy barrier (points)", 2),
+                shown=lambda rows: any(row.accuracy_barrier.mean is not None for row in rows),
+            ),
             N,
         )
     }
@@ -140,8 +143,8 @@ def _row(cell: BarrierCell, results: Sequence[Result]) -> Barrier:
         n=len(results),
         alphas=results[0].values["alphas"],
         loss=tuple(r.values["loss"] for r in results),
-        accuracy=tuple(r.values["accuracy"] for r in results),
+        accuracy=tuple(r.values["accuracy"] for r in results if "accuracy" in r.values),
         loss_barrier=stat_of([r.values["loss_barrier"] for r in results]),
-        accuracy_barrier=stat_of([r.values["accuracy_barrier"] for r in results]),
+        accuracy_barrier=stat_of([r.values["accuracy_barrier"] for r in results if "accuracy_barrier" in r.values]),
         keys=tuple(r.key for r in results),
     )

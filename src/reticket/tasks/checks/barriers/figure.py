@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -51,6 +51,7 @@ def barriers(results: Results) -> Finding | None:
     panels = _dense_panels([record for record in known if record.sparsity is None])
     for pair in dict.fromkeys(record.pair for record in known if record.sparsity is not None):
         panels += _pair_panels([record for record in known if record.pair == pair and record.sparsity is not None])
+    panels = [_in_loss_unit(panel, results.experiment.metric.loss_unit) for panel in panels]
     panels.sort(key=lambda panel: "loss" not in panel.unit)  # losses in one row, accuracies in the next
     pairs = list(dict.fromkeys(record.pair for record in known))
     legend = [LegendEntry(WORDS.get(pair, pair), _colour(pair, pairs)) for pair in pairs]
@@ -65,9 +66,14 @@ def barriers(results: Results) -> Finding | None:
     )
     if _growth_says(results):
         caption += f" Published: {published.source()}, over its rounds of pruning; for which network is not known here."
-    return Finding(
-        FigureSpec("barriers", tuple(panels), tuple(legend)), (*_says(known), *_growth_says(results)), caption
-    )
+    says = (*_says(known), *_growth_says(results))
+    return Finding(FigureSpec("barriers", tuple(panels), tuple(legend)), says, caption)
+
+
+def _in_loss_unit(panel: Panel, unit: str) -> Panel:
+    """Return a panel whose losses are called by their unit in this run, which may be none."""
+    words = f" ({unit})" if unit else ""
+    return replace(panel, unit=panel.unit.replace(" (nats)", words), alt=panel.alt.replace(" (nats)", words))
 
 
 def _colour(pair: str, pairs: Sequence[str]) -> str:
@@ -116,6 +122,8 @@ def _pair_panels(known: Sequence[Barrier]) -> list[Panel]:
             for record in known
             if record.sparsity == level
         ]
+        if all(stat.mean is None for _, _, stat in stats):
+            continue
         draw = partial(_draw_growth, stats=stats, levels=levels, colour=_colour(pair, [pair]))
         alt = f"{unit} of {WORDS.get(pair, pair)} against sparsity, with and without REPAIR."
         panels.append(Panel(draw, f"{WORDS.get(pair, pair)}, along pruning", unit, alt, 150.0))
@@ -184,13 +192,20 @@ def _pair_says(known: Sequence[Barrier], pairs: Sequence[str]) -> list[str]:
             record = next(
                 (record for record in mine if record.repair == repair and (record.sparsity or 0.0) == top), None
             )
-            if record is not None and record.accuracy_barrier.mean is not None:
-                loss = f" ({number(record.loss_barrier.mean, 2)} nats)" if record.loss_barrier.mean is not None else ""
-                parts.append(f"{number(record.accuracy_barrier.mean)} points{loss}{words}")
+            if record is not None and (size := _size(record)):
+                parts.append(f"{size}{words}")
         if parts:
             where = f" at {percent(top)} sparsity" if top else ""
             result.append(f"From {WORDS.get(pair, pair)}{where} the barrier is {' and '.join(parts)}.")
     return result
+
+
+def _size(record: Barrier) -> str:
+    """Return a barrier in words, of the accuracy where it is known; empty where nothing is."""
+    loss, accuracy = record.loss_barrier.mean, record.accuracy_barrier.mean
+    if accuracy is None:
+        return "" if loss is None else f"{loss:.3g} of the loss"
+    return f"{number(accuracy)} points" + ("" if loss is None else f" ({number(loss, 2)} nats)")
 
 
 def _growth_says(results: Results) -> list[str]:

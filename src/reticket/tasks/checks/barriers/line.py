@@ -11,7 +11,8 @@ from reticket.connectivity import barrier
 from reticket.data import DataSource
 from reticket.experiment import Context, Output, Result, Task
 from reticket.records import Measured, Number, Record, Stat
-from reticket.tasks.inputs import alignment_of, dataset_for, judged_by, model_for, reading_for
+from reticket.tasks.inputs import alignment_of, dataset_for, model_for, reading_for
+from reticket.tasks.metric import judged_by
 from reticket.tasks.rows import KEYS, MATCH_AT
 from reticket.tasks.tensors import WEIGHTS, stripped
 from reticket.training import evaluation_batch
@@ -53,17 +54,12 @@ def run_barrier(task: Task, inputs: Mapping[str, Result], context: Context) -> O
         torch.linspace(0, 1, spec["alphas"], dtype=torch.float64, device="cpu").tolist(),
         repair=spec["repair"],
         repair_batches=train if spec["repair"] else None,
-        loss=judged_by(dataset),
+        loss=judged_by(dataset, spec.get("objective")),
     )
-    return Output(
-        {
-            "alphas": list(curve.alphas),
-            "loss": list(curve.loss),
-            "accuracy": list(curve.accuracy),
-            "loss_barrier": curve.loss_barrier,
-            "accuracy_barrier": curve.accuracy_barrier,
-        }
-    )
+    values = {"alphas": list(curve.alphas), "loss": list(curve.loss), "loss_barrier": curve.loss_barrier}
+    if "objective" not in spec:  # else the loss says what the metric says
+        values |= {"accuracy": list(curve.accuracy), "accuracy_barrier": curve.accuracy_barrier}
+    return Output(values)
 
 
 def _at_once(model: nn.Module, dataset: DataSource, most: int) -> int:

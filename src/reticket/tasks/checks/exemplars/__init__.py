@@ -29,6 +29,7 @@ class ExemplarCheck(Check):
     place = 60
     sections: ClassVar = {"exemplars": Exemplars, "contact_sheet": Sheet}
     single = ("contact_sheet",)
+    of_classes = True
     title = "What pruning makes the networks see differently"
     about = (
         "Pruning-identified exemplars: test images on which most sparse networks say something else than most dense."
