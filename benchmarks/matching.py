@@ -58,7 +58,7 @@ class Pair:
     steps: int
 
 
-PAIRS = {"resnet20x1": Pair(1, 2560, 300), "resnet20x4": Pair(4, 512, 40)}
+PAIRS = {"resnet20x1": Pair(1, 1536, 50), "resnet20x4": Pair(4, 256, 8)}
 
 
 @dataclass(frozen=True, eq=False)

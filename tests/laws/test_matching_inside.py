@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reticket.errors import AlignmentError
-from reticket.matching import MatchedAlignment, activation, match
+from reticket.matching import MatchedAlignment, accumulated, match
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Inside, Symmetry, discover, load_into, random_alignment, traced
 from reticket.symmetry.graph import Inputs
@@ -177,7 +177,7 @@ def test_a_planted_permutation_is_found_inside(name: str) -> None:
 def test_the_law_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without leaving masks out nothing is found, and a layer shown for another finds something else."""
     a, b, sym, pi = planted("heads in the batch, mask of the smallest number")
-    monkeypatch.setattr(activation, "centre_unmasked", activation.centre)
+    monkeypatch.setattr(accumulated, "centre_unmasked", lambda rows, centre: centre(rows))
     with pytest.raises(AlignmentError, match="are not finite"):
         match(a, b, sym, [inputs(24)])
     monkeypatch.undo()

@@ -30,7 +30,7 @@ GIVEN = {  # what a matcher asks for by naming it among its parameters, with how
     "masks_b": "the mask of B, masks_b=",
     "rewound_b": "B's weights where its sparse training begins, rewound_b=",
 }
-HELD_BYTES = {"cpu": 2**28, "cuda": 2**32}  # for an option `held_bytes`, by kind of device
+HELD_BYTES = {"cpu": 2**27, "cuda": 2**32}  # for an option `held_bytes`, by kind of device
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def memory_options(method: str, device: str) -> dict[str, Any]:
         device: where the models are, as "cpu".
 
     >>> memory_options("activation", "cpu")
-    {'held_bytes': 268435456}
+    {'held_bytes': 134217728}
     """
     held = HELD_BYTES.get(torch.device(device).type)
     return {"held_bytes": held} if held and "held_bytes" in MATCHERS.named(method).options else {}

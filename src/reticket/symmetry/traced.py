@@ -21,10 +21,11 @@ from reticket.symmetry.graph import Inputs, Trace, module_of, trace
 from reticket.symmetry.model_tensors import named_state
 from reticket.symmetry.recurrence import Recurrence, computed, recurrences
 from reticket.symmetry.rules.operator import has_rule
-from reticket.symmetry.sites import COPIES, TRACED, Execution, Site, is_leaf, moves, site_name
+from reticket.symmetry.sites import COPIES, TRACED, Site, moves, site_name
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import Layout
 from reticket.symmetry.views import conditional_views, direct_views, reached_by, showing, stands_alone
+from reticket.symmetry.watching import Execution, is_leaf
 
 ENOUGH = 4  # traced sites for each group: what goes beyond costs memory and tells little more
 # operators that move values and make none
