@@ -4,6 +4,7 @@ import copy
 import functools
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -205,6 +206,7 @@ def test_a_network_without_units_has_the_alignment_that_moves_nothing() -> None:
 
 def test_wrong_options_of_frank_wolfe_are_one_sentence() -> None:
     model, sym = network("mlp"), symmetry("mlp")
-    for options in ({"iterations": 0}, {"restarts": -1}):
+    wrong: list[dict[str, Any]] = [{"iterations": 0}, {"restarts": -1}]
+    for options in wrong:
         with pytest.raises(InputError, match="iterations must be 1 or more and restarts 0 or more, got"):
             rt.match(model, model, sym, method="frank-wolfe", **options)

@@ -1,6 +1,6 @@
 """Matching the units of two networks: streaming moments, linear assignment, methods behind one call."""
 
-from reticket.matching import activation, combined, controls, frank_wolfe, weight
+from reticket.matching import activation, combined, controls, frank_wolfe, refine, weight
 from reticket.matching.activation import MatchedAlignment, matching_bytes
 from reticket.matching.many import CommonFrame, match_many
 from reticket.matching.registry import MATCHERS, Matcher, list_matchers, match, matcher, memory_options
@@ -20,5 +20,6 @@ __all__ = [
     "matcher",
     "matching_bytes",
     "memory_options",
+    "refine",
     "weight",
 ]
