@@ -31,7 +31,12 @@ if TYPE_CHECKING:
     )
     from reticket.data import Dataset as Dataset, load_dataset as load_dataset
     from reticket.errors import ReticketError as ReticketError, VerificationError as VerificationError
-    from reticket.matching import CommonFrame as CommonFrame, match as match, match_many as match_many
+    from reticket.matching import (
+        CommonFrame as CommonFrame,
+        assess as assess,
+        match as match,
+        match_many as match_many,
+    )
     from reticket.models import build_model as build_model
     from reticket.rng import generator_for as generator_for
     from reticket.symmetry import (

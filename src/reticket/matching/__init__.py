@@ -2,15 +2,19 @@
 
 from reticket.matching import activation, combined, controls, frank_wolfe, refine, weight
 from reticket.matching.activation import MatchedAlignment, matching_bytes
+from reticket.matching.assessment import Assessment, GroupAssessment, assess
 from reticket.matching.many import CommonFrame, match_many
 from reticket.matching.registry import MATCHERS, Matcher, list_matchers, match, matcher, memory_options
 
 __all__ = [
     "MATCHERS",
+    "Assessment",
     "CommonFrame",
+    "GroupAssessment",
     "MatchedAlignment",
     "Matcher",
     "activation",
+    "assess",
     "combined",
     "controls",
     "frank_wolfe",

@@ -1,0 +1,74 @@
+"""Laws of assessing an alignment: a sure one does not change, a random one has nothing to show."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import reticket as rt
+from reticket.errors import InputError
+from reticket.rng import generator_for
+from tests.laws.test_matching_weights import network, planted, symmetry
+
+
+def data(count: int = 4, size: int = 64) -> list[Tensor]:
+    return [torch.randn(size, 12, generator=generator_for("data", k)) for k in range(count)]
+
+
+def test_a_planted_order_is_sure() -> None:
+    a, b, pi = planted("mlp")
+    found = rt.assess(pi, a, b, data(), mask=rt.prune_magnitude(a, density=0.4))
+    assert found.changed == 0
+    assert all(one.changed == 0 and one.correlation == pytest.approx(1, abs=1e-5) for one in found.groups)
+    assert set(found.signs.values()) == {1.0}
+    assert [(one.group, one.units) for one in found.groups] == [("layers.0.weight", 15), ("layers.1.weight", 11)]
+
+
+def test_few_data_change_more_than_many() -> None:
+    a, b = network("mlp", "a"), network("mlp", "b")
+    changed = []
+    for size in (4, 4000):
+        batches = data(2, size)
+        alignment = rt.match(a, b, symmetry("mlp"), batches, stop=None)
+        changed.append(rt.assess(alignment, a, b, batches, stop=None).changed)
+    assert changed[1] < 0.1 < changed[0]
+
+
+def test_the_correlations_are_those_of_the_activations_whatever_found_it() -> None:
+    a, b = network("mlp", "a"), network("mlp", "b")
+    by_data = rt.match(a, b, symmetry("mlp"), data(), stop="never")
+    by_weight = rt.match(a, b, symmetry("mlp"), method="weight")
+    first, second = (rt.assess(one, a, b, data(), resamples=1) for one in (by_data, by_weight))
+    for one in first.groups:
+        assert one.correlation == pytest.approx(by_data.quality[one.group].correlation, abs=1e-6)
+        assert one.margin == pytest.approx(by_data.quality[one.group].margin, abs=1e-6)
+    for one, other in zip(first.groups, second.groups, strict=True):
+        assert one.correlation is not None
+        assert other.correlation is not None
+        assert one.correlation > other.correlation
+    still = rt.assess(by_weight, a, b, data(), "weight")
+    assert still.changed == 0  # the weights are the same on every half
+
+
+def test_signs_are_counted_on_what_the_mask_keeps() -> None:
+    a, b = network("mlp", "a"), network("mlp", "b")
+    alignment = rt.random_alignment(symmetry("mlp"), 0)
+    mask = {"layers.1.weight": torch.zeros(11, 15, dtype=torch.bool)}
+    mask["layers.1.weight"][2, 3] = True
+    carried, there = alignment.apply(a.state_dict())["layers.1.weight"], alignment.apply(mask)["layers.1.weight"]
+    same = bool(carried[there].sign() == b.state_dict()["layers.1.weight"][there].sign())
+    found = rt.assess(alignment, a, b, data(2), mask=mask)
+    assert found.signs == {"layers.1.weight": float(same)}
+
+
+def test_it_reads_as_a_table() -> None:
+    a, b, pi = planted("mlp")
+    lines = str(rt.assess(pi, a, b, data(2), mask=rt.prune_magnitude(a, density=0.4))).splitlines()
+    assert lines[0].split() == ["group", "units", "correlation", "margin", "changed"]
+    assert lines[1].split()[:3] == ["layers.0.weight", "15", "1.000"]
+    assert lines[3] == "signs alike in layers.0.weight: 1.000"
+
+
+def test_one_batch_has_no_halves() -> None:
+    a, b, pi = planted("mlp")
+    with pytest.raises(InputError, match=r"^assess got 1 batches and 4 halves to draw; it needs two batches or more"):
+        rt.assess(pi, a, b, data(1))
