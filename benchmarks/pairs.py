@@ -36,6 +36,8 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "activation": {"method": "activation"},
     "weight": {"method": "weight"},
     "weight, 5 restarts": {"method": "weight", "restarts": 5},
+    "frank-wolfe": {"method": "frank-wolfe"},
+    "refine": {"method": "refine"},
     "combined, weights 1": {"method": "combined", "weights": 1.0},
     "combined, weights 4": {"method": "combined", "weights": 4.0},
 }
@@ -55,7 +57,10 @@ class Bench:
         self.config: Config = load_config(preset)[1]
         chosen = self.config.data
         self.dataset: Dataset = load_dataset(chosen.name, folder=data, train_size=chosen.train_size)
-        self.images = self.dataset.normalise(self.dataset.train_x[:SAMPLES])
+        self.images, self.labels = (
+            self.dataset.normalise(self.dataset.train_x[:SAMPLES]),
+            self.dataset.train_y[:SAMPLES],
+        )
         test = self.dataset.normalise(self.dataset.test_x[:TESTED])
         self.test = list(zip(test.split(BATCH), self.dataset.test_y[:TESTED].split(BATCH), strict=True))
         self.tested = dataclasses.replace(
@@ -79,9 +84,9 @@ class Bench:
         rt.load_into(model, load_file(path))
         return model.eval()
 
-    def batches(self) -> Sequence[Tensor]:
-        """Return the images that networks are matched on."""
-        return self.images.split(BATCH)
+    def batches(self) -> Sequence[tuple[Tensor, Tensor]]:
+        """Return the images that networks are matched on, with their labels, which few methods look at."""
+        return list(zip(self.images.split(BATCH), self.labels.split(BATCH), strict=True))
 
     def pair(self, a: nn.Module, b: nn.Module, method: Mapping[str, Any]) -> dict[str, float]:
         """Return the figures of one pair and method."""

@@ -188,6 +188,33 @@ def judged(
         return judge(Prediction(model, moved(batch, device), run, torch.float64))
 
 
+def loss_of(
+    model: nn.Module,
+    batch: object,
+    objective: Objective,
+    to_inputs: Callable[[object], object] | None = None,
+) -> Tensor:
+    """Return a model's mean loss on a batch, with its gradient; the random state is left as it was.
+
+    Args:
+        model: in the mode that it is to run in; the batch is brought to its device.
+        batch: what the loader gave.
+        objective: whose loss.
+        to_inputs: what of a batch the model takes, in place of its first element.
+
+    Raises:
+        ModelError: when the model cannot take the batch.
+        InputError: when the batch does not fit the objective.
+    """
+    device = device_of(model)
+
+    def run(model: nn.Module, _: object) -> object:
+        return _applied(model, moved(inputs_of(batch, to_inputs), device))
+
+    with _generators_kept(model, device):
+        return objective.tallies(Prediction(model, moved(batch, device), run))[0].mean
+
+
 def modules_of(networks: Mapping[str, Weights], alike: Sequence[nn.Module] = ()) -> list[nn.Module]:
     """Return networks as modules: a module as it is, a state_dict in a copy of the first that is one.
 

@@ -13,7 +13,13 @@ from reticket.rng import generator_for
 from reticket.symmetry import Symmetry, discover, load_into, random_alignment
 
 CONTROLS = ("identity", "random")
-DATA = [torch.randn(32, 6, generator=generator_for("data", k)) for k in range(3)]
+DATA = [
+    (
+        torch.randn(32, 6, generator=generator_for("data", k)),
+        torch.randint(3, (32,), generator=generator_for("labels", k)),
+    )
+    for k in range(3)
+]
 
 
 def net(label: str) -> nn.Module:
@@ -25,7 +31,7 @@ def net(label: str) -> nn.Module:
 
 @functools.cache
 def sym() -> Symmetry:
-    return discover(net("any"), DATA[0], verify=False)
+    return discover(net("any"), DATA[0][0], verify=False)
 
 
 @pytest.mark.parametrize("method", list_matchers())

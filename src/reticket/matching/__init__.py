@@ -1,6 +1,6 @@
 """Matching the units of two networks: streaming moments, linear assignment, methods behind one call."""
 
-from reticket.matching import activation, combined, controls, weight
+from reticket.matching import activation, combined, controls, frank_wolfe, refine, weight
 from reticket.matching.activation import MatchedAlignment, matching_bytes
 from reticket.matching.assessment import Assessment, GroupAssessment, assess
 from reticket.matching.each import match_each
@@ -18,6 +18,7 @@ __all__ = [
     "assess",
     "combined",
     "controls",
+    "frank_wolfe",
     "list_matchers",
     "match",
     "match_each",
@@ -25,5 +26,6 @@ __all__ = [
     "matcher",
     "matching_bytes",
     "memory_options",
+    "refine",
     "weight",
 ]

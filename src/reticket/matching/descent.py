@@ -74,4 +74,4 @@ def _step(similarity: Similarity, tree: Sequence[str], found: dict[str, Permutat
 
 def total(similarity: Similarity, permutations: Mapping[str, Permutation], over: Iterable[Sequence[str]]) -> float:
     """Return the sum of the parts of the objective; what several trees share counts for each of them."""
-    return sum(similarity.value(tree, permutations) for tree in over)
+    return sum((similarity.value(tree, permutations) for tree in over), 0.0)

@@ -142,7 +142,7 @@ def comparable(tensor: Tensor, layout: Layout) -> Float[Tensor, "..."]:
             values = values / spread.clamp_min(FAINT * float(spread.mean())).clamp_min(tiny)
     slices = sum(values.shape[axis] for axis in moving) / len(moving)
     norm = float(torch.linalg.vector_norm(values))
-    return values * ((VECTOR if is_vector else 1.0) * math.sqrt(slices) / max(norm, tiny))
+    return values / max(norm, tiny) * ((VECTOR if is_vector else 1.0) * math.sqrt(slices))  # one of zeros stays so
 
 
 def comparable_state(sym: Symmetry, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

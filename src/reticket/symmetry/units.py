@@ -84,12 +84,12 @@ def rows(tensor: Tensor, axes: list[tuple[int, Term]], group: str, along: Sequen
                 return
     for i, (axis, term) in enumerate(axes):
         if isinstance(term, Atom) and term.key == group:
-            parents = [_axis_of(name, axis, axes) for name in (term.parents if along is None else along)]
+            parents = [axis_of(name, axis, axes) for name in (term.parents if along is None else along)]
             front = tensor.movedim([*parents, i], list(range(len(parents) + 1)))
             yield front.reshape(*front.shape[: len(parents) + 1], -1)
 
 
-def _axis_of(parent: Key, axis: int, axes: list[tuple[int, Term]]) -> int:
+def axis_of(parent: Key, axis: int, axes: list[tuple[int, Term]]) -> int:
     """Return the one axis that shows a parent: a piece of the same axis of the site before any other."""
     shown = [i for i, (_, term) in enumerate(axes) if key_of(term) == parent]
     return next((i for i in shown if axes[i][0] == axis), shown[0])
