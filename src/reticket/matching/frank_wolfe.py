@@ -40,6 +40,17 @@ def match_jointly(
     et al. 2015; Crisostomi et al. 2024, C2M3, for two networks), from their barycentre. The permutations nearest to the
     J found are a start for coordinate descent, which the published algorithm does not do. Each restart begins half way
     between the barycentre and permutations drawn at random; the best of all is kept.
+
+    Args:
+        models_a, models_b, sym, start: as `match` has them.
+        iterations: steps from each start, at most.
+        restarts: further starts.
+
+    Returns:
+        The alignment, with the quality of its weights.
+
+    Raises:
+        InputError: for numbers out of range.
     """
     if iterations < 1 or restarts < 0:
         raise InputError(f"iterations must be 1 or more and restarts 0 or more, got {iterations} and {restarts}")

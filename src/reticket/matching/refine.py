@@ -74,7 +74,24 @@ def match_by_loss(
     permutations by Sinkhorn's normalisation too, without noise; Ainsworth et al. 2023, section 3.3, are straight
     through). It begins from `start`, or from what activations match. BatchNorm normalises by the batch. Of the
     permutations met on the way those are returned that do best half way on every fifth batch, which is not learned
-    from: none does worse there than the start, which is returned where it does no worse than A and B do.
+    from: none does worse there than the start, which is returned where it does no worse than A and B do. Of several
+    checkpoints the last are refined.
+
+    Args:
+        models_a, models_b, sym, batches, start, to_inputs: as `match` has them; batches are kept in memory.
+        how: what is relaxed; "straight-through" takes the loss of permutations and the gradient of soft ones.
+        steps: of Adam, each with one batch.
+        batch_size: examples in a batch at most; larger ones are cut.
+        learning_rate: of logits; None for 0.1, straight through 0.03.
+        seed: of batches, positions and noise.
+        loss: what is lowered, as in `barrier`.
+
+    Returns:
+        The alignment, with the losses half way before and after.
+
+    Raises:
+        InputError: for numbers out of range, fewer than two batches, no labels, or a loss without a gradient.
+        AlignmentError: when the loss is not finite.
     """
     rate = LEARNING_RATE[how] if learning_rate is None else learning_rate
     if min(steps, batch_size) < 1 or rate <= 0:

@@ -177,8 +177,9 @@ def match(
     """Return the alignment that carries A's units to B's order: `al.apply(a.state_dict())` is close to B's.
 
     Both models run in evaluation mode, each exactly once on every batch, on the device they are on; their weights and
-    modes and torch's random state are left as they were. What only a traced graph shows, as the heads of
-    `nn.MultiheadAttention`, is computed beside that; for this the models are traced once a shape of the batches.
+    modes and torch's random state are left as they were. "refine" runs copies besides, many times. What only a traced
+    graph shows, as the heads of `nn.MultiheadAttention`, is computed beside that; for this the models are traced once a
+    shape of the batches.
 
     Several checkpoints of each, `match([a_50, a_100, a_end], [b_50, b_100, b_end], ...)`, are matched by consensus:
     units keep their identity along a network's training, so the similarities of the pairs (A^t, B^t) are averaged
