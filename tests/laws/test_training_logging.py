@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 from torch.testing import assert_close
+from torch.utils.data import TensorDataset
 
+from reticket.data import collected
 from reticket.experiment import ExecutionConfig
 from reticket.models import build_model
+from reticket.rng import generator_for
 from reticket.tasks.presets import load_config
 from reticket.tasks.running import run_experiment
 from reticket.training import (
@@ -74,6 +79,18 @@ def test_a_step_is_logged_with_its_own_loss_and_rate(logged: tuple[TrainState, L
     last = 4 * logged[0].history[0].loss - float(losses.double().sum())
     assert steps[1][1]["loss"] == pytest.approx(last, rel=1e-6)
     assert steps[3][1] != steps[1][1]
+
+
+def test_where_numbers_are_predicted_the_metric_of_the_objective_is_logged() -> None:
+    x = torch.randn(60, 3, generator=generator_for("numbers"))
+    part = TensorDataset(x, x.sum(1))
+    numbers, model, logger = collected("numbers", (part, part)), nn.Linear(3, 1), Logger()
+    recipe = Recipe(epochs=2, batch_size=20, lr=0.1, weight_decay=0.0, objective="regression")
+    result = train(model, numbers, recipe, callbacks=[LogMetrics(logger, accuracy=True)])
+    model.load_state_dict(dict(result.weights))
+    error = (model(x)[:, 0] - x.sum(1)).square().mean().sqrt()
+    assert_close(logger.seen[-1][1]["root-mean-squared-error"], float(error.detach()), rtol=1e-5, atol=0)
+    assert sorted(logger.seen[0][1]) == ["loss", "lr", "root-mean-squared-error"]
 
 
 def test_a_run_that_goes_on_logs_the_rest() -> None:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TypeVar
 
 import pytest
@@ -38,16 +39,22 @@ def side_by_side(work: Callable[[int], T], many: int = 6) -> list[T]:
         return list(pool.map(work, range(many)))
 
 
-def trained(model: nn.Module, seed: int) -> TrainResult:
-    return train(model, data(), RECIPE, rng_label=("threads", seed))
+def trained(model: nn.Module, seed: int, recipe: Recipe = RECIPE) -> TrainResult:
+    return train(model, data(), recipe, rng_label=("threads", seed))
 
 
+def noisy() -> Callable[[Tensor], Tensor]:
+    """Return a transform that draws from the global generator."""
+    return lambda image: image ^ (torch.rand(image.shape) < 0.1).to(torch.uint8)
+
+
+@pytest.mark.parametrize("augment", [True, f"{__name__}:noisy"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_training_draws_what_it_draws_alone(dropout: float) -> None:
-    model = Convolutions(dropout)
+def test_training_draws_what_it_draws_alone(dropout: float, augment: bool | str) -> None:
+    model, recipe = Convolutions(dropout), replace(RECIPE, augment=augment)
     outside = torch.get_rng_state()
-    alone = [trained(model, seed) for seed in range(6)]
-    together = side_by_side(lambda seed: trained(model, seed))
+    alone = [trained(model, seed, recipe) for seed in range(6)]
+    together = side_by_side(lambda seed: trained(model, seed, recipe))
     for one, other in zip(alone, together, strict=True):
         assert_close(one.state.tensors(), other.state.tensors(), rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), outside)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from reticket.training.evaluation import evaluate
 from reticket.training.run import Observer
@@ -85,7 +85,8 @@ class LogMetrics(Observer):
         logger: takes the figures in.
         every: steps between two of them, each with the loss of that step, for which the host waits for the device; None
             for the end of every epoch, with the epoch's mean loss, for which it waits anyway.
-        accuracy: whether the model is evaluated each time, which takes a pass over the test part.
+        accuracy: whether the model is evaluated each time, which takes a pass over the test part; where numbers are to
+            be predicted by the metric of the recipe's objective, under its name.
 
     >>> class Printed:
     ...     def on_metrics(self, step, metrics):
@@ -115,6 +116,15 @@ class LogMetrics(Observer):
         if run.ranks.first:
             metrics = {"loss": loss, "lr": run.lr(run.step - 1)}
             if self._accuracy:
-                found = evaluate(run.original, run.dataset, weights=run.model.state_dict(), device=run.device)
-                metrics["accuracy"] = found.accuracy
+                metrics |= _measured(run)
             self._logger.on_metrics(run.step, metrics)
+
+
+def _measured(run: WatchedRun) -> dict[str, float]:
+    """Return the accuracy on the test part, or the metric of an objective whose labels are numbers."""
+    options: dict[str, Any] = {"weights": run.model.state_dict(), "device": run.device}
+    if not run.dataset.labels("test").is_floating_point():
+        return {"accuracy": evaluate(run.original, run.dataset, **options).accuracy}
+    found = evaluate(run.original, run.dataset, loss=run.recipe.objective, **options)
+    metric = found.objective.metric
+    return {} if metric is None or found.metric is None else {metric.name: found.metric}
