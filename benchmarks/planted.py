@@ -145,12 +145,12 @@ def main() -> None:
             for noise in (0.0, NOISE):
                 row = measure(CASES[name], method, noise, arguments.draws)
                 found["cases"][f"{name}, {method}, noise {noise:g}"] = row
+                found["environment"] = environment_of(ExecutionConfig())
+                arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
                 print(
                     f"{name:20} {method:10} noise {noise:4g}: {row['found']} of {row['draws']}, {row['seconds']} s",
                     flush=True,
                 )
-    found["environment"] = environment_of(ExecutionConfig())
-    arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
