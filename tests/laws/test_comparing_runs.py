@@ -16,6 +16,7 @@ from reticket.errors import ConfigError
 from reticket.report.compared_runs import RunPair, accuracy_table, differing_settings, read_runs
 from reticket.report.comparison_page import comparison_caption, comparison_notices, comparison_says
 from reticket.tasks.comparison import Comparison, compare_rows
+from reticket.tasks.metric import Metric
 from reticket.tasks.results import Results
 from reticket.tasks.rows import Row
 from tests.sample_results import CONFIG, sample_results, write_run
@@ -192,3 +193,13 @@ def test_runs_to_compare_are_two_and_different(folders: list[Path]) -> None:
         read_runs(folders[:1])
     with pytest.raises(ConfigError, match=r"old/digits is named twice; give each run once$"):
         read_runs([folders[0], folders[1], folders[0].parent / "." / "digits"])
+
+
+def test_runs_of_several_objectives_are_not_compared(folders: list[Path], tmp_path: Path) -> None:
+    values = sample_results(seeds=2, sparsities=(0.9,), rewinds=("0ep",))
+    values["experiment"] = {"metric": Metric.of("regression").model_dump()}
+    write_run(tmp_path / "numbers", values, CONFIG)
+    with pytest.raises(
+        ConfigError, match=r"numbers is judged by root-mean-squared-error and .*digits by accuracy; compare runs"
+    ):
+        read_runs([folders[0], tmp_path / "numbers"])

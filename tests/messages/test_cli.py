@@ -87,6 +87,15 @@ def test_a_slip_is_one_sentence_and_code_2(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_slip_beside_force_loses_no_results(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "results.json").write_text("{}")
+    assert call(monkeypatch, "run", "digits", "--out", tmp_path, "--force", "--store", "memroy:x") == 2
+    assert "unknown store 'memroy'" in capsys.readouterr().err
+    assert (tmp_path / "results.json").read_text() == "{}"
+
+
 def test_missing_data_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -83,7 +83,7 @@ def run(
     from reticket.cli.accuracies import show_accuracies
     from reticket.cli.dry_run import show
     from reticket.cli.progress import Display
-    from reticket.experiment import ExecutionConfig
+    from reticket.experiment import ExecutionConfig, named_store
     from reticket.experiment.distributed import taking_part
     from reticket.tasks.ownership import RUNS, default_store, release
     from reticket.tasks.presets import load_config
@@ -107,6 +107,7 @@ def run(
             show(name, config, execution, store or default_store(folder), epochs=epochs, subset=subset)
             return
         if force:
+            named_store(default_store(folder) if store is None else store)  # a slip in it is said before results go
             release(folder)
         with Display(debug=debug) as display:
             results = run_and_report(

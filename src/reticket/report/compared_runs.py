@@ -91,8 +91,8 @@ class RunPair:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics of the cells, accuracy first."""
-        return tuple(sorted({cell.metric for cell in self.cells}))
+        """The metrics of the cells, that which the runs are judged by in front."""
+        return tuple(sorted({cell.metric for cell in self.cells}, key=lambda one: (one != self.metric, one)))
 
     def of_metric(self, metric: str) -> tuple[Comparison, ...]:
         """Return the cells of one metric.
@@ -120,6 +120,12 @@ def read_runs(folders: Sequence[Path]) -> tuple[ComparedRun, ...]:
     if len(whole) < 2:
         raise ConfigError(f"{', '.join(map(str, folders)) or 'nothing'} is one run; give two or more to compare")
     found = [read_run(folder) for folder in whole]
+    judged = {folder: run.results.experiment.metric.name for folder, run in zip(whole, found, strict=True)}
+    if odd := [folder for folder, metric in judged.items() if metric != judged[whole[0]]]:
+        raise ConfigError(
+            f"{odd[0]} is judged by {judged[odd[0]]} and {whole[0]} by {judged[whole[0]]}; "
+            "compare runs of one objective"
+        )
     settings = _settings_of(found)
     names = distinct_names([folder.resolve() for folder in whole])
     return tuple(
@@ -224,7 +230,7 @@ def difference_table(pair: RunPair, metric: str) -> Table:
         pair: the runs.
         metric: "accuracy" or "loss".
     """
-    digits = DIGITS.get(metric, 3)
+    digits = DIGITS.get(metric, max(3, pair.words.digits + 1))
     columns = (
         *PLACE,
         column("metric"),
