@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from reticket.cli.loading import write_text
+from reticket.errors import InputError
+from reticket.files import write_file
 from reticket.report.exporting import export_table
 from reticket.tasks.results import Results
 
@@ -25,4 +26,5 @@ def export_run(run_dir: Path, table: str, form: str, output: Path | None, *, bol
     if output is None:
         print(text, end="")
     else:
-        print(f"written: {write_text(output, text)}")
+        write_file(output, text, error=InputError, advice="name a file in a folder that exists")
+        print(f"written: {output}")
