@@ -1,5 +1,6 @@
 """Matching by activations, weights and signs together."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ class ActivationSimilarity:
 
     def value(self, tree: Sequence[str], permutations: Mapping[str, Permutation]) -> float:
         """Return the sum of the scores of matched units."""
-        return sum(self._matched(name, permutations) for name in tree if name in self.found)
+        return math.fsum(self._matched(name, permutations) for name in tree if name in self.found)
 
     def quality(self, permutations: Mapping[str, Permutation]) -> dict[str, Quality]:
         """Return the correlation of matched units, and their margin to the best other one."""
@@ -81,7 +82,7 @@ class WeightedSum:
 
     def value(self, tree: Sequence[str], permutations: Mapping[str, Permutation]) -> float:
         """Return the weighted sum of the values."""
-        return sum(weight * term.value(tree, permutations) for weight, term in self.terms)
+        return math.fsum(weight * term.value(tree, permutations) for weight, term in self.terms)
 
 
 def matched_positions(
