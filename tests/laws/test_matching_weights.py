@@ -251,3 +251,13 @@ def test_dead_units_and_equal_units_are_matched_all_the_same() -> None:
     found = rt.match(a, b, symmetry("mlp"), method="weight")
     carried = found.apply(a.state_dict())
     assert all(torch.allclose(carried[name], tensor, atol=1e-6) for name, tensor in b.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["mlp", "encoder"])
+def test_networks_of_zeros_are_alike_in_nothing(name: str) -> None:
+    a, b = (network(name, label) for label in "ab")
+    with torch.no_grad():
+        for tensor in itertools.chain(a.parameters(), b.parameters()):
+            tensor.zero_()
+    found = rt.match(a, b, symmetry(name), method="weight")
+    assert {(quality.correlation, quality.margin) for quality in found.quality.values()} == {(0.0, 0.0)}

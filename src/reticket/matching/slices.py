@@ -205,7 +205,10 @@ class WeightSimilarity:
     def quality(self, permutations: Permutations) -> dict[str, Quality]:
         """Return how alike matched units are, 1 for equal ones at most, and by how much more than others."""
         scores = {name: own for tree in self.trees for name, own in self.scores(tree, permutations).items()}
-        shares = {name: SimilarityScores(own.along, own.scores / self._most(name)) for name, own in scores.items()}
+        most = {
+            name: self._most(name) or 1.0 for name in scores
+        }  # 0 where all weights are 0, and so are their products
+        shares = {name: SimilarityScores(own.along, own.scores / most[name]) for name, own in scores.items()}
         forest = GroupForest(self.sym, shares)
         return forest.quality({name: permutations[name] for name in self.sym.groups if name in forest.reached})
 
