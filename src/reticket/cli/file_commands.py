@@ -246,7 +246,7 @@ def merge(
     input_shape: Shape = None,
     debug: Debug = False,
 ) -> None:
-    """Match networks onto the first of them, average their weights, and renormalise what comes out.
+    """Match networks to one another, average their weights in the first one's order, and renormalise what comes out.
 
     Example: reticket merge a.pt b.pt c.pt --model resnet20 --data cifar10 -o merged.safetensors
     """
@@ -257,7 +257,7 @@ def merge(
     target = weights_target(output)
     how = MatchSettings(model, data, method, tuple(settings or ()), None, samples, input_shape)
     merged, alignments = merge_files(networks, how, weights=weights, repaired=repair)
-    table = Table("network", f"mean correlation with {escape(networks[0])}")
+    table = Table("network", "how well it is matched with the others, mean")
     for source, alignment in zip(networks[1:], alignments, strict=True):
         table.add_row(escape(source), _mean(quality.correlation for quality in alignment.quality.values()))
     _show(table)
