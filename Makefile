@@ -1,6 +1,7 @@
 # make demo, make test: everything on a fresh machine with Python >= 3.11. make check: the gate, the same here and in CI.
 # make test-all: the tests that take long too, as before a release.
 # make bench: training, evaluation and matching against a plain PyTorch loop, into benchmarks/results and docs/speed.md.
+# make bench-matching: the matching methods, into benchmarks/results.
 # make kills: the digits run, killed ten times and resumed. make fuzz: 5,000 random networks whose function must stay,
 # and damaged files of every kind; RETICKET_FUZZ=500 RETICKET_FUZZ_SEED=1500 for 500 networks from number 1,500 on.
 # make mutants: every rule of symmetry discovery broken in every way, one at a time; the tests must notice.
@@ -14,7 +15,7 @@ CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
 RUN = OMP_NUM_THREADS=1 $(VENV)/bin
 
-.PHONY: install demo test test-all test-presets test-operators test-zoo check format kills fuzz mutants bench clean
+.PHONY: install demo test test-all test-presets test-operators test-zoo check format kills fuzz mutants bench bench-matching clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -65,6 +66,12 @@ mutants: install
 bench: install
 	$(RUN)/python -m benchmarks $(if $(DATA),--data $(DATA)) --page docs/speed.md
 	$(RUN)/python -m benchmarks.stacked
+
+# matching against layer by layer (time, memory), planted permutations, and trained pairs by every method; takes long
+bench-matching: install
+	$(RUN)/python -m benchmarks.matching $(if $(DATA),--data $(DATA))
+	$(RUN)/python -m benchmarks.planted
+	$(RUN)/python -m benchmarks.pairs $(if $(DATA),--data $(DATA))
 
 fuzz: install
 	RETICKET_FUZZ=$(or $(RETICKET_FUZZ),5000) $(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal tests/fuzz
