@@ -39,6 +39,11 @@ def test_missing_data_says_what_to_install(tmp_path: Path, monkeypatch: pytest.M
         load_dataset("cifar10")
 
 
+def test_a_folder_may_be_a_text(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data set 'fashion-mnist' was not found \(looked in: .*empty"):
+        load_dataset("fashion-mnist", folder=str(tmp_path / "empty"))
+
+
 @pytest.mark.parametrize("kind", ["archive", "folder", "itself"])
 def test_pickled_cifar_is_refused(kind: str, tmp_path: Path) -> None:
     archive = tmp_path / "cifar-10-python.tar.gz"

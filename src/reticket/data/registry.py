@@ -101,7 +101,7 @@ def _check_params(name: str, function: Callable[..., Any], params: Mapping[str, 
 def open_dataset(
     name: str,
     *,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     train_size: int | None = None,
     test_size: int | None = None,
     subset_seed: int = 0,
@@ -127,7 +127,7 @@ def open_dataset(
     >>> open_dataset("digits", test_size=20).labels("test").bincount().tolist()
     [2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     """
-    loaded = _loaded(name, folder, params)
+    loaded = _loaded(name, None if folder is None else Path(folder), params)
     if train_size is not None:
         loaded = loaded.with_train_subset(_chosen(loaded, "train", train_size, name, "subset", subset_seed))
     if test_size is not None:
@@ -164,7 +164,7 @@ def _chosen(source: DataSource, split: Split, size: int, *labels_of_seed: str | 
 def load_dataset(
     name: str,
     *,
-    folder: Path | None = None,
+    folder: str | Path | None = None,
     train_size: int | None = None,
     test_size: int | None = None,
     subset_seed: int = 0,
