@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reticket.symmetry import discover
 from tests.models_for_symmetry import Case, orders
 from tests.together import Findings, built
 
@@ -149,3 +150,26 @@ def found() -> Findings:
 def test_rows_and_columns_depend_on_each_other_where_they_may(found: Findings, name: str) -> None:
     assert found.log10_order(name) == pytest.approx(CASES[name].log10_order), found.sizes(name)
     assert found.wrong(name) == []
+
+
+class CutBetweenCopies(nn.Module):
+    """A row of 6, times itself, 36, and cut into 12 by 3: the second twos lose their threes to the other axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Parameter(torch.randn(2, 6)), nn.Parameter(torch.randn(6, 2))
+        self.weight = nn.Parameter(torch.randn(3, 12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x + F.linear(F.linear(x, self.up).relu(), self.down)
+        row = y.flatten()[:6]
+        return F.linear(torch.outer(row, row).reshape(12, 3).T, self.weight).tanh().sum()
+
+
+def test_a_copy_that_is_cut_from_its_parent_depends_on_no_other() -> None:
+    """On the axis of 12 stand twos, threes and twos: the threes there are those of the first twos alone."""
+    torch.manual_seed(0)
+    x = torch.linspace(-2, 2, 144).mul(7).sin().reshape(6, 4, 6)
+    found = discover(CutBetweenCopies(), x, free=[f"input0:{axis}" for axis in range(3)])
+    assert found.pinned_by_verify == ()
+    assert [(group.size, group.parents) for group in found.groups.values()] == [(2, ()), (2, ()), (3, ()), (3, ())]

@@ -175,7 +175,8 @@ def co_occurring(layout: Layout) -> Iterator[tuple[Atom, frozenset[Key]]]:
     """Yield every occurrence of an atom with the keys of which exactly one stands beside it.
 
     A factor of the atom's own axis (of its own part, within a sum) goes before one on another axis; a key that stands
-    there twice says nothing about which of its positions belongs to the atom.
+    there twice says nothing about which of its positions belongs to the atom, nor does one beside an atom that stands
+    there twice: the other may belong to what was cut off, as in units times units cut into three axes.
 
     >>> [(a.key, sorted(keys)) for a, keys in co_occurring((product(Atom("g", 2), Atom("o", 3)), Atom("i", 4)))]
     [('g', ['i', 'o']), ('o', ['g', 'i']), ('i', ['g', 'o'])]
@@ -183,7 +184,7 @@ def co_occurring(layout: Layout) -> Iterator[tuple[Atom, frozenset[Key]]]:
     for axis, term in enumerate(layout):
         others = [key for i, other in enumerate(layout) if i != axis for key in indexing_keys(other)]
         for atom, own in _within(term, ()):
-            keys = {key for key in own if own.count(key) == 1}
+            keys = {key for key in own if own.count(key) == 1 and atom.key not in own}
             keys |= {key for key in others if others.count(key) == 1 and key not in own}
             yield atom, frozenset(keys - {atom.key})
 
