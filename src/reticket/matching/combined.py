@@ -123,9 +123,9 @@ def match_combined(
     states = [(named_state(a), named_state(b)) for a, b in zip(models_a, models_b, strict=True)]
     terms: list[tuple[float, Similarity]] = [(1.0, activations)]
     if weights:
-        terms.append((weights, WeightSimilarity.of_states(sym, states).a_unit()))
+        terms.append((float(weights), WeightSimilarity.of_states(sym, states).a_unit()))
     if masks_a is not None and rewound_b is not None and signs:
-        terms.append((signs, WeightSimilarity.of_signs(sym, masks_a, states[-1][0], rewound_b).a_unit()))
+        terms.append((float(signs), WeightSimilarity.of_signs(sym, masks_a, states[-1][0], rewound_b).a_unit()))
     alone = {name: p for tree in activations.trees for name, p in _assigned(activations, tree).items()}
     begin = {**identity_alignment(sym).permutations, **alone}
     found = descended(WeightedSum(terms), begin)
