@@ -38,6 +38,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "weight, 5 restarts": {"method": "weight", "restarts": 5},
     "frank-wolfe": {"method": "frank-wolfe"},
     "refine": {"method": "refine"},
+    "refine, straight-through": {"method": "refine", "how": "straight-through"},
     "combined, weights 1": {"method": "combined", "weights": 1.0},
     "combined, weights 4": {"method": "combined", "weights": 4.0},
 }

@@ -179,7 +179,7 @@ _PATH = re.compile(r"(?<![\w.:/~])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\"<>|:;,]+[/\\
 def without_folders(text: str) -> str:
     """Return the text with the folders of absolute paths left out, so that a shared report tells no account names.
 
-    >>> without_folders("cannot open '/home/me/data/train.bin', see config.toml")
+    >>> without_folders("cannot open '/srv/data/train.bin', see config.toml")
     "cannot open '…/train.bin', see config.toml"
     """
     return _PATH.sub(lambda found: f"…/{found[1]}", text)

@@ -37,9 +37,9 @@ class ActivationSimilarity:
         """Return the scores of the groups of a tree that are seen."""
         return {name: self.found[name] for name in tree if name in self.found}
 
-    def value(self, tree: Sequence[str], permutations: Mapping[str, Permutation]) -> float:
+    def value(self, groups: Sequence[str], permutations: Mapping[str, Permutation]) -> float:
         """Return the sum of the scores of matched units."""
-        return math.fsum(self._matched(name, permutations) for name in tree if name in self.found)
+        return math.fsum(self._matched(name, permutations) for name in groups if name in self.found)
 
     def quality(self, permutations: Mapping[str, Permutation]) -> dict[str, Quality]:
         """Return the correlation of matched units, and their margin to the best other one."""
@@ -80,9 +80,9 @@ class WeightedSum:
                 found[name] = SimilarityScores(own.along, before + weight * own.scores)
         return found
 
-    def value(self, tree: Sequence[str], permutations: Mapping[str, Permutation]) -> float:
+    def value(self, groups: Sequence[str], permutations: Mapping[str, Permutation]) -> float:
         """Return the weighted sum of the values."""
-        return math.fsum(weight * term.value(tree, permutations) for weight, term in self.terms)
+        return math.fsum(weight * term.value(groups, permutations) for weight, term in self.terms)
 
 
 def matched_positions(
@@ -113,7 +113,8 @@ def match_combined(
     `S = correlation + weights * (weights alike) + signs * (signs alike)`, each about 1 for units that agree wholly, is
     raised by coordinate descent from the best permutations of the correlations alone. The signs are A's on the weights
     that its mask keeps, against those of B where the sparse training begins, so that the moved mask keeps weights of B
-    that already point the way in which A's went.
+    that already point the way in which A's went. Groups that activations show only beside others, or not at all, are
+    matched by weights and signs alone, and stay as they are where both are 0.
     """
     if min(weights, signs) < 0:
         raise InputError(f"weights and signs must be 0 or more, got {weights} and {signs}")

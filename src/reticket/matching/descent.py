@@ -5,7 +5,7 @@ depend on one another, assigned at once and exactly, and a step is taken only wh
 with the same units on both axes makes that quadratic, and a step by its gradient could lower it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -36,8 +36,8 @@ class Similarity(Protocol):
         """Return the scores of the groups of a tree, of all of them that something is known of."""
         ...
 
-    def value(self, tree: Sequence[str], permutations: Mapping[str, Permutation]) -> float:
-        """Return the part of the objective that the groups of a tree have a part in."""
+    def value(self, groups: Sequence[str], permutations: Mapping[str, Permutation]) -> float:
+        """Return the part of the objective that any of the groups has a part in."""
         ...
 
 
@@ -72,6 +72,6 @@ def _step(similarity: Similarity, tree: Sequence[str], found: dict[str, Permutat
     return True
 
 
-def total(similarity: Similarity, permutations: Mapping[str, Permutation], over: Iterable[Sequence[str]]) -> float:
-    """Return the sum of the parts of the objective; what several trees share counts for each of them."""
-    return sum((similarity.value(tree, permutations) for tree in over), 0.0)
+def total(similarity: Similarity, permutations: Mapping[str, Permutation]) -> float:
+    """Return the objective, in which what several trees have a part in counts once."""
+    return similarity.value([name for tree in similarity.trees for name in tree], permutations)

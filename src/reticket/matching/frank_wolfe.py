@@ -62,7 +62,7 @@ def match_jointly(
         drawn = random_alignment(sym, generator_for("matching by Frank-Wolfe", number))
         begins.append(between(middle, corner(sym, drawn.permutations), 0.5))
     found = [descended(similarity, nearest(sym, climbed(similarity, begin, iterations))) for begin in begins]
-    best = max(found, key=lambda one: total(similarity, one, similarity.trees))
+    best = max(found, key=lambda one: total(similarity, one))
     return Alignment(sym, best, similarity.quality(best))
 
 

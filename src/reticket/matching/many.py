@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from reticket.errors import InputError
 from reticket.forward import modules_of
 from reticket.matching.combined import ActivationSimilarity, activation_similarities, matched_positions
-from reticket.matching.descent import Similarity, descended
+from reticket.matching.descent import Similarity, descended, total
 from reticket.matching.forest import SimilarityScores
 from reticket.matching.registry import MATCHERS, match
 from reticket.matching.slices import WeightSimilarity, comparable_state
@@ -178,11 +178,11 @@ def _scores_against(
     sym: Symmetry, scores: PairScores, i: int, others: Sequence[int], found: Sequence[Permutations]
 ) -> ActivationSimilarity:
     """Return the mean over others of the scores of a network's units against theirs, in the order of the frame."""
-    total = {}
+    mean = {}
     for name in scores[min(i, others[0]), max(i, others[0])]:
         carried = [_in_frame(sym, name, _directed(scores, i, j, name), found[j]) for j in others]
-        total[name] = SimilarityScores(sym.groups[name].parents, torch.stack(carried).mean(dim=0))
-    return ActivationSimilarity(sym, total)
+        mean[name] = SimilarityScores(sym.groups[name].parents, torch.stack(carried).mean(dim=0))
+    return ActivationSimilarity(sym, mean)
 
 
 def _directed(scores: PairScores, i: int, j: int, name: str) -> Tensor:
@@ -234,11 +234,8 @@ def _begun(similarity: Similarity, still: Permutations) -> Permutations:
 
 
 def _agreement(count: int, against: Against, found: Sequence[Permutations]) -> float:
-    total = 0.0
-    for i in range(count):
-        similarity = against(i, [j for j in range(count) if j != i], found)
-        total += sum(similarity.value(tree, found[i]) for tree in similarity.trees)
-    return total
+    similarities = [against(i, [j for j in range(count) if j != i], found) for i in range(count)]
+    return sum(total(similarity, own) for similarity, own in zip(similarities, found, strict=True))
 
 
 def _quality(against: Against, i: int, found: Sequence[Permutations]) -> dict[str, Quality]:

@@ -182,10 +182,6 @@ class WeightSimilarity:
             group.name: tuple(place for place in places_of(sym, group) if place.tensor in pairs[0])
             for group in sym.groups.values()
         }
-        self.tensors = {
-            tree: sorted({m.tensor for name in tree for m in sym.groups[name].members if m.tensor in pairs[0]})
-            for tree in self.trees
-        }
 
     @classmethod
     def of_signs(
@@ -205,9 +201,7 @@ class WeightSimilarity:
     def quality(self, permutations: Permutations) -> dict[str, Quality]:
         """Return how alike matched units are, 1 for equal ones at most, and by how much more than others."""
         scores = {name: own for tree in self.trees for name, own in self.scores(tree, permutations).items()}
-        most = {
-            name: self._most(name) or 1.0 for name in scores
-        }  # 0 where all weights are 0, and so are their products
+        most = {name: self._most(name) or 1.0 for name in scores}  # 0 where all weights, and so all products, are
         shares = {name: SimilarityScores(own.along, own.scores / most[name]) for name, own in scores.items()}
         forest = GroupForest(self.sym, shares)
         return forest.quality({name: permutations[name] for name in self.sym.groups if name in forest.reached})
@@ -269,21 +263,21 @@ class WeightSimilarity:
             a, b = pair[place.tensor]
             a = gather(a, place.others, permutations)
             of_a, of_b = (_rows(x, place.units, group) for x in (a, b))
-            one = (
-                (of_a.flatten(0, -2) @ of_b.flatten(0, -2).T).reshape(*of_a.shape[:-1], *of_b.shape[:-1]).double().cpu()
-            )
+            products = (of_a.flatten(0, -2) @ of_b.flatten(0, -2).T).double().cpu()
+            one = products.reshape(*of_a.shape[:-1], *of_b.shape[:-1])
             total = one if total is None else total + one
         assert total is not None
         return total
 
-    def value(self, tree: Sequence[str], permutations: Permutations) -> float:
-        """Return the sum of products of A, permuted, and B over the tensors on which groups of a tree stand."""
+    def value(self, groups: Sequence[str], permutations: Permutations) -> float:
+        """Return the sum of products of A, permuted, and B over the tensors on which any of the groups stands, once."""
+        members = (member for name in groups for member in self.sym.groups[name].members)
+        names = sorted({member.tensor for member in members} & self.pairs[0].keys())
         return math.fsum(
-            float(
-                (gather(pair[name][0], self.sym.layouts[name], permutations) * pair[name][1]).sum(dtype=torch.float64)
-            )
+            float((gather(a, self.sym.layouts[name], permutations) * b).sum(dtype=torch.float64))
             for pair in self.pairs
-            for name in self.tensors[tuple(tree)]
+            for name in names
+            for a, b in (pair[name],)
         )
 
 

@@ -38,7 +38,7 @@ def match_weights(
     for number in range(restarts):
         generator = generator_for("matching by weights", number)
         found.append(descended(similarity, random_alignment(sym, generator).permutations, generator))
-    best = max(found, key=lambda one: total(similarity, one, similarity.trees))
+    best = max(found, key=lambda one: total(similarity, one))
     return Alignment(sym, best, similarity.quality(best))
 
 
