@@ -212,6 +212,7 @@ def test_the_command_line(
     shuffle.save("start")
     call = ("match", "a.safetensors", "b.safetensors", "--model", "small.toml", "-o")
     assert reticket(monkeypatch, *call, "one", "--method", "by-bias", "--set", "falling=true") == 0
+    assert "correlation" not in capsys.readouterr().out  # it looks at no activations
     assert reticket(monkeypatch, *call, "two", "--method", "swapped", "--start", "start") == 0
     assert reticket(monkeypatch, *call, "none", "--method", "still") == 0
     assert rt.Alignment.load("none").permutations == rt.identity_alignment(sym).permutations

@@ -55,6 +55,17 @@ def test_page_compares_what_there_is_and_names_what_is_missing(swept: Path) -> N
     assert "By <width>" in page.text
 
 
+def test_experiments_of_different_metrics_share_no_axis(tmp_path: Path) -> None:
+    other = variant(4)
+    other["experiment"] |= {"metric": {"name": "perplexity", "unit": "", "higher_is_better": False}}
+    build_report(write_sweep(tmp_path, {1: variant(1), 4: other}))
+    page = Page((tmp_path / "report.html").read_text("utf-8"))
+    assert "judged by different metrics (1: accuracy and 4: perplexity)" in page.text
+    assert "left (points)" not in page.text
+    assert "correlation_by_value" in page.ids
+    assert not {"gap_by_value", "accuracy_by_value", "accuracy_by_rewind", "barriers_by_value"} & set(page.ids)
+
+
 def test_page_asks_for_nothing_outside_and_links_to_the_single_reports(swept: Path) -> None:
     text = (swept / "report.html").read_text("utf-8")
     links = [link for link in re.findall(r'href="([^"]*)"', text) if not link.startswith("#")]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reticket.figures.table import Table
-from reticket.figures.text import number, without_folders
+from reticket.figures.text import listed, number, without_folders
 from reticket.report.metric_words import MetricWords
 from reticket.report.page import PageSection, draw_section, render, write
 from reticket.report.paper import comparison_tables
@@ -46,6 +46,12 @@ class Sweep:
         """The last part of the field's name, "width"."""
         return self.key.rpartition(".")[2].replace("_", " ")
 
+    @property
+    def one_metric(self) -> bool:
+        """Whether all experiments are judged by the same metric and loss, so that one axis can show them."""
+        first, *others = (one.results.experiment.metric for one in self.variants)
+        return all(other == first for other in others)
+
 
 def read_sweep(folder: Path) -> Sweep:
     """Read `sweep.json` and the results of every experiment that has any.
@@ -73,6 +79,7 @@ _SECTIONS: tuple[tuple[str, str, Maker, str], ...] = (
     ("barriers_by_value", "Barriers along the straight line", barriers_by_value, "barriers"),
     ("correlation_by_value", "How well the units were matched", correlation_by_value, "matching"),
 )
+_OF_ANY_METRIC = ("correlation_by_value",)
 _ABOUT = {
     "gap_by_value": "LTH keeps the ticket where it was found, naive moves it as it is; how far a method comes between.",
     "accuracy_by_value": "What each way of starting a sparse network reaches.",
@@ -101,7 +108,7 @@ def build_sweep_report(folder: Path) -> Path:
         write(folder / "tables" / f"{one.name}.md", one.to_markdown())
     sections, words = [], MetricWords.of(sweep.variants[0].results)
     for name, title, make, data in _SECTIONS:
-        finding = make(sweep.variants, sweep.short)
+        finding = make(sweep.variants, sweep.short) if sweep.one_metric or name in _OF_ANY_METRIC else None
         table = tables.get(words.of_accuracy(data)) if finding else None
         section = PageSection(name, words.of_accuracy(title), _ABOUT[name], finding, (), table)
         sections.append(draw_section(section, folder))
@@ -113,7 +120,8 @@ def build_sweep_report(folder: Path) -> Path:
         sweep=sweep,
         scaled=" ".join(scaled),
         overview=_overview(sweep),
-        points=words.points.strip(),
+        metrics=listed([f"{one.value}: {one.results.experiment.metric.name}" for one in sweep.variants]),
+        points=words.points.strip() if sweep.one_metric else "",
         sections=[section for section in sections if section is not None],
         failed=[(one, one.results.failures) for one in sweep.variants if one.results.failures],
         without_folders=without_folders,
