@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 import reticket as rt
 from reticket.cli import main
 from reticket.errors import InputError
+from reticket.experiment import FolderStore
 
 TINY = Path(__file__).with_name("tiny.toml")
 
@@ -58,6 +59,12 @@ def test_the_run_directory_is_whole(finished: Path) -> None:
         assert [f"{row['training']} {row['step']} {row['metric']}" for row in csv.DictReader(file)] == told
     assert list((finished / "figures").glob("*.svg"))
     assert list((finished / "tables").glob("*.csv"))
+
+
+def test_the_store_knows_what_the_run_needs(finished: Path) -> None:
+    store = FolderStore(finished / "store")
+    assert store.runs() == {str(finished.resolve()): tuple(store.keys())}
+    assert store.knows_all_runs
 
 
 def test_every_cell_has_its_row_with_n_sd_and_keys(finished: Path) -> None:

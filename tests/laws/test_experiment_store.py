@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import reticket.experiment.folder as store_module
+import reticket.experiment.manifest as manifest_module
 from reticket.errors import StoreError
 from reticket.experiment import DamagedResult, FolderStore, MissingResult, Output
 from reticket.experiment.result import TensorFile
@@ -295,7 +296,7 @@ def test_what_killed_processes_left_is_swept_away(tmp_path: Path) -> None:
 
 
 def test_a_store_of_a_later_version_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "FORMAT", 2)
+    monkeypatch.setattr(manifest_module, "FORMAT", 2)
     FolderStore(tmp_path).put(KEY, OUTPUT, {})
     monkeypatch.undo()
     with pytest.raises(StoreError, match="has format 2, this version reads format 1; update reticket or name another"):

@@ -16,6 +16,7 @@ from rich.table import Table
 from reticket.cli.data import data_app
 from reticket.cli.file_commands import FILE_COMMANDS
 from reticket.cli.parameters import Debug, ModelOption, Shape, Vocabulary, WeightsOutput
+from reticket.cli.store_commands import store_app
 from reticket.errors import InputError, ReticketError
 from reticket.files import write_file
 from reticket.lookup import find_modules_in
@@ -29,6 +30,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(data_app, name="data")
+app.add_typer(store_app, name="store")
 INTERRUPTED = 130
 DataFolder = Annotated[
     Path | None, typer.Option("--data", help="Folder of the data.  \\[default: RETICKET_DATA, then the system's place]")

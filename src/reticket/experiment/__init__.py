@@ -13,6 +13,7 @@ from reticket.experiment.result import Result
 from reticket.experiment.store import (
     STORES,
     DamagedResult,
+    KeptStore,
     MissingResult,
     Store,
     folder_of,
@@ -35,6 +36,7 @@ __all__ = [
     "ExecutionConfig",
     "Executor",
     "FolderStore",
+    "KeptStore",
     "LoggedTraining",
     "Logger",
     "MissingResult",

@@ -6,6 +6,7 @@
     incoming/   results being written, renamed into `results` when they are whole
     scratch/    checkpoints of tasks under way
     damaged/    results that failed their checksums, kept for a look
+    runs/       which run needs which results
 
 A result without a valid manifest does not exist.
 """
@@ -16,27 +17,35 @@ import hashlib
 import json
 import os
 import shutil
-import stat
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
-from torch import Tensor
 
 from reticket.errors import InputError, StoreError
 from reticket.experiment.locking import held, owned
+from reticket.experiment.manifest import (
+    MANIFEST,
+    TENSORS,
+    VALUES,
+    content_of,
+    manifest_of,
+    parsed_manifest,
+    pretty,
+    problem_of,
+    savable,
+)
+from reticket.experiment.register import RunRegister
 from reticket.experiment.result import Result, TensorFile
 from reticket.experiment.store import FOLDER, DamagedResult, MissingResult, store
-from reticket.experiment.task import Output, canonical, plain
+from reticket.experiment.task import Output, plain
 from reticket.files import sync_folder, write_through
 
-FORMAT = 1
 TRIES = 100  # at making a folder that others drop
 STALE = 3600.0  # seconds after which something half-written belongs to a process that is gone
-MANIFEST, VALUES, TENSORS = "manifest.json", "values.json", "tensors.safetensors"
 
 
 class StoreFolderError(StoreError, InputError):
@@ -60,6 +69,7 @@ class FolderStore:
     def __init__(self, root: str | os.PathLike[str], *, verify: bool = True) -> None:
         self.root = Path(root)
         self.verifies = verify
+        self._register = RunRegister(self.root / "runs")
         self._results = str(self.root / "results")  # text: asked for thousands of times
         self._whole: set[str] = set()  # keys whose sizes were checked
         self._intact: set[str] = set()  # keys whose checksums were checked
@@ -139,10 +149,10 @@ class FolderStore:
         Raises:
             StoreError: when it cannot be written.
         """
-        files = {VALUES: _pretty(dict(output.values))}
+        files = {VALUES: pretty(dict(output.values))}
         if output.tensors:
-            files[TENSORS] = save(_savable(output.tensors))
-        files[MANIFEST] = _manifest(key, files, plain(provenance, "provenance"))
+            files[TENSORS] = save(savable(output.tensors))
+        files[MANIFEST] = manifest_of(key, files, plain(provenance, "provenance"))
         incoming = self.root / "incoming" / f"{key[:16]}-{uuid.uuid4().hex[:16]}"
         try:
             incoming.mkdir()
@@ -210,6 +220,68 @@ class FolderStore:
             elif not private and self._listed(key):
                 self._drop_scratch(key)
 
+    def keys(self) -> Iterator[str]:
+        """Yield the key of every result, in order; whether it is whole, `verify` says."""
+        for shelf in sorted(_entries(self.root / "results"), key=lambda entry: entry.name):
+            yield from sorted(entry.name for entry in _entries(Path(shelf.path)) if self._listed(entry.name))
+
+    def size(self, key: str) -> int:
+        """Return how many bytes the files of a result have; none where there is no result of `key`."""
+        return sum(entry.stat(follow_symlinks=False).st_size for entry in _entries(self._folder(key)))
+
+    def remove(self, key: str) -> bool:
+        """Remove the result of `key`, whole or not at all; False where there is none, or a task of it is under way.
+
+        Raises:
+            StoreError: when it cannot be removed.
+        """
+        if not self._listed(key) or self.claimed(key):
+            return False
+        self._whole.discard(key)
+        self._intact.discard(key)
+        aside = self.root / "incoming" / f"removed-{uuid.uuid4().hex[:16]}"
+        try:
+            os.rename(self._folder(key), aside)  # from here on it does not exist, however this ends
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._failure("written", error) from None
+        shutil.rmtree(aside, ignore_errors=True)
+        return True
+
+    def enter(self, run: str, keys: Iterable[str]) -> None:
+        """Note which results a run needs, in the place of what was noted of it before.
+
+        Args:
+            run: its directory, absolute.
+            keys: of all its tasks.
+
+        Raises:
+            StoreError: when it cannot be written.
+        """
+        self._register.enter(run, keys, has_results=next(self.keys(), None) is not None)
+
+    def forget(self, run: str) -> None:
+        """Strike a run off that was entered; its results stay until they are removed.
+
+        Raises:
+            StoreError: when it was not entered.
+        """
+        self._register.forget(run)
+
+    def runs(self) -> dict[str, tuple[str, ...]]:
+        """Return by run that was entered the keys of its tasks.
+
+        Raises:
+            StoreError: when what was noted of a run is damaged.
+        """
+        return self._register.runs()
+
+    @property
+    def knows_all_runs(self) -> bool:
+        """Whether every run that ever used the store was entered; those of earlier versions were not."""
+        return self._register.is_whole
+
     # ---------------------------------------------------------------- inside
 
     def _listed(self, key: str) -> bool:
@@ -222,8 +294,8 @@ class FolderStore:
         """Return the manifest of `key`, or raise MissingResult, or move the result aside and raise DamagedResult."""
         folder = self._folder(key)
         try:
-            manifest = _parsed(_content(folder / MANIFEST))
-            problem = _problem(folder, key, manifest, checksums=checksums)
+            manifest = parsed_manifest(content_of(folder / MANIFEST))
+            problem = problem_of(folder, key, manifest, checksums=checksums)
         except (FileNotFoundError, NotADirectoryError):
             raise MissingResult(
                 f"the store '{self.root}' holds no result {key[:16]}; run the experiment first"
@@ -287,78 +359,6 @@ class FolderStore:
             f"the store '{self.root}' cannot be {what} ({error.strerror}); free space or rights there and run again, "
             "what is stored is kept"
         )
-
-
-def _problem(folder: Path, key: str, manifest: dict[str, Any] | None, *, checksums: bool) -> str | None:
-    """Return what is wrong with the files of a result, or None."""
-    if manifest is None or manifest["key"] != key:
-        return f"{MANIFEST} does not hold what it was written with"
-    if manifest["format"] != FORMAT:
-        raise StoreError(
-            f"'{folder}' has format {manifest['format']}, this version reads format {FORMAT}; "
-            "update reticket or name another store"
-        )
-    for name, expected in manifest["files"].items():
-        path = folder / name
-        try:
-            seen = path.stat()
-        except FileNotFoundError:
-            return f"{name} is missing"
-        if not stat.S_ISREG(seen.st_mode):
-            return f"{name} is no plain file"
-        size = seen.st_size
-        if size != expected["bytes"]:
-            return f"{name} has {size} bytes, expected {expected['bytes']}"
-        if checksums:
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
-                    return f"{name} does not match its checksum"
-    return None
-
-
-def _manifest(key: str, files: Mapping[str, bytes], provenance: dict[str, Any]) -> bytes:
-    manifest = {
-        "format": FORMAT,
-        "key": key,
-        "files": {
-            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-            for name, content in files.items()
-        },
-        "provenance": provenance,
-    }
-    return _pretty({**manifest, "sha256": hashlib.sha256(canonical(manifest)).hexdigest()})
-
-
-def _content(path: Path) -> bytes:
-    """Return the bytes of a plain file; none of a folder, or of a pipe, which would be waited for."""
-    return path.read_bytes() if stat.S_ISREG(path.stat().st_mode) else b""
-
-
-def _parsed(content: bytes) -> dict[str, Any] | None:
-    """Return a manifest that matches its own checksum, else None."""
-    try:
-        manifest = json.loads(content)
-        claimed = manifest.pop("sha256")
-        return manifest if hashlib.sha256(canonical(manifest)).hexdigest() == claimed else None
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        return None
-
-
-def _savable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors on the CPU, contiguous, no two in one storage."""
-    found: dict[str, Tensor] = {}
-    storages: set[int] = set()
-    for name, tensor in tensors.items():
-        saved = tensor.detach().to("cpu").contiguous()
-        if saved.untyped_storage().data_ptr() in storages or saved.untyped_storage().nbytes() != saved.nbytes:
-            saved = saved.clone()
-        storages.add(saved.untyped_storage().data_ptr())
-        found[name] = saved
-    return found
-
-
-def _pretty(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

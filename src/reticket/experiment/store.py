@@ -1,7 +1,7 @@
 """What a store of results is: the seat that a folder takes by default, and a database or a remote one may take."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -81,6 +81,45 @@ class Store(Protocol):
 
     def claimed(self, key: str) -> bool:
         """Return whether somebody else is at the task of `key` just now."""
+        ...
+
+
+@runtime_checkable
+class KeptStore(Store, Protocol):
+    """A store that can be looked after: what is in it, how large it is, and which runs need it."""
+
+    def keys(self) -> Iterator[str]:
+        """Yield the key of every result."""
+        ...
+
+    def size(self, key: str) -> int:
+        """Return how many bytes the result of `key` takes."""
+        ...
+
+    def remove(self, key: str) -> bool:
+        """Remove the result of `key`, whole or not at all; False where there is none, or a task of it is under way."""
+        ...
+
+    def enter(self, run: str, keys: Iterable[str]) -> None:
+        """Note which results a run needs, in the place of what was noted of it before.
+
+        Args:
+            run: its directory, absolute.
+            keys: of all its tasks.
+        """
+        ...
+
+    def forget(self, run: str) -> None:
+        """Strike a run off that was entered."""
+        ...
+
+    def runs(self) -> Mapping[str, tuple[str, ...]]:
+        """Return by run that was entered the keys of its tasks."""
+        ...
+
+    @property
+    def knows_all_runs(self) -> bool:
+        """Whether every run that ever used the store was entered, as far as can be told."""
         ...
 
 

@@ -67,9 +67,14 @@ def default_store(folder: Path) -> Path:
 
     >>> default_store(Path("runs/digits-2")).as_posix()
     'runs/digits-2/store'
+    >>> default_store(Path(".")).as_posix()
+    'store'
     """
-    own, beside = folder / "store", folder.with_name(re.sub(r"-\d+$", "", folder.name)) / "store"
-    return beside if not own.is_dir() and beside.is_dir() else own
+    own, first = folder / "store", re.sub(r"-\d+$", "", folder.name)
+    if own.is_dir() or first in ("", "..", folder.name):  # as of ".", which has no name
+        return own
+    beside = folder.with_name(first) / "store"
+    return beside if beside.is_dir() else own
 
 
 def difference(config: Config, folder: Path) -> str:

@@ -18,6 +18,7 @@ from reticket.errors import ConfigError, InputError
 from reticket.experiment import (
     Event,
     ExecutionConfig,
+    KeptStore,
     Plan,
     Store,
     Summary,
@@ -84,6 +85,9 @@ def run_experiment(
     compared = [task for experiment in planned for task in experiment.blueprint.compared]
     environment = environment_of(execution)
     facts = {"config.toml": tomli_w.dumps(_without_none(config.model_dump())), "environment.json": _json(environment)}
+    plan = Plan.of(*(stages or _all_at_once)(planned), compared)
+    if isinstance(results, KeptStore):
+        results.enter(str(out.resolve()), [task.key for task in plan.tasks])
     with suppress(OutputError):  # a full disk: it is said when there are results to write
         _write_all(out, facts)
     with (
@@ -91,7 +95,7 @@ def run_experiment(
         logged(out / "metrics.jsonl", tell) as record,
     ):
         summary = run_plan(
-            Plan.of(*(stages or _all_at_once)(planned), compared),
+            plan,
             results,
             {**RUNNERS, **runners_of()},
             execution,
