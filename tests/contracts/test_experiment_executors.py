@@ -180,10 +180,7 @@ def last_first(schedule: Schedule, store: Store, runners: Mapping[str, str], exe
     while ready := list(iter(schedule.next, None)):
         for task in reversed(ready):
             outcome = attempt(task, store, runners, execution, TaskCallbacks(*[lambda *heard: None] * 3))
-            if outcome.error:
-                schedule.fail(task, outcome.error, outcome.traceback)
-            else:
-                schedule.finish(task, outcome.seconds)
+            schedule.ended(task, outcome)
 
 
 def test_an_executor_from_outside_the_package(tmp_path: Path, reference: Ran) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from reticket.experiment import Event, ExecutionConfig, FolderStore, Plan, Summary, Task, run_plan
+from reticket.experiment import Event, ExecutionConfig, FolderStore, Plan, Summary, Task, Until, run_plan
 from reticket.experiment.compute import load_runner
 from tests.counted import calls
 
@@ -243,23 +245,81 @@ def test_small_tasks_cost_little_beyond_their_work(tmp_path: Path) -> None:
     assert 0 < work(100) <= 1.5 * work(10)
 
 
-def test_a_task_that_another_run_computes_comes_last(tmp_path: Path) -> None:
+@pytest.mark.parametrize("executor", ["in-process", "processes", "threads"])
+@pytest.mark.parametrize("theirs", [0, 2, 4])
+def test_what_another_run_computes_is_left_to_it_and_done_if_it_ends_without(
+    tmp_path: Path, executor: str, theirs: int
+) -> None:
     tasks = [Task("draw", 1, {"seed": seed}, label=f"draw {seed}", cost=5.0 - seed) for seed in range(4)]
-    other = FolderStore(tmp_path)
+    other, ended = FolderStore(tmp_path), ExitStack()
+    for task in tasks[:theirs]:
+        ended.enter_context(other.claim(task.key))
+    events: list[Event] = []
 
-    def order_of(claimed: Sequence[Task]) -> list[int]:
-        started: list[int] = []
-        with ExitStack() as stack:
-            for task in claimed:
-                stack.enter_context(other.claim(task.key))
-            _, events = run(tasks, tmp_path)
-            started += [int(event.label[-1]) for event in events if event.kind == "task-started"]
-        shutil.rmtree(tmp_path / "results")
-        return started
+    def hear(event: Event) -> None:
+        events.append(event)
+        if event.kind == "notice":
+            ended.close()  # the other run is killed: its claims go with it
 
-    assert order_of([]) == [0, 1, 2, 3]
-    assert order_of(tasks[:2]) == [2, 3, 0, 1]
-    assert order_of(tasks) == [0, 1, 2, 3], "and twice rather than never"
+    execution = ExecutionConfig(executor=executor)
+    summary = run_plan(Plan.of(tasks), FolderStore(tmp_path), RUNNERS, execution, on_event=hear)
+    assert (len(summary.done), summary.cached) == (4, ())
+    told = [event.text or int(event.label[-1]) for event in events if event.kind in ("task-started", "notice")]
+    waits = [f"another run computes {tasks[0].name}; waiting for its result"] * (theirs > 0)
+    assert told == [*range(theirs, 4), *waits, *range(theirs)]
+
+
+def test_a_run_that_waits_for_another_stops_when_it_is_time(tmp_path: Path) -> None:
+    task = Task("draw", 1, {"seed": 0})
+    until = Until()
+    with FolderStore(tmp_path).claim(task.key):
+        summary = run_plan(
+            Plan.of([task]),
+            FolderStore(tmp_path),
+            RUNNERS,
+            on_event=lambda event: _at_notice(event, until),
+            until=until,
+        )
+    assert summary.unfinished == (task.key,)
+
+
+def _at_notice(event: Event, until: Until) -> None:
+    if event.kind == "notice":
+        until.now()
+
+
+SEVERAL = """
+import sys
+from reticket.experiment import ExecutionConfig, FolderStore, Plan, Task, run_plan
+draws = [Task("draw", 1, {"seed": seed}) for seed in range(12)]
+pairs = [Task("mix", 1, {"scale": 1.0}, {"a": a, "b": b}) for a, b in zip(draws, draws[1:])]
+runners = {kind: f"fake_tasks:{kind}" for kind in ("draw", "mix")}
+execution = ExecutionConfig(executor=sys.argv[3], jobs=int(sys.argv[4]), settings={"log": sys.argv[2]})
+print("ready", flush=True)
+sys.stdin.readline()
+print(len(run_plan(Plan.of(pairs), FolderStore(sys.argv[1]), runners, execution).failed))
+"""
+
+
+def test_runs_that_share_a_store_compute_each_task_once(tmp_path: Path) -> None:
+    """All of them begin at once, with the same task: only one may take it."""
+    log = tmp_path / "log"
+    log.touch()
+    settings = {"cwd": Path(__file__).parents[1], "stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    runs = [
+        subprocess.Popen([sys.executable, "-c", SEVERAL, str(tmp_path / "store"), str(log), *how], **settings)
+        for how in (("in-process", "1"), ("threads", "2"), ("in-process", "1"))
+    ]
+    for process in runs:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in runs:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert [process.communicate()[0] for process in runs] == ["0\n"] * 3
+    counts = Counter(line.split()[0] for line in log.read_text().splitlines())
+    assert (len(counts), set(counts.values())) == (23, {1})
 
 
 def test_a_task_that_another_run_finishes_meanwhile_is_not_computed_twice(tmp_path: Path) -> None:

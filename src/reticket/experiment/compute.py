@@ -1,9 +1,12 @@
 """Carrying out one task: read its inputs from the store, call its runner, put the output back."""
 
 import platform
+import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from reticket.devices import deterministic
 from reticket.errors import InputError, RanksError, ReticketError, StoreError
 from reticket.experiment.execution import ExecutionConfig
 from reticket.experiment.result import Result
+from reticket.experiment.schedule import Outcome
 from reticket.experiment.store import MissingResult, Store
 from reticket.experiment.task import Output, Task
 from reticket.lookup import imported
@@ -109,15 +113,6 @@ class TaskCallbacks:
     check: Callable[[], None] = lambda: None
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a task ended: with a result after `seconds`, or with an error."""
-
-    seconds: float = 0.0
-    error: str = ""
-    traceback: str = ""
-
-
 def load_runner(reference: str) -> Runner:
     """Return the function that `package.module:function` names.
 
@@ -143,14 +138,14 @@ def attempt(
         callbacks: who hears of it.
 
     Returns:
-        The time it took, or the error it ended with.
+        The time it took, the error it ended with, or that somebody else is at it.
 
     Raises:
         StoreError: when the store cannot be written, which would meet every other task too.
         RanksError: when processes that compute together lost touch.
     """
     try:
-        return Outcome(seconds=_compute(task, store, runners[task.kind], execution, callbacks))
+        return _compute(task, store, runners[task.kind], execution, callbacks)
     except Exception as error:
         if isinstance(error, StoreError | RanksError) and not isinstance(error, MissingResult):
             raise
@@ -160,7 +155,7 @@ def attempt(
         return Outcome(error=text, traceback=traceback.format_exc())
 
 
-def _compute(task: Task, store: Store, runner: str, execution: ExecutionConfig, callbacks: TaskCallbacks) -> float:
+def _compute(task: Task, store: Store, runner: str, execution: ExecutionConfig, callbacks: TaskCallbacks) -> Outcome:
     started = time.perf_counter()
     said = started
 
@@ -172,7 +167,11 @@ def _compute(task: Task, store: Store, runner: str, execution: ExecutionConfig, 
             said = now
             callbacks.progress(fraction, text, now - started)
 
-    with store.claim(task.key) as scratch:
+    with _claimed(task, store) as scratch:
+        if scratch is None:
+            return Outcome(busy=True)
+        if here().alone and store.has(task.key):
+            return Outcome(cached=True)
         inputs = {name: store.get(other.key) for name, other in task.inputs.items()}
         context = Context(
             threads=execution.threads,
@@ -191,7 +190,25 @@ def _compute(task: Task, store: Store, runner: str, execution: ExecutionConfig, 
             raise TypeError(f"runner '{runner}' returned {type(output).__name__}, expected Output")
         seconds = time.perf_counter() - started
         store.put(task.key, output, provenance_of(task, execution, seconds), durable=seconds > DURABLE_ABOVE)
-    return seconds
+    return Outcome(seconds=seconds)
+
+
+@contextmanager
+def _claimed(task: Task, store: Store) -> Iterator[Path | None]:
+    """Give the scratch folder of a task that nobody else is at; None where somebody is.
+
+    Processes that train one model have begun together and cannot turn back: a folder of their own keeps them apart from
+    whoever else is at the task, and the first result counts.
+    """
+    with store.claim(task.key) as scratch:
+        if scratch is not None or here().alone:
+            yield scratch
+            return
+        own = store.scratch(f"{task.key}~{uuid.uuid4().hex[:12]}")
+        try:
+            yield own
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
 
 
 def provenance_of(task: Task, execution: ExecutionConfig, seconds: float) -> dict[str, Any]:

@@ -58,10 +58,7 @@ def in_process(schedule: Schedule, store: Store, runners: Mapping[str, str], exe
         while (task := schedule.next()) is not None:
             announce_task(task, runners)
             outcome = attempt(task, store, runners, execution, _callbacks(schedule, task))
-            if outcome.error:
-                schedule.fail(task, outcome.error, outcome.traceback)
-            else:
-                schedule.finish(task, outcome.seconds)
+            schedule.ended(task, outcome)
     finally:
         torch.set_num_threads(before)
 

@@ -191,21 +191,12 @@ class FolderStore:
         return held(self.root / "scratch" / key)
 
     @contextlib.contextmanager
-    def claim(self, key: str) -> Iterator[Path]:
-        """Give the scratch folder of `key` for as long as the task is computed.
-
-        Where another process computes the same task, a private folder is given instead and removed at the end, so that
-        neither can pull the other's checkpoint away.
-        """
-        with contextlib.ExitStack() as stack:
-            if stack.enter_context(owned(lambda: self.scratch(key))):
-                yield self.scratch(key)
-                if self.has(key):
-                    shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)
-                return
-            private = self.scratch(f"{key}~{uuid.uuid4().hex[:12]}")
-            stack.callback(shutil.rmtree, private, ignore_errors=True)
-            yield private
+    def claim(self, key: str) -> Iterator[Path | None]:
+        """Give the scratch folder of `key` for as long as the task is computed; None where somebody else is at it."""
+        with owned(lambda: self.scratch(key)) as mine:
+            yield self.scratch(key) if mine else None
+            if mine and self.has(key):
+                shutil.rmtree(self.root / "scratch" / key, ignore_errors=True)
 
     def sweep(self) -> None:
         """Remove what killed processes left behind: half-written results and scratch folders nobody needs any more."""

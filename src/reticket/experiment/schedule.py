@@ -1,13 +1,35 @@
 """Which task may start next, and what follows from its end; the one bookkeeping that all executors share."""
 
 import heapq
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from reticket.experiment.events import Event, EventKind, Listener
 from reticket.experiment.plan import Plan, followers
 from reticket.experiment.task import Task
 from reticket.experiment.until import Until
+
+PAUSE = 0.2  # seconds between two looks at what others compute
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended: with a result after `seconds`, with an error, or not at all.
+
+    Args:
+        seconds: of work.
+        error, traceback: of a failure.
+        busy: somebody else is at the task just now; it is to be asked for again.
+        cached: somebody else had stored its result since it was asked for.
+    """
+
+    seconds: float = 0.0
+    error: str = ""
+    traceback: str = ""
+    busy: bool = False
+    cached: bool = False
 
 
 class Schedule:
@@ -43,6 +65,7 @@ class Schedule:
         self._waiting = {key: len(keys) for key, keys in plan.before.items()}
         self._open = set(self._place)  # neither done nor failed nor skipped
         self._ready: list[tuple[int, float, int]] = []
+        self._waits = False  # for somebody else, and has said so
         for task in plan.tasks:
             if not self._waiting[task.key]:
                 self._push(task)
@@ -67,14 +90,26 @@ class Schedule:
         """Return how many tasks could start now."""
         return len(self._ready)
 
-    def next(self) -> Task | None:
-        """Return the most urgent task that may start, or None while there is none; the caller carries it out.
+    def next(self, *, patient: bool = True) -> Task | None:
+        """Return the most urgent task that may start; the caller carries it out and says how it ended.
 
-        A task that somebody else computes comes last: it is computed twice only where there is nothing else to do.
+        A task that somebody else computes is left to them: it is given only if they end without its result.
+
+        Args:
+            patient: wait where somebody else computes all that may start, so that None says that nothing may before a
+                task of the caller's own has ended. Without, None is returned then too; ask again a little later.
 
         Raises:
             OutOfTime: when it is time to stop.
         """
+        while (chosen := self._chosen()) is None and patient and self._ready:
+            time.sleep(min(PAUSE, self.until.patience))
+        if chosen is not None:
+            self._event("task-started", chosen)
+        return chosen
+
+    def _chosen(self) -> Task | None:
+        """Return the most urgent task that nobody computes; those that have a result meanwhile are finished."""
         self.until.check()
         waiting: list[Task] = []
         chosen = None
@@ -86,13 +121,26 @@ class Schedule:
                 waiting.append(task)
             else:
                 chosen = task
-        if chosen is None and waiting:
-            chosen = waiting.pop(0)
         for task in waiting:
             self._push(task)
-        if chosen is not None:
-            self._event("task-started", chosen)
+        if chosen is None and waiting and not self._waits:
+            self._waits = True
+            self._event("notice", waiting[0], text=f"another run computes {waiting[0].name}; waiting for its result")
         return chosen
+
+    def ended(self, task: Task, outcome: Outcome) -> None:
+        """Note how an attempt at a task ended.
+
+        Args:
+            task: as `next` gave it.
+            outcome: as `attempt` gave it.
+        """
+        if outcome.busy:
+            self._push(task)
+        elif outcome.error:
+            self.fail(task, outcome.error, outcome.traceback)
+        else:
+            self.finish(task, outcome.seconds, cached=outcome.cached)
 
     def again(self, task: Task, reason: str) -> None:
         """Put back a task whose worker was lost."""

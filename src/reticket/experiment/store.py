@@ -75,8 +75,8 @@ class Store(Protocol):
         """Return a folder of this machine for the checkpoints of the task of `key`, made if absent."""
         ...
 
-    def claim(self, key: str) -> AbstractContextManager[Path]:
-        """Give a scratch folder that nobody else uses for as long as the task of `key` is computed."""
+    def claim(self, key: str) -> AbstractContextManager[Path | None]:
+        """Give a scratch folder for as long as the task of `key` is computed; None where somebody else is at it."""
         ...
 
     def claimed(self, key: str) -> bool:

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 
 from reticket.errors import InputError
-from reticket.experiment.compute import Outcome, TaskCallbacks, attempt, is_isolated
+from reticket.experiment.compute import TaskCallbacks, attempt, is_isolated
 from reticket.experiment.execution import ExecutionConfig
 from reticket.experiment.memory import keep_freed_memory
-from reticket.experiment.schedule import Schedule
+from reticket.experiment.schedule import Outcome, Schedule
 from reticket.experiment.store import Store
 from reticket.experiment.task import Task
 from reticket.experiment.until import OutOfTime, Until
@@ -54,7 +54,7 @@ class Crew:
             StoreError: when the store cannot be written.
         """
         while not self._schedule.finished:
-            while self._has_hands() and (task := self._schedule.next()) is not None:
+            while self._has_hands() and (task := self._schedule.next(patient=False)) is not None:
                 self._idle -= 1
                 self._orders.put(task)
             if not self._schedule.finished:
@@ -103,10 +103,7 @@ class Crew:
     def _end(self, task: Task, outcome: Outcome) -> None:
         """Note how a task ended; in the calling thread, as everything else that the schedule hears."""
         self._idle += 1
-        if outcome.error:
-            self._schedule.fail(task, outcome.error, outcome.traceback)
-        else:
-            self._schedule.finish(task, outcome.seconds)
+        self._schedule.ended(task, outcome)
 
     def _callbacks(self, task: Task) -> TaskCallbacks:
         def progress(fraction: float, text: str, seconds: float) -> None:

@@ -1,7 +1,7 @@
 """The process that computes tasks for a pool: it takes keys from a pipe, and ends at once when the other end is gone.
 
 Messages are JSON. To the worker: the setup, then `{"key": ...}` for each task. From it: `hello`, `ready`, `progress`,
-`notice`, `metrics`, `done`, `failed`, and `stop` with an error that would meet every other task too.
+`notice`, `metrics`, `ended`, and `stop` with an error that would meet every other task too.
 """
 
 import json
@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -87,10 +88,7 @@ def _serve(task: Task, store: Store, runners: Mapping[str, str], execution: Exec
 
     callbacks = TaskCallbacks(report, lambda text: link.send("notice", text=text), metrics)
     outcome = attempt(task, store, runners, execution, callbacks)
-    if outcome.error:
-        link.send("failed", error=outcome.error, traceback=outcome.traceback)
-    else:
-        link.send("done", seconds=outcome.seconds)
+    link.send("ended", outcome=asdict(outcome))
 
 
 def _leave() -> None:

@@ -14,11 +14,11 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from reticket.errors import ReticketError, StoreError
-from reticket.experiment.compute import Outcome, TaskCallbacks
+from reticket.experiment.compute import TaskCallbacks
 from reticket.experiment.events import Event
 from reticket.experiment.execution import ExecutionConfig
 from reticket.experiment.plan import Plan
-from reticket.experiment.schedule import Schedule
+from reticket.experiment.schedule import Outcome, Schedule
 from reticket.experiment.store import Store
 from reticket.experiment.task import Task, to_flat
 from reticket.experiment.until import Until
@@ -147,7 +147,7 @@ class Pool:
     def _assign(self) -> None:
         for worker in self._workers.values():
             if worker.ready and worker.task is None:
-                task = self._schedule.next()
+                task = self._schedule.next(patient=False)
                 if task is None:
                     break
                 worker.order(task)
@@ -174,12 +174,9 @@ class Pool:
                 self._schedule.notice(task, message["text"])
             case "metrics", Task() as task:
                 self._schedule.metrics(task, message["step"], message["metrics"])
-            case "done", Task() as task:
+            case "ended", Task() as task:
                 worker.task = None
-                self._schedule.finish(task, message["seconds"])
-            case "failed", Task() as task:
-                worker.task = None
-                self._schedule.fail(task, message["error"], message["traceback"])
+                self._schedule.ended(task, Outcome(**message["outcome"]))
             case "stop", _:
                 raise StoreError(message["error"])
 
@@ -242,7 +239,7 @@ def alone(
             case "task-failed":
                 ends.append(Outcome(error=event.text, traceback=event.traceback))
 
-    schedule = Schedule(Plan.of([task]).missing(store), store.has, hear, until)
+    schedule = Schedule(Plan.of([task]).missing(store), store.has, hear, until, store.claimed)
     processes(schedule, store, runners, replace(execution, jobs=1))
     return ends[-1] if ends else Outcome()
 
