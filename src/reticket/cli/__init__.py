@@ -1,4 +1,4 @@
-"""The command line: `reticket run|list|report|compare|export|inspect|verify|match|transfer`."""
+"""The command line, `reticket --help`."""
 
 
 def main() -> None:
