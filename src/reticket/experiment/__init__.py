@@ -9,6 +9,7 @@ from reticket.experiment.execution import EXECUTORS, ExecutionConfig, Executor, 
 from reticket.experiment.folder import FolderStore, StoreFolderError
 from reticket.experiment.loggers import LOGGERS, LoggedTraining, Logger, logged_by, logger
 from reticket.experiment.plan import Plan
+from reticket.experiment.remote import RemoteStore
 from reticket.experiment.result import Result
 from reticket.experiment.store import (
     STORES,
@@ -42,6 +43,7 @@ __all__ = [
     "MissingResult",
     "Output",
     "Plan",
+    "RemoteStore",
     "Result",
     "Store",
     "StoreFolderError",

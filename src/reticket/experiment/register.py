@@ -1,8 +1,12 @@
-"""Which runs need which results of a store, so that what no run needs any more can be told from what one does."""
+"""Which runs need which results of a store, so that what no run needs any more can be told from what one does.
+
+Each run has one small file: where it stands and the keys of its tasks. A run enters itself before it computes anything,
+so whatever it puts later is known to be needed.
+"""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +17,50 @@ FORMAT = 1
 EARLIER = "earlier"  # a file beside the entries: results were there before any run was entered
 
 
-class RunRegister:
-    """A folder with one small file for each run: where it stands and the keys of its tasks.
+def entry_name(run: str) -> str:
+    """Return the name of the file of a run.
 
-    A run enters itself before it computes anything, so whatever it puts later is known to be needed.
+    >>> entry_name("/runs/a")
+    '92c80cecfce39f41a2e9e0bdc8f2e3d2.json'
+    """
+    return f"{hashlib.sha256(run.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
+
+
+def entry_of(run: str, keys: Iterable[str]) -> bytes:
+    """Return what stands in the file of a run.
+
+    Args:
+        run: its directory, absolute.
+        keys: of all its tasks.
+    """
+    return (json.dumps({"format": FORMAT, "run": run, "keys": sorted(set(keys))}, indent=0) + "\n").encode()
+
+
+def read_entry(content: bytes, where: str) -> tuple[str, tuple[str, ...]]:
+    """Return the run that a file is of, and the keys of its tasks.
+
+    Args:
+        content: of the file.
+        where: it is, for the error.
+
+    Raises:
+        StoreError: when it is damaged: nothing may be taken for unneeded then.
+    """
+    try:
+        entry: Any = json.loads(content)
+        if entry["format"] == FORMAT and isinstance(entry["run"], str) and _are_texts(entry["keys"]):
+            return entry["run"], tuple(entry["keys"])
+        problem = "it is of another format"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        problem = "it is damaged"
+    raise StoreError(
+        f"'{where}' does not say what a run needs ({problem}); run that experiment again on this store, which computes "
+        f"nothing anew, or remove the file"
+    )
+
+
+class RunRegister:
+    """The files of all runs in a folder.
 
     Args:
         folder: of the files; made when the first run is entered.
@@ -41,13 +85,12 @@ class RunRegister:
         Raises:
             StoreError: when it cannot be written.
         """
-        content = {"format": FORMAT, "run": run, "keys": sorted(set(keys))}
         try:
             if not self.folder.is_dir():
                 self.folder.mkdir(parents=True, exist_ok=True)
                 if has_results:
                     (self.folder / EARLIER).touch()
-            replace_file(self._path(run), (json.dumps(content, indent=0) + "\n").encode())
+            replace_file(self.folder / entry_name(run), entry_of(run, keys))
         except OSError as error:
             raise StoreError(
                 f"'{self.folder}' cannot be written ({reason(error)}); free space or rights there and run again"
@@ -57,10 +100,12 @@ class RunRegister:
         """Return by run the keys of its tasks.
 
         Raises:
-            StoreError: when an entry is damaged: nothing may be taken for unneeded then.
+            StoreError: when an entry is damaged or cannot be read.
         """
-        found = (self._read(path) for path in sorted(self.folder.glob("*.json")))
-        return {entry["run"]: tuple(entry["keys"]) for entry in found}
+        try:
+            return dict(read_entry(path.read_bytes(), str(path)) for path in sorted(self.folder.glob("*.json")))
+        except OSError as error:
+            raise StoreError(f"'{self.folder}' cannot be read ({reason(error)})") from None
 
     def forget(self, run: str) -> None:
         """Strike a run off; its results stay until they are removed.
@@ -72,25 +117,9 @@ class RunRegister:
             StoreError: when it was not, or cannot be removed.
         """
         try:
-            self._path(run).unlink()
+            (self.folder / entry_name(run)).unlink()
         except OSError as error:
             raise StoreError(f"the run '{run}' cannot be struck off in '{self.folder}' ({reason(error)})") from None
-
-    def _path(self, run: str) -> Path:
-        return self.folder / f"{hashlib.sha256(run.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
-
-    def _read(self, path: Path) -> Mapping[str, Any]:
-        try:
-            entry = json.loads(path.read_bytes())
-            if entry["format"] == FORMAT and isinstance(entry["run"], str) and _are_texts(entry["keys"]):
-                return entry
-            problem = "it is of another format"
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            problem = reason(error) if isinstance(error, OSError) else "it is damaged"
-        raise StoreError(
-            f"'{path}' does not say what a run needs ({problem}); run that experiment again on this store, which "
-            f"computes nothing anew, or remove the file"
-        )
 
 
 def _are_texts(keys: Any) -> bool:
