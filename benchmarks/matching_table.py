@@ -1,0 +1,147 @@
+"""`python -m benchmarks.matching_table`: what the benchmarks of matching have measured in one table, JSON and a page.
+
+Rows are contenders, one table a network; what nobody measured says why. It measures nothing itself: `pairs.json` gives
+time, memory, correlation and barriers, `planted.json` and `noise.json` what was found of planted permutations with 1 %
+noise, `digits-matchers.json` the accuracy of tickets.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contenders import CONTENDERS
+from benchmarks.pairs import CASES
+from reticket.analysis import Stat
+
+RESULTS = Path(__file__).parent / "results"
+BEGIN, END = "<!-- table: written by make bench-matching -->", "<!-- end of table -->"
+FIGURES = {  # of pairs.json: head and decimals
+    "seconds": ("seconds", 3),
+    "memory": ("MB", 0),
+    "correlation": ("correlation", 3),
+    "loss barrier": ("loss barrier", 3),
+    "loss barrier with REPAIR": ("with REPAIR", 3),
+    "accuracy barrier": ("accuracy barrier", 1),
+    "accuracy barrier with REPAIR": ("with REPAIR", 1),
+}
+PLANTED = {
+    "digits": "MLP 64-128-128-10",
+    "fashion-conv": "conv 16-32-32-64",
+    "digits-vit": "ViT 2 x 48",
+    "resnet20x1": "ResNet20",
+}
+TICKETS = {  # by case: the file, and what a contender is called there
+    "digits": ("digits-matchers.json", {"combined, weights 1": "combined, weights 1, signs 0", "identity": "naive"}),
+}
+Rows = Mapping[str, Mapping[str, Any]]
+
+
+def table(results: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return by case and contender what was measured: means with spread, counts, and why something was not.
+
+    Args:
+        results: folder of what the benchmarks keep.
+    """
+    pairs, noise = (_read(results / name, "cases") for name in ("pairs.json", "noise.json"))
+    planted = {**noise, **_read(results / "planted.json", "cases")}  # of many draws where there are
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for case in CASES:
+        tickets = _tickets(results, case)
+        for contender in CONTENDERS:
+            row = _of_pairs(pairs, f"{case}, {contender}")
+            recovery = planted.get(f"{PLANTED.get(case)}, {contender}, noise 0.01")
+            row |= {} if recovery is None else {"planted": recovery}
+            row |= {"ticket": tickets[contender]} if contender in tickets else {}
+            if row:
+                found.setdefault(case, {})[contender] = row
+    return found
+
+
+def merges(results: Path) -> dict[str, dict[str, Any]]:
+    """Return by case and count of networks the accuracies of their merges, over sets."""
+    pairs = _read(results / "pairs.json", "cases")
+    places = {name.rpartition(", set ")[0] for name in pairs if ", merge of " in name}
+    return {
+        place: _over([row for name, row in pairs.items() if name.startswith(f"{place}, ")]) for place in sorted(places)
+    }
+
+
+def page(found: Mapping[str, Rows], merged: Rows) -> str:
+    """Return the tables as Markdown."""
+    heads = ["matched by", *(head for head, _ in FIGURES.values()), "planted", "ticket, %"]
+    parts = []
+    for case, rows in found.items():
+        parts += ["", f"**{CASES[case].title}** (n = {_pairs_of(rows)})", "", _line(heads), _line(["---"] * len(heads))]
+        parts += [_line([f"`{contender}`", *_cells(row)]) for contender, row in rows.items()]
+    parts += ["", "**Merges**: accuracy in percent, after REPAIR", ""]
+    ways = list(next(iter(merged.values()), {}))
+    parts += [_line(["networks", *ways, "n"]), _line(["---"] * (len(ways) + 2))] if ways else []
+    for place, row in merged.items():
+        parts.append(_line([place, *(_plus_minus(row[way], 1) for way in ways), str(row[ways[0]]["n"])]))
+    return "\n".join(parts) + "\n"
+
+
+def _read(path: Path, key: str) -> dict[str, Any]:
+    return json.loads(path.read_text("utf-8"))[key] if path.exists() else {}
+
+
+def _of_pairs(pairs: Rows, name: str) -> dict[str, Any]:
+    """Return the figures of a contender over pairs; why there are none, where one pair says so."""
+    rows = [row for key, row in pairs.items() if key == name or key.startswith(f"{name}, pair ")]
+    reasons = [row for row in rows if "not measured" in row]
+    return dict(reasons[0]) if reasons else _over(rows)
+
+
+def _over(rows: list[Mapping[str, float]]) -> dict[str, Any]:
+    return {key: Stat.of(row[key] for row in rows).as_dict() for key in rows[0]} if rows else {}
+
+
+def _tickets(results: Path, case: str) -> dict[str, Any]:
+    name, called = TICKETS.get(case, ("", {}))
+    rows = _read(results / name, "rows") if name else {}
+    return {one: rows[called.get(one, one)] for one in CONTENDERS if called.get(one, one) in rows}
+
+
+def _pairs_of(rows: Rows) -> int:
+    return max(row["seconds"]["n"] for row in rows.values() if "seconds" in row)
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    if "not measured" in row:
+        figures = [f"not measured: {row['not measured']}", *[""] * (len(FIGURES) - 1)]
+    else:
+        figures = [_plus_minus(row[key], decimals) for key, (_, decimals) in FIGURES.items()]
+    planted = row.get("planted", {})
+    recovered = f"{planted['found']} of {planted['draws']}" if "found" in planted else ""
+    return [*figures, recovered, _plus_minus(row["ticket"], 1) if "ticket" in row else ""]
+
+
+def _plus_minus(stat: Mapping[str, Any], decimals: int) -> str:
+    spread = "" if stat["sd"] is None else f" ± {stat['sd']:.{decimals}f}"
+    return f"{stat['mean']:.{decimals}f}{spread}"
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Write the table as JSON, and into the page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.matching_table", description=__doc__)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what the benchmarks keep")
+    parser.add_argument("--page", type=Path, help="a Markdown file with the marks between which the tables stand")
+    arguments = parser.parse_args()
+    found, merged = table(arguments.results), merges(arguments.results)
+    whole = json.dumps({"networks": found, "merges": merged}, indent=1) + "\n"
+    (arguments.results / "matching-table.json").write_text(whole, encoding="utf-8")
+    text = page(found, merged)
+    print(text)
+    if arguments.page is not None:
+        before, rest = arguments.page.read_text("utf-8").split(BEGIN)
+        arguments.page.write_text(f"{before}{BEGIN}\n{text}{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
