@@ -95,6 +95,13 @@ def alignment_of(inputs: Mapping[str, Result], name: str = "alignment") -> Align
     return alignment_in(inputs[name], symmetry_in(inputs))
 
 
+def checkpoints_in(inputs: Mapping[str, Result], side: str) -> list[Result]:
+    """Return the networks to be matched on one side: `a`, or `a0`, `a1` and so on."""
+    if side in inputs:
+        return [inputs[side]]
+    return [inputs[f"{side}{n}"] for n in range(len(inputs)) if f"{side}{n}" in inputs]
+
+
 def required_mask(result: Result) -> Mask:
     """Return the mask of a network that was planned to be sparse."""
     mask = mask_in(result)
