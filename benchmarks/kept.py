@@ -27,11 +27,15 @@ class Kept:
         """Return the row of this name, measured and written now where it is not there yet."""
         if name not in self.cases:
             self.cases[name] = measure()
-            whole = {"cases": self.cases, "environment": environment_of(ExecutionConfig())}
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(self.path, (json.dumps(whole, indent=1) + "\n").encode())
+            self.write()
             print(f"{name}: {shown(self.cases[name])}", flush=True)
         return self.cases[name]
+
+    def write(self, **more: Any) -> None:
+        """Write the rows, where they were measured, and what else follows from them."""
+        whole = {"cases": self.cases, **more, "environment": environment_of(ExecutionConfig())}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(self.path, (json.dumps(whole, indent=1) + "\n").encode())
 
 
 def shown(row: Row) -> str:

@@ -18,7 +18,8 @@ from reticket.tasks.work import Sizes, Work
 
 TINY = Path(__file__).parents[1] / "e2e" / "tiny.toml"
 SETTINGS = ("grid.seeds=2", "sparsities=[0.7]", 'rewinds=["1ep"]', 'methods=["permuted"]', "checks.barriers=false",
-            "overlap=false", "diversity_members=0", "trust_halves=3", "trust_samples=120", "matching.batch_size=12")  # fmt: skip
+            "overlap=false", "diversity_members=0", "trust_halves=3", "trust_samples=120",
+            "matching.batch_size=12")  # fmt: skip
 
 
 def planned_tasks(*settings: str) -> tuple[Task, ...]:
@@ -49,9 +50,9 @@ def by_hand(task: Task, stored: dict[str, Any]) -> tuple[float, float]:
     mask = mask_in(stored["kept"])
     assert mask is not None
     context = Context(1, "cpu", Path())
-    before = [network_of(task, stored[f"earlier_{side}"]) for side in "ab"]
+    before_a, before_b = (network_of(task, stored[f"earlier_{side}"]) for side in "ab")
     batches = reading_for(task, dataset_for(task, context), "train", context)
-    index = rt.match(*before, sym, batches).permutations["layers.0.weight"].index
+    index = rt.match(before_a, before_b, sym, batches).permutations["layers.0.weight"].index
     earlier = float((index != alignment.permutations["layers.0.weight"].index).double().mean())
     alike = kept = 0
     for name in ("layers.0.weight", "layers.1.weight"):
