@@ -44,8 +44,8 @@ def table(results: Path) -> dict[str, dict[str, dict[str, Any]]]:
     Args:
         results: folder of what the benchmarks keep.
     """
-    pairs, noise = (_read(results / name, "cases") for name in ("pairs.json", "noise.json"))
-    planted = {**noise, **_read(results / "planted.json", "cases")}  # of many draws where there are
+    pairs, noisy = (_read(results / name, "cases") for name in ("pairs.json", "noise.json"))
+    planted = {**noisy, **_read(results / "planted.json", "cases")}  # of many draws where there are
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for case in CASES:
         tickets = _tickets(results, case)
@@ -68,7 +68,26 @@ def merges(results: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def page(found: Mapping[str, Rows], merged: Rows) -> str:
+def noise(results: Path) -> dict[str, dict[str, float]]:
+    """Return by network and contender, as "ResNet20, weight", the percent of units found at each level of noise."""
+    found: dict[str, dict[str, float]] = {}
+    for name, row in _read(results / "noise.json", "cases").items():
+        place, _, level = name.rpartition(", noise ")
+        if "units" in row:
+            found.setdefault(place, {})[level] = 100 * row["units"]
+    return found
+
+
+def noise_lines(found: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return the shares of units as a Markdown table: networks and contenders down, noise across."""
+    levels = sorted({level for row in found.values() for level in row}, key=float)
+    lines = [_line(["network, matched by", *levels]), _line(["---"] * (len(levels) + 1))]
+    for place, row in found.items():
+        lines.append(_line([place, *(f"{row[level]:.1f}" if level in row else "" for level in levels)]))
+    return ["", "**Noise**: percent of units found, by noise in spreads of each tensor", "", *lines]
+
+
+def page(found: Mapping[str, Rows], merged: Rows, noisy: Mapping[str, Mapping[str, float]]) -> str:
     """Return the tables as Markdown."""
     heads = ["matched by", *(head for head, _ in FIGURES.values()), "planted", "ticket, %"]
     parts = []
@@ -80,7 +99,7 @@ def page(found: Mapping[str, Rows], merged: Rows) -> str:
     parts += [_line(["networks", *ways, "n"]), _line(["---"] * (len(ways) + 2))] if ways else []
     for place, row in merged.items():
         parts.append(_line([place, *(_plus_minus(row[way], 1) for way in ways), str(row[ways[0]]["n"])]))
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, *noise_lines(noisy)]) + "\n"
 
 
 def _read(path: Path, key: str) -> dict[str, Any]:
@@ -105,17 +124,22 @@ def _tickets(results: Path, case: str) -> dict[str, Any]:
 
 
 def _pairs_of(rows: Rows) -> int:
-    return max(row["seconds"]["n"] for row in rows.values() if "seconds" in row)
+    return max((row["seconds"]["n"] for row in rows.values() if "seconds" in row), default=0)
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     if "not measured" in row:
         figures = [f"not measured: {row['not measured']}", *[""] * (len(FIGURES) - 1)]
     else:
-        figures = [_plus_minus(row[key], decimals) for key, (_, decimals) in FIGURES.items()]
+        figures = [_figure(key, row[key], decimals) if key in row else "" for key, (_, decimals) in FIGURES.items()]
     planted = row.get("planted", {})
     recovered = f"{planted['found']} of {planted['draws']}" if "found" in planted else ""
     return [*figures, recovered, _plus_minus(row["ticket"], 1) if "ticket" in row else ""]
+
+
+def _figure(key: str, stat: Mapping[str, Any], decimals: int) -> str:
+    """Return a mean with spread; of memory the most, since a process has what it freed before already."""
+    return f"{max(stat['values']):.{decimals}f}" if key == "memory" else _plus_minus(stat, decimals)
 
 
 def _plus_minus(stat: Mapping[str, Any], decimals: int) -> str:
@@ -133,10 +157,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of what the benchmarks keep")
     parser.add_argument("--page", type=Path, help="a Markdown file with the marks between which the tables stand")
     arguments = parser.parse_args()
-    found, merged = table(arguments.results), merges(arguments.results)
-    whole = json.dumps({"networks": found, "merges": merged}, indent=1) + "\n"
+    found, merged, noisy = table(arguments.results), merges(arguments.results), noise(arguments.results)
+    whole = json.dumps({"networks": found, "merges": merged, "noise": noisy}, indent=1) + "\n"
     (arguments.results / "matching-table.json").write_text(whole, encoding="utf-8")
-    text = page(found, merged)
+    text = page(found, merged, noisy)
     print(text)
     if arguments.page is not None:
         before, rest = arguments.page.read_text("utf-8").split(BEGIN)
