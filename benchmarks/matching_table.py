@@ -1,8 +1,8 @@
 """`python -m benchmarks.matching_table`: what the benchmarks of matching have measured in one table, JSON and a page.
 
 Rows are contenders, one table a network; what nobody measured says why. It measures nothing itself: `pairs.json` gives
-time, memory, correlation and barriers, `planted.json` and `noise.json` what was found of planted permutations with 1 %
-noise, `digits-matchers.json` the accuracy of tickets.
+time, memory, correlation and barriers, `matching.json` what of these it has of ResNets, `planted.json` and `noise.json`
+what was found of planted permutations with 1 % noise, `digits-matchers.json` the accuracy of tickets.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders import CONTENDERS, PLAIN
 from benchmarks.pairs import CASES
 from reticket.analysis import Stat
 
@@ -26,6 +26,12 @@ FIGURES = {  # of pairs.json: head and decimals
     "accuracy barrier": ("accuracy barrier", 1),
     "accuracy barrier with REPAIR": ("with REPAIR", 1),
 }
+RESNETS = {  # of matching.json
+    "resnet20x1": "ResNet20x1 after 100 steps on CIFAR-10, 2,048 images",
+    "resnet20x4": "ResNet20x4 after 8 steps on CIFAR-10, 256 images",
+}
+TITLES = {**{name: case.title for name, case in CASES.items()}, **RESNETS}
+CALLED = {PLAIN: "layer by layer", "activation": "ours"}  # by contender, in matching.json
 PLANTED = {
     "digits": "MLP 64-128-128-10",
     "fashion-conv": "conv 16-32-32-64",
@@ -47,10 +53,10 @@ def table(results: Path) -> dict[str, dict[str, dict[str, Any]]]:
     pairs, noisy = (_read(results / name, "cases") for name in ("pairs.json", "noise.json"))
     planted = {**noisy, **_read(results / "planted.json", "cases")}  # of many draws where there are
     found: dict[str, dict[str, dict[str, Any]]] = {}
-    for case in CASES:
-        tickets = _tickets(results, case)
+    for case in TITLES:
+        tickets, of_resnet = _tickets(results, case), _of_resnet(results, case)
         for contender in CONTENDERS:
-            row = _of_pairs(pairs, f"{case}, {contender}")
+            row = _of_pairs(pairs, f"{case}, {contender}") | of_resnet.get(contender, {})
             recovery = planted.get(f"{PLANTED.get(case)}, {contender}, noise 0.01")
             row |= {} if recovery is None else {"planted": recovery}
             row |= {"ticket": tickets[contender]} if contender in tickets else {}
@@ -89,10 +95,10 @@ def noise_lines(found: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 def page(found: Mapping[str, Rows], merged: Rows, noisy: Mapping[str, Mapping[str, float]]) -> str:
     """Return the tables as Markdown."""
-    heads = ["matched by", *(head for head, _ in FIGURES.values()), "planted", "ticket, %"]
+    heads = ["matched by", "n", *(head for head, _ in FIGURES.values()), "planted", "ticket, %"]
     parts = []
     for case, rows in found.items():
-        parts += ["", f"**{CASES[case].title}** (n = {_pairs_of(rows)})", "", _line(heads), _line(["---"] * len(heads))]
+        parts += ["", f"**{TITLES[case]}**", "", _line(heads), _line(["---"] * len(heads))]
         parts += [_line([f"`{contender}`", *_cells(row)]) for contender, row in rows.items()]
     parts += ["", "**Merges**: accuracy in percent, after REPAIR", ""]
     ways = list(next(iter(merged.values()), {}))
@@ -103,7 +109,7 @@ def page(found: Mapping[str, Rows], merged: Rows, noisy: Mapping[str, Mapping[st
 
 
 def _read(path: Path, key: str) -> dict[str, Any]:
-    return json.loads(path.read_text("utf-8"))[key] if path.exists() else {}
+    return json.loads(path.read_text("utf-8")).get(key, {}) if path.exists() else {}
 
 
 def _of_pairs(pairs: Rows, name: str) -> dict[str, Any]:
@@ -111,6 +117,20 @@ def _of_pairs(pairs: Rows, name: str) -> dict[str, Any]:
     rows = [row for key, row in pairs.items() if key == name or key.startswith(f"{name}, pair ")]
     reasons = [row for row in rows if "not measured" in row]
     return dict(reasons[0]) if reasons else _over(rows)
+
+
+def _of_resnet(results: Path, case: str) -> dict[str, dict[str, Any]]:
+    """Return by contender what `matching.json` has of a case: one pair, each round a value."""
+    rows = _read(results / "matching.json", case).get("contestants", {}) if case in RESNETS else {}
+    return {
+        contender: {
+            "seconds": rows[name]["seconds"],
+            "memory": Stat.of([(rows[name]["peak"] - rows[name]["before"]) / 1e6]).as_dict(),
+            "loss barrier with REPAIR": Stat.of([rows[name]["barrier"]]).as_dict(),
+        }
+        for contender, name in CALLED.items()
+        if name in rows
+    }
 
 
 def _over(rows: list[Mapping[str, float]]) -> dict[str, Any]:
@@ -123,15 +143,13 @@ def _tickets(results: Path, case: str) -> dict[str, Any]:
     return {one: rows[called.get(one, one)] for one in CONTENDERS if called.get(one, one) in rows}
 
 
-def _pairs_of(rows: Rows) -> int:
-    return max((row["seconds"]["n"] for row in rows.values() if "seconds" in row), default=0)
-
-
 def _cells(row: Mapping[str, Any]) -> list[str]:
     if "not measured" in row:
-        figures = [f"not measured: {row['not measured']}", *[""] * (len(FIGURES) - 1)]
+        figures = ["0", f"not measured: {row['not measured']}", *[""] * (len(FIGURES) - 1)]
     else:
-        figures = [_figure(key, row[key], decimals) if key in row else "" for key, (_, decimals) in FIGURES.items()]
+        count = row["seconds"]["n"] if "seconds" in row else 0
+        figures = [str(count)]
+        figures += [_figure(key, row[key], decimals) if key in row else "" for key, (_, decimals) in FIGURES.items()]
     planted = row.get("planted", {})
     recovered = f"{planted['found']} of {planted['draws']}" if "found" in planted else ""
     return [*figures, recovered, _plus_minus(row["ticket"], 1) if "ticket" in row else ""]

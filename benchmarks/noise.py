@@ -17,24 +17,25 @@ OUT = Path(__file__).parent / "results" / "noise.json"
 NETWORKS = ("MLP 64-128-128-10", "conv 16-32-32-64", "ResNet20", "ViT 2 x 48")
 MATCHED_BY = ("activation", PLAIN, "weight", REBASIN, "frank-wolfe", "combined, weights 1")
 LEVELS = (0.01, 0.1, 0.3, 0.6, 1.0, 2.0, 4.0)  # in spreads of each tensor
-DRAWS = {"ResNet20": 2, "ViT 2 x 48": 2}  # which take longest; else as many as asked for
+SLOW = {"ResNet20": 2, "ViT 2 x 48": 2}  # draws of what takes longest
 
 
 def main() -> None:
     """Measure what the file does not have."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.noise", description=__doc__)
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=5, help="of the smaller networks")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     kept = Kept(arguments.out)
     for network in NETWORKS:
+        draws = SLOW.get(network) or arguments.draws
         for contender in MATCHED_BY:
             if reason := why_not(contender, CASES[network].build()):
                 kept.row(f"{network}, {contender}", lambda reason=reason: {"not measured": reason})
                 continue
             for level in LEVELS:
-                one = (CASES[network], CONTENDERS[contender], level, DRAWS.get(network, arguments.draws))
+                one = (CASES[network], CONTENDERS[contender], level, draws)
                 kept.row(f"{network}, {contender}, noise {level:g}", lambda one=one: _row(*one))
 
 

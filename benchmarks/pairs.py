@@ -40,51 +40,28 @@ class Case:
     """Networks that are matched.
 
     Args:
-        title: what they are, and how far they are trained.
+        title: what they are.
         preset: that they are trained by.
-        settings: of it that are changed, as for `--set`.
         pairs: of networks that share none.
         sets: of 5 networks to merge, and of their first 3.
         images: to match on, and for REPAIR.
         tested: images that barriers and accuracies are measured on.
-        dear: contenders that would take hours.
     """
 
     title: str
     preset: str
-    settings: tuple[str, ...] = ()
     pairs: int = 5
     sets: int = 0
     images: int = 2000
     tested: int = 2000
-    dear: frozenset[str] = frozenset()
 
 
-REFINE = frozenset(name for name in CONTENDERS if name.startswith("refine"))
 CASES = {
     "digits": Case("MLP 64-128-128-10 on the digits", "digits", sets=5),
     "fashion-conv": Case(
         "conv 16-32-32-64 with BatchNorm on Fashion-MNIST", "fashion-conv", sets=5, images=1000, tested=1000
     ),
     "digits-vit": Case("ViT 2 x 32 on the digits", "digits-vit", pairs=2),
-    "resnet20x1": Case(
-        "ResNet20x1 after one epoch on 5,000 images of CIFAR-10",
-        "cifar10-small",
-        ("dense.epochs=1",),
-        pairs=1,
-        images=512,
-        tested=500,
-        dear=REFINE,
-    ),
-    "resnet20x4": Case(
-        "ResNet20x4 after 16 steps on CIFAR-10",
-        "cifar10-small",
-        ("dense.epochs=1", "model.params.width=4", "data.train_size=1024"),
-        pairs=1,
-        images=256,
-        tested=500,
-        dear=REFINE,
-    ),
 }
 BATCH = 256
 
@@ -100,7 +77,7 @@ class Bench:
 
     def __init__(self, name: str, folder: Path, data: Path | None) -> None:
         self.case, self.folder = CASES[name], folder / name
-        self.config: Config = load_config(self.case.preset, list(self.case.settings))[1]
+        self.config: Config = load_config(self.case.preset)[1]
         chosen, tested = self.config.data, self.case.tested
         data_set = load_dataset(chosen.name, folder=data, train_size=chosen.train_size)
         self.dataset: Dataset = dataclasses.replace(
@@ -208,8 +185,7 @@ def measure(name: str, folder: Path, data: Path | None, kept: Kept) -> None:
             seeds = range(first, first + count)
             kept.row(f"{name}, merge of {count}, set {first // 5}", lambda seeds=seeds: bench.merged(seeds))
     for contender in CONTENDERS:
-        dear = "it would take hours" if contender in case.dear else None
-        if reason := why_not(contender, bench.build()) or dear:
+        if reason := why_not(contender, bench.build()):
             kept.row(f"{name}, {contender}", lambda reason=reason: {"not measured": reason})
             continue
         with multiprocessing.get_context("fork").Pool(1) as pool:  # which has the images in memory already

@@ -93,8 +93,12 @@ def test_the_table_says_what_was_not_measured_and_why(tmp_path: Path) -> None:
     }
     (tmp_path / "noise.json").write_text(json.dumps({"cases": noisy}))
     lines = matching_table.page(found, matching_table.merges(tmp_path), matching_table.noise(tmp_path)).splitlines()
-    assert lines[-3:] == ["| network, matched by | 0.01 | 0.3 |", "| --- | --- | --- |", "| MLP, weight | 100.0 | 99.9 |"]
-    assert "| `weight` | 2.000 ± 0.707 | 2 | 1.500 ± 0.000 |" in "\n".join(lines)
+    assert lines[-3:] == [
+        "| network, matched by | 0.01 | 0.3 |",
+        "| --- | --- | --- |",
+        "| MLP, weight | 100.0 | 99.9 |",
+    ]
+    assert "| `weight` | 2 | 2.000 ± 0.707 | 2 | 1.500 ± 0.000 |" in "\n".join(lines)
     assert any(line.endswith("| 9 of 10 |  |") for line in lines)
-    assert any(line.startswith(f"| `{REBASIN}` | not measured: gone |") for line in lines)
+    assert any(line.startswith(f"| `{REBASIN}` | 0 | not measured: gone |") for line in lines)
     assert "| digits, merge of 3 | 90.5 ± 0.7 | 80.0 ± 0.0 | 2 |" in lines
