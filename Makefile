@@ -1,7 +1,8 @@
 # make demo, make test: everything on a fresh machine with Python >= 3.11. make check: the gate, the same here and in CI.
 # make test-all: the tests that take long too, as before a release.
 # make bench: training, evaluation and matching against a plain PyTorch loop, into benchmarks/results and docs/speed.md.
-# make bench-matching: the matching methods, into benchmarks/results.
+# make bench-matching: the matching methods, into benchmarks/results and docs/matching.md. Trained pairs and noise go on where they were interrupted;
+# remove pairs.json and noise.json there to measure them anew. PyPI's rebasin (and its torchview, graphviz, tqdm) is measured where it is installed.
 # make kills: the digits run, killed ten times and resumed. make fuzz: 5,000 random networks whose function must stay,
 # and damaged files of every kind; RETICKET_FUZZ=500 RETICKET_FUZZ_SEED=1500 for 500 networks from number 1,500 on.
 # make mutants: every rule of symmetry discovery broken in every way, one at a time; the tests must notice.
@@ -67,11 +68,13 @@ bench: install
 	$(RUN)/python -m benchmarks $(if $(DATA),--data $(DATA)) --page docs/speed.md
 	$(RUN)/python -m benchmarks.stacked
 
-# matching against layer by layer (time, memory), planted permutations, and trained pairs by every method; takes long
+# matching against layer by layer (time, memory), planted permutations, trained pairs by every method, and their table; takes hours
 bench-matching: install
 	$(RUN)/python -m benchmarks.matching $(if $(DATA),--data $(DATA))
 	$(RUN)/python -m benchmarks.planted
+	$(RUN)/python -m benchmarks.noise
 	$(RUN)/python -m benchmarks.pairs $(if $(DATA),--data $(DATA))
+	$(RUN)/python -m benchmarks.matching_table --page docs/matching.md
 
 fuzz: install
 	RETICKET_FUZZ=$(or $(RETICKET_FUZZ),5000) $(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal tests/fuzz

@@ -5,9 +5,9 @@ Two things are as in this package, so that the permutations can be compared: a l
 points where it is seen, and it is exact (float64 sums over all images), no mean over batches.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -16,6 +16,13 @@ from torch.nn import functional as F
 
 Moves: TypeAlias = list[tuple[str, int]]  # (tensor, axis) that a layer's permutation acts on
 NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+class Way(NamedTuple):
+    """How networks of one kind are run, and what permuting each layer moves."""
+
+    steps: Callable[[nn.Module, Tensor], Iterator[tuple[str, Tensor]]]
+    layers: Callable[[nn.Module], dict[str, Moves]]
 
 
 def steps(model: nn.Module, x: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -65,18 +72,24 @@ def _writers(where: str, conv: str, norm: str) -> Moves:
     return [(f"{where}{conv}.weight", 0), *((f"{where}{norm}.{name}", 0) for name in NORM)]
 
 
+RESNET20 = Way(steps, layers)
+
+
 @torch.no_grad()
-def match_layerwise(a: nn.Module, b: nn.Module, batches: Sequence[Tensor]) -> Mapping[str, list[int]]:
+def match_layerwise(
+    a: nn.Module, b: nn.Module, batches: Sequence[Tensor], way: Way = RESNET20
+) -> Mapping[str, list[int]]:
     """Return the permutation of every layer.
 
     Args:
-        a: ResNet20 in evaluation mode; it is permuted layer by layer.
-        b: ResNet20 in evaluation mode, whose order is taken.
+        a: network in evaluation mode; it is permuted layer by layer.
+        b: network in evaluation mode, whose order is taken.
         batches: of images.
+        way: of networks of their kind.
     """
     found: dict[str, list[int]] = {}
-    for layer, moves in layers(a).items():
-        index = linear_sum_assignment(_correlation(a, b, layer, batches).T.numpy(), maximize=True)[1]
+    for layer, moves in way.layers(a).items():
+        index = linear_sum_assignment(_correlation(a, b, layer, batches, way).T.numpy(), maximize=True)[1]
         for name, axis in moves:
             tensor = a.state_dict()[name]
             tensor.copy_(tensor.index_select(axis, torch.as_tensor(index)))
@@ -84,16 +97,16 @@ def match_layerwise(a: nn.Module, b: nn.Module, batches: Sequence[Tensor]) -> Ma
     return found
 
 
-def _correlation(a: nn.Module, b: nn.Module, layer: str, batches: Sequence[Tensor]) -> Tensor:
+def _correlation(a: nn.Module, b: nn.Module, layer: str, batches: Sequence[Tensor], way: Way) -> Tensor:
     """Return the correlation of A's and B's units of a layer, a mean over the points where it is seen.
 
     Both networks are run as far as the layer is seen, and no further.
     """
-    points = [name for name, _ in steps(a, batches[0][:1])]
+    points = [name for name, _ in way.steps(a, batches[0][:1])]
     last = len(points) - points[::-1].index(layer)
     sums = [_Sums() for name in points if name == layer]
     for x in batches:
-        both = zip(islice(steps(a, x), last), islice(steps(b, x), last), strict=True)
+        both = zip(islice(way.steps(a, x), last), islice(way.steps(b, x), last), strict=True)
         seen = ((of_a, of_b) for (name, of_a), (_, of_b) in both if name == layer)
         for one, pair in zip(sums, seen, strict=True):
             one.add(*(z.movedim(1, 0).flatten(1).double() for z in pair))

@@ -150,17 +150,17 @@ def _turn(name: str, width: int, states: Sequence[Mapping[str, Tensor]], images:
         load_into(model, state)
     setting = Setting(a, b, discover(a, images[:2], verify=False), images)
     Path("/proc/self/clear_refs").write_text("5")  # the peak of discovery is forgotten
-    before, begun = _resident("VmRSS"), time.process_time()
+    before, begun = resident("VmRSS"), time.process_time()
     found = CONTESTANTS[name](setting)
     return {
         "seconds": time.process_time() - begun,
         "before": before,
-        "peak": _resident("VmHWM"),
+        "peak": resident("VmHWM"),
         "permutations": {layer: list(index) for layer, index in found.items()},
     }
 
 
-def _resident(what: str) -> int:
+def resident(what: str) -> int:
     """Return the resident size of this process in bytes, now ("VmRSS") or at its largest ("VmHWM"), as Linux says."""
     lines = Path("/proc/self/status").read_text("ascii").splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith(what))

@@ -1,17 +1,20 @@
-"""`python -m benchmarks.pairs`: trained pairs matched by every method, and several networks merged.
+"""`python -m benchmarks.pairs`: trained pairs matched by every contender, and several networks merged.
 
 Networks are trained as a preset says, each from a seed of its own, and kept in a folder; pairs share no network. Of
-each pair and method: how alike matched units are in what they respond to, the barriers at the midpoint with and without
-REPAIR, and processor seconds of the matching. Merges are of the first 3 and the first 5 networks, in one common frame
-and pair by pair onto the first.
+each pair and contender: how alike matched units are in what they respond to, the barriers at the midpoint with and
+without REPAIR, and processor seconds and peak memory (MB, beyond what the process had) of the matching, which is done
+in a process of one thread. Merges are of sets of 3 and 5 networks that share none, in one common frame and pair by pair
+onto the first. A row that the file has is not measured again.
 """
 
 import argparse
 import dataclasses
-import json
+import functools
+import multiprocessing
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,53 +23,68 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import reticket as rt
-from reticket.analysis import Stat
+from benchmarks.contenders import CONTENDERS, Batches, why_not
+from benchmarks.kept import Kept
+from benchmarks.matching import resident
 from reticket.data import Dataset, load_dataset
-from reticket.experiment import ExecutionConfig
 from reticket.matching.combined import activation_similarity
 from reticket.rng import generator_for
 from reticket.tasks.config import Config
 from reticket.tasks.presets import load_config
-from reticket.tasks.running import environment_of
 
-HERE = Path(__file__).parent
-SAMPLES, TESTED, BATCH = 2000, 2000, 500
-METHODS: Mapping[str, Mapping[str, Any]] = {
-    "identity": {"method": "identity"},
-    "activation": {"method": "activation"},
-    "weight": {"method": "weight"},
-    "weight, 5 restarts": {"method": "weight", "restarts": 5},
-    "frank-wolfe": {"method": "frank-wolfe"},
-    "refine": {"method": "refine"},
-    "refine, straight-through": {"method": "refine", "how": "straight-through"},
-    "combined, weights 1": {"method": "combined", "weights": 1.0},
-    "combined, weights 4": {"method": "combined", "weights": 4.0},
+OUT = Path(__file__).parent / "results" / "pairs.json"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Networks that are matched.
+
+    Args:
+        title: what they are.
+        preset: that they are trained by.
+        pairs: of networks that share none.
+        sets: of 5 networks to merge, and of their first 3.
+        images: to match on, and for REPAIR.
+        tested: images that barriers and accuracies are measured on.
+    """
+
+    title: str
+    preset: str
+    pairs: int = 5
+    sets: int = 0
+    images: int = 2000
+    tested: int = 2000
+
+
+CASES = {
+    "digits": Case("MLP 64-128-128-10 on the digits", "digits", sets=5),
+    "fashion-conv": Case(
+        "conv 16-32-32-64 with BatchNorm on Fashion-MNIST", "fashion-conv", sets=5, images=1000, tested=1000
+    ),
+    "digits-vit": Case("ViT 2 x 32 on the digits", "digits-vit", pairs=2),
 }
+BATCH = 256
 
 
 class Bench:
-    """The networks and images of one preset.
+    """The networks and images of one case.
 
     Args:
-        preset: name of the preset.
+        name: of the case.
         folder: where trained networks are kept.
         data: folder of the data; None for the default places.
     """
 
-    def __init__(self, preset: str, folder: Path, data: Path | None) -> None:
-        self.preset, self.folder = preset, folder / preset
-        self.config: Config = load_config(preset)[1]
-        chosen = self.config.data
-        self.dataset: Dataset = load_dataset(chosen.name, folder=data, train_size=chosen.train_size)
-        self.images, self.labels = (
-            self.dataset.normalise(self.dataset.train_x[:SAMPLES]),
-            self.dataset.train_y[:SAMPLES],
+    def __init__(self, name: str, folder: Path, data: Path | None) -> None:
+        self.case, self.folder = CASES[name], folder / name
+        self.config: Config = load_config(self.case.preset)[1]
+        chosen, tested = self.config.data, self.case.tested
+        data_set = load_dataset(chosen.name, folder=data, train_size=chosen.train_size)
+        self.dataset: Dataset = dataclasses.replace(
+            data_set, test_x=data_set.test_x[:tested], test_y=data_set.test_y[:tested]
         )
-        test = self.dataset.normalise(self.dataset.test_x[:TESTED])
-        self.test = list(zip(test.split(BATCH), self.dataset.test_y[:TESTED].split(BATCH), strict=True))
-        self.tested = dataclasses.replace(
-            self.dataset, test_x=self.dataset.test_x[:TESTED], test_y=self.dataset.test_y[:TESTED]
-        )
+        self.images = self.dataset.normalise(self.dataset.train_x[: self.case.images])
+        self.test = _batched(self.dataset.normalise(self.dataset.test_x), self.dataset.test_y)
         self.symmetry = rt.discover(self.build(), self.images[:2])
 
     def build(self, seed: int = 0) -> nn.Module:
@@ -85,16 +103,23 @@ class Bench:
         rt.load_into(model, load_file(path))
         return model.eval()
 
-    def batches(self) -> Sequence[tuple[Tensor, Tensor]]:
+    def batches(self) -> Batches:
         """Return the images that networks are matched on, with their labels, which few methods look at."""
-        return list(zip(self.images.split(BATCH), self.labels.split(BATCH), strict=True))
+        return _batched(self.images, self.dataset.train_y[: self.case.images])
 
-    def pair(self, a: nn.Module, b: nn.Module, method: Mapping[str, Any]) -> dict[str, float]:
-        """Return the figures of one pair and method."""
-        begun = time.process_time()
-        alignment = rt.match(a, b, self.symmetry, self.batches(), **method)
+    def matched(self, contender: str, pair: int) -> tuple[rt.Alignment, dict[str, float]]:
+        """Return the alignment of a pair, and what finding it took in this process."""
+        a, b, batches = self.network(2 * pair), self.network(2 * pair + 1), self.batches()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak of what was before is forgotten
+        before, begun = resident("VmRSS"), time.process_time()
+        alignment = CONTENDERS[contender](a, b, self.symmetry, batches)
         seconds = time.process_time() - begun
-        found = {"seconds": seconds, "correlation": self.correlation(a, b, alignment)}
+        return alignment, {"seconds": seconds, "memory": (resident("VmHWM") - before) / 1e6}
+
+    def judged(self, alignment: rt.Alignment, pair: int) -> dict[str, float]:
+        """Return how well an alignment fits a pair."""
+        a, b = self.network(2 * pair), self.network(2 * pair + 1)
+        found = {"correlation": self.correlation(a, b, alignment)}
         ends = (alignment.apply(a.state_dict()), b.state_dict())
         for name, repair in (("", False), (" with REPAIR", True)):
             curve = rt.barrier(
@@ -108,9 +133,9 @@ class Bench:
         seen = activation_similarity((a,), (b,), self.symmetry, self.batches()).quality(alignment.permutations)
         return sum(one.correlation for one in seen.values()) / len(seen)
 
-    def merges(self, count: int) -> dict[str, float]:
-        """Return the accuracy of the merge of the first networks, in one frame and pair by pair."""
-        networks = [self.network(seed) for seed in range(count)]
+    def merged(self, seeds: Sequence[int]) -> dict[str, float]:
+        """Return the accuracy of the merge of networks, after REPAIR, in one frame and pair by pair, in percent."""
+        networks = [self.network(seed) for seed in seeds]
         frame = rt.match_many(networks, self.symmetry, self.batches())
         onto_first = [
             rt.identity_alignment(self.symmetry),
@@ -120,47 +145,67 @@ class Bench:
         return {
             name: self.accuracy(rt.merge(self.build(), networks, alignments, [self.images]))
             for name, alignments in ways.items()
-        } | {"mean of the networks": sum(self.accuracy(one.state_dict()) for one in networks) / count}
+        } | {"mean of the networks": sum(self.accuracy(one.state_dict()) for one in networks) / len(networks)}
 
     def accuracy(self, weights: Mapping[str, Tensor]) -> float:
         """Return the accuracy of weights on the test images in percent."""
         model = self.build()
         rt.load_into(model, weights)
-        return rt.evaluate(model, self.tested).accuracy
+        return rt.evaluate(model, self.dataset).accuracy
 
 
-def measure(bench: Bench, pairs: int) -> dict[str, Any]:
-    """Return the figures of every method over pairs that share no network, as means with spread."""
-    found: dict[str, Any] = {}
-    for name, method in METHODS.items():
-        rows = [bench.pair(bench.network(2 * i), bench.network(2 * i + 1), method) for i in range(pairs)]
-        found[name] = {key: Stat.of(row[key] for row in rows).as_dict() for key in rows[0]}
-        print(
-            f"{bench.preset:14} {name:20} " + ", ".join(f"{k} {v['mean']:.3f}" for k, v in found[name].items()),
-            flush=True,
-        )
-    return found
+def _batched(inputs: Tensor, labels: Tensor) -> Batches:
+    return list(zip(inputs.split(BATCH), labels.split(BATCH), strict=True))
+
+
+@functools.cache
+def bench_of(name: str, folder: Path, data: Path | None) -> Bench:
+    """Return the networks and images of a case, opened once in a process."""
+    return Bench(name, folder, data)
+
+
+def row_of(name: str, folder: Path, data: Path | None, contender: str, pair: int) -> dict[str, Any]:
+    """Return the row of a pair and contender; why there is none where it cannot match these networks."""
+    torch.set_num_threads(1)
+    bench = bench_of(name, folder, data)
+    try:
+        alignment, took = bench.matched(contender, pair)
+    except ValueError as error:
+        return {"not measured": str(error)}
+    return took | bench.judged(alignment, pair)
+
+
+def measure(name: str, folder: Path, data: Path | None, kept: Kept) -> None:
+    """Measure what the file does not have of a case: every contender in a process of its own, and merges."""
+    bench, case = bench_of(name, folder, data), CASES[name]
+    for seed in range(max(2 * case.pairs, 5 * case.sets)):
+        bench.network(seed)
+    for first in range(0, 5 * case.sets, 5):
+        for count in (3, 5):
+            seeds = range(first, first + count)
+            kept.row(f"{name}, merge of {count}, set {first // 5}", lambda seeds=seeds: bench.merged(seeds))
+    for contender in CONTENDERS:
+        if reason := why_not(contender, bench.build()):
+            kept.row(f"{name}, {contender}", lambda reason=reason: {"not measured": reason})
+            continue
+        with multiprocessing.get_context("fork").Pool(1) as pool:  # which has the images in memory already
+            for pair in range(case.pairs):
+                one = (name, folder, data, contender, pair)
+                kept.row(f"{name}, {contender}, pair {pair}", lambda one=one, pool=pool: pool.apply(row_of, one))
 
 
 def main() -> None:
-    """Measure the presets that were asked for; the figures of the others stay as they are."""
+    """Measure the cases that were asked for; the figures of the others stay as they are."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pairs", description=__doc__)
-    parser.add_argument("--preset", action="append", help="one of them; digits and fashion-conv when left out")
-    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--case", action="append", choices=list(CASES), help="all when left out")
     parser.add_argument("--data", type=Path, default=os.environ.get("RETICKET_DATA"), help="folder of the data")
     parser.add_argument("--networks", type=Path, default=Path("runs/bench"), help="where trained networks are kept")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "pairs.json")
+    parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    kept: dict[str, Any] = json.loads(arguments.out.read_text("utf-8")) if arguments.out.exists() else {}
-    for preset in arguments.preset or ("digits", "fashion-conv"):
-        bench = Bench(preset, arguments.networks, arguments.data)
-        methods = measure(bench, arguments.pairs)
-        merges = {str(count): bench.merges(count) for count in (3, 5) if count <= 2 * arguments.pairs}
-        print(f"{preset:14} merges {merges}", flush=True)
-        kept[preset] = {"methods": methods, "merges": merges, "environment": environment_of(ExecutionConfig())}
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    kept = Kept(arguments.out)
+    for name in arguments.case or CASES:
+        measure(name, arguments.networks, arguments.data, kept)
 
 
 if __name__ == "__main__":

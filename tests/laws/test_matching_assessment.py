@@ -7,7 +7,10 @@ from torch import Tensor
 import reticket as rt
 from reticket.errors import InputError
 from reticket.rng import generator_for
+from reticket.types import Permutation
 from tests.laws.test_matching_weights import network, planted, symmetry
+
+MEASURED = ("correlation", "margin", "changed")
 
 
 def data(count: int = 4, size: int = 64) -> list[Tensor]:
@@ -62,10 +65,49 @@ def test_signs_are_counted_on_what_the_mask_keeps() -> None:
 
 def test_it_reads_as_a_table() -> None:
     a, b, pi = planted("mlp")
-    lines = str(rt.assess(pi, a, b, data(2), mask=rt.prune_magnitude(a, density=0.4))).splitlines()
-    assert lines[0].split() == ["group", "units", "correlation", "margin", "changed"]
-    assert lines[1].split()[:3] == ["layers.0.weight", "15", "1.000"]
-    assert lines[3] == "signs alike in layers.0.weight: 1.000"
+    assert str(rt.assess(pi, a, b, data(2))).splitlines()[0].split() == ["group", "units", *MEASURED]
+    found = rt.assess(pi, a, b, data(2), mask=rt.prune_magnitude(a, density=0.4), earlier=(a, b))
+    assert str(found).splitlines()[0].split("  ")[-2:] == ["changed earlier", "signs alike"]
+    assert str(found).splitlines()[1].split()[:3] == ["layers.0.weight", "15", "1.000"]
+    assert found._repr_html_().count("<tr>") == 3
+    frame = found.to_frame()
+    assert list(frame["units"]) == [15, 11]
+    assert list(frame["signs alike"]) == [1.0, 1.0]
+
+
+def test_an_earlier_point_counts_the_units_that_had_another_partner() -> None:
+    a, b, pi = planted("mlp")
+    swapped = pi.permutations["layers.0.weight"].index.clone()
+    swapped[[0, 1]] = swapped[[1, 0]]
+    other = rt.Alignment(pi.symmetry, {**pi.permutations, "layers.0.weight": Permutation(swapped)})
+    found = rt.assess(other, a, b, data(2), earlier=(a, b), resamples=1)
+    assert [one.changed_earlier for one in found.groups] == [2 / 15, 0]
+    assert [one.changed for one in found.groups] == [2 / 15, 0]
+
+
+def test_signs_of_a_group_are_those_of_all_its_tensors() -> None:
+    a, b, pi = planted("mlp")
+    with torch.no_grad():
+        b.get_parameter("layers.1.weight").neg_()
+    mask = {
+        name: torch.ones_like(a.get_parameter(name), dtype=torch.bool)
+        for name in ("layers.0.weight", "layers.1.weight")
+    }
+    found = rt.assess(pi, a, b, data(2), mask=mask, resamples=1)
+    sizes = [mask[name].numel() for name in mask]
+    assert [one.signs for one in found.groups] == [pytest.approx(sizes[0] / sum(sizes)), 0]
+    assert found.signs == {"layers.0.weight": 1, "layers.1.weight": 0}
+
+
+def test_the_report_of_an_alignment_says_what_the_matching_says() -> None:
+    a, b, _ = planted("mlp")
+    al = rt.match(a, b, symmetry("mlp"), data(2))
+    first = al.report().rows[0]
+    index, quality = al.permutations["layers.0.weight"].index, al.quality["layers.0.weight"]
+    moved = int((index != torch.arange(15)).sum())
+    assert first == ("layers.0.weight", 15, moved, quality.correlation, quality.margin)
+    assert list(al.report().to_frame().columns) == ["group", "units", "move", "correlation", "margin"]
+    assert "26 units move" in al.report()._repr_html_()
 
 
 def test_one_batch_has_no_halves() -> None:

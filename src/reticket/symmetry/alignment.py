@@ -21,7 +21,7 @@ from reticket.rng import as_generator
 from reticket.symmetry.gather import gather
 from reticket.symmetry.model_tensors import is_extra
 from reticket.symmetry.optimizer_state import moved_optimizer
-from reticket.symmetry.showing import alignment_html, alignment_lines, plot_alignment
+from reticket.symmetry.showing import GroupTable, alignment_html, alignment_lines, alignment_report, plot_alignment
 from reticket.symmetry.structure import Group
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import atoms
@@ -89,6 +89,19 @@ class Alignment(Rebuilt):
 
     def _repr_html_(self) -> str:
         return alignment_html(self)
+
+    def report(self) -> GroupTable:
+        """Return what the matching itself says of every group: units, how many move, correlation and margin.
+
+        `print` it, show it in a notebook, or take it `to_frame`. `rt.assess` looks further, with networks and data.
+
+        >>> from reticket.symmetry import discover, identity_alignment
+        >>> sym = discover(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), torch.randn(2, 4))
+        >>> print(identity_alignment(sym).report())
+        group     units  move  correlation  margin
+        0.weight  8      0
+        """
+        return alignment_report(self)
 
     def plot(self, axes: Any = None) -> Any:
         """Draw how well each group was matched, and how near the best other partner came.

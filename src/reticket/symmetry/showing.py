@@ -1,6 +1,7 @@
 """What symmetries and alignments look like: a few lines, a table in a notebook, a data frame, a chart."""
 
 from base64 import b64encode
+from dataclasses import dataclass
 from typing import Any
 
 from reticket.errors import InputError
@@ -12,6 +13,7 @@ from reticket.symmetry.structure import Structure
 from reticket.symmetry.terms import Term, atoms, describe
 
 DRAWING = "Groups over the network"
+ALIGNMENT_COLUMNS = ("group", "units", "move", "correlation", "margin")
 GROUP_COLUMNS = ("group", "units", "depends on", "copies", "tensors")
 
 
@@ -34,7 +36,7 @@ def symmetry_html(symmetry: Structure) -> str:
     """Return the groups of a symmetry as a small table, and below it the drawing of the network."""
     head = symmetry_lines(symmetry).partition("\n")[0]
     rows = [
-        (name, group.size, ", ".join(group.parents), group.copies, len({member.tensor for member in group.members}))
+        (name, group.size, ", ".join(group.parents), group.copies, len(group.tensors))
         for name, group in symmetry.groups.items()
     ]
     drawing = b64encode(drawn(mapped(symmetry), DRAWING).encode()).decode()  # as an image: no style of it gets out
@@ -60,6 +62,55 @@ def symmetry_frame(symmetry: Structure) -> Any:
     return pandas.DataFrame(rows, columns=["tensor", "axis", "size", "term", "groups", "reason"])
 
 
+@dataclass(frozen=True)
+class GroupTable:
+    """What is known of each group of units: `print` it for a table; in a notebook it is one by itself.
+
+    Args:
+        caption: above the table in a notebook.
+        columns: heads.
+        rows: one a group, a value a column; None is nothing known.
+
+    >>> print(GroupTable("Sizes", ("group", "units", "correlation"), (("fc1", 8, 0.5), ("fc2", 16, None))))
+    group  units  correlation
+    fc1    8      0.500
+    fc2    16
+    """
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def __str__(self) -> str:
+        rows = [self.columns, *(tuple(map(_text, row)) for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        )
+
+    def _repr_html_(self) -> str:
+        return html_table(self.caption, self.columns, [tuple(map(_text, row)) for row in self.rows])
+
+    def to_frame(self) -> Any:
+        """Return the table as a `pandas.DataFrame`, one row a group.
+
+        Raises:
+            InputError: when pandas is not installed.
+        """
+        pandas = extra("pandas", "GroupTable.to_frame")
+        return pandas.DataFrame(list(self.rows), columns=list(self.columns))
+
+
+def alignment_report(alignment: Any) -> GroupTable:
+    """Return for each group its units, how many of them move, and how well the matching says that they fit."""
+    rows = []
+    for name, size, moved, *_ in alignment_rows(alignment):
+        quality = alignment.quality.get(name)
+        known = (None, None) if quality is None else (quality.correlation, quality.margin)
+        rows.append((name, size, moved, *known))
+    return GroupTable(alignment_head(alignment), ALIGNMENT_COLUMNS, tuple(rows))
+
+
 def alignment_rows(alignment: Any) -> list[tuple[str, int, int, str, str]]:
     """Return for each group its units, how many of them move, and how well they were matched."""
     rows = []
@@ -74,12 +125,16 @@ def alignment_rows(alignment: Any) -> list[tuple[str, int, int, str, str]]:
 def alignment_lines(alignment: Any) -> str:
     """Return an alignment in at most ten lines: how much moves, and how well the first groups were matched."""
     rows = alignment_rows(alignment)
-    moved = sum(row[2] for row in rows)
+    each = [f"{name}: {size} units, {moved} move{_matched(r, m)}" for name, size, moved, r, m in rows]
+    return lines(alignment_head(alignment), each)
+
+
+def alignment_head(alignment: Any) -> str:
+    """Return in one line how much an alignment moves."""
+    rows = alignment_rows(alignment)
     every = sum(permutation.index.numel() for permutation in alignment.permutations.values())
-    head = (
-        f"{type(alignment).__name__}({len(rows)} group{'s' if len(rows) != 1 else ''}, {moved} of {every} units move)"
-    )
-    return lines(head, [f"{name}: {size} units, {moved} move{_matched(r, m)}" for name, size, moved, r, m in rows])
+    groups = f"{len(rows)} group{'s' if len(rows) != 1 else ''}"
+    return f"{type(alignment).__name__}({groups}, {sum(row[2] for row in rows)} of {every} units move)"
 
 
 def _matched(correlation: str, margin: str) -> str:
@@ -88,8 +143,7 @@ def _matched(correlation: str, margin: str) -> str:
 
 def alignment_html(alignment: Any) -> str:
     """Return the groups of an alignment as a small table."""
-    head = alignment_lines(alignment).partition("\n")[0]
-    return html_table(head, ("group", "units", "move", "correlation", "margin"), alignment_rows(alignment))
+    return html_table(alignment_head(alignment), ALIGNMENT_COLUMNS, alignment_rows(alignment))
 
 
 def plot_alignment(alignment: Any, axes: Any = None) -> Any:
@@ -110,3 +164,7 @@ def plot_alignment(alignment: Any, axes: Any = None) -> Any:
 
 def _groups(term: Term) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(atom.key) for atom in atoms(term)))
+
+
+def _text(value: object) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)

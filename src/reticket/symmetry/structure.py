@@ -45,6 +45,11 @@ class Group:
     members: tuple[Member, ...]
 
     @property
+    def tensors(self) -> tuple[str, ...]:
+        """Names of the tensors where the units stand, each once."""
+        return tuple(dict.fromkeys(member.tensor for member in self.members))
+
+    @property
     def log10_order(self) -> float:
         """log10 of the number of permutations: copies * log10(size!)."""
         return self.copies * math.lgamma(self.size + 1) / math.log(10)

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -20,6 +20,7 @@ from reticket.symmetry import Alignment, Symmetry, load_into
 from reticket.tasks.tensors import WEIGHTS, alignment_in, mask_in, stripped
 from reticket.tickets import Mask
 
+Input = TypeVar("Input")
 _loading = threading.Lock()
 
 
@@ -93,6 +94,13 @@ def _parsed_symmetry(text: str) -> Symmetry:
 def alignment_of(inputs: Mapping[str, Result], name: str = "alignment") -> Alignment:
     """Return the alignment of A onto B among a task's inputs."""
     return alignment_in(inputs[name], symmetry_in(inputs))
+
+
+def checkpoints_in(inputs: Mapping[str, Input], side: str) -> list[Input]:
+    """Return the networks to be matched on one side, among results or tasks: `a`, or `a0`, `a1` and so on."""
+    if side in inputs:
+        return [inputs[side]]
+    return [inputs[f"{side}{n}"] for n in range(len(inputs)) if f"{side}{n}" in inputs]
 
 
 def required_mask(result: Result) -> Mask:

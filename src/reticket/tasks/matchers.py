@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from reticket.errors import ConfigError, InputError
-from reticket.matching import MATCHERS, Matcher
+from reticket.experiment import Result
+from reticket.matching import MATCHERS, Matcher, memory_options
 from reticket.models.code import code_outside
 from reticket.tasks.config import OLDEST_OPTIONS, MatchingConfig, StartConfig
+from reticket.tasks.inputs import alignment_of, required_mask, thawed
+from reticket.tasks.tensors import WEIGHTS, stripped
 
 AT_HAND = ("batches", "start")  # what an experiment can give a matcher wherever networks are matched
 TICKETS = frozenset(("masks_a", "rewound_b"))  # what it can give where the ticket is known that the alignment will move
@@ -63,6 +66,26 @@ def matcher_spec(config: MatchingConfig, chosen: MatchingConfig | StartConfig) -
 def matcher_options(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options in what `matcher_spec` made."""
     return {name: spec[name] for name in OLDEST_OPTIONS if name in spec} | dict(spec.get("options", {}))
+
+
+def given_to_matcher(spec: Mapping[str, Any], inputs: Mapping[str, Result], device: str) -> dict[str, Any]:
+    """Return what a matching is given besides networks and batches: its options, a start, and what it asks of tickets.
+
+    Args:
+        spec: what `matcher_spec` made.
+        inputs: of the task that matches.
+        device: where the networks are.
+    """
+    found = memory_options(spec["method"], device) | thawed(matcher_options(spec))
+    found["start"] = alignment_of(inputs, "start") if "start" in inputs else None
+    if "ticket" in inputs:
+        uses = MATCHERS.named(spec["method"]).uses
+        known = {
+            "masks_a": required_mask(inputs["ticket"]),
+            "rewound_b": stripped(inputs["rewound_b"].tensors, WEIGHTS),
+        }
+        found |= {name: value for name, value in known.items() if name in uses}
+    return found
 
 
 def _checked(config: MatchingConfig | StartConfig, where: str) -> Matcher:

@@ -11,20 +11,20 @@ from torch import Tensor, nn
 
 from reticket.data import DataSource
 from reticket.experiment import Context, Output, Result, Task, collective, isolated
-from reticket.matching import MATCHERS, MatchedAlignment, match, memory_options
+from reticket.matching import MatchedAlignment, match
 from reticket.rng import generator_for
 from reticket.symmetry import discover, load_into, random_alignment
 from reticket.tasks.inputs import (
     alignment_of,
+    checkpoints_in,
     dataset_for,
     model_for,
     network_of,
     reading_for,
     required_mask,
     symmetry_in,
-    thawed,
 )
-from reticket.tasks.matchers import matcher_options
+from reticket.tasks.matchers import given_to_matcher
 from reticket.tasks.recipes import recipe_in
 from reticket.tasks.tensors import ALIGNMENT, MASK, WEIGHTS, mask_in, named, stripped
 from reticket.tickets import Mask, MethodInputs, Pruning, Ticket, get_method, known_prunable, prune_round, true_density
@@ -119,19 +119,10 @@ def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
     """Match A's units to B's at one point of their training or at several, on data where the matcher asks for it."""
     spec, symmetry = task.spec, symmetry_in(inputs)
     of_a, of_b = (
-        [network_of(task, result).to(context.device) for result in _checkpoints(inputs, side)] for side in "ab"
+        [network_of(task, result).to(context.device) for result in checkpoints_in(inputs, side)] for side in "ab"
     )
     batches = reading_for(task, dataset_for(task, context), "train", context) if "samples" in spec else None
-    start = alignment_of(inputs, "start") if "start" in inputs else None
-    options = memory_options(spec["method"], context.device) | thawed(matcher_options(spec))
-    if "ticket" in inputs:
-        uses = MATCHERS.named(spec["method"]).uses
-        known = {
-            "masks_a": required_mask(inputs["ticket"]),
-            "rewound_b": stripped(inputs["rewound_b"].tensors, WEIGHTS),
-        }
-        options |= {name: value for name, value in known.items() if name in uses}
-    alignment = match(of_a, of_b, symmetry, batches, method=spec["method"], start=start, **options)
+    alignment = match(of_a, of_b, symmetry, batches, spec["method"], **given_to_matcher(spec, inputs, context.device))
     samples = alignment.examples if isinstance(alignment, MatchedAlignment) else batches.inputs if batches else 0
     groups = {
         name: {
@@ -234,10 +225,3 @@ def _method_inputs(task: Task, needs: tuple[str, ...], inputs: Mapping[str, Resu
 
 def _generator(task: Task) -> torch.Generator:
     return generator_for(*task.spec["random"])
-
-
-def _checkpoints(inputs: Mapping[str, Result], side: str) -> list[Result]:
-    """Return the networks to be matched on one side: `a`, or `a0`, `a1` and so on."""
-    if side in inputs:
-        return [inputs[side]]
-    return [inputs[f"{side}{n}"] for n in range(len(inputs)) if f"{side}{n}" in inputs]
