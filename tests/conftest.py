@@ -1,5 +1,6 @@
 """Shared test settings: shapes in signatures are checked, hypothesis is deterministic, one thread."""
 
+import gc
 from pathlib import Path
 
 import torch
@@ -25,3 +26,13 @@ hook = install_import_hook(shaped_modules(), "beartype.beartype")
 settings.register_profile("reticket", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("reticket")
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector, and who asks it for objects, the million that collecting the tests has made."""
+    from reticket.symmetry.caches import caches_apart  # after the hooks, which check its signatures
+
+    with caches_apart():  # remembers the cached functions that there are
+        pass
+    gc.collect()
+    gc.freeze()

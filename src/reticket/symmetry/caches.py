@@ -19,6 +19,7 @@ from reticket.symmetry.reach import is_foreign
 
 HOLDERS = (dict, tuple, list)
 Cache = functools._lru_cache_wrapper
+_found: WeakKeyDictionary[Any, None] = WeakKeyDictionary()
 _looked: WeakKeyDictionary[Any, tuple[tuple[int, ...], bool]] = WeakKeyDictionary()
 _known: ContextVar[tuple[Any, ...] | None] = ContextVar("known", default=None)
 
@@ -57,9 +58,13 @@ def caches_apart(change: Callable[[Tensor], Tensor] | None = None) -> Iterator[N
 
 
 def _caches() -> tuple[Any, ...]:
-    """Return the cached functions that are neither torch's nor Python's."""
-    found = [item for item in gc.get_objects() if type(item) is Cache]
-    return tuple(cache for cache in found if not is_foreign(getattr(cache, "__module__", None)))
+    """Return the cached functions that are neither torch's nor Python's.
+
+    Each refers to its type, which is faster to ask for than every object is to look at. What was found once is
+    remembered: after `gc.freeze()` the collector lists it no more.
+    """
+    _found.update((item, None) for item in gc.get_referrers(Cache) if type(item) is Cache)
+    return tuple(cache for cache in _found if not is_foreign(getattr(cache, "__module__", None)))
 
 
 def _entries(cache: Any) -> dict[Any, Any] | None:
