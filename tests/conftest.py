@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 def shaped_modules() -> list[str]:
     """The modules whose annotations give shapes."""
-    files = [path for path in SOURCE.rglob("*.py") if "jaxtyping" in path.read_text()]
+    files = [path for path in SOURCE.rglob("*.py") if "from jaxtyping import" in path.read_text()]
     return [".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__") for path in files]
 
 
