@@ -1,13 +1,17 @@
 """Shared test settings: shapes in signatures are checked, hypothesis is deterministic, one thread."""
 
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 from beartype import BeartypeConf
 from beartype.claw import beartype_package
 from hypothesis import settings
 from jaxtyping import install_import_hook
+
+from tests.pdfs import empty_pdfs
 
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -36,3 +40,10 @@ def pytest_collection_finish() -> None:
         pass
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pdfs() -> Iterator[None]:
+    """Leave the PDFs of figures empty but where a test asks for whole ones."""
+    with empty_pdfs():
+        yield
