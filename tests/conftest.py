@@ -40,6 +40,7 @@ def pytest_collection_finish() -> None:
         pass
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000)  # the rest is small, and looked through as often as it grows by this many
 
 
 @pytest.fixture(scope="session", autouse=True)
