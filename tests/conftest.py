@@ -13,6 +13,7 @@ from jaxtyping import install_import_hook
 
 from tests.pdfs import empty_pdfs
 
+WHOLE = 1000  # so many tests are the whole suite, or near it
 SOURCE = Path(__file__).parents[1] / "src"
 
 
@@ -32,10 +33,13 @@ settings.load_profile("reticket")
 torch.set_num_threads(1)
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Spare the garbage collector, and who asks it for objects, the million that collecting the tests has made."""
-    from reticket.symmetry.caches import caches_apart  # after the hooks, which check its signatures
+    from reticket.symmetry import discover  # after the hooks, which check its signatures
+    from reticket.symmetry.caches import caches_apart
 
+    if len(session.items) > WHOLE:  # many of them trace, and what the first trace imports is large
+        discover(torch.nn.Linear(2, 2), torch.zeros(1, 2))
     with caches_apart():  # remembers the cached functions that there are
         pass
     gc.collect()

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +144,7 @@ def main() -> None:
         _run_each(names, folder, whole)
 
 
-def _run_each(names: Sequence[str], folder: Path, whole: bool) -> None:
+def _run_each(names: Iterable[str], folder: Path, whole: bool) -> None:
     empty = folder / "empty"
     empty.mkdir(parents=True, exist_ok=True)
     ran: dict[str, str] = {}
