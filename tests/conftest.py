@@ -18,8 +18,9 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 
 def shaped_modules() -> list[str]:
-    """The modules whose annotations give shapes."""
-    files = [path for path in SOURCE.rglob("*.py") if "from jaxtyping import" in path.read_text()]
+    """The modules whose annotations give shapes, and those that look through frames and pass over jaxtyping's."""
+    texts = {path: path.read_text() for path in SOURCE.rglob("*.py")}
+    files = [path for path, text in texts.items() if "from jaxtyping import" in text or "/jaxtyping/" in text]
     return [".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__") for path in files]
 
 
