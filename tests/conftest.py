@@ -1,19 +1,26 @@
 """Shared test settings: shapes in signatures are checked, hypothesis is deterministic, one thread."""
 
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import torch
 from beartype import BeartypeConf
 from beartype.claw import beartype_package
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+from tests.pdfs import empty_pdfs
+
+WHOLE = 1000  # so many tests are the whole suite, or near it
 SOURCE = Path(__file__).parents[1] / "src"
 
 
 def shaped_modules() -> list[str]:
-    """The modules whose annotations give shapes."""
-    files = [path for path in SOURCE.rglob("*.py") if "jaxtyping" in path.read_text()]
+    """The modules whose annotations give shapes, and those that look through frames and pass over jaxtyping's."""
+    texts = {path: path.read_text() for path in SOURCE.rglob("*.py")}
+    files = [path for path, text in texts.items() if "from jaxtyping import" in text or "/jaxtyping/" in text]
     return [".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__") for path in files]
 
 
@@ -25,3 +32,24 @@ hook = install_import_hook(shaped_modules(), "beartype.beartype")
 settings.register_profile("reticket", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("reticket")
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Spare the garbage collector, and who asks it for objects, the million that collecting the tests has made."""
+    from reticket.symmetry import discover  # after the hooks, which check its signatures
+    from reticket.symmetry.caches import caches_apart
+
+    if len(session.items) > WHOLE:  # many of them trace, and what the first trace imports is large
+        discover(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+    with caches_apart():  # remembers the cached functions that there are
+        pass
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000)  # the rest is small, and looked through as often as it grows by this many
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pdfs() -> Iterator[None]:
+    """Leave the PDFs of figures empty but where a test asks for whole ones."""
+    with empty_pdfs():
+        yield

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from reticket.tasks.config import Config
 from reticket.tasks.presets import list_presets, load_config
 from reticket.tasks.sweep import variants
 from tests.generated_data import generate, make_small
+from tests.pdfs import empty_pdfs
 from tests.zoo.torchvision_operators import named_operators
 
 SCALED = ("--epochs", "1", "--subset", "256")
@@ -137,14 +139,14 @@ def main() -> None:
     """Run those that are named, or all; stops at the first that is not right."""
     folder, whole = Path(sys.argv[1]), "--whole" in sys.argv
     names = [name for name in sys.argv[2:] if name != "--whole"] or list_presets()
+    make_small(pytest.MonkeyPatch())
+    with contextlib.nullcontext() if whole else empty_pdfs():
+        _run_each(names, folder, whole)
+
+
+def _run_each(names: Iterable[str], folder: Path, whole: bool) -> None:
     empty = folder / "empty"
     empty.mkdir(parents=True, exist_ok=True)
-    patch = pytest.MonkeyPatch()
-    make_small(patch)
-    if not whole:  # half of a figure's time, and other tests look at the PDFs
-        patch.setattr(
-            "matplotlib.backends.backend_pdf.FigureCanvasPdf.print_pdf", lambda _, file, **__: file.write(b"")
-        )
     ran: dict[str, str] = {}
     for name in names:
         started = time.process_time()

@@ -16,8 +16,14 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.test_files import reticket
+
 TINY = Path(__file__).with_name("tiny.toml")
 EXPERIMENT = os.environ.get("RETICKET_KILL_EXPERIMENT", str(TINY))
+SMALL = (
+    *("seeds=1", "sparsities=[0.4]", 'rewinds=["1ep"]', 'methods=["lth", "permuted", "naive"]'),
+    *("barriers=false", "diversity_members=0"),
+)
 KILLS = int(os.environ.get("RETICKET_KILLS", "2"))
 STOPPING = """
 import os, signal, sys
@@ -40,12 +46,16 @@ main()
 
 
 def start(
-    out: Path, experiment: str = EXPERIMENT, *, sign: int = signal.SIGKILL, kind: str = "any", at: int = 0
+    out: Path, *arguments: str, sign: int = signal.SIGKILL, kind: str = "any", at: int = 0
 ) -> subprocess.CompletedProcess[str]:
     """Run an experiment in two processes, to its end or until it has told `at` events of a kind."""
-    command = [sys.executable, "-c", STOPPING, str(int(sign)), kind, str(at), "run", experiment, "--jobs", "2"]
+    command = [sys.executable, "-c", STOPPING, str(int(sign)), kind, str(at), "run", *(arguments or [EXPERIMENT])]
     return subprocess.run(
-        [*command, "--out", str(out)], capture_output=True, text=True, check=False, start_new_session=True
+        [*command, "--jobs", "2", "--out", str(out)],
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
     )
 
 
@@ -71,12 +81,14 @@ def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     print(f"{KILLS} kills; an undisturbed run tells {lines} events")
 
 
-def test_ctrl_c_stops_says_how_to_resume_and_resumes(tmp_path: Path) -> None:
-    stopped = start(tmp_path / "stopped", str(TINY), sign=signal.SIGINT, kind="task-done", at=3)
+def test_ctrl_c_stops_says_how_to_resume_and_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = (str(TINY), *(text for setting in SMALL for text in ("--set", setting)))
+    stopped = start(tmp_path / "stopped", *small, sign=signal.SIGINT, kind="task-done", at=3)
     assert stopped.returncode == 130
     assert "run the same command again to resume" in stopped.stderr
     assert "Traceback" not in stopped.stderr
-    again = start(tmp_path / "stopped", str(TINY))
-    assert again.returncode == 0
-    taken = int(again.stdout.partition(" taken from the store")[0].rpartition(" ")[2])
+    assert reticket(monkeypatch, "run", *small, "--out", tmp_path / "stopped") == 0
+    taken = int(capsys.readouterr().out.partition(" taken from the store")[0].rpartition(" ")[2])
     assert taken > 0

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -45,7 +46,6 @@ class Attending(nn.Module):
 
 A, B, HEADS, IDS = net(1), net(2), Attending().eval(), (torch.arange(20) * 7 % 10).reshape(4, 5)
 ENDS = A.state_dict(), B.state_dict()
-SYM, SYM_HEADS = rt.discover(A, X), rt.discover(HEADS, IDS, verify=False)
 MASK = rt.prune_magnitude(A, 0.5)
 DIGITS_NET = rt.build_model("mlp", in_features=12, hidden=(5,), classes=4)
 DIGITS = Dataset(
@@ -62,8 +62,18 @@ DIGITS = Dataset(
 RECIPE = Recipe(epochs=1, batch_size=16, lr=0.05)
 
 
+@cache
+def symmetry() -> rt.Symmetry:
+    return rt.discover(A, X)
+
+
+@cache
+def symmetry_of_heads() -> rt.Symmetry:
+    return rt.discover(HEADS, IDS, verify=False)
+
+
 def drawn() -> rt.Alignment:
-    return rt.random_alignment(SYM_HEADS, rt.generator_for("default device"))
+    return rt.random_alignment(symmetry_of_heads(), rt.generator_for("default device"))
 
 
 def loaded() -> dict[str, Tensor]:
@@ -83,10 +93,10 @@ CALLS: dict[str, Callable[[], Any]] = {
     "discover heads": lambda: (
         rt.discover(HEADS, IDS, verify=False).layouts
     ),  # torch looks at modes, so its sites differ
-    "verify": lambda: verify(SYM, A, X),
+    "verify": lambda: verify(symmetry(), A, X),
     "random_alignment": lambda: drawn().apply(HEADS.state_dict()),
     "load_into": loaded,
-    "match": lambda: rt.match(A, B, SYM, [X]).apply(ENDS[1]),
+    "match": lambda: rt.match(A, B, symmetry(), [X]).apply(ENDS[1]),
     "interpolate": lambda: rt.interpolate(*ENDS, 0.25),
     "barrier": lambda: rt.barrier(A, *ENDS, [(X, LABELS)], (0, 0.5, 1), repair=True),
     "repair": lambda: rt.repair(A, ENDS, 0.5, [X]),
@@ -136,6 +146,7 @@ def test_what_is_built_lands_on_the_default_device(default: Callable[[str | None
 def test_the_assertion_sees_what_is_made_on_the_default_device(
     call: str, default: Callable[[str | None], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    symmetry()
     for module, name in ((forest, "torch"), (control, "torch")):
         monkeypatch.setattr(module, name, Careless())
     default("meta")

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -22,10 +23,19 @@ def net() -> nn.Module:
 
 
 A = net()
-SYMMETRY = rt.discover(A, X[:2])
+
+
+@cache
+def symmetry() -> rt.Symmetry:
+    return rt.discover(A, X[:2])
+
+
 CALLS: dict[str, tuple[Callable[[Any], object], list[tuple[int, int | None]]]] = {
-    "match": (lambda how: rt.match(A, A, SYMMETRY, [X, X, X], progress=how), [(1, 3), (2, 3), (3, 3)]),
-    "match of a generator": (lambda how: rt.match(A, A, SYMMETRY, iter([X, X]), progress=how), [(1, None), (2, None)]),
+    "match": (lambda how: rt.match(A, A, symmetry(), [X, X, X], progress=how), [(1, 3), (2, 3), (3, 3)]),
+    "match of a generator": (
+        lambda how: rt.match(A, A, symmetry(), iter([X, X]), progress=how),
+        [(1, None), (2, None)],
+    ),
     "barrier": (lambda how: rt.barrier(A, A, A, [(X, Y)], (0, 0.5, 1), progress=how), [(1, 3), (2, 3), (3, 3)]),
     "imp": (
         lambda how: rt.iterative_magnitude_pruning(A, [0.7, 0.5], lambda weights, *_: weights, progress=how),
@@ -59,7 +69,7 @@ def test_a_bar_is_shown_on_a_terminal(
         monkeypatch.setitem(sys.modules, "tqdm.auto", None)
         monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes what it writes to for a terminal
     monkeypatch.setattr(shown_progress, "_is_watched", lambda: True)
-    rt.match(A, A, SYMMETRY, [X, X], progress=True)
+    rt.match(A, A, symmetry(), [X, X], progress=True)
     assert "matching" in capsys.readouterr().err
 
 

@@ -19,6 +19,7 @@ from reticket.figures.spec import SIZE, FigureSpec, Panel, themed
 from reticket.records import Stat
 from reticket.report.grid import Grid, GridCell, GridColumn
 from reticket.tickets.methods import METHODS
+from tests.pdfs import whole_pdfs
 
 GROUND = {"light": (255, 255, 255), "dark": (0x12, 0x16, 0x1B)}
 
@@ -107,8 +108,10 @@ def spec() -> FigureSpec:
 
 
 def test_equal_specs_give_equal_bytes(spec: FigureSpec) -> None:
-    one, other = draw(spec), draw(spec)
+    with whole_pdfs():
+        one, other = draw(spec), draw(spec)
     assert one == other
+    assert one.pdf.startswith(b"%PDF-")
     assert b"dc:date" not in one.svg
     assert b"CreationDate" not in one.pdf
 

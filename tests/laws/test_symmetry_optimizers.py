@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from reticket.errors import AlignmentError
 from reticket.rng import generator_for
-from reticket.symmetry import Alignment, discover, load_into, random_alignment
+from reticket.symmetry import Alignment, Symmetry, discover, load_into, random_alignment
 from tests.models_for_symmetry import mlp
 
 X = torch.randn(9, 8, generator=generator_for("x"), dtype=torch.float64)
@@ -19,10 +20,15 @@ TORCHS.append("Adafactor")  # refused
 Keep = Callable[[Tensor, Tensor], dict[str, Any]]  # (parameter, gradient) -> state
 
 
+@cache
+def symmetry(hidden: int) -> Symmetry:
+    return discover(mlp(8, hidden, 3).double(), X[:2], verify=False)
+
+
 def pair(hidden: int = 8) -> tuple[nn.Module, nn.Module, Alignment]:
     torch.manual_seed(0)
     model, twin = mlp(8, hidden, 3).double(), mlp(8, hidden, 3).double()
-    alignment = random_alignment(discover(model, X[:2], verify=False), generator_for("optimizers"))
+    alignment = random_alignment(symmetry(hidden), generator_for("optimizers"))
     load_into(twin, alignment.apply(model.state_dict()))
     assert not alignment.permutations["0.weight"].is_identity
     return model, twin, alignment

@@ -1,6 +1,8 @@
 """Planning: what is shared, what a changed field re-does, and what a position does not depend on."""
 
 from collections import Counter
+from collections.abc import Mapping
+from functools import cache
 
 import pytest
 
@@ -18,15 +20,17 @@ OPERATORS = named_operators()  # timm imports torchvision
 FACTS = Facts("0" * 64, 1297, tuple("0123456789"), (64,))
 
 
+@cache
 def blueprint(*settings: str, preset: str = "digits") -> Blueprint:
     return Blueprint(load_config(preset, settings)[1], FACTS)
 
 
-def all_tasks(plan: Blueprint) -> dict[str, Task]:
+@cache
+def all_tasks(plan: Blueprint) -> Mapping[str, Task]:
     return {task.key: task for task in closure(plan.targets, resumes=True)}
 
 
-def kinds(tasks: set[str], known: dict[str, Task]) -> Counter[str]:
+def kinds(tasks: set[str], known: Mapping[str, Task]) -> Counter[str]:
     return Counter(known[key].kind for key in tasks)
 
 

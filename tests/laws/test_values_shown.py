@@ -5,6 +5,7 @@ import pickle
 import sys
 from base64 import b64decode
 from collections.abc import Callable
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
@@ -27,21 +28,45 @@ def net(seed: int, depth: int) -> nn.Sequential:
 
 
 DEEP = net(0, 14)
-SYMMETRY = rt.discover(DEEP, X[:2])
-SHORT = rt.discover(net(0, 2), X[:2])
-MATCHED = rt.match(net(0, 2), net(1, 2), SHORT, [X])
-HEADS = rt.discover(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.randn(2, 5, 8))
 MASK = rt.prune_magnitude(DEEP, 0.5)
 TICKET = rt.Ticket.of(DEEP, MASK, {"experiment": "a" * 200, **{f"note {i}": i for i in range(12)}})
 CURVE = rt.BarrierCurve((0.0, 0.5, 1.0), (1.0, 3.0, 2.0), (80.0, 50.0, 70.0))
-VALUES: dict[str, Any] = {
-    "symmetry": SYMMETRY,
-    "symmetry of heads": HEADS,
-    "alignment": rt.random_alignment(SYMMETRY, 0),
-    "matched alignment": MATCHED,
-    "mask": MASK,
-    "ticket": TICKET,
-    "curve": CURVE,
+
+
+@cache
+def symmetry() -> rt.Symmetry:
+    return rt.discover(DEEP, X[:2])
+
+
+@cache
+def short() -> rt.Symmetry:
+    return rt.discover(net(0, 2), X[:2])
+
+
+@cache
+def matched() -> rt.Alignment:
+    return rt.match(net(0, 2), net(1, 2), short(), [X])
+
+
+@cache
+def heads() -> rt.Symmetry:
+    torch.manual_seed(0)
+    return rt.discover(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.randn(2, 5, 8))
+
+
+@cache
+def drawn() -> rt.Alignment:
+    return rt.random_alignment(symmetry(), 0)
+
+
+VALUES: dict[str, Callable[[], Any]] = {
+    "symmetry": symmetry,
+    "symmetry of heads": heads,
+    "alignment": drawn,
+    "matched alignment": matched,
+    "mask": lambda: MASK,
+    "ticket": lambda: TICKET,
+    "curve": lambda: CURVE,
 }
 
 
@@ -62,7 +87,7 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 @pytest.mark.parametrize("how", COPIES)
 @pytest.mark.parametrize("name", VALUES)
 def test_values_pickle_and_copy(name: str, how: str) -> None:
-    value = VALUES[name]
+    value = VALUES[name]()
     copied = COPIES[how](value)
     assert type(copied) is type(value)
     assert same(copied, value)
@@ -71,30 +96,33 @@ def test_values_pickle_and_copy(name: str, how: str) -> None:
 
 
 def test_a_copied_alignment_does_what_the_first_does() -> None:
-    copied = pickle.loads(pickle.dumps(VALUES["alignment"]))
+    copied = pickle.loads(pickle.dumps(VALUES["alignment"]()))
     state = DEEP.state_dict()
-    torch.testing.assert_close(dict(copied.apply(state)), dict(VALUES["alignment"].apply(state)), rtol=0, atol=0)
+    torch.testing.assert_close(dict(copied.apply(state)), dict(VALUES["alignment"]().apply(state)), rtol=0, atol=0)
     with pytest.raises(TypeError):
         copied.permutations["0.0.weight"] = None  # as read-only as the first
 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_values_show_themselves_in_ten_lines(name: str) -> None:
-    text = repr(VALUES[name])
+    text = repr(VALUES[name]())
     assert 1 <= len(text.splitlines()) <= 10
     assert max(map(len, text.splitlines())) < 200
 
 
 def test_what_the_lines_say() -> None:
-    assert repr(SYMMETRY).splitlines() == [
+    assert repr(symmetry()).splitlines() == [
         "Symmetry(30 tensors, 14 groups of units, 10^64.48 permutations, 99.7 % of the weights move)",
         *(f"  {i}.0.weight: 8 units" for i in range(8)),
         "  ... and 6 more",
     ]
-    assert "self_attn.in_proj_weight:1: 4 units for each of self_attn.in_proj_weight" in repr(HEADS)
-    first, second, _ = repr(MATCHED).splitlines()
+    assert "self_attn.in_proj_weight:1: 4 units for each of self_attn.in_proj_weight" in repr(heads())
+    first, second, _ = repr(matched()).splitlines()
     assert first.startswith("MatchedAlignment(2 groups, ")
-    quality, moved = MATCHED.quality["0.0.weight"], (MATCHED.permutations["0.0.weight"].index != torch.arange(8)).sum()
+    quality, moved = (
+        matched().quality["0.0.weight"],
+        (matched().permutations["0.0.weight"].index != torch.arange(8)).sum(),
+    )
     assert second == (
         f"  0.0.weight: 8 units, {moved} move, correlation {quality.correlation:.3f}, margin {quality.margin:.3f}"
     )
@@ -104,13 +132,13 @@ def test_what_the_lines_say() -> None:
 
 @pytest.mark.parametrize("name", VALUES)
 def test_a_notebook_gets_a_small_table(name: str) -> None:
-    html = VALUES[name]._repr_html_()
+    html = VALUES[name]()._repr_html_()
     assert html.startswith("<table><caption>")
     assert 2 <= html.count("<tr>") <= 22
 
 
 def test_a_symmetry_is_drawn_below_its_table() -> None:
-    picture = HEADS._repr_html_().partition("base64,")[2].partition('"')[0]
+    picture = heads()._repr_html_().partition("base64,")[2].partition('"')[0]
     drawing = ElementTree.fromstring(b64decode(picture))
     assert drawing.tag.endswith("svg")
     assert "self_attn.in_proj_weight" in "".join(drawing.itertext())
@@ -125,8 +153,8 @@ def test_names_are_escaped_in_a_table() -> None:
 def test_a_frame_has_a_row_for_every_axis(monkeypatch: pytest.MonkeyPatch) -> None:
     made = SimpleNamespace(DataFrame=lambda rows, columns: (rows, columns))
     monkeypatch.setitem(sys.modules, "pandas", made)
-    rows, columns = SHORT.to_frame()
-    assert len(rows) == sum(len(layout) for layout in SHORT.layouts.values())
+    rows, columns = short().to_frame()
+    assert len(rows) == sum(len(layout) for layout in short().layouts.values())
     assert all(list(row) == columns for row in rows)
     weight = next(row for row in rows if (row["tensor"], row["axis"]) == ("1.0.weight", 1))
     assert (weight["size"], weight["groups"], weight["reason"]) == (8, ("0.0.weight",), "")
@@ -141,7 +169,7 @@ def test_what_is_not_installed_is_asked_for_in_one_sentence(monkeypatch: pytest.
     with pytest.raises(
         InputError, match=r"^Symmetry.to_frame needs pandas, which is not installed; pip install pandas$"
     ):
-        SHORT.to_frame()
+        short().to_frame()
     with pytest.raises(InputError, match=r"^BarrierCurve.plot needs matplotlib, which is not installed"):
         CURVE.plot()
 
@@ -153,12 +181,12 @@ def test_charts_are_drawn_on_the_axes_given() -> None:
     beside: Any = axes.figure.axes[1]
     assert [tuple(line.get_ydata()) for line in beside.lines] == [CURVE.metric]
     axes = Figure().subplots()
-    assert MATCHED.plot(axes) is axes
-    assert [bar.get_width() for bar in axes.patches] == [one.correlation for one in MATCHED.quality.values()]
+    assert matched().plot(axes) is axes
+    assert [bar.get_width() for bar in axes.patches] == [one.correlation for one in matched().quality.values()]
     alone = rt.BarrierCurve((0.0, 1.0), (1.0, 2.0)).plot(Figure().subplots())
     assert len(alone.figure.axes) == 1
     with pytest.raises(InputError, match="this alignment was not found by matching"):
-        VALUES["alignment"].plot(axes)
+        VALUES["alignment"]().plot(axes)
 
 
 def test_charts_make_axes_of_their_own() -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from reticket.cli.input_files import read_inputs
 from reticket.errors import AlignmentError, DataError
 from reticket.matching import match
 from reticket.rng import generator_for
-from reticket.symmetry import discover, load_into, random_alignment
+from reticket.symmetry import Symmetry, discover, load_into, random_alignment
 from reticket.tickets import Mask, sparse
 from reticket.weights import state_of
 from reticket.wrapped import inside, names_in
@@ -27,6 +28,11 @@ X = torch.randn(40, 6, generator=generator_for("x"))
 def net(seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+
+
+@cache
+def symmetry_of_net() -> Symmetry:
+    return discover(net(), X[:2])
 
 
 @pytest.fixture
@@ -67,8 +73,7 @@ def test_names_are_found_exactly_first_and_never_by_guessing() -> None:
 
 
 def assert_matched_and_masked_like(model: nn.Module, wrapped: nn.Module) -> None:
-    symmetry = discover(model, X[:2])
-    other = net()
+    symmetry, other = symmetry_of_net(), net()
     shuffle = random_alignment(symmetry, generator_for("shuffle"))
     load_into(other, shuffle.apply(model.state_dict()))
     assert match(wrapped, other, symmetry, [X]).permutations == shuffle.permutations
@@ -188,7 +193,7 @@ def test_other_libraries_wrappers_are_seen_through(wrap: Callable[[nn.Module], n
     model = net()
     wrapped = wrap(model)
     assert list(inside(wrapped).state_dict()) == list(model.state_dict())
-    symmetry, other = discover(model, X[:2]), net()
+    symmetry, other = symmetry_of_net(), net()
     shuffle = random_alignment(symmetry, 0)
     load_into(other, shuffle.apply(model.state_dict()))
     assert match(wrapped, other, symmetry, [X]).permutations == shuffle.permutations

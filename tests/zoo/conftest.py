@@ -5,6 +5,7 @@ import pytest
 from tests.zoo.torchvision_operators import named_operators
 
 pytest.register_assert_rewrite("tests.zoo.case")
+collect_ignore = ["preload.py"]  # importing it loads the libraries, and it has no doctest
 
 
 @pytest.fixture(scope="session", autouse=True)

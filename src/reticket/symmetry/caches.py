@@ -19,6 +19,7 @@ from reticket.symmetry.reach import is_foreign
 
 HOLDERS = (dict, tuple, list)
 Cache = functools._lru_cache_wrapper
+_found: WeakKeyDictionary[Any, None] = WeakKeyDictionary()
 _looked: WeakKeyDictionary[Any, tuple[tuple[int, ...], bool]] = WeakKeyDictionary()
 _known: ContextVar[tuple[Any, ...] | None] = ContextVar("known", default=None)
 
@@ -40,9 +41,13 @@ def caches_apart(change: Callable[[Tensor], Tensor] | None = None) -> Iterator[N
     token = _known.set(caches := _caches()) if caches is None else None
     before = []
     for cache in caches:
-        entries = _entries(cache)
-        before.append((cache, cache.cache_info().misses, None if entries is None else dict(entries)))
-        if change is not None and _holds_tensor(cache, entries):
+        info, entries = cache.cache_info(), None
+        if info.currsize:
+            entries = _entries(cache)
+        else:  # most are, and this stands around every run of a proof
+            _looked.pop(cache, None)
+        before.append((cache, info.misses, dict(entries or {})))
+        if change is not None and info.currsize and _holds_tensor(cache, entries):
             if entries is None:
                 cache.cache_clear()
             else:
@@ -57,9 +62,13 @@ def caches_apart(change: Callable[[Tensor], Tensor] | None = None) -> Iterator[N
 
 
 def _caches() -> tuple[Any, ...]:
-    """Return the cached functions that are neither torch's nor Python's."""
-    found = [item for item in gc.get_objects() if type(item) is Cache]
-    return tuple(cache for cache in found if not is_foreign(getattr(cache, "__module__", None)))
+    """Return the cached functions that are neither torch's nor Python's.
+
+    Each refers to its type, which is faster to ask for than every object is to look at. What was found once is
+    remembered: after `gc.freeze()` the collector lists it no more.
+    """
+    _found.update((item, None) for item in gc.get_referrers(Cache) if type(item) is Cache)
+    return tuple(cache for cache in _found if not is_foreign(getattr(cache, "__module__", None)))
 
 
 def _entries(cache: Any) -> dict[Any, Any] | None:
@@ -70,11 +79,14 @@ def _entries(cache: Any) -> dict[Any, Any] | None:
     return next(item for item in gc.get_referents(cache) if type(item) is dict and item is not own)
 
 
-def _put_back(cache: Any, misses: int, before: dict[Any, Any] | None, *, always: bool) -> None:
-    entries = _entries(cache)
-    if not (always or cache.cache_info().misses != misses) or not _holds_tensor(cache, entries):
+def _put_back(cache: Any, misses: int, before: dict[Any, Any], *, always: bool) -> None:
+    info = cache.cache_info()
+    if not info.currsize or not (always or info.misses != misses):
         return
-    if entries is None or before is None:
+    entries = _entries(cache)
+    if not _holds_tensor(cache, entries):
+        return
+    if entries is None:
         cache.cache_clear()
     else:
         entries.clear()
