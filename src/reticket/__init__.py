@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         match as match,
         match_each as match_each,
         match_many as match_many,
+        matching_memory as matching_memory,
     )
     from reticket.models import build_model as build_model
     from reticket.objectives import Objective as Objective

@@ -83,10 +83,13 @@ class MomentAccumulator:
         """
         measured = [site for site in self.sites if site.operator or site.module not in (self.norms or ())]
         seen = sum(math.prod(shape_of(site.layout)) * len(self.groups_at[site.name]) for site in measured)
-        given = sum(math.prod(shape_of(layout)) for layout in self.sym.inputs)
-        larger = sum(tensor.numel() for tensor in tensors_in(inputs)) / given if given else 1.0
         width = max([4, *(p.element_size() for p in model.parameters() if p.is_floating_point())])
-        return round(seen * larger * width / max(1, examples_in(inputs)))
+        return round(seen * self.larger(inputs) * width / max(1, examples_in(inputs)))
+
+    def larger(self, inputs: object) -> float:
+        """Return how many times as large as discovery's inputs these are."""
+        given = sum(math.prod(shape_of(layout)) for layout in self.sym.inputs)
+        return sum(tensor.numel() for tensor in tensors_in(inputs)) / given if given else 1.0
 
     def hold(self, model: nn.Module, inputs: object) -> dict[At, Units]:
         """Return what A's units do at every site, in memory of its own."""
@@ -269,7 +272,7 @@ def take_together(
     """
     for one in accumulators:
         if one.norms is None:
-            one.norms = _scaling_in([*models_a, *(model for models in each_b for model in models)])
+            one.norms = scaling_in([*models_a, *(model for models in each_b for model in models)])
     size = accumulators[0].at_once(models_a[0], inputs)
     for number, model_a in enumerate(models_a):
         for part in parts(inputs, size):
@@ -308,7 +311,7 @@ def _take(
         one.compare(number, held if one is accumulators[-1] else dict(held), model_b, inputs)
 
 
-def _scaling_in(models: Sequence[nn.Module]) -> frozenset[str]:
+def scaling_in(models: Sequence[nn.Module]) -> frozenset[str]:
     """Return the paths of modules that are BatchNorms in evaluation mode in every model, watched by nobody."""
     found = [
         {path for path, module in model.named_modules() if not module._forward_hooks and scaling_of(module) is not None}

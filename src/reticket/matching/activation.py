@@ -4,7 +4,6 @@ Permuting a layer of A keeps A's function, so the activations of every layer, an
 same whether earlier layers have been permuted or not: nothing is gained by going layer by layer.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -16,7 +15,7 @@ from reticket.forward import evaluating, inputs_for, lay_channels_last
 from reticket.matching.accumulated import MomentAccumulator, Score, take_together
 from reticket.matching.assignment import COSTS, correlation
 from reticket.matching.fit import check_unmatched
-from reticket.matching.moments import moments_bytes
+from reticket.matching.footprint import matching_memory
 from reticket.matching.registry import matcher
 from reticket.matching.weight import completed
 from reticket.nested import checked_batches
@@ -49,7 +48,7 @@ class MatchedAlignment(Alignment):
     still: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
-@matcher("activation")
+@matcher("activation", memory=matching_memory)
 def match_activations(
     models_a: Sequence[nn.Module],
     models_b: Sequence[nn.Module],
@@ -241,18 +240,3 @@ def _budget(
             f"stop is {stop!r}, but 'stable', 'never' or a share of units above 0 and at most 1 was expected, as 0.01"
         )
     return UntilSettled(sym, held_bytes, score, stop)
-
-
-def matching_bytes(sym: Symmetry, checkpoints: int = 1) -> int:
-    """Return the memory in bytes that the cross products of matching hold at most: 8 * the sum over sites of size^2.
-
-    Sites that follow from others, as a BatchNorm's output from its input, need none. On top of it come A's activations
-    at these sites, of one batch or of as much of it as `held_bytes` allows.
-
-    Args:
-        sym: symmetry of the models to be matched.
-        checkpoints: of each network; each has its own cross products.
-    """
-    moments = MomentAccumulator(sym)
-    sizes = [math.prod(moments.shape(group)) for group, views in moments.views.items() for _ in views.sites]
-    return checkpoints * moments_bytes(sizes)
