@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from reticket.data import Dataset as Dataset, load_dataset as load_dataset
     from reticket.errors import ReticketError as ReticketError, VerificationError as VerificationError
     from reticket.matching import (
+        Activations as Activations,
         CommonFrame as CommonFrame,
         assess as assess,
         match as match,

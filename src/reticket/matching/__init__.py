@@ -7,9 +7,11 @@ from reticket.matching.each import match_each
 from reticket.matching.footprint import matching_memory
 from reticket.matching.many import CommonFrame, match_many
 from reticket.matching.registry import MATCHERS, Matcher, list_matchers, match, matcher, memory_options
+from reticket.matching.seen import Activations
 
 __all__ = [
     "MATCHERS",
+    "Activations",
     "Assessment",
     "CommonFrame",
     "GroupAssessment",

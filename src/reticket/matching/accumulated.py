@@ -65,6 +65,10 @@ class MomentAccumulator:
         along = [self.sym.fixed_parents.get(name) or self.sym.groups[name].size for name in self.views[group].along]
         return (*along, self.sym.groups[group].size)
 
+    def units(self, group: str) -> int:
+        """Return how many units of a group are told apart, at all positions of what it is seen along together."""
+        return math.prod(self.shape(group))
+
     def take(self, models_a: Sequence[nn.Module], models_b: Sequence[nn.Module], inputs: object) -> None:
         """Run every pair of checkpoints on one batch, in parts where A's activations would be more than is allowed."""
         take_together([self], models_a, [models_b], inputs)
@@ -222,18 +226,24 @@ class MomentAccumulator:
             still = [torch.stack([side.constant for side in sides]).all(dim=0) for sides in _sides(every)]
             found[group] = (int(still[0].sum()), int(still[1].sum()))
         for side in (0, 1):
-            if found and all(found[group][side] == math.prod(self.shape(group)) for group in found):
+            if found and all(found[group][side] == self.units(group) for group in found):
                 raise AlignmentError(
                     f"on {self.examples} example{'s' if self.examples != 1 else ''} no unit of {'AB'[side]} varies, so "
                     "nothing tells them apart: give more examples, that differ"
                 )
         return {group: both for group, both in found.items() if any(both)}
 
+    def empty(self) -> "MomentAccumulator":
+        """Return one that has seen nothing, and knows what is known of the models here."""
+        found = copy.copy(self)
+        found.examples, found.batches, found.moments, found.scaled = 0, 0, {}, {}
+        return found
+
     def merged(self, other: "MomentAccumulator") -> "MomentAccumulator":
         """Return what was seen here and there together, on different examples of the same models."""
         found = copy.copy(self)
         found.examples, found.batches = self.examples + other.examples, self.batches + other.batches
-        found.scaled = self.scaled | other.scaled
+        found.masked, found.scaled = self.masked | other.masked, self.scaled | other.scaled
         found.moments = {at: self.moments.get(at, []) for at in self.moments | other.moments}
         for at, pairs in other.moments.items():
             mine = found.moments[at]

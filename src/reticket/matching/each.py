@@ -52,6 +52,8 @@ def match_each(
             "of at least one network was expected; to match one alone use match(model_a, model_b, ...)"
         )
     progress = options.pop("progress", False)
+    if options.get("seen") is not None:
+        raise InputError("match_each takes no seen=, which is of one pair; give it to match(model_a, model_b, ...)")
     chosen = MATCHERS.named("activation")
     chosen.check({"batches": batches}, options)
     pairs = [models_to_match(model_a, model_b, sym) for model_b in models_b]

@@ -110,7 +110,8 @@ def matching_memory(
         looks = _looks(copied, seen, inputs)
     copies = (1 + others) * checkpoints * (_bytes_of(model.state_dict()) + laid)
     halves = 2 if isinstance(options.get("stop"), float | int) else 1
-    products = 8 * checkpoints * sum(math.prod(seen.shape(group)) ** 2 for _, group in _measured(seen))
+    halves += options.get("seen") is not None  # a batch is taken in apart
+    products = 8 * checkpoints * sum(seen.units(group) ** 2 for _, group in _measured(seen))
     running = copies + others * halves * products + _most(looks, others)
     return max(running, (others * halves + halves - 1) * products + _scoring(seen, checkpoints))
 
@@ -135,7 +136,7 @@ def _measured(seen: MomentAccumulator) -> list[tuple[Site, str]]:
 
 def _scoring(seen: MomentAccumulator, checkpoints: int) -> int:
     """Return the bytes that the similarities take in the end, while those of the largest group are averaged."""
-    squares = {group: 8 * math.prod(seen.shape(group)) ** 2 for group in seen.views}
+    squares = {group: 8 * seen.units(group) ** 2 for group in seen.views}
     measured = Counter(group for _, group in _measured(seen))
     averaged = [
         size * checkpoints * (3 * len(seen.views[group].sites) - measured[group]) for group, size in squares.items()

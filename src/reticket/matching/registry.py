@@ -229,7 +229,8 @@ def match(
             its own; `held_bytes`, how much of A's activations may be held at once (default: all of a batch): a larger
             batch is run in parts, cut along the first axis of its tensors, which must be that of the examples. The cut
             changes the result by rounding alone. How large a part may be is told from the activations that discovery
-            saw.
+            saw; `seen`, an `Activations`, which is empty at first and takes what is seen: where it is given again, with
+            further batches, matching goes on, to the result of one call on all of them (checks of `stop` begin anew).
 
     Returns:
         The alignment. `quality` holds, per matched group, the mean correlation of matched units and their margin over
