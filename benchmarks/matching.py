@@ -2,11 +2,13 @@
 
 `python -m benchmarks.matching` writes results/matching.json. Two ResNet20s are trained for some steps on the same data
 from different initialisations. Every contestant matches them on the same images, in a process of its own and of one
-thread, in turns; a ratio is that of one round.
+thread, in turns; a ratio is that of one round. `--only memory` compares the memory that matching says it will take with
+what a process grows by, in which freed blocks go back to the system at once.
 """
 
 import argparse
 import copy
+import gc
 import json
 import multiprocessing
 import os
@@ -26,7 +28,7 @@ from reticket.connectivity import barrier
 from reticket.data import Dataset
 from reticket.experiment import ExecutionConfig
 from reticket.experiment.memory import keep_freed_memory
-from reticket.matching import match, match_each, memory_options
+from reticket.matching import match, match_each, matching_memory, memory_options
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, discover, load_into
@@ -40,6 +42,13 @@ BATCH = 128  # images
 SHARE = 0.2  # of units that may be unsettled where matching stops early
 JUDGED = 512  # images that the barrier is measured on
 OTHERS = 10  # networks that one is matched to
+MEMORY: Mapping[str, tuple[str, Mapping[str, Any], tuple[int, ...]]] = {  # model, its parameters, shape of a batch
+    "digits MLP": ("mlp", {}, (20_000, 64)),
+    "ResNet20x1": ("resnet20", {"width": 1}, (BATCH, 3, 32, 32)),
+    "ResNet20x4": ("resnet20", {"width": 4}, (BATCH, 3, 32, 32)),
+    "ViT 2 x 48": ("vit", {}, (1_000, 64)),
+}
+OWN_BLOCK = {"MALLOC_MMAP_THRESHOLD_": str(2**17)}  # bytes from which glibc gives a block back when it is freed
 Permutations = Mapping[str, Sequence[int]]
 
 
@@ -104,13 +113,13 @@ def main() -> None:
     """Measure and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.matching", description=__doc__)
     parser.add_argument("--data", type=Path, default=os.environ.get("RETICKET_DATA"), help="folder of CIFAR-10")
-    parser.add_argument("--only", choices=list(PAIRS))
+    parser.add_argument("--only", choices=[*PAIRS, "memory"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     found: dict[str, Any] = json.loads(arguments.out.read_text("utf-8")) if arguments.out.exists() else {}
-    for name in [arguments.only] if arguments.only else PAIRS:
-        found[name] = measure(PAIRS[name], arguments.data, arguments.rounds)
+    for name in [arguments.only] if arguments.only else [*PAIRS, "memory"]:
+        found[name] = measure_memory() if name == "memory" else measure(PAIRS[name], arguments.data, arguments.rounds)
         found["environment"] = environment_of(ExecutionConfig())
         arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
@@ -133,6 +142,35 @@ def measure(pair: Pair, folder: Path | None, rounds: int) -> dict[str, Any]:
             barriers[key] = _barrier(found, states, pair.width, data)
         row["barrier"] = barriers[key]
     return {"width": pair.width, "images": pair.images, "steps": pair.steps, "data": source, "contestants": rows}
+
+
+def measure_memory() -> dict[str, dict[str, int]]:
+    """Return for every model how many bytes matching said it would take, and how many the process grew by."""
+    os.environ.update(OWN_BLOCK)
+    found: dict[str, dict[str, int]] = {}
+    for name in MEMORY:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            found[name] = pool.apply(_memory_turn, (name,))
+        print(name, {what: f"{taken / 1e6:.1f} MB" for what, taken in found[name].items()}, flush=True)
+    for variable in OWN_BLOCK:
+        del os.environ[variable]
+    return found
+
+
+def _memory_turn(name: str) -> dict[str, int]:
+    torch.set_num_threads(1)
+    model, params, shape = MEMORY[name]
+    a, b = (build_model(model, generator=generator_for("memory", side), **params).eval() for side in "AB")
+    batch = torch.randn(shape, generator=generator_for("memory"))
+    sym = discover(a, batch[:2], verify=False)
+    options = {**memory_options("activation", "cpu"), "stop": "never"}
+    match(a, b, sym, [batch[:4]], **options)  # code that runs for the first time is loaded
+    told = matching_memory(a, sym, batch, **options)
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _resident("VmRSS")
+    match(a, b, sym, [batch, batch], **options)
+    return {"told": told, "grown": _resident("VmHWM") - before}
 
 
 def _trained(pair: Pair, data: Dataset, name: str) -> dict[str, Tensor]:

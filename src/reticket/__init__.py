@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from reticket.data import Dataset as Dataset, load_dataset as load_dataset
     from reticket.errors import ReticketError as ReticketError, VerificationError as VerificationError
     from reticket.matching import (
+        Activations as Activations,
         CommonFrame as CommonFrame,
         assess as assess,
         match as match,
         match_each as match_each,
         match_many as match_many,
+        matching_memory as matching_memory,
     )
     from reticket.models import build_model as build_model
     from reticket.objectives import Objective as Objective

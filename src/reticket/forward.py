@@ -60,14 +60,22 @@ def _weights_of_images(model: nn.Module) -> list[nn.Parameter]:
     return [one for one in every if one is not None and (one.device.type, one.dtype) == ("cpu", torch.float32)]
 
 
-def _runs_channels_last(model: nn.Module, inputs: object) -> bool:
+def trial_copy(model: nn.Module) -> nn.Module | None:
+    """Return a copy to try something on, whose runs nothing sees that the caller hooked; None where there is none."""
     try:
         copied = private_copy(model)
     except Exception:  # whatever a module of the user's says when it is copied
-        return False
-    for module in copied.modules():  # what the caller hooked to the model is not to see this run
+        return None
+    for module in copied.modules():
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()
+    return copied
+
+
+def _runs_channels_last(model: nn.Module, inputs: object) -> bool:
+    copied = trial_copy(model)
+    if copied is None:
+        return False
     with evaluating(copied):
         for weight in _weights_of_images(copied):
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)

@@ -70,13 +70,15 @@ class Options(Mapping[str, inspect.Parameter]):
             )
 
     def _check_value(self, key: str, value: Any) -> None:
-        from pydantic import TypeAdapter
+        from pydantic import ConfigDict, TypeAdapter
 
         allowed = self[key].annotation
         if allowed is inspect.Parameter.empty:
             return
         try:
-            TypeAdapter(allowed).validate_json(json.dumps(value), strict=True)
+            TypeAdapter(allowed, config=ConfigDict(arbitrary_types_allowed=True)).validate_json(
+                json.dumps(value), strict=True
+            )
         except (ValueError, TypeError) as problem:
             said = getattr(problem, "errors", lambda: [{"msg": str(problem)}])()[0]["msg"]
             raise self._error(f"option '{key}' of {self._owner} is {value!r}: {said[0].lower()}{said[1:]}") from None

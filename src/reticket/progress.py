@@ -1,8 +1,9 @@
 """`progress=` of long calls: nothing, a bar on a terminal and in a notebook, or a function of the caller's."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
+from itertools import chain, islice
 from typing import Generic, TypeAlias, TypeVar
 
 from reticket.errors import InputError
@@ -54,23 +55,31 @@ class Tracked(Iterable[T], Generic[T]):
     Args:
         items: any iterable.
         progress: see `shown`.
-        what: is being done with them.
+        what: is being done with them, or a function of the first that says it, asked where a bar is shown.
 
     >>> told = []
     >>> list(Tracked("abc", lambda done, total: told.append((done, total)), "reading")), told
     (['a', 'b', 'c'], [(1, 3), (2, 3), (3, 3)])
     """
 
-    def __init__(self, items: Iterable[T], progress: Progress, what: str) -> None:
+    def __init__(self, items: Iterable[T], progress: Progress, what: str | Callable[[T], str]) -> None:
         self._items, self._progress, self._what = items, checked(progress), what
 
     def __iter__(self) -> Iterator[T]:
         """Yield the items; one counts as done when the next is asked for."""
         total = len(self._items) if isinstance(self._items, Sized) else None
-        with shown(self._progress, self._what, total) as show:
-            for done, item in enumerate(self._items, 1):
+        items = iter(self._items)
+        first = list(islice(items, 1))
+        with shown(self._progress, self._said(first), total) as show:
+            for done, item in enumerate(chain(first, items), 1):
                 yield item
                 show(done)
+
+    def _said(self, first: Sequence[T]) -> str:
+        """Return what is being done with the items, of which the first is given if there is one."""
+        if isinstance(self._what, str):
+            return self._what
+        return self._what(first[0]) if first and self._progress is True and _is_watched() else ""
 
 
 def _is_watched() -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reticket.matching.assignment import assign, correlation, cosine, covariance, matched_and_margin, pooled
-from reticket.matching.moments import CHUNK, CentredBatch, PairMoments, centre, centred, moments_bytes
+from reticket.matching.moments import CHUNK, CentredBatch, PairMoments, centre, centred
 from reticket.rng import generator_for
 
 
@@ -145,11 +145,6 @@ def test_matched_correlation_and_margin_by_hand() -> None:
     assert margin == pytest.approx((0.1 + 0.7 + 0.2) / 3)
     one = torch.tensor([[0.4]], dtype=torch.float64)
     assert matched_and_margin(one, assign(one)) == (0.4, 0.0)
-
-
-def test_memory_is_the_sum_of_squares() -> None:
-    moments = PairMoments(7, 7)
-    assert moments_bytes([7, 7, 3]) == 2 * moments.cross.nbytes + 8 * 9
 
 
 @pytest.mark.parametrize("mean", [0.0, 1.0, 1e4])

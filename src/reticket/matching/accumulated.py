@@ -65,6 +65,10 @@ class MomentAccumulator:
         along = [self.sym.fixed_parents.get(name) or self.sym.groups[name].size for name in self.views[group].along]
         return (*along, self.sym.groups[group].size)
 
+    def units(self, group: str) -> int:
+        """Return how many units of a group are told apart, at all positions of what it is seen along together."""
+        return math.prod(self.shape(group))
+
     def take(self, models_a: Sequence[nn.Module], models_b: Sequence[nn.Module], inputs: object) -> None:
         """Run every pair of checkpoints on one batch, in parts where A's activations would be more than is allowed."""
         take_together([self], models_a, [models_b], inputs)
@@ -83,10 +87,13 @@ class MomentAccumulator:
         """
         measured = [site for site in self.sites if site.operator or site.module not in (self.norms or ())]
         seen = sum(math.prod(shape_of(site.layout)) * len(self.groups_at[site.name]) for site in measured)
-        given = sum(math.prod(shape_of(layout)) for layout in self.sym.inputs)
-        larger = sum(tensor.numel() for tensor in tensors_in(inputs)) / given if given else 1.0
         width = max([4, *(p.element_size() for p in model.parameters() if p.is_floating_point())])
-        return round(seen * larger * width / max(1, examples_in(inputs)))
+        return round(seen * self.larger(inputs) * width / max(1, examples_in(inputs)))
+
+    def larger(self, inputs: object) -> float:
+        """Return how many times as large as discovery's inputs these are."""
+        given = sum(math.prod(shape_of(layout)) for layout in self.sym.inputs)
+        return sum(tensor.numel() for tensor in tensors_in(inputs)) / given if given else 1.0
 
     def hold(self, model: nn.Module, inputs: object) -> dict[At, Units]:
         """Return what A's units do at every site, in memory of its own."""
@@ -219,18 +226,24 @@ class MomentAccumulator:
             still = [torch.stack([side.constant for side in sides]).all(dim=0) for sides in _sides(every)]
             found[group] = (int(still[0].sum()), int(still[1].sum()))
         for side in (0, 1):
-            if found and all(found[group][side] == math.prod(self.shape(group)) for group in found):
+            if found and all(found[group][side] == self.units(group) for group in found):
                 raise AlignmentError(
                     f"on {self.examples} example{'s' if self.examples != 1 else ''} no unit of {'AB'[side]} varies, so "
                     "nothing tells them apart: give more examples, that differ"
                 )
         return {group: both for group, both in found.items() if any(both)}
 
+    def empty(self) -> "MomentAccumulator":
+        """Return one that has seen nothing, and knows what is known of the models here."""
+        found = copy.copy(self)
+        found.examples, found.batches, found.moments, found.scaled = 0, 0, {}, {}
+        return found
+
     def merged(self, other: "MomentAccumulator") -> "MomentAccumulator":
         """Return what was seen here and there together, on different examples of the same models."""
         found = copy.copy(self)
         found.examples, found.batches = self.examples + other.examples, self.batches + other.batches
-        found.scaled = self.scaled | other.scaled
+        found.masked, found.scaled = self.masked | other.masked, self.scaled | other.scaled
         found.moments = {at: self.moments.get(at, []) for at in self.moments | other.moments}
         for at, pairs in other.moments.items():
             mine = found.moments[at]
@@ -269,7 +282,7 @@ def take_together(
     """
     for one in accumulators:
         if one.norms is None:
-            one.norms = _scaling_in([*models_a, *(model for models in each_b for model in models)])
+            one.norms = scaling_in([*models_a, *(model for models in each_b for model in models)])
     size = accumulators[0].at_once(models_a[0], inputs)
     for number, model_a in enumerate(models_a):
         for part in parts(inputs, size):
@@ -308,7 +321,7 @@ def _take(
         one.compare(number, held if one is accumulators[-1] else dict(held), model_b, inputs)
 
 
-def _scaling_in(models: Sequence[nn.Module]) -> frozenset[str]:
+def scaling_in(models: Sequence[nn.Module]) -> frozenset[str]:
     """Return the paths of modules that are BatchNorms in evaluation mode in every model, watched by nobody."""
     found = [
         {path for path, module in model.named_modules() if not module._forward_hooks and scaling_of(module) is not None}

@@ -4,7 +4,6 @@ Permuting a layer of A keeps A's function, so the activations of every layer, an
 same whether earlier layers have been permuted or not: nothing is gained by going layer by layer.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -16,8 +15,9 @@ from reticket.forward import evaluating, inputs_for, lay_channels_last
 from reticket.matching.accumulated import MomentAccumulator, Score, take_together
 from reticket.matching.assignment import COSTS, correlation
 from reticket.matching.fit import check_unmatched
-from reticket.matching.moments import moments_bytes
+from reticket.matching.footprint import matching_memory
 from reticket.matching.registry import matcher
+from reticket.matching.seen import Activations
 from reticket.matching.weight import completed
 from reticket.nested import checked_batches
 from reticket.symmetry import Alignment, Symmetry, identity_alignment
@@ -49,7 +49,7 @@ class MatchedAlignment(Alignment):
     still: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
-@matcher("activation")
+@matcher("activation", memory=matching_memory)
 def match_activations(
     models_a: Sequence[nn.Module],
     models_b: Sequence[nn.Module],
@@ -61,6 +61,7 @@ def match_activations(
     stop: Literal["stable", "never"] | float | None = "stable",
     unmatched: Literal["weight", "error", "identity"] = "weight",
     held_bytes: int | None = None,
+    seen: Activations | None = None,
 ) -> MatchedAlignment:
     """Match units by what they respond to, in one pass over the data.
 
@@ -69,7 +70,7 @@ def match_activations(
     correlation). See `match` for the arguments.
     """
     options = {"cost": cost, "to_inputs": to_inputs, "stop": stop, "unmatched": unmatched, "held_bytes": held_bytes}
-    return match_activations_of_each(models_a, [models_b], sym, batches, **options)[0]
+    return match_activations_of_each(models_a, [models_b], sym, batches, seen=seen, **options)[0]
 
 
 def match_activations_of_each(
@@ -83,6 +84,7 @@ def match_activations_of_each(
     stop: Literal["stable", "never"] | float | None = "stable",
     unmatched: Literal["weight", "error", "identity"] = "weight",
     held_bytes: int | None = None,
+    seen: Activations | None = None,
 ) -> list[MatchedAlignment]:
     """Match one network to several: what `match_activations` gives for each, while A runs once on a batch.
 
@@ -92,10 +94,13 @@ def match_activations_of_each(
         sym: their symmetry.
         batches: any iterable, which is read once.
         cost, to_inputs, stop, unmatched, held_bytes: see `match`; a B that may stop is not run any more.
+        seen: of A and one B, see `match`.
     """
     if held_bytes is not None and held_bytes < 1:
         raise InputError(f"held_bytes must be None or a number of bytes, at least 1, got {held_bytes}")
     every = [_budget(sym, held_bytes, COSTS[cost], stop) for _ in each_b]
+    if seen is not None:
+        every[0].go_on(seen, seen.begin(sym, [models_a, *each_b], held_bytes))
     check_unmatched(sym, every[0].seen().matched, unmatched)
     with evaluating(*models_a, *(model for models in each_b for model in models)):
         for number, batch in enumerate(checked_batches(batches, "matching")):
@@ -105,6 +110,7 @@ def match_activations_of_each(
             running = [(one, models) for one, models in zip(every, each_b, strict=True) if not one.done]
             take_together([one.next() for one, _ in running], models_a, [models for _, models in running], inputs)
             for one, _ in running:
+                one.took()
                 one.look()
             if all(one.done for one in every):
                 break
@@ -133,15 +139,38 @@ class Budget:
 
     def __init__(self, sym: Symmetry, held_bytes: int | None, score: Score) -> None:
         self.score, self.done = score, False
-        self.moments = MomentAccumulator(sym, held_bytes)
+        self.halves = [MomentAccumulator(sym, held_bytes)]
+        self._kept: Activations | None = None
+        self._taking = self.halves[0]
+
+    def go_on(self, kept: Activations, begun: Sequence[MomentAccumulator]) -> None:
+        """Go on from what was seen before, and keep there what is seen from now on.
+
+        Args:
+            kept: is told after every batch.
+            begun: what it has seen: nothing, or one or two halves.
+        """
+        self._kept = kept
+        for number, one in enumerate(begun):
+            place = number % len(self.halves)
+            self.halves[place] = self.halves[place].merged(one)
 
     def next(self) -> MomentAccumulator:
-        """Return what takes in the next batch."""
-        return self.moments
+        """Return what takes in the next batch: the half that has seen fewer, or one apart where a copy is kept."""
+        half = min(self.halves, key=lambda half: half.batches)
+        self._taking = half if self._kept is None else half.empty()
+        return self._taking
+
+    def took(self) -> None:
+        """Add the batch to the rest, where it was taken in apart: at once, so that nothing is ever kept by half."""
+        if self._kept is not None:
+            place = min(range(len(self.halves)), key=lambda number: self.halves[number].batches)
+            self.halves[place] = self.halves[place].merged(self._taking)
+            self._kept.keep(self.halves)
 
     def seen(self) -> MomentAccumulator:
         """Return all that was seen so far."""
-        return self.moments
+        return self.halves[0]
 
     def look(self) -> None:
         """Decide whether more batches are needed; called after each."""
@@ -177,10 +206,10 @@ class UntilStable(Budget):
 
     def look(self) -> None:
         """Decide whether more batches are needed; called after each."""
-        if self.moments.examples >= self.check_at:
-            current = self.moments.permutations(self.score)
+        if self.seen().examples >= self.check_at:
+            current = self.seen().permutations(self.score)
             self.equal, self.previous = (self.equal + 1 if current == self.previous else 0), current
-            self.check_at = 2 * self.moments.examples
+            self.check_at = 2 * self.seen().examples
             self.done = self.equal == STABLE
 
 
@@ -201,19 +230,15 @@ class UntilSettled(Budget):
     def __init__(self, sym: Symmetry, held_bytes: int | None, score: Score, share: float) -> None:
         super().__init__(sym, held_bytes, score)
         self.share, self.check_at = share, HALVES_FROM
-        self.other = MomentAccumulator(sym, held_bytes)
-
-    def next(self) -> MomentAccumulator:
-        """Return the half that takes in the next batch: the one that has seen fewer."""
-        return min(self.moments, self.other, key=lambda half: half.batches)
+        self.halves.append(MomentAccumulator(sym, held_bytes))
 
     def seen(self) -> MomentAccumulator:
         """Return all that was seen so far."""
-        return self.moments.merged(self.other)
+        return self.halves[0].merged(self.halves[1])
 
     def look(self) -> None:
         """Decide whether more batches are needed; called after each."""
-        examples = self.moments.examples + self.other.examples
+        examples = sum(half.examples for half in self.halves)
         if examples >= self.check_at:
             self.check_at = 2 * examples
             unsettled = self.unsettled()
@@ -221,9 +246,9 @@ class UntilSettled(Budget):
 
     def unsettled(self) -> float | None:
         """Return the share of units whose partner is expected to change with more examples, where that is known."""
-        if not self.other.batches:
+        if not all(half.batches for half in self.halves):
             return None
-        found, others = (half.permutations(self.score) for half in (self.moments, self.other))
+        found, others = (half.permutations(self.score) for half in self.halves)
         pairs = [(one.index, others[name].index) for name, one in found.items()]
         moved = sum(int((one != other).sum()) for one, other in pairs)
         return moved / 2 / max(1, sum(one.numel() for one, _ in pairs))
@@ -241,18 +266,3 @@ def _budget(
             f"stop is {stop!r}, but 'stable', 'never' or a share of units above 0 and at most 1 was expected, as 0.01"
         )
     return UntilSettled(sym, held_bytes, score, stop)
-
-
-def matching_bytes(sym: Symmetry, checkpoints: int = 1) -> int:
-    """Return the memory in bytes that the cross products of matching hold at most: 8 * the sum over sites of size^2.
-
-    Sites that follow from others, as a BatchNorm's output from its input, need none. On top of it come A's activations
-    at these sites, of one batch or of as much of it as `held_bytes` allows.
-
-    Args:
-        sym: symmetry of the models to be matched.
-        checkpoints: of each network; each has its own cross products.
-    """
-    moments = MomentAccumulator(sym)
-    sizes = [math.prod(moments.shape(group)) for group, views in moments.views.items() for _ in views.sites]
-    return checkpoints * moments_bytes(sizes)

@@ -1,6 +1,7 @@
 """Matching one network to several, which costs it one run."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from reticket.errors import InputError
@@ -51,8 +52,12 @@ def match_each(
             "of at least one network was expected; to match one alone use match(model_a, model_b, ...)"
         )
     progress = options.pop("progress", False)
-    MATCHERS.named("activation").check({"batches": batches}, options)
+    if options.get("seen") is not None:
+        raise InputError("match_each takes no seen=, which is of one pair; give it to match(model_a, model_b, ...)")
+    chosen = MATCHERS.named("activation")
+    chosen.check({"batches": batches}, options)
     pairs = [models_to_match(model_a, model_b, sym) for model_b in models_b]
     if progress is not False:
-        batches = Tracked(batches, progress, "matching")
+        shape = {"others": len(pairs), "checkpoints": len(pairs[0][0])}
+        batches = Tracked(batches, progress, partial(chosen.says, pairs[0][0][0], sym, **shape, **options))
     return match_activations_of_each(pairs[0][0], [models for _, models in pairs], sym, batches, **options)

@@ -6,7 +6,7 @@ the result.
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -228,15 +228,3 @@ class PairMoments:
         found.cross += other.cross
         found.cross.addr_(delta_a, delta_b, alpha=self.samples * other.samples / found.samples)
         return found
-
-
-def moments_bytes(sizes: Iterable[int]) -> int:
-    """Return the memory in bytes that matching's cross products hold: 8 * the sum over sites of size^2.
-
-    Args:
-        sizes: number of units at each site; a residual stream counts once for every site it is seen at.
-
-    >>> moments_bytes([128, 128])
-    262144
-    """
-    return 8 * sum(size * size for size in sizes)

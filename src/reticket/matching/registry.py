@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -21,6 +22,7 @@ from reticket.wrapped import inside
 
 NetworkCheckpoints: TypeAlias = Weights | Sequence[Weights]  # one network, or one at several points of its training
 Function = Callable[..., Alignment]
+Memory: TypeAlias = Callable[..., int]
 
 FIRST = ("models_a", "models_b", "sym")  # what every matcher is given, in this order
 GIVEN = {  # what a matcher asks for by naming it among its parameters, with how a user gives it
@@ -44,6 +46,7 @@ class Matcher:
         needs: those of `uses` that it cannot do without.
         options: its settings, with their annotations and defaults.
         description: one line for a listing.
+        memory: `(model, sym, batch, **options) -> bytes`, what it takes at its peak; None where that is not known.
     """
 
     name: str
@@ -52,14 +55,16 @@ class Matcher:
     needs: tuple[str, ...]
     options: Options
     description: str
+    memory: Memory | None = None
 
     @classmethod
-    def of(cls, name: str, function: Function) -> "Matcher":
+    def of(cls, name: str, function: Function, memory: Memory | None = None) -> "Matcher":
         """Read from a function's signature what it needs and which options it has.
 
         Args:
             name: what users write as `method`.
             function: `(models_a, models_b, sym, ...) -> Alignment`.
+            memory: what it takes.
 
         Raises:
             InputError: for a parameter that is neither given nor an option.
@@ -76,7 +81,20 @@ class Matcher:
         uses = tuple(key for key in parameters if key in GIVEN)
         needs = tuple(key for key in uses if parameters[key].default is inspect.Parameter.empty)
         taken = Options(f"matcher '{name}'", options, InputError)
-        return cls(name, function, uses, needs, taken, first_line(function))
+        return cls(name, function, uses, needs, taken, first_line(function), memory)
+
+    def says(self, model: nn.Module, sym: Symmetry, batch: object, **options: Any) -> str:
+        """Return what a bar says while networks are matched: with the memory that it takes, where that is known.
+
+        Args:
+            model: one of the networks.
+            sym: their symmetry.
+            batch: the first.
+            options: of the method, with `others` and `checkpoints` as `matching_memory` takes them.
+        """
+        if self.memory is None:
+            return "matching"
+        return f"matching, {self.memory(model, sym, batch, **options) / 1e6:,.0f} MB at its peak"
 
     def check(self, given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         """Refuse a call that lacks what the matcher needs, or has what it does not take.
@@ -116,7 +134,7 @@ class Matcher:
 MATCHERS = Registry[Matcher]("matcher", "reticket.matchers", InputError, says=lambda one: one.description)
 
 
-def matcher(name: str) -> Callable[[Function], Function]:
+def matcher(name: str, *, memory: Memory | None = None) -> Callable[[Function], Function]:
     """Register a matching method; its signature says what it needs and which options it has.
 
     Its first parameters are `models_a`, `models_b` and `sym`: two tuples of equal length, checkpoint by checkpoint, of
@@ -126,13 +144,14 @@ def matcher(name: str) -> Callable[[Function], Function]:
 
     Args:
         name: what users write as `method`.
+        memory: says how much it takes, see `Matcher`.
 
     Raises:
         InputError: when the name is taken or a parameter is none of these.
     """
 
     def register(function: Function) -> Function:
-        MATCHERS.add(name, Matcher.of(name, function))
+        MATCHERS.add(name, Matcher.of(name, function, memory))
         return function
 
     return register
@@ -198,9 +217,10 @@ def match(
         masks_a, masks_b: masks of A's and B's weights, for a method that looks at them.
         rewound_b: B's weights where its sparse training will begin, a state_dict or a module, for a method that looks
             at them.
-        options: `progress`, True for a bar, or a function of the batches done and how many there are (None where that
-            is not known); and those of the method. For "activation": `cost`, "correlation" (default), "covariance" or
-            "cosine"; `to_inputs`, a function from a batch to what the model takes (a tensor, a tuple or a dict);
+        options: `progress`, True for a bar, which also says how much memory "activation" will take, or a function of
+            the batches done and how many there are (None where that is not known); and those of the method. For
+            "activation": `cost`, "correlation" (default), "covariance" or "cosine"; `to_inputs`, a function from a
+            batch to what the model takes (a tensor, a tuple or a dict);
             `stop`, "stable" (default: stop when no assignment has changed over 3 doublings of the examples seen, at
             4096 at the earliest), "never" (see every batch, as None does) or a share of the units, as 0.01 (stop when
             no more than these are expected to change their partner with more examples, as the halves of what was seen
@@ -209,7 +229,8 @@ def match(
             its own; `held_bytes`, how much of A's activations may be held at once (default: all of a batch): a larger
             batch is run in parts, cut along the first axis of its tensors, which must be that of the examples. The cut
             changes the result by rounding alone. How large a part may be is told from the activations that discovery
-            saw.
+            saw; `seen`, an `Activations`, which is empty at first and takes what is seen: where it is given again, with
+            further batches, matching goes on, to the result of one call on all of them (checks of `stop` begin anew).
 
     Returns:
         The alignment. `quality` holds, per matched group, the mean correlation of matched units and their margin over
@@ -236,7 +257,8 @@ def match(
     if start is not None and start.symmetry.layouts != sym.layouts:
         raise AlignmentError("start is an alignment of another symmetry; give one that was found with this one")
     if batches is not None and progress is not False:
-        given["batches"] = Tracked(batches, progress, "matching")
+        says = partial(chosen.says, models_a[0], sym, checkpoints=len(models_a), **options)
+        given["batches"] = Tracked(batches, progress, says)
     values = {name: given[name] for name in chosen.uses if given[name] is not None}
     found = chosen.function(models_a, models_b, sym, **values, **options)
     if not isinstance(found, Alignment):
