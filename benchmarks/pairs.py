@@ -23,7 +23,7 @@ import reticket as rt
 from reticket.analysis import Stat
 from reticket.data import Dataset, load_dataset
 from reticket.experiment import ExecutionConfig
-from reticket.matching.combined import activation_similarity
+from reticket.matching.correlations import activation_similarity
 from reticket.rng import generator_for
 from reticket.tasks.config import Config
 from reticket.tasks.presets import load_config

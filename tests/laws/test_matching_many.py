@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import reticket as rt
 from reticket.errors import AlignmentError, InputError
-from reticket.matching.combined import activation_similarity
+from reticket.matching.correlations import activation_similarity
 from reticket.rng import generator_for
 from tests.generic_models import SHAPES, generic
 from tests.laws.test_matching_weights import network, symmetry

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from reticket.errors import InputError
 from reticket.forward import modules_of
-from reticket.matching.combined import activation_similarity
+from reticket.matching.correlations import activation_similarity
 from reticket.matching.registry import match
 from reticket.notebook import html_table
 from reticket.rng import as_generator

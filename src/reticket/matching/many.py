@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from reticket.errors import InputError
 from reticket.forward import modules_of
-from reticket.matching.combined import ActivationSimilarity, activation_similarities, matched_positions
+from reticket.matching.correlations import ActivationSimilarity, activation_similarities, matched_positions
 from reticket.matching.descent import Similarity, descended, total
 from reticket.matching.forest import SimilarityScores
 from reticket.matching.registry import MATCHERS, match
