@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         random_mask as random_mask,
         sparse as sparse,
         sparsify as sparsify,
+        transfer as transfer,
         true_density as true_density,
     )
     from reticket.training import (

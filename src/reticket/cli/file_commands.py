@@ -69,6 +69,9 @@ def transfer(
     ticket: Annotated[Path, typer.Argument(metavar="TICKET", help="A mask or ticket of A, .safetensors.")],
     alignment: Annotated[Path, typer.Argument(metavar="ALIGNMENT", help="What match wrote.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the moved ticket goes.")],
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="B's, where the alignment leaves units out (leave_out).")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Move a ticket of A through an alignment, so that it fits B.
@@ -77,7 +80,7 @@ def transfer(
     """
     from reticket.cli.aligning import transfer_file
 
-    moved = transfer_file(ticket, alignment, output)
+    moved = transfer_file(ticket, alignment, output, weights)
     print(f"written: {output} (density {moved.mask.density:.4g}, {moved.mask.kept} of {moved.mask.numel} weights)")
 
 

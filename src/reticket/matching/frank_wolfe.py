@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from reticket.errors import InputError
 from reticket.matching.descent import descended, total
-from reticket.matching.forest import GroupForest, SimilarityScores
+from reticket.matching.forest import GroupForest, SimilarityScores, drawn
 from reticket.matching.registry import matcher
 from reticket.matching.slices import WeightSimilarity
 from reticket.matching.soft import Soft, applied, barycentre, between, corner, degree, is_soft, nearest
 from reticket.rng import generator_for
-from reticket.symmetry import Alignment, Symmetry, random_alignment
+from reticket.symmetry import Alignment, Symmetry
 from reticket.symmetry.model_tensors import named_state
 
 ENOUGH = 1e-6  # share of the objective that a step must add for another one to follow
@@ -59,8 +59,8 @@ def match_jointly(
     middle = barycentre(sym)
     begins = [middle if start is None else corner(sym, start.permutations)]
     for number in range(restarts):
-        drawn = random_alignment(sym, generator_for("matching by Frank-Wolfe", number))
-        begins.append(between(middle, corner(sym, drawn.permutations), 0.5))
+        other = drawn(sym, generator_for("matching by Frank-Wolfe", number))
+        begins.append(between(middle, corner(sym, other.permutations), 0.5))
     found = [descended(similarity, nearest(sym, climbed(similarity, begin, iterations))) for begin in begins]
     best = max(found, key=lambda one: total(similarity, one))
     return Alignment(sym, best, similarity.quality(best))

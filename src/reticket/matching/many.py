@@ -17,7 +17,7 @@ from reticket.forward import modules_of
 from reticket.matching.correlations import ActivationSimilarity, activation_similarities, matched_positions
 from reticket.matching.descent import Similarity, descended, total
 from reticket.matching.forest import SimilarityScores
-from reticket.matching.registry import MATCHERS, match
+from reticket.matching.registry import MATCHERS, limited, match
 from reticket.matching.slices import WeightSimilarity, comparable_state
 from reticket.matching.weight import outside_in
 from reticket.symmetry import Alignment, Quality, Symmetry, identity_alignment
@@ -89,7 +89,7 @@ def match_many(
         batches: of inputs, as for `match`; read once, an iterator is kept in memory. "weight" needs none.
         method: name of a matching method.
         options: of the method, as for `match`; "activation" takes `to_inputs` and `held_bytes` alone here, "weight"
-            none.
+            none. `fixed`, `blocks` and `ordered_blocks` hold for every network.
 
     Returns:
         An alignment of each network into the frame, whose order is that of the first network. The `quality` of each
@@ -111,8 +111,12 @@ def match_many(
     if isinstance(networks, nn.Module | Mapping | str) or len(networks) < 2:
         raise InputError("match_many needs a list of two networks or more; use match for a pair of checkpoint lists")
     models = modules_of({f"networks[{number}]": one for number, one in enumerate(networks)})
-    against = _against(models, sym, batches, method, options)
-    found = _agreed(len(models), sym, against)
+    MATCHERS.named(method).check({"batches": batches}, options)
+    narrow, leave_out, others = limited(sym, options)
+    if leave_out is not None:
+        raise InputError("match_many leaves no units out; leave out leave_out, or match pair by pair")
+    against = _against(models, narrow, batches, method, others)
+    found = _agreed(len(models), narrow, against)
     back = Alignment(sym, found[0]).inverse()
     return CommonFrame(
         tuple(
@@ -126,7 +130,6 @@ def _against(
     models: Sequence[nn.Module], sym: Symmetry, batches: Iterable[object] | None, method: str, options: dict[str, Any]
 ) -> Against:
     """Return how alike one network is to others, given their permutations into the frame."""
-    MATCHERS.named(method).check({"batches": batches}, options)
     taken = TAKEN.get(method, options)
     if odd := [name for name in options if name not in taken]:
         raise InputError(
