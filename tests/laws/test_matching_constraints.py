@@ -191,6 +191,16 @@ def test_a_matcher_that_does_not_look_at_rules_is_refused(monkeypatch: pytest.Mo
         matched("reversed", fixed=[FIRST])
 
 
+def test_an_option_that_every_matcher_has_is_none_of_its_own() -> None:
+    def own(models_a: Any, models_b: Any, sym: rt.Symmetry, *, fixed: bool = False) -> None:
+        """Have an option of that name."""
+
+    with pytest.raises(
+        InputError, match=r"and are none of fixed, blocks, ordered_blocks, leave_out, which every matcher"
+    ):
+        matcher("own")(own)
+
+
 def test_the_worst_units_are_left_out() -> None:
     whole, partial = matched(), matched(leave_out=0.25)
     assert partial.permutations == whole.permutations

@@ -77,10 +77,12 @@ class Matcher:
         options = {key: one for key, one in parameters.items() if one.kind is one.KEYWORD_ONLY and key not in GIVEN}
         known = (*FIRST, *GIVEN, *options)
         odd = [key for key in parameters if key not in known] + [key for key in FIRST if key not in parameters]
+        odd += [key for key in options if key in COMMON]
         if odd or any(one.default is one.empty for one in options.values()):
             raise InputError(
                 f"matcher '{name}' has the parameters {inspect.signature(function)}; it gets {', '.join(FIRST)}, what "
-                f"it names of {', '.join(GIVEN)}, and options, which stand after a * and have a default"
+                f"it names of {', '.join(GIVEN)}, and options, which stand after a *, have a default and are none of "
+                f"{', '.join(COMMON)}, which every matcher has"
             )
         uses = tuple(key for key in parameters if key in GIVEN)
         needs = tuple(key for key in uses if parameters[key].default is inspect.Parameter.empty)

@@ -60,7 +60,7 @@ def transfer(ticket: Carried, alignment: Carries, weights: Weights | None = None
     >>> transfer(mask, LeavesOutTheLast(), b)["0.weight"].tolist()
     [[True, False], [False, False], [True, False]]
     """
-    moved = alignment.apply(ticket)
+    moved: Carried = alignment.apply(ticket)
     names = list(moved.tensors())
     touched = {name: alignment.left_out_in(name) for name in names} if isinstance(alignment, LeavesOut) else {}
     chosen = {name: entries for name, entries in touched.items() if entries is not None}
@@ -73,12 +73,11 @@ def transfer(ticket: Carried, alignment: Carries, weights: Weights | None = None
         )
     mask = moved.mask if isinstance(moved, Ticket) else moved
     state, own = state_of(weights, "weights"), mask.names_among(weights)
-    return moved.with_tensors(
-        {
-            name: _largest_instead(one, chosen[name], state[own[name]]) if name in chosen else one
-            for name, one in moved.tensors().items()
-        }
-    )
+    tensors = {
+        name: _largest_instead(one, chosen[name], state[own[name]]) if name in chosen else one
+        for name, one in moved.tensors().items()
+    }
+    return moved.with_tensors(tensors)  # pyright: ignore[reportReturnType]
 
 
 def _largest_instead(kept: Tensor, entries: Tensor, weight: Tensor) -> Tensor:
