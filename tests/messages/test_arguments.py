@@ -17,6 +17,7 @@ EXPECTED = {
     "match weights alone": r"^model_a and all others are weights alone, which do not say how they are",
     "match method not called": rf"^model_b is a method, {WEIGHTS}; call it: model\.state_dict\(\)$",
     "match class": rf"^model_a is a type, {WEIGHTS}; make one of the class$",
+    "merge how": r"^how is 'least-square', did you mean 'least-squares'\?; expected one of mean, least-squares$",
     "match fixed": "fixed is a int; give names of groups, or units by name of a group",
     "match fixed unit": "fixed has the unit 3 of group '0.weight', but whole numbers from 0 to 7 were expected",
     "match blocks": "blocks has the size '4', but a number of units, 1 or more, was expected",

@@ -37,6 +37,7 @@ CALLS: dict[str, Callable[[], object]] = {
     "match weights alone": lambda: rt.match(sa, sa, sym, [x]),
     "match method not called": lambda: rt.match(a, b.state_dict, sym, [x]),
     "match class": lambda: rt.match(nn.Linear, b, sym, [x]),
+    "merge how": lambda: rt.merge(a, [a, b], [al, al], [x], how="least-square"),
     "match fixed": lambda: rt.match(a, b, sym, [x], fixed=3),
     "match fixed unit": lambda: rt.match(a, b, sym, [x], fixed={"0.weight": 3}),
     "match blocks": lambda: rt.match(a, b, sym, [x], blocks="4"),

@@ -243,6 +243,7 @@ def merge(
         typer.Option("--weights", metavar="W,W[,W]", help="Of each in the average, with sum 1.  \\[default: equal]"),
     ] = None,
     repair: Annotated[bool, typer.Option("--repair/--no-repair", help="Renormalise activations (REPAIR).")] = True,
+    how: Annotated[str, typer.Option("--how", help="The mean, or weights of least-squares on the data.")] = "mean",
     method: Method = "activation",
     settings: Settings = None,
     samples: Annotated[int, typer.Option("--samples", min=2, help="Training inputs to match and repair on.")] = 2000,
@@ -258,8 +259,8 @@ def merge(
     from reticket.weight_files import weights_target
 
     target = weights_target(output)
-    how = MatchSettings(model, data, method, tuple(settings or ()), None, samples, input_shape)
-    merged, alignments = merge_files(networks, how, weights=weights, repaired=repair)
+    matching = MatchSettings(model, data, method, tuple(settings or ()), None, samples, input_shape)
+    merged, alignments = merge_files(networks, matching, weights=weights, repaired=repair, by=how)
     table = Table("network", "how well it is matched with the others, mean")
     for source, alignment in zip(networks[1:], alignments, strict=True):
         table.add_row(escape(source), _mean(quality.correlation for quality in alignment.quality.values()))
