@@ -117,10 +117,14 @@ class Bench:
             *(rt.match(other, networks[0], self.symmetry, self.batches()) for other in networks[1:]),
         ]
         ways: dict[str, Any] = {"common frame": frame, "each onto the first": onto_first}
+        solved = rt.merge(self.build(), networks, frame, [self.images], how="least-squares")
         return {
             name: self.accuracy(rt.merge(self.build(), networks, alignments, [self.images]))
             for name, alignments in ways.items()
-        } | {"mean of the networks": sum(self.accuracy(one.state_dict()) for one in networks) / count}
+        } | {
+            "common frame, least squares": self.accuracy(solved),
+            "mean of the networks": sum(self.accuracy(one.state_dict()) for one in networks) / count,
+        }
 
     def accuracy(self, weights: Mapping[str, Tensor]) -> float:
         """Return the accuracy of weights on the test images in percent."""

@@ -127,7 +127,7 @@ def merge_partly(
     return [{**one, **{name: merged[name] for name in shared if name in parameters}} for one in anew]
 
 
-def _well_matched(alignments: Sequence[Alignment], least: float) -> set[str]:
+def _well_matched(alignments: Sequence[Alignment], least: float | int) -> set[str]:
     """Return the tensors on which no group stands that is matched worse, or that nobody says how well it is matched."""
     known: dict[str, list[float]] = {}
     for alignment in alignments:
