@@ -33,18 +33,20 @@ class VitBench(Bench):
         super().__init__(str(CONFIG), folder, data)
         self.folder = folder / CONFIG.stem
 
-    def figures(self, pairs: int, kept: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, float]]]:
+    def figures(self, pairs: int, part: Path) -> dict[str, list[dict[str, float]]]:
         """Return the figures of every method, one row a pair.
 
         Args:
             pairs: that share no network.
-            kept: what was measured before; filled while it is measured.
+            part: file of what was measured before; written after each row.
         """
+        kept: dict[str, dict[str, Any]] = json.loads(part.read_text("utf-8")) if part.exists() else {}
         for number in range(pairs):
             a, b = self.network(2 * number), self.network(2 * number + 1)
             for name in COMPARED:
                 row = kept.setdefault(name, {}).get(str(number)) or self.pair(a, b, METHODS[name])
                 kept[name][str(number)] = row
+                part.write_text(json.dumps(kept), encoding="utf-8")
                 print(number, name, {key: round(value, 3) for key, value in row.items()}, flush=True)
         return {name: [kept[name][str(number)] for number in range(pairs)] for name in COMPARED}
 
@@ -62,12 +64,7 @@ def main() -> None:
     networks = [bench.network(number) for number in range(2 * arguments.pairs)]
     accuracies = [bench.accuracy(one.state_dict()) for one in networks]
     print("accuracy", accuracies, flush=True)
-    part = arguments.networks / "vit-pairs.part.json"
-    kept: dict[str, Any] = json.loads(part.read_text("utf-8")) if part.exists() else {}
-    try:
-        rows = bench.figures(arguments.pairs, kept)
-    finally:
-        part.write_text(json.dumps(kept), encoding="utf-8")
+    rows = bench.figures(arguments.pairs, arguments.networks / "vit-pairs.part.json")
     methods = {
         name: {key: Stat.of(row[key] for row in every).as_dict() for key in every[0]} for name, every in rows.items()
     }
