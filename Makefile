@@ -72,6 +72,7 @@ bench-matching: install
 	$(RUN)/python -m benchmarks.matching $(if $(DATA),--data $(DATA))
 	$(RUN)/python -m benchmarks.planted
 	$(RUN)/python -m benchmarks.pairs $(if $(DATA),--data $(DATA))
+	$(RUN)/python -m benchmarks.vit_pairs $(if $(DATA),--data $(DATA))
 
 fuzz: install
 	RETICKET_FUZZ=$(or $(RETICKET_FUZZ),5000) $(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal tests/fuzz
