@@ -168,9 +168,9 @@ def _memory_turn(name: str) -> dict[str, int]:
     told = matching_memory(a, sym, batch, **options)
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")
-    before = _resident("VmRSS")
+    before = resident("VmRSS")
     match(a, b, sym, [batch, batch], **options)
-    return {"told": told, "grown": _resident("VmHWM") - before}
+    return {"told": told, "grown": resident("VmHWM") - before}
 
 
 def _trained(pair: Pair, data: Dataset, name: str) -> dict[str, Tensor]:

@@ -27,12 +27,13 @@ from benchmarks.contenders import CONTENDERS, Batches, why_not
 from benchmarks.kept import Kept
 from benchmarks.matching import resident
 from reticket.data import Dataset, load_dataset
-from reticket.matching.combined import activation_similarity
+from reticket.matching.correlations import activation_similarity
 from reticket.rng import generator_for
 from reticket.tasks.config import Config
 from reticket.tasks.presets import load_config
 
-OUT = Path(__file__).parent / "results" / "pairs.json"
+HERE = Path(__file__).parent
+OUT = HERE / "results" / "pairs.json"
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,12 @@ class Case:
 
     Args:
         title: what they are.
-        preset: that they are trained by.
+        preset: that they are trained by, or a file.
         pairs: of networks that share none.
         sets: of 5 networks to merge, and of their first 3.
         images: to match on, and for REPAIR.
         tested: images that barriers and accuracies are measured on.
+        contenders: that are measured.
     """
 
     title: str
@@ -54,6 +56,7 @@ class Case:
     sets: int = 0
     images: int = 2000
     tested: int = 2000
+    contenders: tuple[str, ...] = tuple(CONTENDERS)
 
 
 CASES = {
@@ -62,6 +65,12 @@ CASES = {
         "conv 16-32-32-64 with BatchNorm on Fashion-MNIST", "fashion-conv", sets=5, images=1000, tested=1000
     ),
     "digits-vit": Case("ViT 2 x 32 on the digits", "digits-vit", pairs=2),
+    "vit-cifar10": Case(
+        "ViT 4 x 96 on CIFAR-10",
+        str(HERE / "vit-cifar10.toml"),
+        pairs=2,
+        contenders=("identity", "activation", "weight", "frank-wolfe", "combined, weights 1", "refine"),
+    ),
 }
 BATCH = 256
 
@@ -142,10 +151,14 @@ class Bench:
             *(rt.match(other, networks[0], self.symmetry, self.batches()) for other in networks[1:]),
         ]
         ways: dict[str, Any] = {"common frame": frame, "each onto the first": onto_first}
+        solved = rt.merge(self.build(), networks, frame, [self.images], how="least-squares")
         return {
             name: self.accuracy(rt.merge(self.build(), networks, alignments, [self.images]))
             for name, alignments in ways.items()
-        } | {"mean of the networks": sum(self.accuracy(one.state_dict()) for one in networks) / len(networks)}
+        } | {
+            "common frame, least squares": self.accuracy(solved),
+            "mean of the networks": sum(self.accuracy(one.state_dict()) for one in networks) / len(networks),
+        }
 
     def accuracy(self, weights: Mapping[str, Tensor]) -> float:
         """Return the accuracy of weights on the test images in percent."""
@@ -184,7 +197,7 @@ def measure(name: str, folder: Path, data: Path | None, kept: Kept) -> None:
         for count in (3, 5):
             seeds = range(first, first + count)
             kept.row(f"{name}, merge of {count}, set {first // 5}", lambda seeds=seeds: bench.merged(seeds))
-    for contender in CONTENDERS:
+    for contender in case.contenders:
         if reason := why_not(contender, bench.build()):
             kept.row(f"{name}, {contender}", lambda reason=reason: {"not measured": reason})
             continue

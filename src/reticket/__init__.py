@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         barrier as barrier,
         interpolate as interpolate,
         merge as merge,
+        merge_partly as merge_partly,
         repair as repair,
     )
     from reticket.data import Dataset as Dataset, load_dataset as load_dataset
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
         random_mask as random_mask,
         sparse as sparse,
         sparsify as sparsify,
+        transfer as transfer,
         true_density as true_density,
     )
     from reticket.training import (

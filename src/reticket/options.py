@@ -17,6 +17,7 @@ class Options(Mapping[str, inspect.Parameter]):
         owner: whose they are, for errors ("matcher 'activation'").
         parameters: by name.
         error: the class raised.
+        shared: options that every member of the registry has, which errors do not list.
 
     >>> def slow(*, factor: float = 0.5): ...
     >>> options = Options("optimiser 'slow'", inspect.signature(slow).parameters, InputError)
@@ -27,8 +28,15 @@ class Options(Mapping[str, inspect.Parameter]):
     reticket.errors.InputError: optimiser 'slow' has no option 'facto', did you mean 'factor'?; it has factor
     """
 
-    def __init__(self, owner: str, parameters: Mapping[str, inspect.Parameter], error: type[InputError]) -> None:
-        self._owner, self._parameters, self._error = owner, MappingProxyType(dict(parameters)), error
+    def __init__(
+        self,
+        owner: str,
+        parameters: Mapping[str, inspect.Parameter],
+        error: type[InputError],
+        shared: Mapping[str, inspect.Parameter] = MappingProxyType({}),
+    ) -> None:
+        self._owner, self._own, self._error = owner, tuple(parameters), error
+        self._parameters = MappingProxyType({**parameters, **shared})
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Refuse an option that there is not, or a text where others are listed.
@@ -41,7 +49,7 @@ class Options(Mapping[str, inspect.Parameter]):
         """
         for key, value in values.items():
             if key not in self:
-                known = f"it has {', '.join(self)}" if self else "it has none"
+                known = f"it has {', '.join(self._own)}" if self._own else "it has none"
                 raise self._error(f"{self._owner} has no option '{key}'{nearest(key, self)}; {known}")
             self._check_word(key, value)
 

@@ -68,5 +68,5 @@ def test_import_loads_nothing_heavy_but_torch() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'transfer'"):
-        _ = rt.transfer  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(AttributeError, match="no attribute 'transport'"):
+        _ = rt.transport  # pyright: ignore[reportAttributeAccessIssue]

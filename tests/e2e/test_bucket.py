@@ -38,7 +38,7 @@ def bucket() -> Iterator[str]:
         there.start()
         host, port = there.get_host_and_port()
         patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}".replace("0.0.0.0", "127.0.0.1"))
-        import boto3
+        import boto3  # pyright: ignore[reportMissingImports]
 
         boto3.client("s3").create_bucket(Bucket="lab")
         yield "s3://lab"

@@ -328,6 +328,9 @@ def test_merge_weighs_and_repairs(
     same(load_file(out), rt.repair(a, (a, moved), (0.75, 0.25), batches))
     call("merge", *files, *ON_DIGITS, "--no-repair", "--weights", "0.75,0.25", "-o", out)
     same(load_file(out), rt.interpolate([a, moved], [0.75, 0.25]))
+    call("merge", *files, *ON_DIGITS, "--how", "least-squares", "-o", out)
+    onto = [rt.identity_alignment(rt.Alignment.load(tmp_path / "onto").symmetry), rt.Alignment.load(tmp_path / "onto")]
+    same(load_file(out), rt.merge(a, [a, b], onto, batches, how="least-squares"))
 
 
 def test_an_interrupt_leaves_the_file_that_was_there(

@@ -38,6 +38,18 @@ def test_match_and_transfer_undo_a_shuffle(monkeypatch: pytest.MonkeyPatch, tmp_
     assert rt.Ticket.load(moved).mask == mask_b
     assert rt.Ticket.load(moved).mask != mask_a
 
+    settings = ("--set", "leave_out=0.25", "--set", 'fixed=["layers.1.weight"]', "--method", "weight")
+    assert reticket(monkeypatch, "match", *files, "--model", "digits", *settings, "-o", al) == 0
+    partial = rt.Alignment.load(al)
+    assert (partial.permutations["layers.1.weight"].is_identity, int(partial.left_out["layers.0.weight"].sum())) == (
+        True,
+        32,
+    )
+    assert reticket(monkeypatch, "transfer", tmp_path / "ticket.safetensors", al, "-o", moved) == 2
+    given = ("--weights", tmp_path / "b.pt", "-o", moved)
+    assert reticket(monkeypatch, "transfer", tmp_path / "ticket.safetensors", al, *given) == 0
+    assert rt.Ticket.load(moved).mask == rt.transfer(mask_a, partial, b)
+
 
 def test_a_ticket_of_another_model_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path

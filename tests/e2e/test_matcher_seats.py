@@ -172,7 +172,7 @@ def test_a_signature_that_says_too_little_is_refused() -> None:
     functions: list[Any] = [no_default, no_option, anything, no_models]
     for function in functions:
         with pytest.raises(
-            InputError, match=r"^matcher 'odd' has the parameters .*options, which stand after a \* and"
+            InputError, match=r"^matcher 'odd' has the parameters .*options, which stand after a \*, have"
         ):
             matcher("odd")(function)
     assert "odd" not in MATCHERS
@@ -261,6 +261,16 @@ def test_an_experiment_whose_matcher_has_no_options(tmp_path: Path) -> None:
     assert found["permuted", "accuracy"] == found["naive", "accuracy"]
     with pytest.raises(ConfigError, match=r"^matching: matcher 'still' has no option 'cost'; it has none$"):
         planned("matching.method=still", "matching.options.cost=cosine")
+
+
+def test_an_experiment_that_leaves_units_out(tmp_path: Path) -> None:
+    """With nothing moved, a permuted ticket is the naive one but for connections of units that are left out."""
+    settings = ("matching.method=identity", "matching.options.blocks=4", "matching.options.leave_out=0.5")
+    results, _ = results_of(tmp_path, *settings)
+    found = {(row["method"], row["metric"]): row["values"] for row in results["rows"]}
+    assert found["permuted", "loss"] != found["naive", "loss"]
+    with pytest.raises(ConfigError, match=r"^matching: option 'blocks' of matcher 'activation' is 'all': "):
+        planned("matching.options.blocks=all")
 
 
 def test_an_experiment_that_begins_from_an_alignment(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reticket.matching import MatchedAlignment, activation, forest, match
+from reticket.matching import MatchedAlignment, activation, constraints, match
 from reticket.matching.moments import CentredBatch
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, discover, identity_alignment, load_into, random_alignment
@@ -55,8 +55,8 @@ def test_the_recovery_law_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with pytest.raises(AssertionError):
         assert_recovers("mlp", matcher=backwards)
-    straight = forest.assign
-    monkeypatch.setattr(forest, "assign", lambda scores: straight(scores.T.contiguous()))
+    straight = constraints.assign
+    monkeypatch.setattr(constraints, "assign", lambda scores: straight(scores.T.contiguous()))
     with pytest.raises(AssertionError):
         assert_recovers("mlp")
 

@@ -4,6 +4,7 @@ import copy
 import functools
 import itertools
 import pickle
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,8 +13,12 @@ from torch import Tensor, nn
 
 import reticket as rt
 from reticket.errors import AlignmentError, InputError
-from reticket.matching.combined import activation_similarity
+from reticket.matching.correlations import activation_similarity
+from reticket.matching.frank_wolfe import UniverseObjective
+from reticket.matching.slices import comparable_state
+from reticket.matching.soft import corner
 from reticket.rng import generator_for
+from reticket.symmetry.model_tensors import named_state
 from tests.generic_models import SHAPES, generic
 from tests.laws.test_matching_weights import network, symmetry
 
@@ -54,6 +59,44 @@ def test_a_way_by_a_third_network_is_the_direct_way(name: str, method: str) -> N
     assert len(frame) == 3
     copied = pickle.loads(pickle.dumps(frame))
     assert [one.permutations for one in copied] == [one.permutations for one in frame]
+
+
+@pytest.mark.parametrize("name", ["mlp", "conv-small"])
+def test_planted_orders_are_found_all_at_once(name: str) -> None:
+    networks, orders = copies(name)
+    frame = rt.match_many(networks, symmetry(name), method="frank-wolfe", iterations=50)
+    for i, j in itertools.permutations(range(3), 2):
+        assert frame.between(i, j).permutations == orders[j].after(orders[i].inverse()).permutations
+
+
+def test_the_objective_of_all_at_once_is_the_sum_of_all_pairs() -> None:
+    """At permutations it is the sum of products of every two networks; a step never lowers it."""
+    sym, networks = symmetry("mlp"), [network("mlp", label) for label in "abc"]
+    states = [comparable_state(sym, named_state(model)) for model in networks]
+    objective = UniverseObjective(sym, states)
+    orders = [rt.random_alignment(sym, number) for number in range(3)]
+    moved = [order.apply(state) for order, state in zip(orders, states, strict=True)]
+    pairs = itertools.combinations(moved, 2)
+    expected = sum(float((a[name].double() * b[name]).sum()) for a, b in pairs for name in states[0])
+    corners = [corner(sym, order.permutations) for order in orders]
+    assert float(objective.value(corners)) == pytest.approx(expected, rel=1e-5)
+    every, gain = objective.step(corners)
+    assert gain > 0
+    assert float(objective.value(every)) == pytest.approx(expected + gain, rel=1e-4)
+
+
+def test_all_at_once_is_better_than_the_frame_that_pairs_agree_on() -> None:
+    """Untrained networks have one best frame at most by chance, and pairs do not agree on any."""
+    sym, networks = symmetry("mlp"), [network("mlp", label) for label in "abc"]
+    states = [comparable_state(sym, named_state(model)) for model in networks]
+    objective = UniverseObjective(sym, states)
+
+    def value(alignments: Sequence[rt.Alignment]) -> float:
+        return float(objective.value([corner(sym, one.permutations) for one in alignments]))
+
+    together = value(rt.match_many(networks, sym, method="frank-wolfe").alignments)
+    onto_first = [rt.match(one, networks[0], sym, method="frank-wolfe") for one in networks[1:]]
+    assert together > value([rt.identity_alignment(sym), *onto_first])
 
 
 def test_all_pairs_together_are_as_alike_as_can_be() -> None:

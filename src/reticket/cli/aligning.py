@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reticket.cli.input_files import BATCH, read_inputs
 from reticket.cli.models import resolve
 from reticket.cli.notes import note
-from reticket.errors import AlignmentError, ConfigError
+from reticket.errors import AlignmentError, ConfigError, InputError
 from reticket.matching import MATCHERS, CommonFrame, match, match_many, memory_options
 from reticket.nested import parts, tensors_in
 from reticket.rng import generator_for
@@ -20,7 +20,7 @@ from reticket.symmetry import Alignment, Symmetry, discover, load_into
 from reticket.symmetry.alignment import resolve_name
 from reticket.symmetry.model_tensors import is_extra
 from reticket.tasks.config import toml_value
-from reticket.tickets import Ticket
+from reticket.tickets import Ticket, transfer
 from reticket.types import StateDict
 from reticket.weight_files import load_file, prefixes_of_all, read_weights
 from reticket.wrapped import bare
@@ -194,12 +194,26 @@ def _like(inputs: Tensor | dict[str, Tensor], example: Any) -> Any:
     return inputs.to(next(tensors_in(example)).dtype)
 
 
-def transfer_file(ticket: Path, alignment: Path, output: Path) -> Ticket:
+def transfer_file(ticket: Path, alignment: Path, output: Path, weights: str | Path | None = None) -> Ticket:
     """Move the mask or ticket in file `ticket` through the alignment in file `alignment` and write it to `output`.
 
+    Args:
+        ticket: what Ticket.save or Mask.save wrote.
+        alignment: what `reticket match` wrote.
+        output: where the moved ticket goes.
+        weights: B's, where the alignment leaves units out.
+
     Raises:
-        MaskError, AlignmentError: for a file that is no ticket or no alignment, or when they are of different models.
+        MaskError, AlignmentError, InputError: for a file that is no ticket, no alignment or holds no weights, when they
+            are of different models, or when weights are missing.
     """
-    moved = Alignment.load(alignment).apply(Ticket.load(ticket))
+    found = Alignment.load(alignment)
+    if found.left_out and weights is None:
+        raise InputError(
+            f"the alignment '{alignment}' leaves units out, and what is kept of their connections is told by B's "
+            "weights; give them as --weights FILE"
+        )
+    of_b = None if weights is None else read_weights(weights, say=note)
+    moved = transfer(Ticket.load(ticket), found, of_b)
     moved.save(output)
     return moved

@@ -12,6 +12,7 @@ from reticket.cli.input_files import Examples, check_labels, read_examples
 from reticket.cli.models import resolve
 from reticket.cli.notes import note
 from reticket.connectivity import BarrierCurve, barrier, merge, repair
+from reticket.connectivity.merging import How
 from reticket.data.source import Split
 from reticket.errors import AlignmentError, ConfigError, InputError
 from reticket.objectives import chosen_objective
@@ -133,7 +134,12 @@ def repair_files(ends: Ends, alpha: float, data: str, samples: int) -> dict[str,
 
 
 def merge_files(
-    sources: Sequence[str | Path], how: MatchSettings, *, weights: str | None = None, repaired: bool = True
+    sources: Sequence[str | Path],
+    how: MatchSettings,
+    *,
+    weights: str | None = None,
+    repaired: bool = True,
+    by: str = "mean",
 ) -> tuple[dict[str, Any], list[Alignment]]:
     """Return the average of networks in files, all matched to one another, and the alignments onto the first.
 
@@ -142,6 +148,7 @@ def merge_files(
         how: they are matched.
         weights: of each in the average as text, "0.5,0.25,0.25"; None for equal ones.
         repaired: whether activations are renormalised (REPAIR) on the data that they are matched on.
+        by: "mean" or "least-squares", as `merge` has it.
 
     Raises:
         InputError: for one file alone, one that cannot be read or does not fit, or weights that are none.
@@ -158,7 +165,7 @@ def merge_files(
     batches = None
     if repaired and how.data is not None:
         batches = read_examples(how.data, how.model, how.samples, "train").like(files.example).batches
-    return merge(files.network, files.states, frame, batches, weights=shares), list(frame)[1:]
+    return merge(files.network, files.states, frame, batches, weights=shares, how=cast("How", by)), list(frame)[1:]
 
 
 def _shares(text: str | None, count: int) -> list[float]:

@@ -71,6 +71,9 @@ def transfer(
     ticket: Annotated[Path, typer.Argument(metavar="TICKET", help="A mask or ticket of A, .safetensors.")],
     alignment: Annotated[Path, typer.Argument(metavar="ALIGNMENT", help="What match wrote.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the moved ticket goes.")],
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="B's, where the alignment leaves units out (leave_out).")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Move a ticket of A through an alignment, so that it fits B.
@@ -79,7 +82,7 @@ def transfer(
     """
     from reticket.cli.aligning import transfer_file
 
-    moved = transfer_file(ticket, alignment, output)
+    moved = transfer_file(ticket, alignment, output, weights)
     print(f"written: {output} (density {moved.mask.density:.4g}, {moved.mask.kept} of {moved.mask.numel} weights)")
 
 
@@ -242,6 +245,7 @@ def merge(
         typer.Option("--weights", metavar="W,W[,W]", help="Of each in the average, with sum 1.  \\[default: equal]"),
     ] = None,
     repair: Annotated[bool, typer.Option("--repair/--no-repair", help="Renormalise activations (REPAIR).")] = True,
+    how: Annotated[str, typer.Option("--how", help="The mean, or weights of least-squares on the data.")] = "mean",
     method: Method = "activation",
     settings: Settings = None,
     samples: Annotated[int, typer.Option("--samples", min=2, help="Training inputs to match and repair on.")] = 2000,
@@ -257,8 +261,8 @@ def merge(
     from reticket.weight_files import weights_target
 
     target = weights_target(output)
-    how = MatchSettings(model, data, method, tuple(settings or ()), None, samples, input_shape)
-    merged, alignments = merge_files(networks, how, weights=weights, repaired=repair)
+    matching = MatchSettings(model, data, method, tuple(settings or ()), None, samples, input_shape)
+    merged, alignments = merge_files(networks, matching, weights=weights, repaired=repair, by=how)
     table = Table("network", "how well it is matched with the others, mean")
     for source, alignment in zip(networks[1:], alignments, strict=True):
         table.add_row(escape(source), _mean(quality.correlation for quality in alignment.quality.values()))

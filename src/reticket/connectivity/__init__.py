@@ -2,7 +2,7 @@
 
 from reticket.connectivity.barriers import BarrierCurve, barrier
 from reticket.connectivity.interpolation import interpolate
-from reticket.connectivity.merging import merge
+from reticket.connectivity.merging import merge, merge_partly
 from reticket.connectivity.repairing import Repairer, repair
 
-__all__ = ["BarrierCurve", "Repairer", "barrier", "interpolate", "merge", "repair"]
+__all__ = ["BarrierCurve", "Repairer", "barrier", "interpolate", "merge", "merge_partly", "repair"]

@@ -112,10 +112,15 @@ class Repairer:
             self._layers = layers_to_repair(self._model, inputs_of(first, to_inputs))
             self._ends = [self._observe(end) for end in states] if self._layers.corrected else []
 
-    def at(self, alpha: float | int | Sequence[float | int]) -> dict[str, Any]:
-        """Return the renormalised mixture at `alpha`, or that of these weights."""
+    def at(self, alpha: float | int | Sequence[float | int], mixed: StateDict | None = None) -> dict[str, Any]:
+        """Return the renormalised mixture at `alpha`, or that of these weights.
+
+        Args:
+            alpha: position on the line, or a weight for each network.
+            mixed: what is renormalised, where it is not the mean that `alpha` gives.
+        """
         mix = mixture(len(self._endpoints), alpha)
-        state = mixture_of(self._endpoints, mix)
+        state = mixture_of(self._endpoints, mix) if mixed is None else dict(mixed)
         names = _names(self._model)
         _keep_spread(state, self._endpoints, mix, [o for m, o in names.items() if isinstance(m, _BatchNorm)])
         with kept(self._original):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reticket.errors import InputError
-from reticket.matching.combined import activation_similarity
+from reticket.matching.correlations import activation_similarity
 from reticket.matching.registry import NetworkCheckpoints, match, models_to_match
 from reticket.rng import as_generator
 from reticket.symmetry import Alignment

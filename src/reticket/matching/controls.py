@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from reticket.matching.forest import drawn
 from reticket.matching.registry import matcher
 from reticket.rng import generator_for
-from reticket.symmetry import Alignment, Symmetry, identity_alignment, random_alignment
+from reticket.symmetry import Alignment, Symmetry, identity_alignment
 
 
 @matcher("identity")
@@ -20,4 +21,4 @@ def match_at_random(
     models_a: Sequence[nn.Module], models_b: Sequence[nn.Module], sym: Symmetry, *, seed: int = 0
 ) -> Alignment:
     """Control: a permutation drawn at random, the same for the same seed whatever the networks."""
-    return random_alignment(sym, generator_for("random matching", seed))
+    return drawn(sym, generator_for("random matching", seed))

@@ -1,12 +1,14 @@
 """Matching one network to several, which costs it one run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from reticket.errors import InputError
 from reticket.matching.activation import MatchedAlignment, match_activations_of_each
-from reticket.matching.registry import MATCHERS, NetworkCheckpoints, models_to_match
+from reticket.matching.constraints import released
+from reticket.matching.partial import leaving_out
+from reticket.matching.registry import MATCHERS, NetworkCheckpoints, limited, models_to_match
 from reticket.progress import Tracked
 from reticket.symmetry import Symmetry
 
@@ -56,8 +58,18 @@ def match_each(
         raise InputError("match_each takes no seen=, which is of one pair; give it to match(model_a, model_b, ...)")
     chosen = MATCHERS.named("activation")
     chosen.check({"batches": batches}, options)
+    narrow, leave_out, options = limited(sym, options)
+    if leave_out is not None and isinstance(batches, Iterator):
+        batches = list(batches)
+    kept = batches
     pairs = [models_to_match(model_a, model_b, sym) for model_b in models_b]
+    models_a, each_b = pairs[0][0], [models for _, models in pairs]
     if progress is not False:
-        shape = {"others": len(pairs), "checkpoints": len(pairs[0][0])}
-        batches = Tracked(batches, progress, partial(chosen.says, pairs[0][0][0], sym, **shape, **options))
-    return match_activations_of_each(pairs[0][0], [models for _, models in pairs], sym, batches, **options)
+        shape = {"others": len(pairs), "checkpoints": len(models_a)}
+        batches = Tracked(batches, progress, partial(chosen.says, models_a[0], sym, **shape, **options))
+    found = match_activations_of_each(models_a, each_b, narrow, batches, **options)
+    to_inputs = options.get("to_inputs")
+    return [
+        leaving_out(released(one, sym, narrow, "activation"), models_a, models, kept, to_inputs, leave_out=leave_out)
+        for one, models in zip(found, each_b, strict=True)
+    ]

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from reticket.matching.assignment import assign, matched_and_margin
-from reticket.symmetry import Group, Quality, Symmetry
+from reticket.matching.assignment import matched_and_margin
+from reticket.matching.constraints import ConstrainedSymmetry, rule_of
+from reticket.symmetry import Alignment, Group, Quality, Symmetry, random_alignment
 from reticket.symmetry.views import free_parents, parent_of, reached_by
 from reticket.types import Permutation
 
@@ -110,7 +111,7 @@ class GroupForest:
         value, weight = 0.0, 0
         for fixed in self._fixed_positions(group, in_a):
             scores, units = self._pairs(group, {**in_a, **fixed}, {**in_b, **fixed})
-            index = assign(scores).index
+            index = rule_of(self.sym, group.name).assign(scores)
             value += float(scores.gather(0, index[None]).sum())
             weight += units * group.size
         return value, weight
@@ -124,7 +125,7 @@ class GroupForest:
     def _descend(self, group: Group, in_a: Positions, in_b: Positions, found: dict[str, Tensor]) -> None:
         for fixed in self._fixed_positions(group, in_a):
             at_a, at_b = {**in_a, **fixed}, {**in_b, **fixed}
-            index = assign(self._pairs(group, at_a, at_b)[0]).index
+            index = rule_of(self.sym, group.name).assign(self._pairs(group, at_a, at_b)[0])
             found[group.name][tuple(at_b[name] for name in group.parents)] = index
             for child in self.children[group.name]:
                 if child.name in self.reached:
@@ -140,7 +141,7 @@ class GroupForest:
             block = similarity.block(in_a, in_b)
             total[where] = total[where] + block if where in total else block
         for where, scores in total.items():
-            found[group.name][where] = assign(scores).index
+            found[group.name][where] = rule_of(self.sym, group.name).assign(scores)
 
     def _matched(self, along: tuple[str, ...], found: Mapping[str, Tensor]) -> Iterator[tuple[Positions, Positions]]:
         """Yield every new position of groups and fixed parents with the old one that their permutations put there."""
@@ -173,3 +174,20 @@ class GroupForest:
                 results.append(matched_and_margin(similarity.block(in_a, in_b), Permutation(index)))
         correlations, margins = zip(*results, strict=True)
         return Quality(sum(correlations) / len(results), sum(margins) / len(results))
+
+
+def drawn(sym: Symmetry, generator: torch.Generator) -> Alignment:
+    """Return a uniform draw from all permutations that a matching may use.
+
+    Args:
+        sym: the symmetry, constrained or not.
+        generator: on the CPU.
+    """
+    if not isinstance(sym, ConstrainedSymmetry):
+        return random_alignment(sym, generator)
+    noise = {}
+    for name, group in sym.groups.items():
+        shape = 2 * (*sym.parent_sizes(group), group.size)
+        scores = torch.rand(shape, generator=generator, dtype=torch.float64, device="cpu")
+        noise[name] = SimilarityScores(group.parents, scores)
+    return Alignment(sym, GroupForest(sym, noise).assign())

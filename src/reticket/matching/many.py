@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from reticket.errors import InputError
 from reticket.forward import modules_of
-from reticket.matching.combined import ActivationSimilarity, activation_similarities, matched_positions
+from reticket.matching.correlations import ActivationSimilarity, activation_similarities, matched_positions
 from reticket.matching.descent import Similarity, descended, total
 from reticket.matching.forest import SimilarityScores
-from reticket.matching.registry import MATCHERS, match
+from reticket.matching.frank_wolfe import into_one_frame
+from reticket.matching.registry import MATCHERS, limited, match
 from reticket.matching.slices import WeightSimilarity, comparable_state
 from reticket.matching.weight import outside_in
 from reticket.symmetry import Alignment, Quality, Symmetry, identity_alignment
@@ -31,7 +32,7 @@ PairScores: TypeAlias = Mapping[
     tuple[int, int], Mapping[str, SimilarityScores]
 ]  # of i < j: units of i against those of j
 Against: TypeAlias = Callable[[int, Sequence[int], Sequence[Permutations]], WeightSimilarity | ActivationSimilarity]
-TAKEN = {"activation": ("to_inputs", "held_bytes"), "weight": ()}  # options here
+TAKEN = {"activation": ("to_inputs", "held_bytes"), "weight": (), "frank-wolfe": ("iterations",)}  # options here
 ROUNDS = 100  # over all networks, at most; some five are usual
 
 
@@ -80,8 +81,10 @@ def match_many(
 ) -> CommonFrame:
     """Match several networks to one another at once, consistently.
 
-    By "activation" and by "weight" the sum of the similarities of all pairs is raised. By any other method all pairs
-    are matched by it, and the frame is the one that most of their matches agree with.
+    By "activation", "weight" and "frank-wolfe" the sum of the similarities of all pairs is raised; "frank-wolfe" begins
+    from what its algorithm finds for all networks at once (C2M3, Crisostomi et al. 2024), the others from one network
+    after the other. By any other method all pairs are matched by it, and the frame is the one that most of their
+    matches agree with.
 
     Args:
         networks: two or more of one architecture: modules, or state_dicts, one of them at least a module.
@@ -89,7 +92,7 @@ def match_many(
         batches: of inputs, as for `match`; read once, an iterator is kept in memory. "weight" needs none.
         method: name of a matching method.
         options: of the method, as for `match`; "activation" takes `to_inputs` and `held_bytes` alone here, "weight"
-            none.
+            none, "frank-wolfe" `iterations`. `fixed`, `blocks` and `ordered_blocks` hold for every network.
 
     Returns:
         An alignment of each network into the frame, whose order is that of the first network. The `quality` of each
@@ -111,8 +114,16 @@ def match_many(
     if isinstance(networks, nn.Module | Mapping | str) or len(networks) < 2:
         raise InputError("match_many needs a list of two networks or more; use match for a pair of checkpoint lists")
     models = modules_of({f"networks[{number}]": one for number, one in enumerate(networks)})
-    against = _against(models, sym, batches, method, options)
-    found = _agreed(len(models), sym, against)
+    MATCHERS.named(method).check({"batches": batches}, options)
+    narrow, leave_out, others = limited(sym, options)
+    if leave_out is not None:
+        raise InputError("match_many leaves no units out; leave out leave_out, or match pair by pair")
+    against = _against(models, narrow, batches, method, others)
+    if method == "frank-wolfe":
+        states = [comparable_state(narrow, named_state(model)) for model in models]
+        found = _settled(against, into_one_frame(narrow, states, **others))
+    else:
+        found = _agreed(len(models), narrow, against)
     back = Alignment(sym, found[0]).inverse()
     return CommonFrame(
         tuple(
@@ -126,13 +137,12 @@ def _against(
     models: Sequence[nn.Module], sym: Symmetry, batches: Iterable[object] | None, method: str, options: dict[str, Any]
 ) -> Against:
     """Return how alike one network is to others, given their permutations into the frame."""
-    MATCHERS.named(method).check({"batches": batches}, options)
     taken = TAKEN.get(method, options)
     if odd := [name for name in options if name not in taken]:
         raise InputError(
             f"match_many by '{method}' takes {' and '.join(taken) or 'no option'}, but got '{odd[0]}'; leave it out"
         )
-    if method == "weight":
+    if method in ("weight", "frank-wolfe"):
         states = [comparable_state(sym, named_state(model)) for model in models]
         return lambda i, others, found: _weights_against(sym, states, i, others, found)
     kept: Iterable[object] | None = list(batches) if isinstance(batches, Iterator) else batches
@@ -206,11 +216,16 @@ def _agreed(count: int, sym: Symmetry, against: Against) -> list[Permutations]:
     Each network in turn is the first that others are matched to; the start that all pairs agree with most is taken.
     """
     starts = [_joined(count, sym, against, first) for first in range(count)]
-    found = max(starts, key=lambda one: _agreement(count, against, one))
+    return _settled(against, max(starts, key=lambda one: _agreement(count, against, one)))
+
+
+def _settled(against: Against, start: Sequence[Permutations]) -> list[Permutations]:
+    """Return permutations that none of the networks alone can better."""
+    found = list(start)
     for _ in range(ROUNDS):
         before = list(found)
-        for i in range(count):
-            found[i] = descended(against(i, [j for j in range(count) if j != i], found), found[i])
+        for i in range(len(found)):
+            found[i] = descended(against(i, [j for j in range(len(found)) if j != i], found), found[i])
         if all(one == other for one, other in zip(before, found, strict=True)):
             break
     return found

@@ -1,7 +1,7 @@
 """Matching methods by name, all behind one call."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 from reticket.errors import AlignmentError, InputError
 from reticket.forward import modules_of
+from reticket.matching.constraints import constrained, released
 from reticket.matching.fit import check_fits
+from reticket.matching.partial import leaving_out
+from reticket.matching.soft import corner, nearest
 from reticket.options import Options
 from reticket.progress import Tracked
 from reticket.registry import Registry, first_line
@@ -32,6 +35,12 @@ GIVEN = {  # what a matcher asks for by naming it among its parameters, with how
     "masks_b": "the mask of B, masks_b=",
     "rewound_b": "B's weights where its sparse training begins, rewound_b=",
 }
+LIMITS = {  # options of every matcher: what permutations it may use
+    key: one
+    for key, one in inspect.signature(constrained, eval_str=True).parameters.items()
+    if one.kind is one.KEYWORD_ONLY
+}
+COMMON = LIMITS | {"leave_out": inspect.signature(leaving_out, eval_str=True).parameters["leave_out"]}
 HELD_BYTES = {"cpu": 2**27, "cuda": 2**32}  # for an option `held_bytes`, by kind of device
 
 
@@ -44,7 +53,7 @@ class Matcher:
         function: `(models_a, models_b, sym, ...) -> Alignment`.
         uses: what it is given besides, names of `GIVEN`.
         needs: those of `uses` that it cannot do without.
-        options: its settings, with their annotations and defaults.
+        options: its settings and those that every matcher has, with their annotations and defaults.
         description: one line for a listing.
         memory: `(model, sym, batch, **options) -> bytes`, what it takes at its peak; None where that is not known.
     """
@@ -73,14 +82,16 @@ class Matcher:
         options = {key: one for key, one in parameters.items() if one.kind is one.KEYWORD_ONLY and key not in GIVEN}
         known = (*FIRST, *GIVEN, *options)
         odd = [key for key in parameters if key not in known] + [key for key in FIRST if key not in parameters]
+        odd += [key for key in options if key in COMMON]
         if odd or any(one.default is one.empty for one in options.values()):
             raise InputError(
                 f"matcher '{name}' has the parameters {inspect.signature(function)}; it gets {', '.join(FIRST)}, what "
-                f"it names of {', '.join(GIVEN)}, and options, which stand after a * and have a default"
+                f"it names of {', '.join(GIVEN)}, and options, which stand after a *, have a default and are none of "
+                f"{', '.join(COMMON)}, which every matcher has"
             )
         uses = tuple(key for key in parameters if key in GIVEN)
         needs = tuple(key for key in uses if parameters[key].default is inspect.Parameter.empty)
-        taken = Options(f"matcher '{name}'", options, InputError)
+        taken = Options(f"matcher '{name}'", options, InputError, COMMON)
         return cls(name, function, uses, needs, taken, first_line(function), memory)
 
     def says(self, model: nn.Module, sym: Symmetry, batch: object, **options: Any) -> str:
@@ -231,6 +242,11 @@ def match(
             changes the result by rounding alone. How large a part may be is told from the activations that discovery
             saw; `seen`, an `Activations`, which is empty at first and takes what is seen: where it is given again, with
             further batches, matching goes on, to the result of one call on all of them (checks of `stop` begin anew).
+            Every method has `fixed`, names of groups whose units stay where they are, or by name those units of a
+            group that do; `blocks`, by name how many consecutive units of a group move as one, in any order among
+            themselves, or one number for every group that it divides; `ordered_blocks`, likewise, the order inside
+            being kept; and `leave_out`, the share of the units of each group, those matched worst, that a mask is not
+            to be carried to, see `transfer`.
 
     Returns:
         The alignment. `quality` holds, per matched group, the mean correlation of matched units and their margin over
@@ -253,17 +269,38 @@ def match(
     given = {"batches": batches, "start": start, "masks_a": masks_a, "masks_b": masks_b}
     given["rewound_b"] = None if rewound_b is None else state_of(rewound_b, "rewound_b")
     chosen.check(given, options)
+    narrow, leave_out, options = limited(sym, options)
     models_a, models_b = models_to_match(model_a, model_b, sym)
     if start is not None and start.symmetry.layouts != sym.layouts:
         raise AlignmentError("start is an alignment of another symmetry; give one that was found with this one")
+    if start is not None and narrow is not sym:
+        given["start"] = Alignment(narrow, nearest(narrow, corner(narrow, start.permutations)))
+    if leave_out is not None and isinstance(batches, Iterator):
+        given["batches"] = batches = list(batches)
     if batches is not None and progress is not False:
         says = partial(chosen.says, models_a[0], sym, checkpoints=len(models_a), **options)
         given["batches"] = Tracked(batches, progress, says)
     values = {name: given[name] for name in chosen.uses if given[name] is not None}
-    found = chosen.function(models_a, models_b, sym, **values, **options)
+    found = chosen.function(models_a, models_b, narrow, **values, **options)
     if not isinstance(found, Alignment):
         raise InputError(f"matcher '{method}' returned a {type(found).__name__}, but an Alignment was expected")
-    return found
+    found = released(found, sym, narrow, method)
+    seen = batches if "batches" in chosen.uses else None
+    return leaving_out(found, models_a, models_b, seen, options.get("to_inputs"), leave_out=leave_out)
+
+
+def limited(sym: Symmetry, options: Mapping[str, Any]) -> tuple[Symmetry, float | None, dict[str, Any]]:
+    """Return the symmetry with the permutations that options leave, what share of units to leave out, and the rest.
+
+    Args:
+        sym: the symmetry.
+        options: of a call.
+
+    Raises:
+        InputError: for limits that the symmetry has not.
+    """
+    narrow = constrained(sym, **{key: value for key, value in options.items() if key in LIMITS})
+    return narrow, options.get("leave_out"), {key: value for key, value in options.items() if key not in COMMON}
 
 
 def models_to_match(

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from reticket.matching.constraints import FREE, rule_of
 from reticket.matching.forest import GroupForest, SimilarityScores
 from reticket.symmetry import Symmetry
 from reticket.symmetry.alignment import old_parents
@@ -168,7 +169,11 @@ def sinkhorn(sym: Symmetry, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
         sym: the symmetry.
         logits: of every group, in the shape of its shares.
     """
-    given = {name: _doubly_stochastic(one, len(sym.groups[name].parents)) for name, one in logits.items()}
+    given = {}
+    for name, one in logits.items():
+        parents = len(sym.groups[name].parents)
+        rule = rule_of(sym, name)
+        given[name] = _doubly_stochastic(one if rule is FREE else rule.tied(one, parents), parents)
     found = {}
     for name, group in sym.groups.items():
         names, shares = (*group.parents, name), given[name]

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from reticket.errors import InputError
-from reticket.matching.assignment import assign
+from reticket.matching.constraints import rule_of
 from reticket.matching.descent import SWEEPS, descended, total
-from reticket.matching.forest import GroupForest, SimilarityScores
+from reticket.matching.forest import GroupForest, SimilarityScores, drawn
 from reticket.matching.registry import matcher
 from reticket.matching.slices import WeightSimilarity
 from reticket.rng import generator_for
-from reticket.symmetry import Alignment, Symmetry, identity_alignment, random_alignment
+from reticket.symmetry import Alignment, Symmetry, identity_alignment
 from reticket.symmetry.alignment import old_parents
 from reticket.symmetry.model_tensors import named_state
 from reticket.types import Permutation
@@ -37,7 +37,7 @@ def match_weights(
     found = [descended(similarity, begin)]
     for number in range(restarts):
         generator = generator_for("matching by weights", number)
-        found.append(descended(similarity, random_alignment(sym, generator).permutations, generator))
+        found.append(descended(similarity, drawn(sym, generator).permutations, generator))
     best = max(found, key=lambda one: total(similarity, one))
     return Alignment(sym, best, similarity.quality(best))
 
@@ -95,5 +95,5 @@ def assigned_below(
     index = torch.empty(*sym.parent_sizes(group), group.size, dtype=torch.int64, device="cpu")
     for new in itertools.product(*map(range, sym.parent_sizes(group))):
         old = () if above is None else tuple(above[new].tolist())
-        index[new] = assign(scores.scores[(*old, slice(None), *new)]).index
+        index[new] = rule_of(sym, name).assign(scores.scores[(*old, slice(None), *new)])
     return Permutation(index)

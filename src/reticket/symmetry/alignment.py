@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from reticket.symmetry.showing import GroupTable, alignment_html, alignment_line
 from reticket.symmetry.structure import Group
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.terms import atoms
+from reticket.symmetry.units import rows
 from reticket.symmetry.writing import load_into
 from reticket.types import Permutable, Permutation, Rebuilt
 from reticket.untrusted import one_line, parsed
@@ -58,6 +60,9 @@ class Alignment(Rebuilt):
         symmetry: groups of the model.
         permutations: permutation of every group by name.
         quality: how well groups were matched; empty where nothing was matched.
+        left_out: by group, a bool tensor of its index's shape, True for the units, in the new order, that are matched
+            so badly that no mask is to be carried to them; `apply` moves them like all others, see `transfer`. Mostly
+            empty.
 
     Raises:
         AlignmentError: when a group lacks its permutation or has one of another shape.
@@ -66,10 +71,11 @@ class Alignment(Rebuilt):
     symmetry: Symmetry
     permutations: Mapping[str, Permutation]
     quality: Mapping[str, Quality] = field(default_factory=dict)
+    left_out: Mapping[str, Tensor] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
         groups = self.symmetry.groups
-        odd = [name for name in (*self.permutations, *self.quality) if name not in groups]
+        odd = [name for name in (*self.permutations, *self.quality, *self.left_out) if name not in groups]
         missing = [name for name in groups if name not in self.permutations]
         if odd or missing:
             raise AlignmentError(
@@ -80,9 +86,16 @@ class Alignment(Rebuilt):
             expected, seen = (*self.symmetry.parent_sizes(group), group.size), self.permutations[name].index.shape
             if tuple(seen) != expected:
                 raise AlignmentError(f"group '{name}' needs an index of shape {expected}, got {tuple(seen)}")
+        for name, flags in self.left_out.items():
+            if flags.dtype != torch.bool or flags.shape != self.permutations[name].index.shape:
+                raise AlignmentError(
+                    f"left_out of group '{name}' is {flags.dtype} of shape {tuple(flags.shape)}, expected torch.bool "
+                    f"of shape {tuple(self.permutations[name].index.shape)}"
+                )
         ordered = {name: self.permutations[name] for name in groups}
         object.__setattr__(self, "permutations", MappingProxyType(ordered))
         object.__setattr__(self, "quality", MappingProxyType(dict(self.quality)))
+        object.__setattr__(self, "left_out", MappingProxyType(dict(self.left_out)))
 
     def __repr__(self) -> str:
         return alignment_lines(self)
@@ -188,29 +201,54 @@ class Alignment(Rebuilt):
         known = resolve_name(self.symmetry, name)
         return None if known is None else self.symmetry.shape(known)
 
+    def left_out_in(self, name: str) -> Tensor | None:
+        """Return which entries of the parameter of this name belong to units that are left out; None where none do.
+
+        Args:
+            name: of a tensor of the state_dict.
+        """
+        owner = resolve_name(self.symmetry, name) if self.left_out else None
+        if owner is None:
+            return None
+        layout, shape = self.symmetry.layouts[owner], self.symmetry.shape(owner)
+        places = torch.arange(math.prod(shape), device="cpu").reshape(shape)
+        found = torch.zeros(math.prod(shape), dtype=torch.bool, device="cpu")
+        for group in {str(atom.key): None for term in layout for atom in atoms(term)}:
+            for units in rows(places, list(enumerate(layout)), group, None) if group in self.left_out else ():
+                found[units[self.left_out[group]].flatten()] = True
+        return found.reshape(shape) if bool(found.any()) else None
+
     def inverse(self) -> "Alignment":
         """Return the alignment that undoes this one, exactly: block sigma[p] of it is the inverse of block p."""
-        permutations = {}
+        permutations, left_out = {}, {}
         for name, group in self.symmetry.groups.items():
-            index = self.permutations[name].index
+            index, above = self.permutations[name].index, old_parents(self.symmetry, group, self.permutations)
             inverse = torch.empty_like(index)
-            inverse[old_parents(self.symmetry, group, self.permutations)] = torch.argsort(index, dim=-1)
+            inverse[above] = torch.argsort(index, dim=-1)
             permutations[name] = Permutation(inverse)
-        return Alignment(self.symmetry, permutations, self.quality)
+            if name in self.left_out:
+                left_out[name] = torch.empty_like(self.left_out[name])
+                left_out[name][above] = torch.zeros_like(self.left_out[name]).scatter(-1, index, self.left_out[name])
+        return Alignment(self.symmetry, permutations, self.quality, left_out=left_out)
 
     def after(self, first: "Alignment") -> "Alignment":
         """Return the alignment that does `first` and then this one: `first.index[self.index]`, per parent position.
+
+        A unit is left out of it that is left out of either.
 
         Raises:
             AlignmentError: when the two belong to different symmetries.
         """
         if first.symmetry.layouts != self.symmetry.layouts:
             raise AlignmentError("cannot combine alignments of different symmetries")
-        permutations = {}
+        permutations, left_out = {}, dict(self.left_out)
         for name, group in self.symmetry.groups.items():
-            block = first.permutations[name].index[old_parents(self.symmetry, group, self.permutations)]
-            permutations[name] = Permutation(torch.gather(block, -1, self.permutations[name].index))
-        return Alignment(self.symmetry, permutations)
+            index, above = self.permutations[name].index, old_parents(self.symmetry, group, self.permutations)
+            permutations[name] = Permutation(torch.gather(first.permutations[name].index[above], -1, index))
+            if name in first.left_out:
+                carried = torch.gather(first.left_out[name][above], -1, index)
+                left_out[name] = carried | left_out[name] if name in left_out else carried
+        return Alignment(self.symmetry, permutations, left_out=left_out)
 
     def save(self, path: str | Path) -> None:
         """Write permutations as safetensors, with the symmetry and the quality as metadata.
@@ -223,6 +261,9 @@ class Alignment(Rebuilt):
         tensors = {name: p.index.contiguous() for name, p in self.permutations.items()}
         quality = {name: [q.correlation, q.margin] for name, q in self.quality.items()}
         metadata = {"format": "reticket-alignment", "version": FORMAT, "symmetry": self.symmetry.to_json()}
+        if self.left_out:  # a field that readers of older versions look past
+            left = {name: flags.flatten().nonzero().flatten().tolist() for name, flags in self.left_out.items()}
+            metadata["left_out"] = json.dumps(left)
         content = safetensors_of(tensors, metadata={**metadata, "quality": json.dumps(quality)})
         write_file(path, content, error=AlignmentError, advice=WRITABLE, what="the alignment ")
 
@@ -248,8 +289,12 @@ class Alignment(Rebuilt):
         try:
             symmetry = Symmetry.from_json(metadata["symmetry"])
             quality = {name: Quality(*map(float, pair)) for name, pair in parsed(metadata["quality"]).items()}
-            return cls(symmetry, {name: Permutation(index) for name, index in tensors.items()}, quality)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, InputError) as error:
+            left_out = {
+                name: _flagged(tensors[name], places) for name, places in parsed(metadata.get("left_out", "{}")).items()
+            }
+            permutations = {name: Permutation(index) for name, index in tensors.items()}
+            return cls(symmetry, permutations, quality, left_out=left_out)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, InputError) as error:
             raise AlignmentError(f"the alignment '{path}' is damaged: {one_line(str(error))}") from error
 
 
@@ -265,6 +310,12 @@ def old_parents(symmetry: Symmetry, group: Group, permutations: Mapping[str, Per
         else permutations[parent].index[(*(new[above] for above in symmetry.groups[parent].parents), new[parent])]
         for parent in group.parents
     )
+
+
+def _flagged(like: Tensor, places: Sequence[int]) -> Tensor:
+    flags = torch.zeros(like.numel(), dtype=torch.bool, device="cpu")
+    flags[torch.tensor(places, dtype=torch.int64, device="cpu")] = True
+    return flags.reshape(like.shape)
 
 
 WRAPPERS = ("module.", "_orig_mod.")

@@ -26,7 +26,7 @@ from reticket.tasks.inputs import (
 )
 from reticket.tasks.matchers import given_to_matcher
 from reticket.tasks.recipes import recipe_in
-from reticket.tasks.tensors import ALIGNMENT, MASK, WEIGHTS, mask_in, named, stripped
+from reticket.tasks.tensors import ALIGNMENT, LEFT_OUT, MASK, WEIGHTS, mask_in, named, stripped
 from reticket.tickets import Mask, MethodInputs, Pruning, Ticket, get_method, known_prunable, prune_round, true_density
 from reticket.training import (
     Callback,
@@ -136,7 +136,8 @@ def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
     }
     return Output(
         {"groups": groups, "samples": samples},
-        named(ALIGNMENT, {name: p.index for name, p in alignment.permutations.items()}),
+        named(ALIGNMENT, {name: p.index for name, p in alignment.permutations.items()})
+        | named(LEFT_OUT, alignment.left_out),
     )
 
 

@@ -9,7 +9,8 @@ from reticket.symmetry import Alignment, Symmetry
 from reticket.tickets import Mask
 from reticket.types import Permutation
 
-WEIGHTS, MASK, ALIGNMENT = "weights/", "mask/", "alignment/"  # TrainState names its weights like this too
+WEIGHTS, MASK = "weights/", "mask/"  # TrainState names its weights like this too
+ALIGNMENT, LEFT_OUT = "alignment/", "left-out/"
 
 
 def stripped(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -31,4 +32,5 @@ def mask_in(result: Result) -> Mask | None:
 def alignment_in(result: Result, symmetry: Symmetry) -> Alignment:
     """Return the alignment that a matching found."""
     indices = stripped(result.tensors, ALIGNMENT)
-    return Alignment(symmetry, {name: Permutation(index) for name, index in indices.items()})
+    permutations = {name: Permutation(index) for name, index in indices.items()}
+    return Alignment(symmetry, permutations, left_out=stripped(result.tensors, LEFT_OUT))

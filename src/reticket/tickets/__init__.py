@@ -26,6 +26,7 @@ from reticket.tickets.pruning import Pruning
 from reticket.tickets.sparse import sparse
 from reticket.tickets.start import SparseStart
 from reticket.tickets.ticket import Ticket, signs_of
+from reticket.tickets.transfer import transfer
 
 __all__ = [
     "CRITERIA",
@@ -68,6 +69,7 @@ __all__ = [
     "signs_of",
     "sparse",
     "sparsify",
+    "transfer",
     "true_density",
     "weights_of",
 ]

@@ -6,7 +6,7 @@ A new method is a function under `@method(...)`; the contract tests find it in `
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from inspect import signature
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import torch
 
@@ -16,22 +16,10 @@ from reticket.tickets.control import erk_mask, layer_shuffle, random_mask
 from reticket.tickets.mask import Mask
 from reticket.tickets.start import SparseStart
 from reticket.tickets.ticket import Ticket
+from reticket.tickets.transfer import Carries, transfer
 from reticket.types import StateDict
 
 Frame = Literal["init", "mask"]
-
-
-@runtime_checkable
-class Carries(Protocol):
-    """What a method needs of an alignment; `symmetry.Alignment` is one."""
-
-    def apply(self, x: Any, /) -> Any:
-        """Return `x`, indexed like the weights, with its units moved."""
-        ...
-
-    def inverse(self) -> "Carries":
-        """Return what undoes it."""
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,9 +141,11 @@ def get_method(name: str) -> Method:
 
 def _carry(ticket: Ticket, weights: StateDict, alignment: Carries, frame: str) -> tuple[Ticket, StateDict]:
     """Bring A's ticket and B's weights into one frame."""
+    moved = transfer(ticket, alignment, weights)
     if frame == "init":
-        return alignment.apply(ticket), weights
-    return ticket, alignment.inverse().apply(weights)
+        return moved, weights
+    back = alignment.inverse()
+    return back.apply(moved), back.apply(weights)
 
 
 def _masked(weights: StateDict, mask: Mask) -> SparseStart:
