@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_of
 from torch import Tensor, nn
 
 from reticket.errors import AlignmentError, InputError
-from reticket.files import WRITABLE, check_plain, reason, write_file
+from reticket.files import WRITABLE, write_file
 from reticket.matching.accumulated import MomentAccumulator
 from reticket.matching.moments import Moments, PairMoments, ScaledUnits
 from reticket.symmetry import Symmetry
+from reticket.symmetry.alignment import read_tensor_file
 from reticket.symmetry.model_tensors import named_state
 from reticket.untrusted import one_line, parsed
 
@@ -121,16 +121,7 @@ class Activations:
         Raises:
             AlignmentError: when it is missing, damaged or something else.
         """
-        try:
-            check_plain(path)
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            why = one_line(reason(error))
-            raise AlignmentError(
-                f"the activations '{path}' cannot be read ({why}); name a file that Activations.save wrote"
-            ) from error
+        metadata, tensors = read_tensor_file(path, "the activations", "Activations.save")
         if metadata.get("format") != "reticket-activations" or metadata.get("version") != FORMAT:
             raise AlignmentError(f"'{path}' holds no activations of version {FORMAT}; write them with Activations.save")
         try:

@@ -274,16 +274,7 @@ class Alignment(Rebuilt):
         Raises:
             AlignmentError: when the file is missing, damaged or no alignment.
         """
-        try:
-            check_plain(path)
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-            why = one_line(reason(error))
-            raise AlignmentError(
-                f"the alignment '{path}' cannot be read ({why}); name a file that Alignment.save wrote"
-            ) from error
+        metadata, tensors = read_tensor_file(path, "the alignment", "Alignment.save")
         if metadata.get("format") != "reticket-alignment" or metadata.get("version") != FORMAT:
             raise AlignmentError(f"'{path}' is no alignment of version {FORMAT}; write one with Alignment.save")
         try:
@@ -296,6 +287,26 @@ class Alignment(Rebuilt):
             return cls(symmetry, permutations, quality, left_out=left_out)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, InputError) as error:
             raise AlignmentError(f"the alignment '{path}' is damaged: {one_line(str(error))}") from error
+
+
+def read_tensor_file(path: str | Path, what: str, written_by: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return the metadata and the tensors of a file of safetensors.
+
+    Args:
+        path: of the file.
+        what: it is, for the error.
+        written_by: the method that writes such files.
+
+    Raises:
+        AlignmentError: when it is missing, damaged or something else.
+    """
+    try:
+        check_plain(path)
+        with safe_open(str(path), framework="pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        why = one_line(reason(error))
+        raise AlignmentError(f"{what} '{path}' cannot be read ({why}); name a file that {written_by} wrote") from error
 
 
 def old_parents(symmetry: Symmetry, group: Group, permutations: Mapping[str, Permutation]) -> tuple[Tensor, ...]:
