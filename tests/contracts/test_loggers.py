@@ -57,6 +57,9 @@ def in_tensorboard(folder: Path) -> Figures:
 
 def in_wandb(folder: Path) -> Figures:
     """Read what `wandb sync` would upload: after seven bytes, records of a checksum, a length, a kind and a message."""
+    import wandb  # pyright: ignore[reportMissingImports]
+
+    wandb.teardown()  # its own process writes the files, which are whole when it has ended
     from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore
 
     found: Figures = {}

@@ -21,7 +21,7 @@ def entry_name(run: str) -> str:
     """Return the name of the file of a run.
 
     >>> entry_name("/runs/a")
-    '92c80cecfce39f41a2e9e0bdc8f2e3d2.json'
+    '704e1951db552e57449e008340787233.json'
     """
     return f"{hashlib.sha256(run.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.json"
 
