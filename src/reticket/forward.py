@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -131,7 +131,7 @@ class Score:
         items: how many examples, tokens or pixels the loss is a mean over.
     """
 
-    objective: Objective
+    objective: Objective = field(repr=False)  # functions, which say nothing
     loss: float
     metric: float | None
     items: int

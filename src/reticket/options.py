@@ -17,7 +17,7 @@ class Options(Mapping[str, inspect.Parameter]):
         owner: whose they are, for errors ("matcher 'activation'").
         parameters: by name.
         error: the class raised.
-        shared: options that every member of the registry has, which errors do not list.
+        shared: options that every member of the registry has.
 
     >>> def slow(*, factor: float = 0.5): ...
     >>> options = Options("optimiser 'slow'", inspect.signature(slow).parameters, InputError)
@@ -49,7 +49,9 @@ class Options(Mapping[str, inspect.Parameter]):
         """
         for key, value in values.items():
             if key not in self:
-                known = f"it has {', '.join(self._own)}" if self._own else "it has none"
+                shared = [name for name in self if name not in self._own]
+                known = f"it has {', '.join(self._own) or ('none of its own' if shared else 'none')}"
+                known += f", and as all do {', '.join(shared)}" if shared else ""
                 raise self._error(f"{self._owner} has no option '{key}'{nearest(key, self)}; {known}")
             self._check_word(key, value)
 
@@ -89,6 +91,8 @@ class Options(Mapping[str, inspect.Parameter]):
             )
         except (ValueError, TypeError) as problem:
             said = getattr(problem, "errors", lambda: [{"msg": str(problem)}])()[0]["msg"]
+            if "isinstance" in said:  # a class that no JSON becomes
+                said = "it can be given in Python alone"
             raise self._error(f"option '{key}' of {self._owner} is {value!r}: {said[0].lower()}{said[1:]}") from None
 
     def __getitem__(self, name: str) -> inspect.Parameter:

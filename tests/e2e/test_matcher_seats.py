@@ -143,7 +143,11 @@ def test_match_with_masks(a: nn.Module, b: nn.Module, sym: rt.Symmetry) -> None:
             {"fallin": 1},
             r"^matcher 'by-bias' has no option 'fallin', did you mean 'falling'\?; it has fallin",
         ),
-        ("masked", {"masks_a": {}, "cost": "cosine"}, r"^matcher 'masked' has no option 'cost'; it has none$"),
+        (
+            "masked",
+            {"masks_a": {}, "cost": "cosine"},
+            r"^matcher 'masked' has no option 'cost'; it has none of its own, and as all do fixed,",
+        ),
     ],
 )
 def test_what_a_matcher_lacks_or_does_not_take(
@@ -259,7 +263,10 @@ def test_an_experiment_whose_matcher_has_no_options(tmp_path: Path) -> None:
     results, _ = results_of(tmp_path, "matching.method=still")
     found = {(row["method"], row["metric"]): row["values"] for row in results["rows"]}
     assert found["permuted", "accuracy"] == found["naive", "accuracy"]
-    with pytest.raises(ConfigError, match=r"^matching: matcher 'still' has no option 'cost'; it has none$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^matching: matcher 'still' has no option 'cost'; it has none of its own, and as all do fixed,",
+    ):
         planned("matching.method=still", "matching.options.cost=cosine")
 
 

@@ -225,7 +225,7 @@ def test_scores_without_data_are_those_of_weights() -> None:
 def test_left_out_units_take_the_largest_weights_of_b() -> None:
     b, alignment = net("b"), matched(leave_out=0.25)
     mask = rt.prune_magnitude(net("a"), density=0.3)
-    moved, plain = rt.transfer(mask, alignment, b), alignment.apply(mask)
+    moved, plain = rt.transfer(mask, alignment, b), alignment.whole().apply(mask)
     for name in mask:
         entries = alignment.left_out_in(name)
         assert entries is not None

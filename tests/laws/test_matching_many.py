@@ -134,7 +134,13 @@ def test_pair_by_pair_the_three_do_not_agree() -> None:
         (1, "weight", {}, InputError, r"^match_many needs a list of two networks or more; use match"),
         (2, "activation", {}, InputError, r"^matcher 'activation' needs batches of inputs"),
         (2, "wieght", {}, InputError, r"^unknown matcher 'wieght', did you mean 'weight'\?"),
-        (2, "weight", {"cost": "cosine"}, InputError, r"^matcher 'weight' has no option 'cost'; it has restarts$"),
+        (
+            2,
+            "weight",
+            {"cost": "cosine"},
+            InputError,
+            r"^matcher 'weight' has no option 'cost'; it has restarts, and as all do fixed, blocks,",
+        ),
         (
             2,
             "weight",
@@ -213,3 +219,22 @@ def test_wrong_merges(alignments: int, weights: list[float] | None, words: str) 
         rt.merge(networks[0], networks, [rt.identity_alignment(symmetry("mlp"))] * alignments, weights=weights)
     with pytest.raises(InputError, match=r"^merge needs a list of two networks or more$"):
         rt.merge(networks[0], networks[:1], [])
+
+
+@pytest.mark.parametrize("method", ["identity", "random"])
+def test_what_pairs_vote_for_is_judged_by_what_units_do(method: str) -> None:
+    """A frame that nobody looked for says so: its quality is the correlation of matched units, no share of votes."""
+    models = [rt.build_model("mlp", generator=seed) for seed in range(3)]
+    sym = rt.discover(models[0], torch.zeros(2, 64))
+    x = torch.randn(400, 64, generator=generator_for("votes")).split(100)
+    frame = rt.match_many(models, sym, x, method=method)
+    for one in frame.alignments:
+        assert all(abs(quality.correlation) < 0.3 for quality in one.quality.values())
+    between = rt.assess(frame.between(0, 1), models[0], models[1], x).groups
+    other = rt.assess(frame.between(0, 2), models[0], models[2], x).groups
+    for mine, first, second in zip(frame.alignments[0].quality.values(), between, other, strict=True):
+        assert first.correlation is not None
+        assert second.correlation is not None
+        assert mine.correlation == pytest.approx((first.correlation + second.correlation) / 2, abs=1e-4)
+    without = rt.match_many(models, sym, method=method)
+    assert all(abs(quality.correlation) < 0.5 for one in without.alignments for quality in one.quality.values())

@@ -103,6 +103,8 @@ def export_run(run_dir: Path, output: Path, place: str | None) -> None:
     """
     files = run_files(run_dir)
     where = place or str(default_store(run_dir))
+    if place is None and not Path(where).is_dir():
+        raise InputError(f"{run_dir} has no store of its own; name the one that it was run with by --store")
     held = _opened(where)
     known = held.runs()
     keys = known[entered_as(str(run_dir), known, where)]

@@ -1,5 +1,6 @@
 """One network made of several in a common order of units, or several that share what is matched well."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -92,7 +93,9 @@ def merge_partly(
     """Return the networks in one order of units, sharing the parameters of groups that are matched well.
 
     A parameter on which only groups stand whose matched correlation, on average over the alignments, is `least` or more
-    is that of their merge, one tensor for all; the others stay each network's own. The outputs of the networks are then
+    is that of their merge, one tensor for all; the others stay each network's own. So one on which no group stands, as
+    the bias of outputs, is shared. How well a group is matched is what `quality` of the alignments says, which of
+    matchers that look at no data is how alike the weights are. The outputs of the networks are then
     averaged as those of an ensemble. Any model will do: each of the networks is one of it. It costs as much memory as
     one network and all that is apart, and as many forward passes as there are networks.
 
@@ -115,6 +118,8 @@ def merge_partly(
     >>> first["0.weight"] is second["0.weight"], first["2.bias"] is second["2.bias"]
     (False, True)
     """
+    if isinstance(least, bool) or not isinstance(least, float | int) or math.isnan(least):
+        raise InputError(f"least is {least!r}, but a matched correlation, as 0.5, was expected")
     kept = list(batches) if isinstance(batches, Iterator) else batches
     ends, _ = _carried(model, networks, alignments, weights)
     merged = merge(model, networks, alignments, kept, weights=weights, to_inputs=to_inputs)
@@ -148,6 +153,11 @@ def _carried(
     module_of(model)
     if isinstance(networks, nn.Module | Mapping | str) or len(networks) < 2:
         raise InputError("merge needs a list of two networks or more")
+    if not isinstance(alignments, CommonFrame | Sequence) or any(not isinstance(a, Alignment) for a in alignments):
+        raise InputError(
+            "alignments must be what match_many gave, or a list of one Alignment for each network, got "
+            f"{type(alignments).__name__}"
+        )
     carried = tuple(alignments)
     shares = [1 / len(networks)] * len(networks) if weights is None else list(weights)
     for what, many in (("alignments", carried), ("weights", shares)):

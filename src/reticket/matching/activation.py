@@ -99,6 +99,10 @@ def match_activations_of_each(
     if held_bytes is not None and held_bytes < 1:
         raise InputError(f"held_bytes must be None or a number of bytes, at least 1, got {held_bytes}")
     every = [_budget(sym, held_bytes, COSTS[cost], stop) for _ in each_b]
+    if seen is not None and not isinstance(seen, Activations):
+        raise InputError(
+            f"seen is a {type(seen).__name__}, but Activations(sym) was expected, empty or of an earlier call"
+        )
     if seen is not None:
         every[0].go_on(seen, seen.begin(sym, [models_a, *each_b], held_bytes))
     check_unmatched(sym, every[0].seen().matched, unmatched)

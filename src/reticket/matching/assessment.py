@@ -140,6 +140,7 @@ def assess(
     >>> found.changed, round(found.groups[0].correlation, 3)
     (0.0, 1.0)
     """
+    _check_kinds(alignment, mask, earlier)
     sym, kept = alignment.symmetry, list(batches)
     if len(kept) < 2 or resamples < 1:
         raise InputError(
@@ -164,6 +165,20 @@ def assess(
         for name, permutation in alignment.permutations.items()
     )
     return Assessment(groups, {name: found[0] / found[1] for name, found in counts.items() if found[1]})
+
+
+def _check_kinds(alignment: object, mask: object, earlier: object) -> None:
+    """Refuse arguments of another kind, such as those of another order."""
+    if not isinstance(alignment, Alignment):
+        raise InputError(
+            f"assess takes the alignment first, got {type(alignment).__name__}; give assess(al, a, b, batches)"
+        )
+    if mask is not None and not isinstance(mask, Mapping):
+        raise InputError(
+            f"mask is a {type(mask).__name__}, but a mask of A's weights was expected; of a ticket give .mask"
+        )
+    if earlier is not None and not (isinstance(earlier, Sequence) and len(earlier) == 2):
+        raise InputError(f"earlier is a {type(earlier).__name__}, but a pair was expected, as (a_5, b_5)")
 
 
 def _halves(batches: Sequence[object], count: int, generator: torch.Generator) -> list[list[object]]:

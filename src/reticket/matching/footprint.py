@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from reticket.errors import InputError
 from reticket.forward import call, evaluating, inputs_for, lay_channels_last, trial_copy
 from reticket.matching.accumulated import MomentAccumulator, scaling_in
 from reticket.matching.moments import centred
@@ -92,7 +93,7 @@ def matching_memory(
         memory for what does not fit in the gaps.
 
     Raises:
-        InputError: for an option that the method does not have.
+        InputError: for an option that the method does not have, or what is no module.
         ModelError: when the model cannot take the batch.
 
     >>> from reticket import build_model, discover
@@ -100,6 +101,10 @@ def matching_memory(
     >>> f"{matching_memory(model, discover(model, batch[:2]), batch) / 1e6:.0f} MB"
     '17 MB'
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"matching_memory runs a module, got {type(model).__name__}; give one of the networks as a module"
+        )
     MATCHERS.named("activation").check({"batches": batch}, options)
     inputs = inputs_for(sym, batch, options.get("to_inputs"))
     seen = MomentAccumulator(sym, options.get("held_bytes"))

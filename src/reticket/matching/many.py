@@ -68,7 +68,12 @@ class CommonFrame(Rebuilt):
 
         Args:
             i, j: numbers of networks, from 0.
+
+        Raises:
+            InputError: when there is no such network.
         """
+        if odd := [number for number in (i, j) if not 0 <= number < len(self)]:
+            raise InputError(f"the frame has networks 0 to {len(self) - 1}, but {odd[0]} was asked for")
         return self.alignments[j].inverse().after(self.alignments[i])
 
 
@@ -116,6 +121,7 @@ def match_many(
     models = modules_of({f"networks[{number}]": one for number, one in enumerate(networks)})
     MATCHERS.named(method).check({"batches": batches}, options)
     narrow, leave_out, others = limited(sym, options)
+    batches = list(batches) if isinstance(batches, Iterator) else batches
     if leave_out is not None:
         raise InputError("match_many leaves no units out; leave out leave_out, or match pair by pair")
     against = _against(models, narrow, batches, method, others)
@@ -124,10 +130,11 @@ def match_many(
         found = _settled(against, into_one_frame(narrow, states, **others))
     else:
         found = _agreed(len(models), narrow, against)
+    judged = against if method in TAKEN else _judge(models, sym, batches, others)
     back = Alignment(sym, found[0]).inverse()
     return CommonFrame(
         tuple(
-            Alignment(sym, back.after(Alignment(sym, own)).permutations, _quality(against, number, found))
+            Alignment(sym, back.after(Alignment(sym, own)).permutations, _quality(judged, number, found))
             for number, own in enumerate(found)
         )
     )
@@ -202,6 +209,16 @@ def _directed(scores: PairScores, i: int, j: int, name: str) -> Tensor:
     swapped = scores[j, i][name].scores
     half = swapped.dim() // 2
     return swapped.permute(*range(half, 2 * half), *range(half))
+
+
+def _judge(
+    models: Sequence[nn.Module], sym: Symmetry, batches: Iterable[object] | None, options: Mapping[str, Any]
+) -> Against:
+    """Return how alike networks are, where pairs only voted: by activations, or by weights where there are no data."""
+    if batches is None:
+        return _against(models, sym, None, "weight", {})
+    given = {name: value for name, value in options.items() if name in TAKEN["activation"]}
+    return _against(models, sym, batches, "activation", given)
 
 
 def _in_frame(sym: Symmetry, name: str, scores: Tensor, permutations: Permutations) -> Tensor:

@@ -33,6 +33,8 @@ class Activations:
     Args:
         symmetry: of the networks.
 
+    Batches that are given twice are counted twice: after a call that was interrupted give those from `batches` on.
+
     >>> from reticket import build_model, discover, generator_for, match
     >>> a, b = (build_model("mlp", generator=generator_for(k)) for k in "ab")
     >>> batches = torch.randn(4, 32, 64, generator=generator_for("data"))
@@ -44,6 +46,10 @@ class Activations:
     """
 
     def __init__(self, symmetry: Symmetry) -> None:
+        if not isinstance(symmetry, Symmetry):
+            raise InputError(
+                f"Activations are of a Symmetry, got {type(symmetry).__name__}; give what discover returned"
+            )
         self.symmetry = symmetry
         self._networks = ""  # digest of their weights
         self._halves: tuple[MomentAccumulator, ...] = ()

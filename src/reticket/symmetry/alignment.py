@@ -4,7 +4,7 @@ import copy
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -145,9 +145,15 @@ class Alignment(Rebuilt):
 
         Raises:
             AlignmentError: when a tensor is not in the symmetry or has another shape, or an optimizer holds what does
-                not go with a parameter entry by entry (factors of one axis, flat vectors, objects).
+                not go with a parameter entry by entry (factors of one axis, flat vectors, objects); for a mask or
+                ticket where units are left out.
         """
         if isinstance(value, Permutable):
+            if self.left_out:
+                raise AlignmentError(
+                    "this alignment leaves units out, of whose connections a mask of A says nothing; carry it by "
+                    "rt.transfer(mask, alignment, b), or by alignment.whole() as if none were left out"
+                )
             return value.with_tensors(self._tensors(value.tensors()))  # pyright: ignore[reportReturnType]
         if isinstance(value, Mapping) and "param_groups" in value and "state" in value:
             return _like(
@@ -200,6 +206,10 @@ class Alignment(Rebuilt):
     def _shape(self, name: str) -> tuple[int, ...] | None:
         known = resolve_name(self.symmetry, name)
         return None if known is None else self.symmetry.shape(known)
+
+    def whole(self) -> "Alignment":
+        """Return the same alignment with no unit left out."""
+        return replace(self, left_out={}) if self.left_out else self
 
     def left_out_in(self, name: str) -> Tensor | None:
         """Return which entries of the parameter of this name belong to units that are left out; None where none do.

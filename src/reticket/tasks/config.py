@@ -1,8 +1,10 @@
 """The configuration of an experiment: every field that decides a result, checked once, with a hint for a slip."""
 
+import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -345,10 +347,17 @@ def _sentence(error: Mapping[str, Any]) -> str:
 
 
 def toml_value(text: str) -> Any:
-    """Return the value that a TOML text stands for; a bare word is a text."""
+    """Return the value that a TOML text stands for, or a table of JSON; a bare word is a text.
+
+    >>> toml_value("4"), toml_value("{a = [0, 5]}"), toml_value('{"a": [0, 5]}'), toml_value("mlp")
+    (4, {'a': [0, 5]}, {'a': [0, 5]}, 'mlp')
+    """
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
+        with suppress(ValueError, RecursionError):
+            if text.startswith("{"):
+                return json.loads(text)
         return text
 
 

@@ -16,7 +16,7 @@ from reticket.tickets.control import erk_mask, layer_shuffle, random_mask
 from reticket.tickets.mask import Mask
 from reticket.tickets.start import SparseStart
 from reticket.tickets.ticket import Ticket
-from reticket.tickets.transfer import Carries, transfer
+from reticket.tickets.transfer import Carries, transfer, whole
 from reticket.types import StateDict
 
 Frame = Literal["init", "mask"]
@@ -144,7 +144,7 @@ def _carry(ticket: Ticket, weights: StateDict, alignment: Carries, frame: str) -
     moved = transfer(ticket, alignment, weights)
     if frame == "init":
         return moved, weights
-    back = alignment.inverse()
+    back = whole(alignment).inverse()
     return back.apply(moved), back.apply(weights)
 
 

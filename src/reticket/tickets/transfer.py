@@ -34,6 +34,10 @@ class LeavesOut(Carries, Protocol):
         """Return which entries of a parameter belong to units that are left out; None where none do."""
         ...
 
+    def whole(self) -> Carries:
+        """Return the same with no unit left out."""
+        ...
+
 
 def transfer(ticket: Carried, alignment: Carries, weights: Weights | None = None) -> Carried:
     """Return a mask or ticket of A carried to B: `alignment.apply(ticket)`, but for units that are left out.
@@ -48,19 +52,21 @@ def transfer(ticket: Carried, alignment: Carries, weights: Weights | None = None
         weights: B's, as they are where its sparse training begins; needed where units are left out.
 
     Raises:
-        InputError: when units are left out and there are no weights.
+        InputError: when units are left out and there are no weights, or an argument is of another kind.
         MaskError: when the weights are another model's.
 
     >>> mask = Mask({"0.weight": torch.tensor([[True, False], [True, False], [False, False]])})
     >>> class LeavesOutTheLast:
     ...     def apply(self, x): return x
     ...     def inverse(self): return self
+    ...     def whole(self): return self
     ...     def left_out_in(self, name): return torch.tensor([[False, False], [True, True], [True, True]])
     >>> b = {"0.weight": torch.tensor([[0.1, 0.2], [0.3, 0.4], [-0.9, 0.5]])}
     >>> transfer(mask, LeavesOutTheLast(), b)["0.weight"].tolist()
     [[True, False], [False, False], [True, False]]
     """
-    moved: Carried = alignment.apply(ticket)
+    _check_kinds(ticket, alignment, weights)
+    moved: Carried = whole(alignment).apply(ticket)
     names = list(moved.tensors())
     touched = {name: alignment.left_out_in(name) for name in names} if isinstance(alignment, LeavesOut) else {}
     chosen = {name: entries for name, entries in touched.items() if entries is not None}
@@ -78,6 +84,25 @@ def transfer(ticket: Carried, alignment: Carries, weights: Weights | None = None
         for name, one in moved.tensors().items()
     }
     return moved.with_tensors(tensors)  # pyright: ignore[reportReturnType]
+
+
+def whole(alignment: Carries) -> Carries:
+    """Return an alignment with no unit left out.
+
+    Args:
+        alignment: that may leave units out.
+    """
+    return alignment.whole() if isinstance(alignment, LeavesOut) else alignment
+
+
+def _check_kinds(ticket: object, alignment: object, weights: Any) -> None:
+    """Refuse arguments of another kind, such as those of another order."""
+    if not isinstance(ticket, Mask | Ticket):
+        raise InputError(f"transfer carries a Mask or a Ticket, got {type(ticket).__name__}; give that first")
+    if not isinstance(alignment, Carries):
+        raise InputError(f"transfer needs an Alignment to carry by, got {type(alignment).__name__}; give that second")
+    if weights is not None:
+        state_of(weights, "weights")  # refuses any other kind
 
 
 def _largest_instead(kept: Tensor, entries: Tensor, weight: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ def run_overlap(task: Task, inputs: Mapping[str, Result], context: Context) -> O
     """Compare A's mask, moved and unmoved, with B's own; the whole network stands under the empty name."""
     mask_a, mask_b = required_mask(inputs["mask_a"]), required_mask(inputs["mask_b"])
     values: dict[str, Any] = {}
-    for name, mask in (("permuted", alignment_of(inputs).apply(mask_a)), ("naive", mask_a)):
+    for name, mask in (("permuted", alignment_of(inputs).whole().apply(mask_a)), ("naive", mask_a)):
         found = overlap_of(mask, mask_b)
         layers = {"": found.total, **found.layers}
         values[name] = {layer: {"overlap": o.share, "chance": o.chance} for layer, o in layers.items()}
