@@ -133,8 +133,10 @@ def _unpack(tar: tarfile.TarFile, place: Path, path: Path) -> tuple[Archive, dic
     index, files = None, {}
     for member in tar:
         content = tar.extractfile(member) if member.isreg() and not member.issparse() else None
-        if content is None or member.size > path.stat().st_size:
+        if content is None:
             raise _damaged(path, f"{member.name!r} is no plain file")
+        if member.size > path.stat().st_size:
+            raise _damaged(path, f"{member.name!r} is longer than the archive, which is cut short")
         if index is None:
             index = _index(member.name, content.read(LONGEST_INDEX), path)
         elif RESULT.fullmatch(member.name):

@@ -112,13 +112,13 @@ def alignment_report(alignment: Any) -> GroupTable:
 
 
 def alignment_rows(alignment: Any) -> list[tuple[str, int, int, str, str]]:
-    """Return for each group its units, how many of them move, and how well they were matched."""
+    """Return for each group its units, at every position of its parents, how many move, and how well they fit."""
     rows = []
     for name, permutation in alignment.permutations.items():
         index, quality = permutation.index, alignment.quality.get(name)
         here = index.new_tensor(range(index.shape[-1]))
         matched = ("", "") if quality is None else (f"{quality.correlation:.3f}", f"{quality.margin:.3f}")
-        rows.append((name, permutation.size, int((index != here).sum()), *matched))
+        rows.append((name, index.numel(), int((index != here).sum()), *matched))
     return rows
 
 

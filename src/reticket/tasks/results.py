@@ -227,7 +227,10 @@ class Results(Record):
             why = f"no store at {folder}"
         else:
             return named_store(self._store)
-        raise InputError(f"{why}, so the networks behind them are unknown; use Results.load(run_dir, store=...)")
+        raise InputError(
+            f"{why}, so the networks behind the results are unknown; name the store that the run had, as "
+            "Results.load(run_dir, store=...) or --store"
+        )
 
     def compare(self, other: "Results", *, confidence: float = 0.95) -> tuple[Comparison, ...]:
         """Return every cell of either run's table with both values, and how far apart they are.
