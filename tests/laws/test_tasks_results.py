@@ -96,7 +96,7 @@ def test_two_runs_are_compared_cell_by_cell() -> None:
 
 
 def test_weights_behind_results_of_no_run_are_asked_for() -> None:
-    with pytest.raises(InputError, match=r"were not loaded from a run, .* use Results\.load\(run_dir, store=\.\.\.\)"):
+    with pytest.raises(InputError, match=r"were not loaded from a run, .* as Results\.load\(run_dir, store=\.\.\.\)"):
         Results.of_json({"schema": 1}).weights(method="lth")
 
 
