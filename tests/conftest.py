@@ -1,33 +1,19 @@
-"""Shared test settings: shapes in signatures are checked, hypothesis is deterministic, one thread."""
+"""Shared test settings: signatures are checked, hypothesis is deterministic, one thread."""
 
 import gc
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
-from beartype import BeartypeConf
-from beartype.claw import beartype_package
 from hypothesis import settings
-from jaxtyping import install_import_hook
 
+from tests.checked import check_signatures
 from tests.pdfs import empty_pdfs
 
 WHOLE = 1000  # so many tests are the whole suite, or near it
-SOURCE = Path(__file__).parents[1] / "src"
 
 
-def shaped_modules() -> list[str]:
-    """The modules whose annotations give shapes, and those that look through frames and pass over jaxtyping's."""
-    texts = {path: path.read_text() for path in SOURCE.rglob("*.py")}
-    files = [path for path, text in texts.items() if "from jaxtyping import" in text or "/jaxtyping/" in text]
-    return [".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__") for path in files]
-
-
-# Both check every signature. jaxtyping's wrapper compares shapes as well and takes ten times as long as beartype's own,
-# so it goes where shapes are.
-beartype_package("reticket", conf=BeartypeConf(claw_is_pep526=False))
-hook = install_import_hook(shaped_modules(), "beartype.beartype")
+check_signatures()
 
 settings.register_profile("reticket", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("reticket")
