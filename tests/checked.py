@@ -16,13 +16,13 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 from jaxtyping import jaxtyped
 
 PACKAGE = "reticket"
 FIRST, EVERY = 64, 16  # calls that are checked: the first ones, then one of so many
 MARK = "__checked__"
-IMPORT = ast.parse(f"from {__name__} import checked as {MARK}").body
+types_checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float too, as for type checkers
 
 
 def check_signatures() -> None:
@@ -41,7 +41,7 @@ def checked(defined: Any) -> Any:
         return property(get, put, remove, defined.__doc__)
     if isinstance(defined, type) and not getattr(defined, "_is_protocol", False):
         for name, member in list(vars(defined).items()):
-            if isinstance(member, FunctionType | staticmethod | classmethod | property):
+            if isinstance(member, FunctionType | staticmethod | classmethod | property) and name != "__del__":
                 setattr(defined, name, checked(member))
     return defined
 
@@ -65,7 +65,7 @@ def _function(function: FunctionType) -> Callable[..., Any]:
 
 def _in_full(function: FunctionType) -> Callable[..., Any]:
     shapes = any("jaxtyping" in repr(hint) for hint in function.__annotations__.values())
-    return jaxtyped(function, typechecker=beartype) if shapes else beartype(function)
+    return jaxtyped(function, typechecker=types_checked) if shapes else types_checked(function)
 
 
 class _Finder(MetaPathFinder):
@@ -95,7 +95,7 @@ class _Loader(SourceFileLoader):
             elif isinstance(node, ast.ClassDef):
                 node.decorator_list.insert(0, _mark(node))  # after a dataclass has written its methods
         head = next((i for i, node in enumerate(tree.body) if not _comes_first(node)), len(tree.body))
-        tree.body[head:head] = [ast.copy_location(ast.fix_missing_locations(node), tree.body[0]) for node in IMPORT]
+        tree.body[head:head] = ast.parse(f"from {__name__} import checked as {MARK}").body
         return compile(tree, path, "exec", dont_inherit=True, optimize=_optimize)
 
     def get_data(self, path: Any) -> bytes:
