@@ -20,6 +20,16 @@ settings.load_profile("reticket")
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the cases slow that `slow_cases` names, or all but those that it excepts."""
+    for item in items:
+        if mark := item.get_closest_marker("slow_cases"):
+            case = item.callspec.id if isinstance(item, pytest.Function) else ""
+            if case in mark.args or case not in mark.kwargs.get("but", [case]):
+                item.add_marker(pytest.mark.slow)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Spare the garbage collector, and who asks it for objects, the million that collecting the tests has made."""
     from reticket.symmetry import discover  # after the hooks, which check its signatures

@@ -100,6 +100,7 @@ def test_equal_plans_give_equal_stores(ran: Ran, reference: Ran) -> None:
     stores_are_equal(ran, reference)
 
 
+@pytest.mark.slow_cases("processes")
 @pytest.mark.parametrize("executor", [name for name in EXECUTORS if name != "local"])
 def test_another_kind_of_store_holds_the_same(executor: str, reference: Ran, tmp_path: Path) -> None:
     """No executor knows where results lie: one of a test's own, in a database, serves as the folder does."""

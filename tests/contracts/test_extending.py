@@ -246,6 +246,7 @@ rt.train(rt.build_model("narrow"), rt.load_dataset("clouds"), recipe, mask=mask,
 """
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_it_gives_the_same_bits(package: Path, tmp_path: Path) -> None:
     """The other process finds model, data and optimiser by their entry points; its last checkpoint is of step 10."""
     path = os.pathsep.join([str(package), *filter(None, sys.path)])
@@ -273,6 +274,7 @@ with joined("cpu") as (ranks, device):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_from_what_one_has_begun(package: Path, tmp_path: Path) -> None:
     """The second one has the optimiser's state from the first, whose checkpoint it does not read."""
     file = tmp_path / "run"

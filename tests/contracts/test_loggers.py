@@ -107,6 +107,7 @@ def test_every_logger_has_its_reader_here_and_is_listed() -> None:
     assert LOGGERS.keys() == READERS.keys() == listing("loggers").keys()
 
 
+@pytest.mark.slow_cases("wandb", "mlflow")
 @pytest.mark.parametrize("name", READERS)
 def test_what_a_run_tells_is_what_the_files_hold(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two trainings side by side; the run is stopped in the second and taken up again."""

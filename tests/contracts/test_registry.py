@@ -165,6 +165,7 @@ print(moved.permutations["layers.0.weight"].index.tolist())
     ]
 
 
+@pytest.mark.slow
 def test_nothing_of_a_package_is_imported_at_the_start(tmp_path: Path) -> None:
     install(tmp_path, "plugin", "raise RuntimeError", KINDS)
     said = python(

@@ -214,6 +214,7 @@ def test_type_as_asks_for_nothing(apart: bool) -> None:
     verify(symmetry, model, example())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_taken_apart_is_pinned_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The parts of one operator ask for a value; the other is taken apart nevertheless."""
 

@@ -52,6 +52,7 @@ def test_every_reason_that_pins_is_explained(reason: str) -> None:
     assert f"`{reason}`" in PINNED, f"add a line on '{reason}' to docs/pinned.md, in the section of its kind"
 
 
+@pytest.mark.slow
 def test_the_search_for_reasons_finds_them() -> None:
     assert "a window slides along this axis" in reasons("pin")
     assert "not read for these inputs" in reasons("Cause")

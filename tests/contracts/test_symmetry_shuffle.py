@@ -67,6 +67,7 @@ def found(outer: int, inner: int, groups: int, *, residual: bool, native: bool =
     return 10**symmetry.log10_order
 
 
+@pytest.mark.slow_cases(but=["sizes1-True"])
 @pytest.mark.parametrize(("sizes", "native"), [((4, 8, 2), False), ((6, 12, 2), True), ((6, 9, 3), False)])
 def test_every_pair_of_groups_has_channels_of_its_own(sizes: tuple[int, int, int], native: bool) -> None:
     assert found(*sizes, residual=False, native=native) == pytest.approx(order(*sizes, residual=False))

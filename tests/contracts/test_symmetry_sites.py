@@ -18,6 +18,7 @@ def record(model: nn.Module, symmetry: Symmetry, x: Tensor) -> list[tuple[Site, 
     return seen
 
 
+@pytest.mark.slow_cases("no-rule")
 @pytest.mark.parametrize("name", CASES)
 def test_units_move_as_the_alignment_says(name: str) -> None:
     """The activations of the permuted model are the permuted activations: every site's layout is right."""

@@ -106,6 +106,7 @@ def test_prune_says_what_it_cannot_judge(call: Callable[..., str], tmp_path: Pat
     assert "not known to be matrices, counted as kept: 'spare' 11.1 %" in said
 
 
+@pytest.mark.slow
 def test_prune_gives_a_criterion_what_it_looks_at(call: Callable[..., str], tmp_path: Path) -> None:
     model = plain()
     save_file(model.state_dict(), tmp_path / "a.safetensors")
@@ -189,6 +190,7 @@ def two(tmp_path: Path) -> tuple[nn.Module, nn.Module, rt.Alignment]:
     return a, b, alignment
 
 
+@pytest.mark.slow
 def test_barrier_is_that_of_python(
     two: tuple[nn.Module, nn.Module, rt.Alignment], call: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -288,6 +290,7 @@ def test_merge_undoes_shuffles(call: Callable[..., str], tmp_path: Path) -> None
     torch.testing.assert_close(load_file(out), dict(a.state_dict()))  # REPAIR finds nothing to do
 
 
+@pytest.mark.slow
 def test_networks_of_keyword_inputs_are_matched_and_merged(call: Callable[..., str], tmp_path: Path) -> None:
     a = Tagger()
     ids, labels = torch.randint(0, 9, (200, 5)), torch.randint(0, 3, (200,))
@@ -316,6 +319,7 @@ def test_whole_numbers_are_inputs_of_a_model_of_others(
     same(load_file(tmp_path / "m.safetensors"), rt.repair(a, (a, b), 0.5, [x.float()]))
 
 
+@pytest.mark.slow
 def test_merge_weighs_and_repairs(
     two: tuple[nn.Module, nn.Module, rt.Alignment], call: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -333,6 +337,7 @@ def test_merge_weighs_and_repairs(
     same(load_file(out), rt.merge(a, [a, b], onto, batches, how="least-squares"))
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_the_file_that_was_there(
     two: tuple[nn.Module, nn.Module, rt.Alignment], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -368,6 +373,7 @@ def tiny_bert() -> nn.Module:
     return BertForMaskedLM(BertConfig(vocab_size=40, **sizes)).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("transformers") is None, reason="transformers is missing")
 def test_folders_of_the_hub_are_read_and_written(call: Callable[..., str], tmp_path: Path) -> None:
     """In shards, the output layer tied to the table; and transformers loads what is written."""

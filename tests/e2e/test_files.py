@@ -65,6 +65,7 @@ def test_a_ticket_of_another_model_is_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_inspect_and_verify_speak_of_the_groups(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,6 +92,7 @@ def pair(make: Callable[[], nn.Module], text: Callable[[int, int], Text]) -> Pai
     return Pair(a, b, alignment.apply(b.state_dict()), test)
 
 
+@pytest.mark.slow
 def test_bert_matched_back_has_no_barrier_in_accuracy() -> None:
     two = pair(bert, topics)
     naive, aligned = (rt.barrier(two.a, two.a, b, [two.test], (0, 0.5, 1)) for b in (two.scrambled, two.aligned))

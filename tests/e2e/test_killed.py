@@ -81,6 +81,7 @@ def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path: Path) -> None:
     print(f"{KILLS} kills; an undisturbed run tells {lines} events")
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_says_how_to_resume_and_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

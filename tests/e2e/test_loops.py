@@ -115,6 +115,7 @@ def test_masked_weights_are_0_and_a_resumed_run_gives_the_same_bits(
     assert not any(parameter._backward_hooks for parameter in model.parameters())  # nothing is held afterwards
 
 
+@pytest.mark.slow
 def test_two_processes_of_torchs_own(tmp_path: Path) -> None:
     ending = "rank = dist.get_rank()\n" + END + "dist.destroy_process_group()\n"
     (tmp_path / "ddp.py").write_text(f"{BEGINNING}\n{BLOCKS['DistributedDataParallel']}\n{ending}")

@@ -280,6 +280,7 @@ def test_an_experiment_that_leaves_units_out(tmp_path: Path) -> None:
         planned("matching.options.blocks=all")
 
 
+@pytest.mark.slow
 def test_an_experiment_that_begins_from_an_alignment(tmp_path: Path) -> None:
     found, _ = results_of(tmp_path / "plain")
     twice = ("matching.method=swapped", "matching.start.method=by-bias", "matching.start.options.falling=true")

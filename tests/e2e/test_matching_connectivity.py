@@ -52,6 +52,7 @@ def test_matching_lowers_the_barrier_between_two_mlps() -> None:
     assert (repaired.loss[0], repaired.accuracy[-1]) == (after.loss[0], after.accuracy[-1])
 
 
+@pytest.mark.slow
 def test_repair_undoes_the_collapse_of_a_batchnorm_network() -> None:
     nets = [build_model("conv-small", generator=generator_for(label)) for label in "ab"]
     a, b = (trained(net, label, steps=80, square=True) for net, label in zip(nets, "ab", strict=True))

@@ -57,6 +57,7 @@ def words(examples: int) -> Tensor:
     return torch.randint(50, (examples, 16), generator=generator_for("words", examples))
 
 
+@pytest.mark.slow_cases("nn.TransformerEncoder")
 @pytest.mark.parametrize(
     ("make", "inputs"),
     [

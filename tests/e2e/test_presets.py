@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 FEW = ("cifar10-small-width", "digits", "fashion-mlp")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names", [FEW, pytest.param(tuple(list_presets()), marks=pytest.mark.slow)], ids=["few", "all"]
 )

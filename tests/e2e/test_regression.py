@@ -74,6 +74,7 @@ def results(source: Path) -> rt.Results:
     return found
 
 
+@pytest.mark.slow
 def test_the_table_holds_the_error_and_it_is_that_of_the_stored_networks(results: rt.Results) -> None:
     metric = results.experiment.metric
     assert (metric.name, metric.unit, metric.higher_is_better, metric.loss_unit) == (RMSE, "", False, "")
@@ -158,6 +159,7 @@ def test_figures_of_each_training_are_logged_by_name(results: rt.Results) -> Non
     assert f'"{RMSE}"' in (results.folder / "metrics.jsonl").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_an_objective_of_ones_own_judges_by_its_loss(source: Path) -> None:
     settings = [f"dense.objective={HERE}:absolute", "grid.seeds=1", "grid.sparsities=[0.5]", 'grid.rewinds=["0it"]']
     found = rt.run(load_config(source, [*settings, "checks.barriers=false"])[1], out=source.parent / "own", name="own")
@@ -180,6 +182,7 @@ def test_what_has_no_use_for_numbers_is_refused(source: Path) -> None:
         [task for planned in plan_experiment(members) for task in planned.blueprint.targets]
 
 
+@pytest.mark.slow
 def test_a_sweep_compares_errors(source: Path) -> None:
     settings = [
         "grid.seeds=2",

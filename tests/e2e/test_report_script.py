@@ -78,6 +78,7 @@ def driven(page: Path) -> dict[str, object]:
     return json.loads(found[1])
 
 
+@pytest.mark.slow
 def test_the_main_table_is_sorted_by_value(said: dict[str, object]) -> None:
     numbers = [float(str(text).split()[0]) for text in said["values"]]  # type: ignore[attr-defined]
     assert numbers == sorted(numbers, reverse=True)

@@ -159,6 +159,7 @@ def test_a_network_that_is_not_there_is_named(finished: Path, place: dict[str, A
         rt.Results.load(finished).alignment(method="imp", sparsity=0.7)
 
 
+@pytest.mark.slow
 def test_running_again_computes_nothing_and_changes_no_row(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,6 +173,7 @@ def test_running_again_computes_nothing_and_changes_no_row(
     assert "gap closed" in said.splitlines()[-2], "the table is the last that a run prints"
 
 
+@pytest.mark.slow
 def test_two_processes_from_an_empty_store_give_the_same_numbers(
     finished: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -184,6 +186,7 @@ def test_two_processes_from_an_empty_store_give_the_same_numbers(
         assert first[part] == second[part], part
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_reported_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

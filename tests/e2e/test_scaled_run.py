@@ -20,6 +20,7 @@ def reticket(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     return int(end.value.code or 0)
 
 
+@pytest.mark.slow
 def test_a_scaled_run_says_so_in_every_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -159,6 +159,7 @@ BLIND = Program(
 )
 
 
+@pytest.mark.slow
 def test_a_broken_rule_is_noticed_and_its_program_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wrong([BLIND]) == []
     monkeypatch.setitem(RULES, "aten.unflatten.int", RegisteredRule(fresh, structural=True))

@@ -56,12 +56,14 @@ def order_does_not_matter(mix: Mix, networks: Sequence[Mapping[str, Any]]) -> No
         same(mix([networks[n] for n in order], [WEIGHTS[n] for n in order]), expected)
 
 
+@pytest.mark.slow_cases("repaired-dtype0", "repaired-dtype1", "repaired-dtype2")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("mix", [rt.interpolate, repaired])
 def test_order_does_not_matter(mix: Mix, dtype: torch.dtype) -> None:
     order_does_not_matter(mix, states(dtype))
 
 
+@pytest.mark.slow
 def test_order_does_not_matter_with_batchnorm() -> None:
     order_does_not_matter(repaired, states(norm=True))
 
@@ -81,6 +83,7 @@ def test_a_weight_of_one_gives_the_endpoint_bit_for_bit(mix: Mix, number: int) -
     same(mix(networks, [float(number == n) for n in range(3)]), networks[number])
 
 
+@pytest.mark.slow
 def test_two_networks_are_the_line_up_to_rounding() -> None:
     a, b, _ = states(torch.float64)
     for alpha in (0.25, 0.5, 0.7):

@@ -138,6 +138,7 @@ def test_nothing_shared_is_every_network_itself_and_all_is_the_merge() -> None:
         assert all(torch.equal(member[name], merged[name]) for name in merged)
 
 
+@pytest.mark.slow
 def test_norms_of_networks_that_share_a_part_are_their_own() -> None:
     """Each is normalised by what its own layers give it, shared weights staying one tensor."""
     networks = [rt.build_model("conv-small", widths=(4, 4, 6, 6), generator=seed) for seed in range(2)]

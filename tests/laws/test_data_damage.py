@@ -153,6 +153,7 @@ def test_members_that_are_twice_there_or_of_absurd_size(contents: dict[str, byte
             loaded(path)
 
 
+@pytest.mark.slow
 def test_small_files_do_not_become_large_ones(contents: dict[str, bytes], tmp_path: Path) -> None:
     """Of 200 MB of zeros, a few megabytes are unpacked."""
     zeros = 200 * 2**20

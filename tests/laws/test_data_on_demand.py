@@ -108,6 +108,7 @@ def load_rows(folder: Path | None) -> tuple[Rows, Rows]:
     return Rows(400), Rows(60)
 
 
+@pytest.mark.slow
 def test_an_experiment_has_the_same_keys_and_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = [
         f"data.name={HERE}:load_rows", "dense.epochs=2", "grid.seeds=1", "grid.sparsities=[0.4]",

@@ -127,6 +127,7 @@ def default() -> Iterator[Callable[[str | None], None]]:
     torch.set_default_device(None)
 
 
+@pytest.mark.slow_cases("discover heads", "verify", "random_alignment")
 @pytest.mark.parametrize("call", CALLS)
 def test_results_are_the_same_under_another_default_device(call: str, default: Callable[[str | None], None]) -> None:
     before = CALLS[call]()

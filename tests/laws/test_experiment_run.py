@@ -245,6 +245,7 @@ def test_small_tasks_cost_little_beyond_their_work(tmp_path: Path) -> None:
     assert 0 < work(100) <= 1.5 * work(10)
 
 
+@pytest.mark.slow_cases("0-processes", "2-processes", "4-processes")
 @pytest.mark.parametrize("executor", ["in-process", "processes", "threads"])
 @pytest.mark.parametrize("theirs", [0, 2, 4])
 def test_what_another_run_computes_is_left_to_it_and_done_if_it_ends_without(
@@ -301,6 +302,7 @@ print(len(run_plan(Plan.of(pairs), FolderStore(sys.argv[1]), runners, execution)
 """
 
 
+@pytest.mark.slow
 def test_runs_that_share_a_store_compute_each_task_once(tmp_path: Path) -> None:
     """All of them begin at once, with the same task: only one may take it."""
     log = tmp_path / "log"

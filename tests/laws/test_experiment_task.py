@@ -71,6 +71,7 @@ def test_the_law_of_keys_can_fail(broken: Callable[..., str]) -> None:
         key_is_sound(broken)
 
 
+@pytest.mark.slow
 @given(SPECS, SPECS)
 def test_specs_are_equal_exactly_when_keys_are(a: dict[str, Any], b: dict[str, Any]) -> None:
     same = canonical(plain(a, "a")) == canonical(plain(b, "b"))

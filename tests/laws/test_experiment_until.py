@@ -39,6 +39,7 @@ def carry_out(executor: str, store: Store, targets: Plan, until: Until | None, s
     return run_plan(targets, store, RUNNERS, ExecutionConfig(jobs=2, executor=executor), on_event=hear, until=until)
 
 
+@pytest.mark.slow_cases("processes")
 @pytest.mark.parametrize("executor", [name for name in EXECUTORS if name != "local"])
 def test_what_is_done_is_kept_and_the_rest_is_named(tmp_path: Path, executor: str) -> None:
     store, whole = FolderStore(tmp_path), {task.key for task in plan().tasks}
@@ -54,6 +55,7 @@ def test_what_is_done_is_kept_and_the_rest_is_named(tmp_path: Path, executor: st
     assert set(second.done) | set(second.cached) == whole
 
 
+@pytest.mark.slow_cases("processes")
 @pytest.mark.parametrize("executor", ["in-process", "processes", "threads"])
 def test_a_task_under_way_is_given_up(tmp_path: Path, executor: str) -> None:
     """It would go on for a minute."""

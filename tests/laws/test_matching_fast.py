@@ -49,6 +49,7 @@ def odd_norms(label: str) -> nn.Module:
     return model
 
 
+@pytest.mark.slow
 def test_what_follows_from_the_input_of_a_batchnorm_is_what_its_output_shows() -> None:
     a, b, sym = odd_norms("a"), odd_norms("b"), symmetry("resnet20")
     derived, measured = accumulated_on(a, b, sym), accumulated_on(a, b, sym, derive=False)
@@ -136,6 +137,7 @@ def test_convolutions_run_with_their_channels_last() -> None:
     assert laid == [True]
 
 
+@pytest.mark.slow_cases(but=["options3"])
 @pytest.mark.parametrize("options", [{}, {"stop": None, "held_bytes": 40_000}, {"stop": 0.5}, {"cost": "cosine"}])
 def test_one_network_is_matched_to_each_as_to_each_alone(options: dict[str, Any]) -> None:
     name = "conv-small"
@@ -185,6 +187,7 @@ def test_matching_stops_where_few_units_are_unsettled() -> None:
     assert loose.unsettled <= 0.2
 
 
+@pytest.mark.slow
 def test_the_share_that_is_unsettled_is_about_the_share_that_changes() -> None:
     changed, said = [], []
     for amount in (2.0, 3.0, 4.0, 6.0):

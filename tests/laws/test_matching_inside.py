@@ -162,6 +162,7 @@ def planted(name: str, example: int = 4) -> tuple[nn.Module, nn.Module, Symmetry
     return a, b, sym, pi
 
 
+@pytest.mark.slow_cases("attention", "attention, time first, weights, extra key", "padded encoder", "decoder")
 @pytest.mark.parametrize("name", MODELS)
 def test_a_planted_permutation_is_found_inside(name: str) -> None:
     """On batches of another size than the example's; the saved symmetry does as well as the one discovered."""
@@ -199,6 +200,7 @@ def test_heads_merged_into_a_batch_of_one() -> None:
     assert runs == [1] * 13
 
 
+@pytest.mark.slow
 def test_traces_are_shared_by_models_that_differ_in_weights_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """One trace a shape of the batch; a model that holds another table is traced on its own."""
     a, b, sym, pi = planted("attention")

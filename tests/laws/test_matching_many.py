@@ -38,6 +38,7 @@ def copies(name: str) -> tuple[list[nn.Module], list[rt.Alignment]]:
     return networks, orders
 
 
+@pytest.mark.slow_cases(but=["mlp-activation", "mlp-weight", "mlp-combined", "conv-small-weight"])
 @pytest.mark.parametrize("method", ["activation", "weight", "combined"])
 @pytest.mark.parametrize("name", ["mlp", "conv-small", "encoder"])
 def test_planted_orders_are_found(name: str, method: str) -> None:
@@ -49,6 +50,7 @@ def test_planted_orders_are_found(name: str, method: str) -> None:
     assert all(q.correlation > 0.99 for alignment in frame for q in alignment.quality.values())
 
 
+@pytest.mark.slow_cases("encoder-activation", "encoder-weight", "encoder-random")
 @pytest.mark.parametrize("method", ["activation", "weight", "random"])
 @pytest.mark.parametrize("name", ["mlp", "encoder"])
 def test_a_way_by_a_third_network_is_the_direct_way(name: str, method: str) -> None:
@@ -221,6 +223,7 @@ def test_wrong_merges(alignments: int, weights: list[float] | None, words: str) 
         rt.merge(networks[0], networks[:1], [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["identity", "random"])
 def test_what_pairs_vote_for_is_judged_by_what_units_do(method: str) -> None:
     """A frame that nobody looked for says so: its quality is the correlation of matched units, no share of votes."""

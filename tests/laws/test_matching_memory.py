@@ -50,6 +50,7 @@ CASES: list[tuple[str, int, int, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow_cases(but=["mlp-5000-1-options0"])
 @pytest.mark.parametrize(("name", "examples", "others", "options"), CASES)
 def test_what_is_told_is_what_is_taken(name: str, examples: int, others: int, options: dict[str, Any]) -> None:
     (a, *every_b), batch = networks(name, 1 + others, examples)

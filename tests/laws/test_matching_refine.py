@@ -74,6 +74,7 @@ def exchanged(alignment: rt.Alignment, pairs: int) -> rt.Alignment:
     return rt.Alignment(alignment.symmetry, permutations)
 
 
+@pytest.mark.slow
 def test_it_does_better_than_its_start_and_says_by_how_much() -> None:
     a, b, sym = trained("a"), trained("b"), symmetry()
     start = rt.match(a, b, sym, [digits()])
@@ -90,6 +91,7 @@ def first_of(batch: object) -> object:
     return batch[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["sinkhorn", "straight-through"])
 @pytest.mark.parametrize("norm", [False, True])
 def test_units_exchanged_in_a_planted_permutation_are_seen_in_the_loss_and_found(norm: bool, how: str) -> None:
@@ -110,6 +112,7 @@ def test_where_there_is_no_barrier_the_start_is_returned() -> None:
     assert found.loss_after == found.loss_before
 
 
+@pytest.mark.slow
 def test_a_seed_decides_the_result() -> None:
     a, b, sym = trained("a"), trained("b"), symmetry()
     first, again, other = (refine(a, b, sym, seed=seed, steps=100) for seed in (0, 0, 1))
@@ -212,6 +215,7 @@ def test_mappings_are_judged_by_the_models_own_loss_and_shared_weights_count_onc
     assert_gradient(line, {"x": x[:50].double(), "labels": y[:50]})
 
 
+@pytest.mark.slow
 def test_a_loss_of_the_users_decides() -> None:
     a, b, sym = trained("a"), trained("b"), symmetry()
 

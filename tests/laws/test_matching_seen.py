@@ -27,6 +27,7 @@ def assert_same(one: rt.Alignment, other: rt.Alignment) -> None:
         assert quality.margin == pytest.approx(other.quality[group].margin, abs=1e-6)
 
 
+@pytest.mark.slow_cases(but=["1e-09-mlp"])
 @pytest.mark.parametrize("name", ["mlp", "conv-small"])
 @pytest.mark.parametrize("stop", ["never", 1e-9])
 def test_two_calls_find_what_one_does(name: str, stop: Any, tmp_path: Path) -> None:

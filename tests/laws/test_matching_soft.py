@@ -77,6 +77,7 @@ def test_that_law_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
         assert_corners_permute("fused", 0)
 
 
+@pytest.mark.slow_cases("resnet20", "encoder", "normed", "talking")
 @pytest.mark.parametrize("name", MODELS)
 def test_the_permutations_nearest_to_a_corner_are_its_own(name: str) -> None:
     sym, alignment = symmetry(name), rt.random_alignment(symmetry(name), 2)

@@ -62,6 +62,7 @@ def planted(name: str, *, noise: float = 0.0) -> tuple[nn.Module, nn.Module, rt.
 MODELS = (*SHAPES, "encoder", "lstm")
 
 
+@pytest.mark.slow_cases("resnet20-0.0")
 @pytest.mark.parametrize("noise", [0.0, 0.01])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_planted_permutation_is_found_by_weights_alone(name: str, noise: float) -> None:
@@ -261,6 +262,7 @@ def test_dead_units_and_equal_units_are_matched_all_the_same() -> None:
     assert all(torch.allclose(carried[name], tensor, atol=1e-6) for name, tensor in b.state_dict().items())
 
 
+@pytest.mark.slow_cases("encoder")
 @pytest.mark.parametrize("name", ["mlp", "encoder"])
 def test_networks_of_zeros_are_alike_in_nothing(name: str) -> None:
     a, b = (network(name, label) for label in "ab")

@@ -37,6 +37,7 @@ def test_a_token_is_predicted_from_those_before_it_alone() -> None:
     assert bool((before[:, 8:] != after[:, 8:]).any())
 
 
+@pytest.mark.slow
 def test_heads_are_groups_and_are_found_again() -> None:
     model = small()
     sym = rt.discover(model, tokens(2))

@@ -16,6 +16,7 @@ def sym() -> rt.Symmetry:
     return rt.discover(build_model("vit"), example_input("vit"))
 
 
+@pytest.mark.slow
 def test_heads_their_insides_and_the_residual_stream_are_groups(sym: rt.Symmetry) -> None:
     """Worked out by hand: per block the heads, queries with keys and values inside each head, and the wide layer."""
     assert {name: (group.size, group.copies) for name, group in sym.groups.items()} == {

@@ -190,6 +190,7 @@ def test_what_is_not_as_it_was_exported_is_refused_and_changes_nothing(
         import_archive(path, lambda archive, files: pytest.fail("a store was opened"))
 
 
+@pytest.mark.slow
 def test_every_cut_and_many_flips_are_noticed_or_harmless(tmp_path: Path) -> None:
     path = tmp_path / "run.tar"
     source = filled(tmp_path / "a", KEYS[:2])

@@ -52,6 +52,7 @@ def looks(kind: str, name: str) -> dict[str, Any]:
     return {key: [str(one).replace(name, "#") for one in value] for key, value in said.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NAMES)
 def test_a_name_that_graphs_have_for_themselves_is_a_name(kind: str) -> None:
     usual = looks(kind, "words")

@@ -71,6 +71,7 @@ FREE: dict[str, tuple[Forward, list[str]]] = {
 }
 
 
+@pytest.mark.slow_cases(but=["functional_call"])
 @pytest.mark.parametrize("name", FREE)
 def test_what_such_operators_touch_is_pinned_and_the_rest_is_free(name: str) -> None:
     function, free = FREE[name]

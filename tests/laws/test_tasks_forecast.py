@@ -88,6 +88,7 @@ def test_time_is_work_times_speed_shared_by_processes_but_no_shorter_than_the_lo
     assert found.elapsed(speeds, 1000) == pytest.approx(longest)
 
 
+@pytest.mark.slow_cases("2-False")
 @pytest.mark.parametrize(("jobs", "augment"), [(1, True), (2, False)])
 def test_a_model_is_really_timed(jobs: int, augment: bool) -> None:
     params = {"in_channels": 3, "widths": (4, 4, 4, 4), "classes": 10}

@@ -27,6 +27,7 @@ def planned_tasks(*settings: str) -> tuple[Task, ...]:
     return planned.blueprint.of("trust").get("end", ())
 
 
+@pytest.mark.slow
 def test_it_says_what_matching_the_stored_networks_again_says(tmp_path: Path) -> None:
     results = rt.run(TINY, out=tmp_path, settings=SETTINGS)
     assert not results.failures

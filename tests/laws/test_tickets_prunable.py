@@ -40,6 +40,7 @@ def found(case: Case, density: float) -> Counted:
         pytest.skip(str(problem))
 
 
+@pytest.mark.slow_cases(but=["LSTM"])
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_reported_is_what_counting_zeros_gives(name: str) -> None:
     seen = found(CASES[name], 0.1)
@@ -49,6 +50,7 @@ def test_what_is_reported_is_what_counting_zeros_gives(name: str) -> None:
     assert "matrices left as they are" not in seen.coverage
 
 
+@pytest.mark.slow
 def test_counting_sees_a_matrix_that_is_left_out() -> None:
     build = CASES["nn.TransformerEncoder"].build
     model, inputs = build()
@@ -221,6 +223,7 @@ def test_a_mask_of_experts_moves_into_their_weights() -> None:
     assert isinstance(mask, Mask)
 
 
+@pytest.mark.slow_cases(but=["LSTM"])
 @pytest.mark.parametrize("name", ["LSTM", "nn.TransformerEncoder", "Mixtral"])
 def test_masks_of_fused_and_stacked_weights_move_with_them(name: str) -> None:
     torch.manual_seed(0)

@@ -265,6 +265,7 @@ torch.save(dict(result.weights), sys.argv[2])
 """
 
 
+@pytest.mark.slow
 def test_kill_9_and_start_again(tmp_path: Path) -> None:
     path, out = tmp_path / "run.safetensors", tmp_path / "weights.pt"
     command = [sys.executable, "-c", KILLED, str(path), str(out)]

@@ -141,6 +141,7 @@ alphas = 3
 """
 
 
+@pytest.mark.slow
 def test_the_metrics_of_an_experiment_are_in_its_log(tmp_path: Path) -> None:
     """By task, dense and sparse: once an epoch the loss and the rate, at the end the accuracy that the result has."""
     (tmp_path / "experiment.toml").write_text(CONFIG)

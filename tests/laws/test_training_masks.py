@@ -105,6 +105,7 @@ train(model, data(), RECIPE, rng_label=ORDER, mask=mask_of(model), callbacks=[Ri
 """
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_with_a_changed_mask(tmp_path: Path) -> None:
     """Killed right after step 9, in which the mask changed, was written."""
     path = tmp_path / "run.safetensors"

@@ -153,6 +153,7 @@ def test_a_slip_is_named() -> None:
         trained(mask={"layers.7.weight": torch.ones(2, dtype=torch.bool)})
 
 
+@pytest.mark.slow
 def test_an_experiment_is_keyed_by_the_source_and_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Editing the function gives every task that trains another key; the mask is held in all of them."""
     code = "from tests.laws.test_training_own import adam\n\ndef fit(run):\n    return adam(run)\n"

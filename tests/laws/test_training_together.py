@@ -115,6 +115,7 @@ def test_a_mask_that_changes_is_that_of_one_process_in_all(trained: Path) -> Non
     assert all(not torch.equal(begun[name], kept) for name, kept in one.mask.items())
 
 
+@pytest.mark.slow
 def test_one_is_killed_and_both_go_on_to_the_same_bits(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

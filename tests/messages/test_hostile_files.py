@@ -192,6 +192,7 @@ def build(generator=None):
 """
 
 
+@pytest.mark.slow_cases("start1")
 @pytest.mark.parametrize("start", [["-m", "reticket"], ["-P", "-c", "from reticket.cli import main; main()"]])
 def test_only_a_module_that_the_user_names_is_found_in_the_working_directory(start: list[str], tmp_path: Path) -> None:
     for name in ("csv", "torch", "numpy", "rich", "json", "typer"):

@@ -200,6 +200,7 @@ def planned_three_pairs(chosen: Chosen, budget: float) -> None:
     assert chosen.config.grid.methods == row_config(200, (0,)).grid.methods
 
 
+@pytest.mark.slow
 def test_the_issues_figures() -> None:
     """150,000 images a second and 430 s: three pairs with every method, at about a tenth of the paper's length."""
     chosen = choose({"float32": FLAT}, 430.0)
@@ -218,6 +219,7 @@ def test_one_epoch_more_would_not_have_fitted() -> None:
     assert simulate(more, FLAT, 50_000, 1)[1] > 0.85 * 430.0 >= choose({"float32": FLAT}, 430.0).seconds[1]
 
 
+@pytest.mark.slow
 def test_more_seconds_never_shorten_the_schedule() -> None:
     budgets = (20, 60, 150, 200, 270, 330, 430)
     epochs = [choose({"float32": MEASURED}, budget, jobs=(12,)).epochs for budget in budgets]

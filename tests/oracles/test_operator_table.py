@@ -35,6 +35,7 @@ QUICK = {
 }
 
 
+@pytest.mark.slow
 def test_a_part_of_the_table() -> None:
     found = tried([operator for operator in OPERATORS if operator.name in QUICK])
     lines = [line for line in page(found).splitlines() if line.startswith("| `")]

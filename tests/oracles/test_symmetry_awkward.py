@@ -33,6 +33,7 @@ def found(family: str) -> Findings:
 EACH = [pytest.param(family, name, id=name) for family, cases in FAMILIES.items() for name in cases]
 
 
+@pytest.mark.slow_cases("fused-qkv-by-part", "grouped-convolution", "soft-experts", "weight-norm")
 @pytest.mark.parametrize(("family", "name"), EACH)
 def test_freedom_equals_the_hand_derived(family: str, name: str) -> None:
     order = FAMILIES[family][name].log10_order

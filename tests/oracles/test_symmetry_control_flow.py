@@ -204,6 +204,7 @@ def test_train_mode_is_traced_where_it_differs(kind: str, differs: bool) -> None
     assert differs_in_training(result, inputs, calls_of(result, inputs, train=False))
 
 
+@pytest.mark.slow_cases(but=["tied"])
 @pytest.mark.parametrize("name", ["residual-batchnorm", "depthwise", "attention", "lstm", "concat", "tied"])
 def test_one_trace_finds_what_two_decomposed_ones_find(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The short cuts, one trace for both modes and no decomposition, change nothing."""

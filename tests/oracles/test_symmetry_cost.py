@@ -156,6 +156,7 @@ class Dropped(nn.Module):
         return self.c(x + branch)
 
 
+@pytest.mark.slow_cases("read", "keyword")
 @pytest.mark.parametrize("how", ["timm", "torchvision", "channels", "filled", "read", "keyword"])
 def test_a_second_trace_is_spared_where_train_mode_drops_paths(how: str) -> None:
     model, inputs = Dropped(how), Inputs.of(torch.randn(3, 4))
@@ -202,6 +203,7 @@ def proof_of(model: nn.Module, inputs: Tensor) -> Proof:
     return Proof(discover(model, inputs, verify=False), model, Inputs.of(inputs))
 
 
+@pytest.mark.slow
 def test_train_mode_is_tried_on_the_smallest_inputs_where_rounding_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     proof = proof_of(Pooled(), torch.randn(2, 3, 16, 16))
     assert proof._training is not None
@@ -218,6 +220,7 @@ def test_train_mode_is_tried_on_the_smallest_inputs_where_rounding_is_small(monk
     assert all(modes == ((trial, False), (proof._training, True)) for trial, modes in enumerate(tried))
 
 
+@pytest.mark.slow
 def test_every_draw_is_tried_in_train_mode() -> None:
     class Forgetful(nn.Module):
         """Train mode, and it alone, tells the units apart."""
@@ -262,6 +265,7 @@ def test_a_slice_taken_for_its_shape_cuts_no_axis() -> None:
     assert discover(ByShape(), torch.randn(3, 4), verify=False).log10_order == pytest.approx(math.log10(720))
 
 
+@pytest.mark.slow
 def test_a_difference_is_held_against_a_symmetry_only_after_several_shakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """BatchNorm over few values enlarges some last bits by far more than others: one shake may say too little."""
     proof = proof_of(Pooled(), torch.randn(2, 3, 16, 16))

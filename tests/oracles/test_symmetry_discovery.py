@@ -36,6 +36,7 @@ FAMILIES = {
 }
 
 
+@pytest.mark.slow_cases(but=["mlp"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_freedom_of_the_model_families(name: str) -> None:
     model_name, width, sizes = FAMILIES[name]
@@ -46,6 +47,7 @@ def test_freedom_of_the_model_families(name: str) -> None:
     verify(symmetry, model, example, draws=2)
 
 
+@pytest.mark.slow
 def test_freedom_of_resnet50() -> None:
     model, example = build_model("resnet50"), torch.randn(2, 3, 64, 64, generator=generator_for("resnet50"))
     symmetry = discover(model, example, verify=False)
@@ -98,6 +100,7 @@ def deaf(op: Operator) -> Layout:
     return (*op.layout("input")[:-1], *op.layout("weight")[:-1])
 
 
+@pytest.mark.slow
 def test_proof_catches_a_rule_broken_on_purpose(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     monkeypatch.setitem(RULES, "aten.linear", RegisteredRule(deaf, structural=False))

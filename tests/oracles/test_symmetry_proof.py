@@ -25,6 +25,7 @@ def trials(model: nn.Module, example: Tensor) -> list[tuple[tuple[int, ...], ...
     return [trial.shapes for trial in Proof(symmetry, model, Inputs.of(example))._trials]
 
 
+@pytest.mark.slow
 def test_other_batches_and_sizes_are_tried_where_the_model_runs() -> None:
     assert trials(ConvMeanLinear(), image()) == [((2, 3, 8, 8),), ((3, 3, 6, 6),), ((1, 3, 17, 17),)]
     assert trials(PreNormAttention(), ids()) == [((2, 4),), ((3, 3),), ((1, 9),)]
@@ -87,6 +88,7 @@ def test_a_batch_with_which_an_output_that_moves_has_another_size_is_not_tried()
     assert any("at the sizes of the example inputs only" in note for note in symmetry.notes)
 
 
+@pytest.mark.slow_cases("other", "shorter")
 @pytest.mark.parametrize("name", LONG)
 def test_what_only_other_sizes_show_is_pinned(name: str) -> None:
     example = torch.linspace(-1, 1, 48).reshape(2, 4, 6).sin()
@@ -109,6 +111,7 @@ class SummedRows(nn.Module):
         return x.mean() * self.steps[: x.shape[1]].sum(0) + self.channels[: x.shape[2]].sum(0)
 
 
+@pytest.mark.slow
 def test_every_axis_on_which_the_model_runs_is_tried_at_other_sizes() -> None:
     example = torch.linspace(-1, 1, 40).reshape(2, 4, 5).sin()
     assert trials(SummedRows(), example) == [((2, 4, 5),), ((3, 3, 3),), ((1, 9, 11),)]
@@ -188,6 +191,7 @@ def test_buffers_after_a_step_are_part_of_the_proof() -> None:
     assert guilty_groups(symmetry, model, Inputs.of(features()))[0] == {"0.weight": CHANGES}
 
 
+@pytest.mark.slow
 def test_statistics_that_training_updates_are_seen_and_compared() -> None:
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 4))
     proof = Proof(discover(model, features(), verify=False), model, Inputs.of(features()))
@@ -364,6 +368,7 @@ def ones() -> nn.Module:
     return linear
 
 
+@pytest.mark.slow_cases(but=["layer_norm"])
 @pytest.mark.parametrize("name", TWICE)
 def test_a_tensor_of_two_names_has_the_freedom_of_two_tensors(name: str) -> None:
     torch.manual_seed(0)
@@ -394,6 +399,7 @@ def test_noise_for_each_name_of_a_tensor_would_refuse_what_is_right(monkeypatch:
         verify(symmetry, model, features())
 
 
+@pytest.mark.slow
 def test_what_a_run_disturbs_is_put_back() -> None:
     """The copy is permuted and disturbed many times; what it holds for the identity stays the same to the bit."""
     model, symmetry = solved("residual-batchnorm")

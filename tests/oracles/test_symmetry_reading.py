@@ -87,6 +87,7 @@ def wrong(model: Together, symmetry: Symmetry) -> set[str]:
     return names
 
 
+@pytest.mark.slow
 def test_a_symmetry_found_on_one_length_holds_on_all() -> None:
     model, symmetry = found()
     assert wrong(model, symmetry) == set()
@@ -101,6 +102,7 @@ def test_a_symmetry_found_on_one_length_holds_on_all() -> None:
         assert reason in symmetry.reasons[f"{prefix}rows"][0], name
 
 
+@pytest.mark.slow
 def test_the_oracle_sees_a_table_that_an_operator_has_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """If an operator's arguments were read in full, all but the plain cut and its like would be wrong."""
 
@@ -219,6 +221,7 @@ class Taken(nn.Module):
         return (x + (self.rows @ self.rows.mT)[: x.shape[1]].amax(1, keepdim=True)).tanh()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("padded", "free"), [(True, ()), (False, (3,))])
 def test_rows_that_only_this_length_leaves_free_are_pinned(padded: bool, free: tuple[int, ...]) -> None:
     """Two rows meet padding, or two are only columns of a product: a longer input takes them out by number."""

@@ -109,6 +109,7 @@ def test_synaptic_flow_is_the_sum_over_paths() -> None:
     assert model.training
 
 
+@pytest.mark.slow
 def test_synaptic_flow_in_rounds_is_that_of_the_loop() -> None:
     model = two_layers(bias=False)
     masks = [torch.ones(5, 4, dtype=torch.bool), torch.ones(3, 5, dtype=torch.bool)]

@@ -187,6 +187,7 @@ def test_batches_without_augmentation_are_the_normalised_inputs_in_order() -> No
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in seen)
 
 
+@pytest.mark.slow_cases("16-32")
 @pytest.mark.parametrize(("width", "expected"), [(1, 500), (4, 128), (16, 32)])
 def test_as_many_inputs_are_evaluated_at_once_as_keep_an_activation_within_32_mb(width: int, expected: int) -> None:
     model = build_model("resnet20", width=width)
