@@ -61,6 +61,9 @@ class Options(Mapping[str, inspect.Parameter]):
         Args:
             values: by name, as a configuration holds them: what JSON knows.
 
+        Returns:
+            Values as they come back from a file: a tuple, as of a default, is a list.
+
         Raises:
             InputError: of the class that was given, for an unknown option or a value that its annotation does not
                 allow.
@@ -69,7 +72,7 @@ class Options(Mapping[str, inspect.Parameter]):
         for key, value in values.items():
             self._check_value(key, value)
         found = {key: one.default for key, one in self.items()} | dict(values)
-        return {key: value for key, value in found.items() if value is not None}
+        return {key: _with_lists(value) for key, value in found.items() if value is not None}
 
     def _check_word(self, key: str, value: Any) -> None:
         words = _words(self[key].annotation)
@@ -103,6 +106,12 @@ class Options(Mapping[str, inspect.Parameter]):
 
     def __len__(self) -> int:
         return len(self._parameters)
+
+
+def _with_lists(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_with_lists(one) for one in value]
+    return {key: _with_lists(one) for key, one in value.items()} if isinstance(value, Mapping) else value
 
 
 def _words(annotation: Any) -> list[str]:

@@ -10,7 +10,7 @@ import reticket as rt
 from reticket.errors import ConfigError
 from reticket.tasks.config import Config
 from reticket.tasks.ownership import default_store, difference, own_folder, refuse_other, release
-from reticket.tasks.presets import load_config
+from reticket.tasks.presets import list_presets, load_config
 
 ARTEFACT = json.dumps({})
 
@@ -72,3 +72,11 @@ def test_a_configuration_that_cannot_be_read_is_somebody_elses(tmp_path: Path) -
     occupy(tmp_path / "a", config())
     (tmp_path / "a" / "config.toml").write_text("=")
     assert difference(config(), tmp_path / "a") == "its configuration cannot be read"
+
+
+@pytest.mark.parametrize("preset", list(list_presets()))
+def test_every_preset_goes_on_in_its_own_folder(tmp_path: Path, preset: str) -> None:
+    """Also where an option's default is a tuple, which no file has: AdamW's betas."""
+    experiment = load_config(preset)[1]
+    occupy(tmp_path / "a", experiment)
+    assert difference(experiment, tmp_path / "a") == ""

@@ -226,7 +226,7 @@ def test_steps_of_torchs_optimisers_are_not_recorded() -> None:
 def test_settings_of_an_optimiser_are_in_the_key_and_what_is_not_set_is_in_none() -> None:
     decisive = replace(RECIPE, optimizer="adamw", clip_norm=None).decisive()
     assert decisive["optimizer_options"] == {
-        "betas": (0.9, 0.999), "eps": 1e-8, "amsgrad": False,
+        "betas": [0.9, 0.999], "eps": 1e-8, "amsgrad": False,
     }  # fmt: skip
     assert not decisive.keys() & {"schedule_options", "label_smoothing", "clip_norm", "accumulate"}
     assert replace(RECIPE, schedule="linear").decisive()["schedule_options"] == {"end": 0.0}

@@ -90,11 +90,10 @@ def difference(config: Config, folder: Path) -> str:
         there = parse_config(read_toml(folder / "config.toml"), str(folder / "config.toml"))
     except (ConfigError, InputError):
         return "its configuration cannot be read"
-    if there == config:
-        return ""
+    # not the objects: one that was read has the defaults of options that the other leaves to be filled in
     theirs, ours = (dict(flat(one.model_dump())) for one in (there, config))
-    key = next((key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)), "")
-    return f"{key} is {theirs.get(key)!r} there and {ours.get(key)!r} here"
+    key = next((key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)), None)
+    return "" if key is None else f"{key} is {theirs.get(key)!r} there and {ours.get(key)!r} here"
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
