@@ -21,13 +21,19 @@ torch.set_num_threads(1)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the cases slow that `slow_cases` names, or all but those that it excepts."""
+    unknown: dict[str, set[str]] = {}  # cases that are named and were not met, by test
     for item in items:
         if mark := item.get_closest_marker("slow_cases"):
-            case = item.callspec.id if isinstance(item, pytest.Function) else ""
-            if case in mark.args or case not in mark.kwargs.get("but", [case]):
+            case, test = item.nodeid.removesuffix("]").partition("[")[2], item.nodeid.partition("[")[0]
+            excepted = mark.kwargs.get("but", [])
+            unknown.setdefault(test, {*mark.args, *excepted}).discard(case)
+            if case in mark.args or (excepted and case not in excepted):
                 item.add_marker(pytest.mark.slow)
+    lost = {test: cases for test, cases in unknown.items() if cases}
+    if lost and not any("::" in argument for argument in config.args):
+        raise pytest.UsageError(f"slow_cases names cases that there are not: {lost}")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

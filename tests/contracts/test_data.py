@@ -65,6 +65,7 @@ def test_every_data_set_is_as_described_and_normalises(
         assert_close(ready.double(), (scaled - mean) / std, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow_cases("imagenet")
 @pytest.mark.parametrize("name", list_datasets())
 def test_subsets_are_balanced_seeded_and_change_the_fingerprint(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -172,6 +173,7 @@ def test_svhn_s_ten_is_zero_and_rows_are_rows(tmp_path: Path, monkeypatch: pytes
     assert sum(svhn.COUNTS.values()) == 600
 
 
+@pytest.mark.slow
 def test_image_folders_have_the_labels_of_their_sorted_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_small(monkeypatch)
     for name in ("imagenet", "tiny-imagenet"):

@@ -151,6 +151,7 @@ def test_what_a_shared_store_holds_besides_decides_nothing(finished: Path, tmp_p
     assert one["per_class"] == other["per_class"]
 
 
+@pytest.mark.slow
 def test_an_output_folder_that_takes_nothing_does_not_end_a_run(tmp_path: Path) -> None:
     """What is computed goes to a store elsewhere; it is said what cannot be written, and another run needs no more."""
     out, events = tmp_path / "out", []

@@ -83,6 +83,7 @@ def break_empty(root: Path) -> str:
     return f"class '{wnid(5)}' has none"
 
 
+@pytest.mark.slow_cases("break_missing_class", "break_count")
 @pytest.mark.parametrize("harm", [break_missing_class, break_flat, break_count, break_other_class, break_empty])
 def test_broken_folders(harm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     root = generate("imagenet", tmp_path / "data")

@@ -98,6 +98,7 @@ def test_a_sparse_base_stays_so_under_adapters(tmp_path: Path, monkeypatch: pyte
     torch.testing.assert_close(model(names["x"]).detach(), before)
 
 
+@pytest.mark.slow_cases("Lightning", "The Trainer of transformers")
 @pytest.mark.parametrize("name", NEEDS)
 @pytest.mark.filterwarnings("default")  # those packages' own
 def test_masked_weights_are_0_and_a_resumed_run_gives_the_same_bits(

@@ -250,6 +250,7 @@ def results_of(tmp_path: Path, *settings: str) -> tuple[dict[str, Any], str]:
     return json.loads((tmp_path / "results.json").read_text()), (results.folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_an_experiment_without_data_for_matching(tmp_path: Path) -> None:
     results, report = results_of(tmp_path, "matching.method=by-bias", "matching.options.falling=true")
     assert results["matching"] == []  # it does not say how well it did
@@ -258,6 +259,7 @@ def test_an_experiment_without_data_for_matching(tmp_path: Path) -> None:
     assert len(report) > 1000
 
 
+@pytest.mark.slow
 def test_an_experiment_whose_matcher_has_no_options(tmp_path: Path) -> None:
     """It moves nothing, so the permuted ticket is the naive one."""
     results, _ = results_of(tmp_path, "matching.method=still")
@@ -270,6 +272,7 @@ def test_an_experiment_whose_matcher_has_no_options(tmp_path: Path) -> None:
         planned("matching.method=still", "matching.options.cost=cosine")
 
 
+@pytest.mark.slow
 def test_an_experiment_that_leaves_units_out(tmp_path: Path) -> None:
     """With nothing moved, a permuted ticket is the naive one but for connections of units that are left out."""
     settings = ("matching.method=identity", "matching.options.blocks=4", "matching.options.leave_out=0.5")
@@ -293,6 +296,7 @@ def test_an_experiment_that_begins_from_an_alignment(tmp_path: Path) -> None:
     assert (start["method"], start["options"]) == ("by-bias", {"falling": True})
 
 
+@pytest.mark.slow
 def test_an_experiment_gives_a_matcher_the_ticket_that_it_will_move(tmp_path: Path) -> None:
     """Each cell has an alignment of its own, found with A's mask there and B's weights where B will train sparse."""
     settings = ("matching.method=combined", 'rewinds=["0it", "1it"]', "sparsities=[0.5, 0.8]")

@@ -268,6 +268,7 @@ def test_names_from_the_user_are_text_and_never_markup(tmp_path: Path) -> None:
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
 
 
+@pytest.mark.slow
 def test_many_methods_with_long_names(tmp_path: Path) -> None:
     methods = ("lth", "permuted", "naive", *(f"registered-method-with-a-long-name-{i}" for i in range(27)))
     results = small(methods=methods, sparsities=(0.5, 0.9, 0.99), rewinds=("0it",), seeds=2)
@@ -284,6 +285,7 @@ def test_class_names_in_any_script_and_number(tmp_path: Path) -> None:
     assert "猫" in text
 
 
+@pytest.mark.slow
 def test_building_again_changes_nothing_and_leaves_nothing_behind(tmp_path: Path) -> None:
     write_run(tmp_path, small(methods=("lth", "permuted", "naive"), sparsities=(0.9, 0.98), rewinds=("0it", "5ep")))
     build_report(tmp_path)

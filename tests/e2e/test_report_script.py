@@ -87,6 +87,7 @@ def test_the_main_table_is_sorted_by_value(said: dict[str, object]) -> None:
     assert said["sort"] == "ascending"
 
 
+@pytest.mark.slow
 def test_a_mark_says_whose_it_is_and_its_value(said: dict[str, object]) -> None:
     assert re.fullmatch(r"permuted, \S+\s%, rewound to .*: \d+\.\d ± \d+\.\d \(n = \d+\)", str(said["bubble"]))
     assert said["away"] is True

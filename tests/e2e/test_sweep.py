@@ -58,6 +58,7 @@ def test_a_sweep_runs_resumes_and_runs_from_its_own_file(
     assert "0 tasks computed" in capsys.readouterr().out
 
 
+@pytest.mark.slow_cases("whole", "failed")
 @pytest.mark.parametrize(
     ("more", "code"), [((), 0), (("--budget", "0"), 0), (("--set", "sweep.model.params.hidden=[[6]]"), 0),
                        (("--set", "dense.lr=1e30"), 1)], ids=["whole", "stopped", "one value", "failed"],

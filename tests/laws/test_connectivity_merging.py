@@ -115,6 +115,7 @@ def frame(correlations: Mapping[str, float]) -> tuple[list[nn.Module], rt.Common
     return networks, rt.CommonFrame(tuple(dataclasses.replace(one, quality=quality) for one in found))
 
 
+@pytest.mark.slow
 def test_what_is_matched_well_is_shared() -> None:
     networks, found = frame({FIRST: 0.9, SECOND: 0.2})
     merged = rt.merge(networks[0], networks, found, data())

@@ -79,6 +79,7 @@ def png(width: int, height: int) -> bytes:
     )
 
 
+@pytest.mark.slow_cases("1-1000000", "10000-10000")
 @pytest.mark.parametrize(("width", "height"), [(1, 1_000_000), (1_000_000, 1), (1, 201), (10_000, 10_000)])
 def test_images_that_would_take_gigabytes_are_refused(width: int, height: int, tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"

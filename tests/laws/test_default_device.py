@@ -127,7 +127,7 @@ def default() -> Iterator[Callable[[str | None], None]]:
     torch.set_default_device(None)
 
 
-@pytest.mark.slow_cases("discover heads", "verify", "random_alignment")
+@pytest.mark.slow_cases("discover heads", "verify", "random_alignment", "load_into", "match", "repair")
 @pytest.mark.parametrize("call", CALLS)
 def test_results_are_the_same_under_another_default_device(call: str, default: Callable[[str | None], None]) -> None:
     before = CALLS[call]()
@@ -179,6 +179,7 @@ class Sets(nn.Module):
         return self.inner(x)
 
 
+@pytest.mark.slow_cases(but=["None-True"])
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("before", [None, "cpu:0"])
 def test_the_default_device_is_put_back(before: str | None, fails: bool, default: Callable[[str | None], None]) -> None:

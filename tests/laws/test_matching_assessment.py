@@ -26,6 +26,7 @@ def test_a_planted_order_is_sure() -> None:
     assert [(one.group, one.units) for one in found.groups] == [("layers.0.weight", 15), ("layers.1.weight", 11)]
 
 
+@pytest.mark.slow
 def test_few_data_change_more_than_many() -> None:
     a, b = network("mlp", "a"), network("mlp", "b")
     changed = []
@@ -36,6 +37,7 @@ def test_few_data_change_more_than_many() -> None:
     assert changed[1] < 0.1 < changed[0]
 
 
+@pytest.mark.slow
 def test_the_correlations_are_those_of_the_activations_whatever_found_it() -> None:
     a, b = network("mlp", "a"), network("mlp", "b")
     by_data = rt.match(a, b, symmetry("mlp"), data(), stop="never")
@@ -63,6 +65,7 @@ def test_signs_are_counted_on_what_the_mask_keeps() -> None:
     assert found.signs == {"layers.1.weight": float(same)}
 
 
+@pytest.mark.slow
 def test_it_reads_as_a_table() -> None:
     a, b, pi = planted("mlp")
     assert str(rt.assess(pi, a, b, data(2))).splitlines()[0].split() == ["group", "units", *MEASURED]

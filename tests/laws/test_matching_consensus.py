@@ -76,6 +76,7 @@ def test_the_order_of_checkpoints_does_not_matter_but_their_pairing_does(sym: Sy
     assert match(of_a[::-1], of_b, sym, X).permutations != forward.permutations
 
 
+@pytest.mark.slow
 def test_a_planted_permutation_is_found_better_from_noisy_pairs_than_from_any_one(sym: Symmetry) -> None:
     of_a, of_b, pi = noisy_pairs(sym, 6)
     single = [right(match(a, b, sym, X), pi) for a, b in zip(of_a, of_b, strict=True)]

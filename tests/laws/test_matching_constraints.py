@@ -74,6 +74,7 @@ def test_large_blocks_are_as_exact_as_small_ones(monkeypatch: pytest.MonkeyPatch
     assert torch.equal(Rule(block=3).assign(scores), tried)
 
 
+@pytest.mark.slow
 def test_a_tree_is_solved_exactly_under_its_rules() -> None:
     """Two heads of four channels whose channels move in pairs: every permitted element is tried."""
     vit = rt.build_model("vit", in_features=16, width=8, depth=1, heads=2)
@@ -124,6 +125,7 @@ def test_a_start_is_brought_to_what_is_permitted() -> None:
     assert not Rule(block=4).permits(start.permutations[FIRST].index)
 
 
+@pytest.mark.slow
 def test_several_networks_keep_to_them_too() -> None:
     networks = [net(label) for label in "abc"]
     sym = symmetry()

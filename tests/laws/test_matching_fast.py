@@ -176,6 +176,7 @@ def found_at(share: float, amount: float, limit: int = 200) -> MatchedAlignment:
     return found
 
 
+@pytest.mark.slow
 def test_matching_stops_where_few_units_are_unsettled() -> None:
     clear = found_at(0.01, 0.1)
     assert (clear.examples, clear.unsettled) == (activation.HALVES_FROM, 0.0)

@@ -95,7 +95,7 @@ def tokens(label: object, batch: int = 2) -> Tensor:
     return torch.randn(batch, 5, 6, generator=generator_for("tokens", str(label)))
 
 
-@pytest.mark.slow_cases("correlation-grouped queries", "correlation-shared norm", "covariance-shared norm")
+@pytest.mark.slow_cases(but=["correlation-fixed experts", "covariance-soft experts", "covariance-fixed experts"])
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("cost", ["correlation", "covariance"])
 def test_a_planted_wreath_product_is_found_exactly(name: str, cost: str) -> None:

@@ -162,7 +162,7 @@ def planted(name: str, example: int = 4) -> tuple[nn.Module, nn.Module, Symmetry
     return a, b, sym, pi
 
 
-@pytest.mark.slow_cases("attention", "attention, time first, weights, extra key", "padded encoder", "decoder")
+@pytest.mark.slow_cases(but=["heads in the batch, time first, infinite mask"])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_planted_permutation_is_found_inside(name: str) -> None:
     """On batches of another size than the example's; the saved symmetry does as well as the one discovered."""
@@ -222,6 +222,7 @@ def test_traces_are_shared_by_models_that_differ_in_weights_alone(monkeypatch: p
     assert made == [(8, 4, 3)] * 2
 
 
+@pytest.mark.slow
 def test_what_is_shown_inside_is_what_the_weights_make_of_the_inputs() -> None:
     """The projection of queries, keys and values, by hand, at another batch size, of the model that is asked for."""
     first, second, sym, _ = planted("attention")
@@ -237,6 +238,7 @@ def test_what_is_shown_inside_is_what_the_weights_make_of_the_inputs() -> None:
         assert set(seen) == {site.name for site in sym.sites if site.traced}
 
 
+@pytest.mark.slow
 def test_looking_inside_leaves_models_and_what_hooks_collect_alone() -> None:
     """Every batch is seen once by the caller's hooks, in real tensors; mode, weights and attributes stay."""
     a, b, sym, _ = planted("attention")

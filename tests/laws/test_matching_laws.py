@@ -38,6 +38,7 @@ def assert_recovers(name: str, *, matcher: Callable[..., Alignment] = match, **o
     assert matcher(a, b, symmetry(name), batches(name), **options).permutations == pi.permutations
 
 
+@pytest.mark.slow_cases("vgg11", "resnet20")
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_planted_permutation_is_found_exactly(name: str) -> None:
     assert_recovers(name)
@@ -200,6 +201,7 @@ class TwoInputs(nn.Module):
         return self.end(torch.relu(self.one(x) + self.two(y)))
 
 
+@pytest.mark.slow
 def test_as_many_elements_of_a_batch_are_taken_as_there_were_example_inputs() -> None:
     a, b = TwoInputs(), TwoInputs()
     sym = discover(a, (torch.zeros(2, 12), torch.zeros(2, 12)), verify=False)

@@ -38,7 +38,7 @@ def copies(name: str) -> tuple[list[nn.Module], list[rt.Alignment]]:
     return networks, orders
 
 
-@pytest.mark.slow_cases(but=["mlp-activation", "mlp-weight", "mlp-combined", "conv-small-weight"])
+@pytest.mark.slow_cases(but=["mlp-activation", "mlp-weight"])
 @pytest.mark.parametrize("method", ["activation", "weight", "combined"])
 @pytest.mark.parametrize("name", ["mlp", "conv-small", "encoder"])
 def test_planted_orders_are_found(name: str, method: str) -> None:
@@ -50,7 +50,7 @@ def test_planted_orders_are_found(name: str, method: str) -> None:
     assert all(q.correlation > 0.99 for alignment in frame for q in alignment.quality.values())
 
 
-@pytest.mark.slow_cases("encoder-activation", "encoder-weight", "encoder-random")
+@pytest.mark.slow_cases(but=["mlp-weight"])
 @pytest.mark.parametrize("method", ["activation", "weight", "random"])
 @pytest.mark.parametrize("name", ["mlp", "encoder"])
 def test_a_way_by_a_third_network_is_the_direct_way(name: str, method: str) -> None:
@@ -101,6 +101,7 @@ def test_all_at_once_is_better_than_the_frame_that_pairs_agree_on() -> None:
     assert together > value([rt.identity_alignment(sym), *onto_first])
 
 
+@pytest.mark.slow
 def test_all_pairs_together_are_as_alike_as_can_be() -> None:
     """Three networks of one layer of three units: all 36 frames, tried one by one."""
     networks = [

@@ -80,6 +80,7 @@ def test_the_caller_sees_nothing_of_the_trial() -> None:
     assert before == {name: (one.data_ptr(), one.stride()) for name, one in a.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_a_bar_says_how_much(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tqdm")
     monkeypatch.setattr(shown_progress, "_is_watched", lambda: True)

@@ -121,6 +121,7 @@ def test_a_seed_decides_the_result() -> None:
     assert first.permutations != other.permutations
 
 
+@pytest.mark.slow
 def test_models_and_the_random_state_are_left_as_they_were() -> None:
     a, b, sym = copy.deepcopy(trained("a", norm=True)), copy.deepcopy(trained("b", norm=True)), symmetry(norm=True)
     a.train()

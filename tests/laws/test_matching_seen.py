@@ -50,6 +50,7 @@ def test_checkpoints_are_gone_on_from_too() -> None:
     assert_same(match(a, b, symmetry("mlp"), data[3:], seen=seen), match(a, b, symmetry("mlp"), data))
 
 
+@pytest.mark.slow_cases(but=["1e-09-never"])
 @pytest.mark.parametrize("before", ["never", 1e-9])
 @pytest.mark.parametrize("after", ["never", 1e-9])
 def test_another_way_to_stop_goes_on_as_well(before: Any, after: Any) -> None:

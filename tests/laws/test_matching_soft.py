@@ -65,6 +65,7 @@ def assert_corners_permute(name: str, count: int) -> None:
     assert len([t for t in state.values() if t.is_floating_point()]) - compared == count
 
 
+@pytest.mark.slow_cases(but=["mlp"])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_corner_moves_every_tensor_as_its_permutations_do(name: str) -> None:
     assert_corners_permute(name, 3 if name == "grouped" else 0)  # beside the heads of keys, queries and their channels
@@ -165,6 +166,7 @@ def test_frank_wolfe_finds_a_planted_permutation(name: str, noise: float) -> Non
     assert found.permutations == pi.permutations
 
 
+@pytest.mark.slow
 def test_frank_wolfe_finds_what_brute_force_does() -> None:
     def small(label: str) -> nn.Module:
         model = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))

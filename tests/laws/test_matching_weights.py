@@ -62,7 +62,7 @@ def planted(name: str, *, noise: float = 0.0) -> tuple[nn.Module, nn.Module, rt.
 MODELS = (*SHAPES, "encoder", "lstm")
 
 
-@pytest.mark.slow_cases("resnet20-0.0")
+@pytest.mark.slow_cases("resnet20-0.0", "vgg11-0.0", "resnet20-0.01", "encoder-0.0")
 @pytest.mark.parametrize("noise", [0.0, 0.01])
 @pytest.mark.parametrize("name", MODELS)
 def test_a_planted_permutation_is_found_by_weights_alone(name: str, noise: float) -> None:
@@ -73,6 +73,7 @@ def test_a_planted_permutation_is_found_by_weights_alone(name: str, noise: float
     assert list(found.quality) == list(symmetry(name).groups)
 
 
+@pytest.mark.slow_cases("resnet20", "encoder")
 @pytest.mark.parametrize("name", ["mlp", "resnet20", "encoder", "lstm"])
 def test_the_scale_of_units_decides_nothing(name: str) -> None:
     """A matrix with rows and columns on any scale compares like the matrix itself."""

@@ -119,6 +119,7 @@ def test_barriers_are_those_of_the_interpolated_networks(name: str) -> None:
         assert F.cross_entropy(model.eval()(X), Y).item() == pytest.approx(loss, rel=1e-5)
 
 
+@pytest.mark.slow_cases(but=["parametrized"])
 @pytest.mark.parametrize("name", WRAPS)
 def test_repair_refuses_what_it_would_rescale_and_leaves_the_final_layer(name: str) -> None:
     model = net(name)

@@ -107,6 +107,7 @@ def spec() -> FigureSpec:
     )
 
 
+@pytest.mark.slow
 def test_equal_specs_give_equal_bytes(spec: FigureSpec) -> None:
     with whole_pdfs():
         one, other = draw(spec), draw(spec)

@@ -172,6 +172,13 @@ TRAINED = [(name, kind) for name in ("residual-batchnorm", "attention", "grouped
 TRAINED.remove(("grouped", "orthogonal"))  # its step mixes channels of all groups
 
 
+@pytest.mark.slow_cases(
+    "residual-batchnorm-sgd",
+    "residual-batchnorm-adam",
+    "residual-batchnorm-adamw",
+    "residual-batchnorm-orthogonal",
+    "attention-orthogonal",
+)
 @pytest.mark.parametrize(("name", "kind"), TRAINED)
 def test_training_goes_on_as_if_nothing_had_happened(name: str, kind: str) -> None:
     """Move weights, averaged weights and optimizer in the middle of training: 50 more steps compute the same."""

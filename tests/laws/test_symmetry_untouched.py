@@ -87,6 +87,16 @@ def test_a_plain_run_does_write(name: str) -> None:
     assert differs(before, look(model)), "this model would not notice a call that leaves a trace"
 
 
+@pytest.mark.slow_cases(
+    "parameter-clamped-discover",
+    "parameter-clamped-verify",
+    "embedding-renormed-discover",
+    "embedding-renormed-verify",
+    "buffer-in-place-discover",
+    "buffer-in-place-verify",
+    "buffer-rebound-verify",
+    "tensor-in-a-list-verify",
+)
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("name", WRITERS)
 def test_the_model_is_left_as_it_was(name: str, call: str) -> None:

@@ -84,7 +84,7 @@ COPIES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.slow_cases("symmetry of heads-pickled")
+@pytest.mark.slow_cases("symmetry of heads-pickled", "symmetry-pickled", "symmetry of heads-deep copy")
 @pytest.mark.parametrize("how", COPIES)
 @pytest.mark.parametrize("name", VALUES)
 def test_values_pickle_and_copy(name: str, how: str) -> None:

@@ -72,6 +72,7 @@ def as_dict(value: Any) -> Any:
     return dict(value) if isinstance(value, dict | rt.Mask) else value
 
 
+@pytest.mark.slow_cases("module-repair", "module-match", "parallel-repair", "compiled-repair")
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("form", FORMS)
 def test_a_module_is_worth_its_state_dict(form: str, call: str) -> None:

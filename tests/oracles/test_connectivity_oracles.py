@@ -201,6 +201,7 @@ def outputs_together(model: nn.Module, state: dict[str, Tensor], layer: str, x: 
     return torch.cat(seen).double().numpy()
 
 
+@pytest.mark.slow_cases(but=["2-False"])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("times", [2, 3])
 def test_a_layer_that_runs_several_times_meets_the_targets_of_all_its_outputs(times: int, bias: bool) -> None:

@@ -152,6 +152,7 @@ def both(model: type[MLP] | type[Residual], seed: int, cost: str) -> tuple[Align
     return alignment, greedy(model, dict(a.state_dict()), dict(b.state_dict()), x, COSTS[cost])
 
 
+@pytest.mark.slow_cases("MLP-correlation", "Residual-correlation")
 @pytest.mark.parametrize("cost", COSTS)
 @pytest.mark.parametrize("model", [MLP, Residual])
 def test_one_pass_gives_the_permutations_of_layerwise_matching(model: type[MLP] | type[Residual], cost: str) -> None:

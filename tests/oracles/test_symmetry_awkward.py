@@ -33,7 +33,6 @@ def found(family: str) -> Findings:
 EACH = [pytest.param(family, name, id=name) for family, cases in FAMILIES.items() for name in cases]
 
 
-@pytest.mark.slow_cases("fused-qkv-by-part", "grouped-convolution", "soft-experts", "weight-norm")
 @pytest.mark.parametrize(("family", "name"), EACH)
 def test_freedom_equals_the_hand_derived(family: str, name: str) -> None:
     order = FAMILIES[family][name].log10_order
@@ -47,6 +46,7 @@ def test_every_operator_has_a_rule_and_everything_is_proven(family: str) -> None
     assert not any("train mode" in note for note in found(family).notes)
 
 
+@pytest.mark.slow_cases(but=["dict"])
 @pytest.mark.parametrize("case", [SEVERAL, *RETURNS.values()], ids=["several-inputs", *RETURNS])
 def test_inputs_and_outputs_of_every_kind(case: Case) -> None:
     torch.manual_seed(1)

@@ -196,6 +196,7 @@ class Recorded(nn.Module):
         return (y, y.sum()) if self.kind == "result" and train else (y,)
 
 
+@pytest.mark.slow_cases(but=["number-True"])
 @pytest.mark.parametrize(("kind", "differs"), [(k, k != "none") for k in ("none", "layer", "operator", "number")])
 def test_train_mode_is_traced_where_it_differs(kind: str, differs: bool) -> None:
     model, inputs = Recorded(kind), Inputs.of(given())

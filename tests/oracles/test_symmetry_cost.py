@@ -60,6 +60,7 @@ class Windows(nn.Module):
         return self.c((h + mask.sum(0)).relu()) * mask.sum()
 
 
+@pytest.mark.slow_cases("a view written", "a view read", "kept")
 @pytest.mark.parametrize("how", ["of the input", "read before", "a view written", "a view read", "kept", "steps", ""])
 def test_a_write_into_slices_is_its_functional_form(how: str) -> None:
     """The graph computes what the model computes, whether its writes are replaced or it is taken apart."""
@@ -156,7 +157,7 @@ class Dropped(nn.Module):
         return self.c(x + branch)
 
 
-@pytest.mark.slow_cases("read", "keyword")
+@pytest.mark.slow_cases(but=["timm"])
 @pytest.mark.parametrize("how", ["timm", "torchvision", "channels", "filled", "read", "keyword"])
 def test_a_second_trace_is_spared_where_train_mode_drops_paths(how: str) -> None:
     model, inputs = Dropped(how), Inputs.of(torch.randn(3, 4))

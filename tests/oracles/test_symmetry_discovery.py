@@ -20,6 +20,7 @@ from reticket.types import Permutation
 from tests.models_for_symmetry import CASES, NoRule, ResidualBatchNorm, family, features, image, mlp, orders, solved
 
 
+@pytest.mark.slow_cases("depthwise", "channel-shuffle", "lstm")
 @pytest.mark.parametrize("name", CASES)
 def test_freedom_equals_the_hand_derived(name: str) -> None:
     case, (model, symmetry) = CASES[name], solved(name)

@@ -88,7 +88,7 @@ def test_a_batch_with_which_an_output_that_moves_has_another_size_is_not_tried()
     assert any("at the sizes of the example inputs only" in note for note in symmetry.notes)
 
 
-@pytest.mark.slow_cases("other", "shorter")
+@pytest.mark.slow_cases(but=["much_longer"])
 @pytest.mark.parametrize("name", LONG)
 def test_what_only_other_sizes_show_is_pinned(name: str) -> None:
     example = torch.linspace(-1, 1, 48).reshape(2, 4, 6).sin()

@@ -199,6 +199,7 @@ def test_a_function_is_a_criterion() -> None:
     assert prune(weights, 0.5, smallest, names="w", power=2.0)["w"].tolist() == [True, False, True, False]
 
 
+@pytest.mark.slow
 def test_attention_and_recurrent_layers_have_second_derivatives() -> None:
     torch.manual_seed(0)
     encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
