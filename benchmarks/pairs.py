@@ -64,6 +64,9 @@ CASES = {
     "fashion-conv": Case(
         "conv 16-32-32-64 with BatchNorm on Fashion-MNIST", "fashion-conv", sets=5, images=1000, tested=1000
     ),
+    "cifar10-small": Case(
+        "ResNet20x1 on CIFAR-10, 8 epochs of 5,000 images", "cifar10-small", sets=1, images=1000, tested=1000
+    ),
     "digits-vit": Case("ViT 2 x 32 on the digits", "digits-vit", pairs=2),
     "vit-cifar10": Case(
         "ViT 4 x 96 on CIFAR-10",

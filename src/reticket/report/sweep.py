@@ -85,7 +85,7 @@ _ABOUT = {
     "accuracy_by_value": "What each way of starting a sparse network reaches.",
     "accuracy_by_rewind": "How much of the dense training a sparse network must inherit.",
     "barriers_by_value": "If the permutation is right, the two networks lie in one basin.",
-    "correlation_by_value": "Each group of units is matched by its activations.",
+    "correlation_by_value": "How alike matched units are, by activations, or by weights without data.",
 }
 
 

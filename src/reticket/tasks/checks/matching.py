@@ -33,7 +33,8 @@ class Match(Record):
     copies: int = Field(default=1, description="copies of the group that move together")
     match_at: str | None = Field(default=None, description=MATCH_AT)
     correlation: Measured = Field(
-        default=Stat(), description="mean correlation of A's units with their partners, in [-1, 1]"
+        default=Stat(),
+        description="mean correlation of A's units with their partners, in [-1, 1]; of weights without data",
     )
     margin: Measured = Field(
         default=Stat(), description="how far the partner is ahead of the best other unit (correlation)"
@@ -50,7 +51,8 @@ class Matching(Check):
     sections: ClassVar = {"matching": Match}
     title = "How well the units were matched"
     about = (
-        "Each group of units is matched by its activations; a badly matched group is a weak place of the permutation."
+        "How alike matched units are, as the matcher sees them: by activations, or by weights without data. A badly "
+        "matched group is a weak place of the permutation."
     )
     columns: ClassVar = {
         "matching": (
