@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from reticket.errors import TrainingError
 from reticket.experiment import Context, Output, Result, Task
 from reticket.rng import generator_for
 
-KINDS = ("draw", "mix", "walk", "forgetful", "diverge", "wrong", "nothing", "die", "look", "slow")
+KINDS = ("draw", "mix", "walk", "forgetful", "diverge", "wrong", "leave", "nothing", "die", "look", "slow")
 RUNNERS = {kind: f"fake_tasks:{kind}" for kind in KINDS}
 
 
@@ -94,6 +95,11 @@ def diverge(task: Task, inputs: Mapping[str, Result], context: Context) -> Outpu
 def wrong(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
     """A bug in a runner."""
     raise ZeroDivisionError("one by nought")
+
+
+def leave(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
+    """Code that ends the program, as a script does."""
+    sys.exit(task.spec["code"])
 
 
 def die(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:

@@ -1,5 +1,8 @@
 """Every error a user can meet. One sentence: where, what was seen, what was expected, what to do."""
 
+OF_OTHERS = (Exception, SystemExit)
+"""What code of others may end with: its `sys.exit` must not end our process, least of all in silence."""
+
 
 class ReticketError(Exception):
     """Base of all errors of this package; the command line prints it as one sentence.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from reticket.errors import InputError
+from reticket.errors import OF_OTHERS, InputError
 
 _places: list[str] = []
 
@@ -67,7 +67,7 @@ def nearest(name: str, known: Iterable[str], least: float = 0.6) -> str:
     return f", did you mean '{found}'?" if found else ""
 
 
-def raised(reason: Exception, by: Callable[..., Any] | None = None) -> str:
+def raised(reason: BaseException, by: Callable[..., Any] | None = None) -> str:
     """Say what an exception of somebody's own code is, and in which line it was raised.
 
     Args:
@@ -116,7 +116,7 @@ def imported(name: str, kind: str, error: type[InputError]) -> Callable[..., Any
             f"{kind} '{name}' cannot be imported ({reason}); name a function on Python's search path as "
             f"package.module:function"
         ) from reason
-    except Exception as reason:  # whatever a module does that is imported
+    except OF_OTHERS as reason:  # whatever a module does that is imported
         raise error(f"{kind} '{name}' cannot be imported: {module} raised {raised(reason)}; mend it") from reason
     if not callable(found):
         raise error(f"{kind} '{name}' is a {type(found).__name__}, but a function was expected")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
-from reticket.errors import InputError
+from reticket.errors import OF_OTHERS, InputError
 from reticket.lookup import nearest
 
 T = TypeVar("T")
@@ -127,7 +127,7 @@ class Registry(Mapping[str, T], Generic[T]):
             entry.load()
             if entry.name not in self._members:
                 raise InputError(f"it registers no {self.kind} of this name")
-        except Exception as problem:  # whatever their code raises
+        except OF_OTHERS as problem:  # whatever their code raises
             package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else "not known"
             raise self.error(
                 f"{self.kind} '{entry.name}' of the installed package {package} cannot be used ('{entry.value}': "

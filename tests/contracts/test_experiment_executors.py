@@ -29,7 +29,9 @@ from reticket.experiment import (
 from reticket.experiment.compute import TaskCallbacks, attempt
 from reticket.experiment.schedule import Schedule
 
-RUNNERS = {kind: f"fake_tasks:{kind}" for kind in ("draw", "mix", "walk", "diverge", "wrong", "die", "look", "slow")}
+RUNNERS = {
+    kind: f"fake_tasks:{kind}" for kind in ("draw", "mix", "walk", "diverge", "wrong", "leave", "die", "look", "slow")
+}
 FILES = ("values.json", "tensors.safetensors")
 
 
@@ -143,6 +145,16 @@ def test_events_tell_the_whole_story(ran: Ran) -> None:
     assert all(event.key in begun for event in ran.events if event.kind == "metrics")
     bug = next(event for event in ran.events if event.kind == "task-failed" and event.label == "a bug")
     assert "fake_tasks.py" in bug.traceback
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_task_that_leaves_the_program_has_failed_and_the_others_go_on(executor: str, tmp_path: Path) -> None:
+    leaving = [Task("leave", 1, {"code": code}, label=f"leaves with {code}") for code in (0, 3)]
+    found = carry_out(executor, tmp_path, Plan.of([*leaving, Task("draw", 1, {"seed": 0})]), jobs=1)
+    words = "its code called sys.exit({}), which ends a program; let it return, or raise an error"
+    assert dict(found.summary.failed.values()) == {f"leaves with {code}": words.format(code) for code in (0, 3)}
+    assert len(found.summary.done) == 1
+    assert not [event for event in found.events if event.kind == "worker-lost"]
 
 
 def test_no_task_starts_before_what_it_comes_after(ran: Ran) -> None:

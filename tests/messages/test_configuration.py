@@ -37,6 +37,11 @@ TINY = Path(__file__).parents[1] / "e2e" / "tiny.toml"
         ("prune.epochs=0", r"'prune\.epochs' is 0: input should be greater than or equal to 1"),
         ("prune.momentum=2", r"prune: momentum is 2\.0, but it must be from 0 to below 1$"),
         ("dense.momentu=0.5", r"unknown key, did you mean 'dense\.momentum'\?"),
+        ("grid.seeds=1000000000000", r"seeds is 1000000000000, but at most 1,000 are planned; give fewer"),
+        (
+            "checks.diversity_members=1000000",
+            r"'checks\.diversity_members' is 1000000: input should be less than or eq",
+        ),
         ("checks.alphas=2", r"'checks\.alphas' is 2: input should be greater than or equal to 3"),
         ("diversity_sparsity=0.3", r"checks\.diversity_sparsity is 0\.3, which is none of \[0\.4, 0\.7\]"),
     ],

@@ -1,5 +1,6 @@
 """What the experiment machinery says when it is called wrongly or cannot write: one sentence with the way out."""
 
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from reticket.experiment import (
     named_store,
     run_plan,
 )
-from reticket.experiment.workers import Worker, WorkerError
+from reticket.experiment.workers import Ended, Worker, WorkerError
 
 DRAW = Task("draw", 1, {"seed": 0})
 
@@ -146,6 +147,33 @@ def test_a_worker_that_ends_while_it_starts_is_an_error(tmp_path: Path, monkeypa
     monkeypatch.setattr(workers_module, "ENTRY", "raise SystemExit(3)")
     with pytest.raises(WorkerError, match=r"ended before it could start \(exit code 3\); its own message stands above"):
         run(tmp_path, jobs=2)
+
+
+def test_a_worker_that_is_killed_while_it_starts_costs_one_more_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = f"import os, pathlib; p = pathlib.Path({str(tmp_path / 'killed')!r}); "
+    once += "p.exists() or (p.touch(), os.kill(os.getpid(), 9)); "
+    entry = workers_module.ENTRY
+    monkeypatch.setattr(workers_module, "ENTRY", once + entry)
+    assert len(run(tmp_path / "once", executor="processes").done) == 1
+    monkeypatch.setattr(workers_module, "ENTRY", f"import os; os.kill(os.getpid(), 9); {entry}")
+    with pytest.raises(WorkerError, match=r"ended before it could start \(killed by SIGKILL, perhaps for lack of mem"):
+        run(tmp_path / "always", executor="processes")
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "advice"),
+    [
+        (3, "exit code 3", "its code, or a library, ended the process"),
+        (-signal.SIGKILL, "killed by SIGKILL, perhaps for lack of memory", "give it more memory or fewer --jobs"),
+        (-signal.SIGSEGV, "killed by SIGSEGV", "a library that it calls crashed; python -X faulthandler"),
+        (-signal.SIGTERM, "killed by SIGTERM", "somebody ended it; run again"),
+    ],
+)
+def test_how_a_worker_ended_says_what_to_do(code: int, words: str, advice: str) -> None:
+    assert str(Ended(code)) == words
+    assert Ended(code).advice.startswith(advice)
 
 
 def test_a_store_that_a_worker_cannot_write_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

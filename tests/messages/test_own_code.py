@@ -49,6 +49,12 @@ class Net(nn.Linear):
 
 def unwritten(in_features=2, classes=2):
     return Net(in_features, classes)
+
+def absent(folder=None):
+    raise SystemExit(0)  # line 39
+
+def ending(in_features=2):
+    raise SystemExit("no licence")  # line 42
 """
 
 
@@ -69,6 +75,7 @@ def dry_run(*settings: str) -> None:
 LOADERS = {
     "forgotten": "data set 'own_code:forgotten' cannot be loaded: its loader raised KeyError: 'train' (FILE, line 7)",
     "torn": "data set 'own_code:torn' cannot be loaded: its loader raised OSError: item 0 is torn (FILE, line 13)",
+    "absent": "data set 'own_code:absent' cannot be loaded: its loader raised SystemExit: 0 (FILE, line 39)",
     "refused": "scans.npy is not there; download it",
 }
 
@@ -93,6 +100,7 @@ def test_the_line_is_that_of_the_loader_and_not_of_what_it_calls(own: Path) -> N
             "unbuilt",
             r"cannot be built \(RuntimeError: no weights yet \(.*own_code\.py, line 29\)\); change its parameters",
         ),
+        ("ending", r"cannot be built \(SystemExit: no licence \(.*own_code\.py, line 42\)\); change its parameters"),
         (
             "unwritten",
             r"does not train on inputs of shape \(2,\): RuntimeError: not written yet \(.*own_code\.py, line 33\)$",
@@ -109,6 +117,9 @@ def test_a_module_that_raises_is_named_with_its_line(own: Path) -> None:
     expected = r"cannot be imported: own_slip raised NameError: .*unknown_thing.* \(.*own_slip\.py, line 2\); mend it"
     with pytest.raises(ReticketError, match=f"model 'own_slip:build' {expected}"):
         build_model("own_slip:build")
+    (own / "own_script.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(ReticketError, match=r"own_script raised SystemExit: 0 \(.*own_script\.py, line 2\); mend it"):
+        build_model("own_script:build")
 
 
 def test_why_published_data_could_not_be_opened_is_said(

@@ -218,6 +218,9 @@ def test_iterative_pruning() -> None:
         chain([])
     with pytest.raises(MaskError, match=r"pruning rate 20.0 is not in"):
         chain([0.5], rate=20.0)
+    with pytest.raises(MaskError, match=r"of 5e-324 takes inf rounds to a density of 0\.5, but at most 10,000 are"):
+        chain([0.5], rate=5e-324)
+    assert len(chain([0.5], rate=1e-4).densities) == 6932  # ln 2 / 1e-4 rounds less the last, and the dense network
     with pytest.raises(MaskError, match="needs the weights of the rewind point"):
         prune_round({"w": torch.ones(4)}, 0.5, names=["w"], style="weight-rewind")
 

@@ -15,7 +15,7 @@ from reticket.data.dataset import Dataset
 from reticket.data.description import Description
 from reticket.data.source import DataSource, Split
 from reticket.data.subset import balanced_indices, drawn_indices
-from reticket.errors import DataError, ReticketError
+from reticket.errors import OF_OTHERS, DataError, ReticketError
 from reticket.lookup import imported, raised
 from reticket.registry import Registry, first_line
 
@@ -144,7 +144,7 @@ def _loaded(name: str, folder: Path | None, params: Mapping[str, Any]) -> DataSo
         return loaded if isinstance(loaded, DataSource) else source_of(name, loaded)
     except ReticketError:
         raise
-    except Exception as reason:
+    except OF_OTHERS as reason:
         if ":" not in name:
             raise
         raise DataError(f"data set '{name}' cannot be loaded: its loader raised {raised(reason, loader)}") from reason

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from reticket.devices import deterministic
-from reticket.errors import InputError, RanksError, ReticketError, StoreError
+from reticket.errors import OF_OTHERS, InputError, RanksError, ReticketError, StoreError
 from reticket.experiment.execution import ExecutionConfig
 from reticket.experiment.result import Result
 from reticket.experiment.schedule import Outcome
@@ -146,13 +146,18 @@ def attempt(
     """
     try:
         return _compute(task, store, runners[task.kind], execution, callbacks)
-    except Exception as error:
+    except OF_OTHERS as error:
         if isinstance(error, StoreError | RanksError) and not isinstance(error, MissingResult):
             raise
         if not here().alone and not isinstance(error, ReticketError) and is_collective(runners[task.kind]):
             raise  # perhaps only this process met it, and the others wait: ending is how they notice
-        text = str(error) if isinstance(error, ReticketError) else f"{type(error).__name__}: {error}"
-        return Outcome(error=text, traceback=traceback.format_exc())
+        return Outcome(error=_words(error), traceback=traceback.format_exc())
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"its code called sys.exit({error.code!r}), which ends a program; let it return, or raise an error"
+    return str(error) if isinstance(error, ReticketError) else f"{type(error).__name__}: {error}"
 
 
 def _compute(task: Task, store: Store, runner: str, execution: ExecutionConfig, callbacks: TaskCallbacks) -> Outcome:

@@ -90,7 +90,7 @@ class Crew:
                     self._carry_out(task)
         except OutOfTime:
             return
-        except Exception as error:
+        except BaseException as error:  # whatever it is: who waits for this thread must hear of it
             self._said.put(_raising(error))
 
     def _carry_out(self, task: Task) -> None:
@@ -163,7 +163,7 @@ def own_stream(device: str) -> Iterator[None]:
         yield
 
 
-def _raising(error: Exception) -> Callable[[], None]:
+def _raising(error: BaseException) -> Callable[[], None]:
     """Return what raises in the calling thread what ended another."""
 
     def again() -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -24,6 +24,8 @@ from reticket.experiment.task import Task, to_flat
 from reticket.experiment.until import Until
 
 GRACE = 2.0  # seconds a worker has to leave by itself
+RETRIES = 1  # of starting a worker that was killed meanwhile
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
 # A fresh interpreter, not multiprocessing's spawn: the caller's script is not imported again, and the environment is
 # set before torch is imported. The parent's sys.path goes along, so that runners resolve as they do there.
 ENTRY = (
@@ -35,6 +37,42 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 class WorkerError(ReticketError):
     """Worker processes cannot be started."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended.
+
+    Args:
+        code: what it left with, or less the number of the signal that ended it.
+
+    >>> str(Ended(3)), str(Ended(-15)), str(Ended(-9))
+    ('exit code 3', 'killed by SIGTERM', 'killed by SIGKILL, perhaps for lack of memory')
+    """
+
+    code: int
+
+    @property
+    def killed(self) -> bool:
+        """Whether a signal ended it."""
+        return self.code < 0
+
+    @property
+    def advice(self) -> str:
+        """What to do where it happened twice."""
+        if not self.killed:
+            return "its code, or a library, ended the process; what it printed stands above"
+        if -self.code == signal.SIGKILL:
+            return "give it more memory or fewer --jobs and run again"
+        if -self.code in CRASHES:
+            return "a library that it calls crashed; python -X faulthandler -m reticket run ... --jobs 1 shows where"
+        return "somebody ended it; run again"
+
+    def __str__(self) -> str:
+        if not self.killed:
+            return f"exit code {self.code}"
+        memory = ", perhaps for lack of memory" if -self.code == signal.SIGKILL else ""
+        return f"killed by {signal.Signals(-self.code).name}{memory}"
 
 
 class Worker:
@@ -76,18 +114,15 @@ class Worker:
         self.task, self.since = task, time.perf_counter()
         self.send({"key": task.key})
 
-    def end(self) -> str:
-        """Return in words how a worker that closed its pipe ended."""
+    def end(self) -> Ended:
+        """Return how a worker that closed its pipe ended."""
         self.connection.close()
         try:
             code = self.process.wait(GRACE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait()
-        if code >= 0:
-            return f"exit code {code}"
-        name = signal.Signals(-code).name
-        return f"killed by {name}, perhaps for lack of memory" if name == "SIGKILL" else f"killed by {name}"
+        return Ended(code)
 
 
 class Pool:
@@ -108,6 +143,7 @@ class Pool:
         self._execution = execution
         self._workers: dict[Connection, Worker] = {}
         self._lost: set[str] = set()  # tasks that lost a worker once
+        self._unborn = 0  # workers in a row that ended before they could start
         self._setup = {
             "store": dict(store.address),
             "runners": dict(runners),
@@ -167,7 +203,7 @@ class Pool:
             case "hello", _:
                 worker.send(self._setup)
             case "ready", _:
-                worker.ready = True
+                worker.ready, self._unborn = True, 0
             case "progress", Task() as task:
                 self._schedule.progress(task, message["fraction"], message["text"], message["seconds"])
             case "notice", Task() as task:
@@ -185,6 +221,9 @@ class Pool:
         how = worker.end()
         task = worker.task
         if not worker.ready:
+            self._unborn += 1
+            if how.killed and self._unborn <= RETRIES:
+                return  # another one is started in its place
             raise WorkerError(f"a worker process ended before it could start ({how}); its own message stands above")
         if task is None:
             return
@@ -194,9 +233,7 @@ class Pool:
             self._lost.add(task.key)
             self._schedule.again(task, f"its worker process was lost ({how}); it is tried once more")
         else:
-            self._schedule.fail(
-                task, f"its worker process was lost twice ({how}); give it more memory or fewer --jobs and run again"
-            )
+            self._schedule.fail(task, f"its worker process was lost twice ({how}); {how.advice}")
 
 
 def alone(

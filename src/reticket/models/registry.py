@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reticket.errors import ModelError
+from reticket.errors import OF_OTHERS, ModelError
 from reticket.lookup import imported, nearest, raised
 from reticket.models.code import code_outside
 from reticket.registry import Registry, first_line
@@ -88,7 +88,7 @@ def build_model(name: str, *, generator: torch.Generator | int | None = None, **
             built = _on_the_default_device(build, arguments)
         except ModelError:
             raise
-        except Exception as reason:
+        except OF_OTHERS as reason:
             raise ModelError(
                 f"model '{name}' with {params} cannot be built ({_why(name, build, reason)}); change its parameters"
             ) from reason
@@ -97,7 +97,7 @@ def build_model(name: str, *, generator: torch.Generator | int | None = None, **
     return built
 
 
-def _why(name: str, build: Builder, reason: Exception) -> str:
+def _why(name: str, build: Builder, reason: BaseException) -> str:
     """Say why a model could not be built, for the user's own with the line."""
     return raised(reason, build) if ":" in name and not name.startswith(TIMM) else str(reason)
 

@@ -38,6 +38,7 @@ PARAMS = (
     "matching.options.",
     "matching.start.",
 )  # tables with keys of others
+MOST_SEEDS = 1_000  # the plan of a million alone would take hours
 OLDEST_OPTIONS = ("cost", "stop")  # of matching; they may stand beside the table of options
 
 
@@ -176,7 +177,11 @@ class GridConfig(Section):
     @field_validator("seeds", mode="before")
     @classmethod
     def _count(cls, value: object) -> object:
-        return tuple(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+        if not isinstance(value, int) or isinstance(value, bool):
+            return value
+        if value > MOST_SEEDS:
+            raise ValueError(f"seeds is {value}, but at most {MOST_SEEDS:,} are planned; give fewer")
+        return tuple(range(value))
 
     @model_validator(mode="after")
     def _not_empty(self) -> "GridConfig":

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from reticket.data import Dataset
-from reticket.errors import ModelError, ReticketError
+from reticket.errors import OF_OTHERS, ModelError, ReticketError
 from reticket.lookup import raised
 from reticket.models import build_model
 from reticket.rng import generator_for
@@ -89,7 +89,7 @@ def _measure(work: Workload, threads: int, device: str) -> Speed:
         return _timed(model, work, device)
     except ReticketError:
         raise
-    except Exception as reason:
+    except OF_OTHERS as reason:
         why = raised(reason, type(model).forward)
         raise ModelError(
             f"model '{work.model}' does not train on inputs of shape {work.input_shape}: {why}"

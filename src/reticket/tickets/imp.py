@@ -5,6 +5,7 @@ Training is the caller's. The driver and an experiment that runs each round as i
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -22,6 +23,7 @@ from reticket.types import StateDict
 from reticket.weights import Weights, state_of
 
 StyleName = Literal["finetune", "weight-rewind", "lr-rewind"]
+MOST_ROUNDS = 10_000  # more are a slip: each trains the network once
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,11 @@ def chain(targets: Iterable[float], rate: float = 0.2) -> Chain:
     if outside:
         raise MaskError(
             f"target density {outside[0]} is not in (0, 1); give the fraction of weights to keep (1 - sparsity)"
+        )
+    if (rounds := math.log(wanted[-1]) / math.log1p(-rate)) > MOST_ROUNDS:
+        raise MaskError(
+            f"a pruning rate of {rate} takes {rounds:.3g} rounds to a density of {wanted[-1]:.3g}, but at most "
+            f"{MOST_ROUNDS:,} are carried out; give a higher rate, as 0.2"
         )
     densities, leaves = [1.0], []
     for target in wanted:

@@ -39,12 +39,12 @@ class DiversitySettings(CheckSettings):
     """
 
     diversity_members: int = Field(
-        default=0, ge=0, description="members that share one ticket; below 2 none are trained"
+        default=0, ge=0, le=1000, description="members that share one ticket; below 2 none are trained"
     )
     diversity_sparsity: Fraction | None = Field(default=None, description="one of the table's; null for the highest")
     diversity_rewind: Position | None = Field(default=None, description="one of the table's; null for the last")
     independent_members: int = Field(
-        default=0, ge=0, description="runs of imp, each with a network of its own; 0: the seeds"
+        default=0, ge=0, le=1000, description="runs of imp, each with a network of its own; 0: the seeds"
     )
 
 

@@ -41,6 +41,7 @@ class TrustSettings(CheckSettings):
     trust_halves: int = Field(
         default=0,
         ge=0,
+        le=1000,
         description="random halves of the inputs on which each pair is matched again; 0 for no such check",
     )
     trust_samples: int = Field(default=2000, ge=2, description="training inputs that the halves are drawn of")

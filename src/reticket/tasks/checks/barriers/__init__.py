@@ -30,7 +30,7 @@ class BarrierSettings(CheckSettings):
     rounds: bool = Field(
         default=False, description="dense A to IMP A after every round of pruning, not at the targets alone"
     )
-    alphas: int = Field(default=11, ge=3, description="points on a line, both ends included")
+    alphas: int = Field(default=11, ge=3, le=1001, description="points on a line, both ends included")
     barrier_samples: int | None = Field(default=None, ge=1, description="images of each part of the data; null for all")
 
     @property
