@@ -17,6 +17,7 @@ import reticket.experiment.folder as store_module
 import reticket.experiment.manifest as manifest_module
 from reticket.errors import StoreError
 from reticket.experiment import DamagedResult, FolderStore, MissingResult, Output
+from reticket.experiment.locking import owned
 from reticket.experiment.result import TensorFile
 
 KEY = hashlib.sha256(b"a task").hexdigest()
@@ -294,6 +295,30 @@ def test_what_killed_processes_left_is_swept_away(tmp_path: Path) -> None:
     FolderStore(tmp_path)
     assert sorted(path.name for path in (tmp_path / "scratch").iterdir()) == sorted([kept.name, fresh.name])
     assert [path.name for path in (tmp_path / "incoming").glob("[!.]*")] == ["new"]
+
+
+def test_what_is_written_just_now_is_not_swept_by_a_clock_that_is_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, write, swept = FolderStore(tmp_path), store_module.write_through, []
+
+    def write_slowly(path: Path, content: bytes, *, durable: bool) -> None:
+        write(path, content, durable=durable)
+        long_ago = time.time() - 2 * store_module.STALE
+        os.utime(path.parent, (long_ago, long_ago))
+        swept.append(FolderStore(tmp_path))
+
+    monkeypatch.setattr(store_module, "write_through", write_slowly)
+    store.put(KEY, OUTPUT, {})
+    assert len(swept) > 1
+    assert store.get(KEY).values == dict(OUTPUT.values)
+    private = store.scratch("b" * 64 + "~1")
+    os.utime(private, (0, 0))
+    with owned(lambda: private):
+        FolderStore(tmp_path)
+        assert private.exists()
+    FolderStore(tmp_path)
+    assert not private.exists()
 
 
 def test_a_store_of_a_later_version_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

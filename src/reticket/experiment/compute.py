@@ -16,6 +16,7 @@ import torch
 from reticket.devices import deterministic
 from reticket.errors import OF_OTHERS, InputError, RanksError, ReticketError, StoreError
 from reticket.experiment.execution import ExecutionConfig
+from reticket.experiment.locking import owned
 from reticket.experiment.result import Result
 from reticket.experiment.schedule import Outcome
 from reticket.experiment.store import MissingResult, Store
@@ -209,11 +210,12 @@ def _claimed(task: Task, store: Store) -> Iterator[Path | None]:
         if scratch is not None or here().alone:
             yield scratch
             return
-        own = store.scratch(f"{task.key}~{uuid.uuid4().hex[:12]}")
+        name = f"{task.key}~{uuid.uuid4().hex[:12]}"
         try:
-            yield own
+            with owned(lambda: store.scratch(name)):
+                yield store.scratch(name)
         finally:
-            shutil.rmtree(own, ignore_errors=True)
+            shutil.rmtree(store.scratch(name), ignore_errors=True)
 
 
 def provenance_of(task: Task, execution: ExecutionConfig, seconds: float) -> dict[str, Any]:

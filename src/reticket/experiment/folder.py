@@ -154,11 +154,16 @@ class FolderStore:
             files[TENSORS] = save(savable(output.tensors))
         files[MANIFEST] = manifest_of(key, files, plain(provenance, "provenance"))
         incoming = self.root / "incoming" / f"{key[:16]}-{uuid.uuid4().hex[:16]}"
+
+        def made() -> Path:
+            incoming.mkdir(exist_ok=True)
+            return incoming
+
         try:
-            incoming.mkdir()
-            for name, content in files.items():
-                write_through(incoming / name, content, durable=durable)
-            first = self._move_in(incoming, key)
+            with owned(made):  # as long as it is written nobody sweeps it, whatever their clock says
+                for name, content in files.items():
+                    write_through(incoming / name, content, durable=durable)
+                first = self._move_in(incoming, key)
             if durable:
                 sync_folder(self._folder(key).parent)
         except OSError as error:
@@ -202,11 +207,11 @@ class FolderStore:
         """Remove what killed processes left behind: half-written results and scratch folders nobody needs any more."""
         now = time.time()
         for entry in _entries(self.root / "incoming"):
-            if entry.name.startswith(".probe-") or _age(entry, now) > STALE:
+            if entry.name.startswith(".probe-") or _is_left(entry, now):
                 shutil.rmtree(entry.path, ignore_errors=True)
         for entry in _entries(self.root / "scratch"):
             key, private, _ = entry.name.partition("~")
-            if private and _age(entry, now) > STALE:
+            if private and _is_left(entry, now):
                 shutil.rmtree(entry.path, ignore_errors=True)
             elif not private and self._listed(key):
                 self._drop_scratch(key)
@@ -358,7 +363,8 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     return []
 
 
-def _age(entry: os.DirEntry[str], now: float) -> float:
+def _is_left(entry: os.DirEntry[str], now: float) -> bool:
+    """Return whether a folder is old and nobody holds it: clocks of two machines differ, and one may be put forward."""
     with contextlib.suppress(OSError):
-        return now - entry.stat().st_mtime
-    return 0.0
+        return now - entry.stat().st_mtime > STALE and not held(Path(entry.path))
+    return False
