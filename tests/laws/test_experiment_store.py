@@ -1,5 +1,6 @@
 """Laws of the store: a result is whole or absent, comes back as it was put, and the first of two writers wins."""
 
+import errno
 import hashlib
 import json
 import os
@@ -319,6 +320,36 @@ def test_what_is_written_just_now_is_not_swept_by_a_clock_that_is_ahead(
         assert private.exists()
     FolderStore(tmp_path)
     assert not private.exists()
+
+
+@pytest.fixture
+def unwritable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store with one result on a file system that takes nothing."""
+    FolderStore(tmp_path).put(KEY, OUTPUT, {})
+
+    def refuse(*args: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for target in ("os.rename", "pathlib.Path.mkdir"):
+        monkeypatch.setattr(target, refuse)
+    return tmp_path
+
+
+def test_a_store_that_cannot_be_written_can_be_read(unwritable: Path) -> None:
+    store = FolderStore(unwritable)
+    assert store.get(KEY).values == dict(OUTPUT.values)
+    assert list(store.keys()) == [KEY]
+    with pytest.raises(StoreError, match=r"cannot be written \(Read-only file system\)"):
+        store.put("c" * 64, OUTPUT, {})
+    with pytest.raises(StoreError, match=r"cannot be written \(Read-only file system\); name another folder"):
+        FolderStore(unwritable / "elsewhere")
+
+
+def test_damage_in_a_store_that_cannot_be_written_is_told(unwritable: Path) -> None:
+    store = FolderStore(unwritable)
+    (folder_of(store) / "values.json").write_text("{}")
+    with pytest.raises(DamagedResult, match=r"is damaged \(.*\) and stays there: the store .* cannot be written"):
+        store.get(KEY)
 
 
 def test_a_store_of_a_later_version_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,7 @@ from reticket.experiment.task import Output, plain
 from reticket.files import sync_folder, write_through
 
 TRIES = 100  # at making a folder that others drop
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 STALE = 3600.0  # seconds after which something half-written belongs to a process that is gone
 
 
@@ -59,7 +60,7 @@ class FolderStore:
     """A directory of results, each under the key of its task.
 
     Args:
-        root: the directory; made if absent.
+        root: the directory; made if absent. One that has results and cannot be written can be read.
         verify: check a result's checksums when this store first reads it; without it only sizes are checked.
 
     Raises:
@@ -78,6 +79,8 @@ class FolderStore:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             (self.root / "incoming" / f".probe-{uuid.uuid4().hex}").mkdir()
         except OSError as error:
+            if error.errno in READ_ONLY and (self.root / "results").is_dir():
+                return  # whoever writes is told
             reason = error.strerror if self.root.is_dir() or not self.root.exists() else "it is a file, not a folder"
             raise StoreFolderError(
                 f"the store '{self.root}' cannot be written ({reason}); name another folder"
@@ -306,7 +309,10 @@ class FolderStore:
         raise self._damaged(key, str(problem))
 
     def _damaged(self, key: str, problem: str) -> DamagedResult:
-        aside = self._move_aside(key)
+        try:
+            aside = self._move_aside(key)
+        except StoreError as error:  # as in a store that can only be read
+            return DamagedResult(f"result {key[:16]} in '{self.root}' is damaged ({problem}) and stays there: {error}")
         return DamagedResult(
             f"result {key[:16]} in '{self.root}' is damaged ({problem}) and was moved to '{aside}'; "
             "run again to compute it anew"
