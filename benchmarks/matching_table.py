@@ -103,10 +103,11 @@ def page(found: Mapping[str, Rows], merged: Rows, noisy: Mapping[str, Mapping[st
         parts += ["", f"**{TITLES[case]}**", "", _line(heads), _line(["---"] * len(heads))]
         parts += [_line([f"`{contender}`", *_cells(row)]) for contender, row in rows.items()]
     parts += ["", "**Merges**: accuracy in percent, after REPAIR", ""]
-    ways = list(next(iter(merged.values()), {}))
+    ways = list(dict.fromkeys(way for row in merged.values() for way in row))
     parts += [_line(["networks", *ways, "n"]), _line(["---"] * (len(ways) + 2))] if ways else []
     for place, row in merged.items():
-        parts.append(_line([place, *(_plus_minus(row[way], 1) for way in ways), str(row[ways[0]]["n"])]))
+        cells = [_plus_minus(row[way], 1) if way in row else "" for way in ways]
+        parts.append(_line([place, *cells, str(row[ways[0]]["n"])]))
     return "\n".join([*parts, *noise_lines(noisy)]) + "\n"
 
 
