@@ -211,11 +211,12 @@ def _claimed(task: Task, store: Store) -> Iterator[Path | None]:
             yield scratch
             return
         name = f"{task.key}~{uuid.uuid4().hex[:12]}"
+        own = store.scratch(name)
         try:
             with owned(lambda: store.scratch(name)):
-                yield store.scratch(name)
+                yield own
         finally:
-            shutil.rmtree(store.scratch(name), ignore_errors=True)
+            shutil.rmtree(own, ignore_errors=True)
 
 
 def provenance_of(task: Task, execution: ExecutionConfig, seconds: float) -> dict[str, Any]:
