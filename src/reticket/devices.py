@@ -25,16 +25,33 @@ def check_device(device: str, error: type[InputError] = InputError) -> None:
 
     >>> check_device("cpu")
     """
+    found = check_device_name(device, error)
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise error(f"device '{device}' was asked for, but torch sees no GPU; use cpu")
+    if found.type == "cuda" and (found.index or 0) >= (count := torch.cuda.device_count()):
+        raise error(f"device '{device}' is not there, torch sees {count} of its kind; use cuda:0")
+
+
+def check_device_name(device: str, error: type[InputError] = InputError) -> torch.device:
+    """Return what a user's words name, wherever it is; refuse what nobody computes on.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1".
+        error: the class raised.
+
+    Raises:
+        InputError: of the class `error`.
+
+    >>> check_device_name("cuda:1").index
+    1
+    """
     try:
         found = torch.device(device)
     except RuntimeError:
         raise error(f"device '{device}' is not one that torch knows; use cpu or cuda") from None
     if found.type not in ("cpu", "cuda"):
         raise error(f"device '{device}' is of a kind that reticket does not compute on; use cpu or cuda")
-    if found.type == "cuda" and not torch.cuda.is_available():
-        raise error(f"device '{device}' was asked for, but torch sees no GPU; use cpu")
-    if found.type == "cuda" and (found.index or 0) >= (count := torch.cuda.device_count()):
-        raise error(f"device '{device}' is not there, torch sees {count} of its kind; use cuda:0")
+    return found
 
 
 @contextmanager

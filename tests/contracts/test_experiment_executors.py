@@ -2,8 +2,8 @@
 
 import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ import pytest
 
 import reticket.experiment.workers as workers_module
 from reticket.cli.listing import listing
+from reticket.errors import InputError
 from reticket.experiment import (
     EXECUTORS,
     Event,
     ExecutionConfig,
-    Executor,
     FolderStore,
     Output,
     Plan,
@@ -183,7 +183,8 @@ def test_the_contract_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     draws = Plan.of([Task("draw", 1, {"seed": seed}) for seed in range(2)])
     reference = carry_out("in-process", tmp_path / "reference", draws, jobs=1)
     stores_are_equal(carry_out("in-process", tmp_path / "same", draws, jobs=1), reference)
-    monkeypatch.setitem(EXECUTORS._members, "sloppy", sloppy)
+    monkeypatch.setattr(EXECUTORS, "_members", dict(EXECUTORS._members))
+    executor("sloppy")(sloppy)
     with pytest.raises(AssertionError):
         stores_are_equal(carry_out("sloppy", tmp_path / "ran", draws), reference)
 
@@ -196,19 +197,44 @@ def last_first(schedule: Schedule, store: Store, runners: Mapping[str, str], exe
             schedule.ended(task, outcome)
 
 
-def test_an_executor_from_outside_the_package(tmp_path: Path, reference: Ran) -> None:
+def test_an_executor_from_outside_the_package(tmp_path: Path, reference: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(EXECUTORS, "_members", dict(EXECUTORS._members))
     executor("last-first")(last_first)
-    try:
-        assert ExecutionConfig(executor="last-first").executor == "last-first"
-        assert listing("executors")["last-first"] == "Carry out what can begin, and of that the last task first."
-        stores_are_equal(carry_out("last-first", tmp_path, plan()), reference)
-    finally:
-        del EXECUTORS._members["last-first"]
+    assert ExecutionConfig(executor="last-first").executor == "last-first"
+    assert listing("executors")["last-first"] == "Carry out what can begin, and of that the last task first."
+    stores_are_equal(carry_out("last-first", tmp_path, plan()), reference)
 
 
-def test_every_executor_has_the_one_signature() -> None:
-    executors: Mapping[str, Callable[[Schedule, Store, Mapping[str, str], ExecutionConfig], None]] = EXECUTORS
-    assert all(isinstance(executor, Executor) for executor in executors.values())
+def test_an_executor_has_options_and_may_compute_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    heard: list[object] = []
+
+    def away(
+        schedule: Schedule,
+        store: Store,
+        runners: Mapping[str, str],
+        execution: ExecutionConfig,
+        *,
+        address: str = "auto",
+        gpus: float = 0.0,
+    ) -> None:
+        """Carry nothing out, elsewhere."""
+        heard.extend((address, gpus, execution.device))
+        last_first(schedule, store, runners, replace(execution, device="cpu", executor="local", options={}))
+
+    monkeypatch.setattr(EXECUTORS, "_members", dict(EXECUTORS._members))
+    executor("away", elsewhere=True)(away)
+    executor("lacking", needs="no_such_package")(last_first)
+    execution = ExecutionConfig(executor="away", device="cuda:7", options={"gpus": 0.5})
+    run_plan(Plan.of([Task("draw", 1, {"seed": 0})]), FolderStore(tmp_path), RUNNERS, execution)
+    assert heard == ["auto", 0.5, "cuda:7"]
+    for options, words in (
+        ({"gpu": 1}, r"^executor 'away' has no option 'gpu', did you mean 'gpus'\?; it has address, gpus$"),
+        ({"address": 7}, r"^option 'address' of executor 'away' is 7: input should be a valid string$"),
+    ):
+        with pytest.raises(InputError, match=words):
+            ExecutionConfig(executor="away", options=options)
+    with pytest.raises(InputError, match=r"^executor 'lacking' needs no_such_package, which is not installed; pip in"):
+        ExecutionConfig(executor="lacking")
 
 
 # ---------------------------------------------------------------- worker processes

@@ -130,11 +130,11 @@ def test_what_a_run_tells_is_what_the_files_hold(name: str, tmp_path: Path, monk
 def test_a_package_that_is_missing_is_named_before_anything_is_computed(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reticket.experiment.loggers.find_spec", lambda module: None)
+    monkeypatch.setattr("reticket.extras.find_spec", lambda module: None)
     if LOGGERS[name].needs is None:
         assert ExecutionConfig(loggers=name).loggers == (name,)
         return
-    with pytest.raises(InputError, match=rf"^logger '{name}' needs the package {name}, which is not installed; inst"):
+    with pytest.raises(InputError, match=rf"^logger '{name}' needs {name}, which is not installed; pip inst"):
         ExecutionConfig(loggers=["csv", name])
 
 

@@ -1,7 +1,7 @@
 """What `reticket match`, `transfer` and `apply` do with the files that a user names."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from reticket.cli.input_files import BATCH, read_inputs
 from reticket.cli.models import resolve
 from reticket.cli.notes import note
-from reticket.errors import AlignmentError, ConfigError, InputError
+from reticket.errors import AlignmentError, InputError
 from reticket.matching import MATCHERS, CommonFrame, match, match_many, memory_options
 from reticket.nested import parts, tensors_in
 from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, discover, load_into
 from reticket.symmetry.alignment import resolve_name
 from reticket.symmetry.model_tensors import is_extra
-from reticket.tasks.config import toml_value
+from reticket.tasks.config import read_options
 from reticket.tickets import Ticket, transfer
 from reticket.types import StateDict
 from reticket.weight_files import load_file, prefixes_of_all, read_weights
@@ -151,21 +151,6 @@ def _places(symmetry: Symmetry, weights: StateDict) -> dict[str, str]:
 def _has_axes(name: str, value: Any) -> bool:
     """Whether a value of a state_dict has axes that may move; one number, as a count of steps, has none."""
     return not is_extra(name) and value.dim() > 0
-
-
-def read_options(settings: Iterable[str]) -> dict[str, Any]:
-    """Return the options of a matcher that `key=value` texts give; values are TOML, bare words are text.
-
-    >>> read_options(["cost=cosine", "rounds=3"])
-    {'cost': 'cosine', 'rounds': 3}
-    """
-    found: dict[str, Any] = {}
-    for setting in settings:
-        key, sign, text = setting.partition("=")
-        if not sign or not key.strip():
-            raise ConfigError(f"--set {setting}: expected key=value, for instance --set cost=cosine")
-        found[key.strip()] = toml_value(text.strip())
-    return found
 
 
 def _network(model: str, input_shape: str | None, inputs: Tensor | dict[str, Tensor] | None) -> tuple[nn.Module, Any]:

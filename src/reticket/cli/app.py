@@ -52,6 +52,10 @@ def run(
     executor: Annotated[
         str, typer.Option("--executor", help="What carries tasks out (reticket list executors).")
     ] = "local",
+    executor_options: Annotated[
+        list[str] | None,
+        typer.Option("--executor-option", metavar="KEY=VALUE", help="An option of the executor; again for more."),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Tasks at a time: processes, or threads of one.")] = 1,
     threads: Annotated[
         int, typer.Option("--threads", min=1, help="Threads per task; decides the last bits of results.")
@@ -87,6 +91,7 @@ def run(
     from reticket.cli.progress import Display
     from reticket.experiment import ExecutionConfig, named_store
     from reticket.experiment.distributed import taking_part
+    from reticket.tasks.config import read_options
     from reticket.tasks.ownership import RUNS, default_store, release
     from reticket.tasks.presets import load_config
     from reticket.workflow import run as run_and_report
@@ -101,6 +106,7 @@ def run(
             threads=threads,
             device=own_device,
             executor=executor,
+            options=read_options(executor_options or (), "--executor-option", "address=auto"),
             data=data,
             loggers=log or (),
             budget=budget,

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from reticket.cli.aligning import read_options
 from reticket.cli.input_files import Examples, check_labels, read_examples
 from reticket.cli.models import resolve
 from reticket.cli.notes import note
 from reticket.errors import MaskError
 from reticket.nested import inputs_of
+from reticket.tasks.config import read_options
 from reticket.tickets import Coverage, Ticket, coverage, prunable, prune
 from reticket.tickets.criteria import CRITERIA
 from reticket.tickets.prunable import known_prunable

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 from reticket.errors import InputError
 from reticket.experiment.events import Event, Listener
+from reticket.extras import check_installed
 from reticket.registry import Registry, first_line
 
 
@@ -82,11 +82,8 @@ class LoggerKind:
         Raises:
             InputError: naming it.
         """
-        if self.needs is not None and find_spec(self.needs) is None:
-            raise InputError(
-                f"logger '{self.name}' needs the package {self.needs}, which is not installed; install it, for "
-                f"instance by pip install {self.needs}"
-            )
+        if self.needs is not None:
+            check_installed(self.needs, f"logger '{self.name}'")
 
 
 LOGGERS = Registry[LoggerKind]("logger", "reticket.loggers", InputError, says=lambda kind: first_line(kind.build))

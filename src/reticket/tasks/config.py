@@ -366,5 +366,28 @@ def toml_value(text: str) -> Any:
         return text
 
 
+def read_options(settings: Iterable[str], flag: str = "--set", example: str = "cost=cosine") -> dict[str, Any]:
+    """Return the options that `key=value` texts give; values are TOML, bare words are text.
+
+    Args:
+        settings: as users write them.
+        flag: before which they stand, for the error.
+        example: of one, for the error.
+
+    Raises:
+        ConfigError: for a text without key or sign.
+
+    >>> read_options(["cost=cosine", "rounds=3"])
+    {'cost': 'cosine', 'rounds': 3}
+    """
+    found: dict[str, Any] = {}
+    for setting in settings:
+        key, sign, text = setting.partition("=")
+        if not sign or not key.strip():
+            raise ConfigError(f"{flag} {setting}: expected key=value, for instance {flag} {example}")
+        found[key.strip()] = toml_value(text.strip())
+    return found
+
+
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in values.items()}
