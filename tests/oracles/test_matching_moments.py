@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reticket.matching.assignment import assign, correlation, cosine, covariance, matched_and_margin, pooled
-from reticket.matching.moments import CHUNK, CentredBatch, PairMoments, centre, centred
+from reticket.matching.moments import BLOCK, CHUNK, LONG, NARROW, TILE, CentredBatch, PairMoments, centre, centred
 from reticket.rng import generator_for
 
 
@@ -53,6 +53,23 @@ def test_correlation_in_float64_is_exact_to_rounding() -> None:
 def test_more_samples_than_one_product_takes() -> None:
     a, b = pair(3, 2 * CHUNK + 17)
     np.testing.assert_allclose(correlation(streamed(a, b, [2 * CHUNK + 17])), numpy_correlation(a, b), atol=2e-6)
+
+
+@pytest.mark.parametrize("units", [1, 3, NARROW, NARROW + 1])
+@pytest.mark.parametrize("beyond", [-1, 0, 1, TILE**2 + 5])
+def test_few_units_that_lie_side_by_side_over_many_samples(units: int, beyond: int) -> None:
+    """Channels that lie last, whose products are a convolution's from some number of samples on."""
+    a, b = (one.T.contiguous().T for one in pair(units, LONG + beyond, mean=5.0))
+    expected = (a.double() - a.double().mean(1, keepdim=True)) @ (b.double() - b.double().mean(1, keepdim=True)).T
+    moments = streamed(a, b, [LONG + beyond])
+    np.testing.assert_allclose(moments.cross, expected, rtol=1e-5, atol=1e-6 * a.shape[1])
+    np.testing.assert_allclose(correlation(moments), numpy_correlation(a, b), atol=1e-5)
+
+
+def test_squares_of_more_numbers_than_are_taken_at_once() -> None:
+    a, _ = pair(7, BLOCK // 3, mean=1e3)
+    for units in (a, a.T.contiguous().T):
+        np.testing.assert_allclose(centre(units).squares, a.double().var(1, correction=0) * a.shape[1], rtol=1e-6)
 
 
 def uncentred(a: Tensor, b: Tensor) -> np.ndarray:

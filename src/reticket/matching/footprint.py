@@ -16,13 +16,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from reticket.errors import InputError
 from reticket.forward import call, evaluating, inputs_for, lay_channels_last, trial_copy
 from reticket.matching.accumulated import MomentAccumulator, scaling_in
-from reticket.matching.moments import centred
+from reticket.matching.moments import BLOCK, centred
 from reticket.matching.registry import MATCHERS
 from reticket.nested import examples_in, parts, tensors_in
 from reticket.symmetry import Site, Symmetry, capture
 from reticket.symmetry.scaled import scaling_of
 from reticket.symmetry.terms import shape_of
 
+FLOAT = 4  # bytes
 FEW = (2, 4)  # examples of the runs; what grows from one to the other grows on
 
 
@@ -36,6 +37,7 @@ class Look:
         values: of the site, in the precision that products are taken in.
         laid: whether units do not lie in rows, which takes a copy.
         far: whether their means are far from 0, which takes B's another one.
+        whole: whether their squares are taken at once, as on a GPU.
     """
 
     before: int
@@ -43,16 +45,22 @@ class Look:
     values: int
     laid: bool = False
     far: bool = False
+    whole: bool = False
+
+    @property
+    def squares(self) -> int:
+        """Those squares that are held together."""
+        return self.values if self.whole else min(self.values, BLOCK * FLOAT)
 
     @property
     def of_a(self) -> int:
         """The most while A's units are taken: the values that are kept, and their squares."""
-        return max(self.before, self.alive + (2 + self.laid) * self.values)
+        return max(self.before, self.alive + (1 + self.laid) * self.values + self.squares)
 
     @property
     def of_b(self) -> int:
         """The most while B's units are taken: their squares."""
-        return max(self.before, self.alive + (1 + self.laid + self.far) * self.values)
+        return max(self.before, self.alive + (self.laid + self.far) * self.values + self.squares)
 
     def grown(self, other: "Look", examples: int) -> "Look":
         """Return the same of any number of examples, this being of the first of `FEW` and `other` of the second."""
@@ -62,7 +70,7 @@ class Look:
 
         before, alive = grown(self.before, other.before), grown(self.alive, other.alive)
         values = grown(self.values, other.values)
-        return Look(before, alive, values, self.laid or other.laid, self.far or other.far)
+        return Look(before, alive, values, self.laid or other.laid, self.far or other.far, self.whole)
 
 
 def matching_memory(
@@ -185,7 +193,8 @@ def _run(model: nn.Module, seen: MomentAccumulator, inputs: object) -> list[Look
                 rows = site.units(tensor, group, seen.views[group].along)
                 batch = centred(rows.reshape(-1, rows.shape[-1]))
                 own = [_memory(one) for one in (tensor, rows, batch.values)]
-                looks.append(Look(before, alive, batch.values.nbytes, own[0] != own[1], own[1] != own[2]))
+                whole = tensor.device.type != "cpu"
+                looks.append(Look(before, alive, batch.values.nbytes, own[0] != own[1], own[1] != own[2], whole))
         living.most = living.alive
 
     def on_next(site: Site, _: Site, module: nn.Module) -> bool:
