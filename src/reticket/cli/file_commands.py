@@ -108,6 +108,9 @@ def prune(
     max_sparsity: Annotated[
         float | None, typer.Option("--max-sparsity", help="Fraction of a layer that is pruned at most.")
     ] = None,
+    pattern: Annotated[
+        str | None, typer.Option("--pattern", help="What may be kept together: 2:4, 4x8 (outputs x inputs), fan-in.")
+    ] = None,
     rounds: Annotated[int | None, typer.Option("--rounds", min=1, help="In how many steps, with new scores.")] = None,
     settings: Settings = None,
     loss: Annotated[str | None, typer.Option("--loss", help="What gradients are of; as --loss of barrier.")] = None,
@@ -131,6 +134,7 @@ def prune(
         exclude=("shortcut",) if exclude is None else tuple(exclude),
         include=tuple(include or ()),
         max_sparsity=max_sparsity,
+        pattern=pattern,
         rounds=rounds,
         settings=tuple(settings or ()),
         loss=loss,

@@ -32,13 +32,14 @@ class PruneSettings:
         scope: "global", "layer" or "erk".
         exclude, include: as for `rt.prunable`.
         max_sparsity: fraction of a layer that is pruned at most; None for no bound.
+        pattern: which weights may be kept together, as of `rt.prune`; None for any.
         rounds: in how many steps; None for what the criterion's authors do.
         settings: options of the criterion, as `key=value`.
         loss: what gradients are of; None for what the data are made for.
         seed: of a criterion that draws.
 
     Raises:
-        MaskError: for a criterion or a scope that there is not, or a number out of its range.
+        MaskError: for a criterion, a scope or a pattern that there is not, or a number out of its range.
     """
 
     model: str
@@ -48,6 +49,7 @@ class PruneSettings:
     exclude: tuple[str, ...] = ("shortcut",)
     include: tuple[str, ...] = ()
     max_sparsity: float | None = None
+    pattern: str | None = None
     rounds: int | None = None
     settings: tuple[str, ...] = ()
     loss: str | None = None
@@ -56,7 +58,7 @@ class PruneSettings:
     def __post_init__(self) -> None:
         CRITERIA.named(self.criterion)
         check_scope(self.scope)
-        Budget(self.density, cast("Scope", self.scope), self.max_sparsity)
+        Budget(self.density, cast("Scope", self.scope), self.max_sparsity, self.pattern)
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ def prune_file(weights: str | Path, how: PruneSettings, on: LookedAt) -> tuple[T
         names=names,
         scope=cast("Scope", how.scope),
         max_sparsity=how.max_sparsity,
+        pattern=how.pattern,
         rounds=how.rounds,
         **options,
     )
@@ -146,4 +149,5 @@ def _provenance(weights: str | Path, how: PruneSettings, on: LookedAt) -> dict[s
     """Return what a ticket says of where it comes from."""
     said = {"weights": str(weights), "model": how.model, "criterion": how.criterion, "scope": how.scope}
     data = {} if on.data is None else {"data": on.data, "samples": on.samples}
+    said |= {} if how.pattern is None else {"pattern": how.pattern}
     return {**said, "density": how.density, **data, "seed": how.seed, "reticket": __version__}

@@ -157,6 +157,8 @@ def _pruning(section: Mapping[str, Any]) -> str:
     text += f" for {section.get('epochs', '?')} epochs at learning rate {section.get('lr', '?')}"
     if section.get("style") in ("weight-rewind", "lr-rewind"):
         text += f" from {position(str(section.get('rewind', '0it')))}"
+    if section.get("pattern"):
+        text += f"; in the pattern {section['pattern']}"
     spared = section.get("exclude") or ()
     return f"{text}; not pruned: {listed(str(one) for one in spared)}." if spared else f"{text}."
 

@@ -27,6 +27,7 @@ from reticket.lookup import closest, nearest
 from reticket.tasks.declared import CheckSettings, declared, settings_model, settings_of
 from reticket.tasks.section import Fraction, JoinedPositions, Position, PositionOrEnd, Section
 from reticket.tickets import Pruning
+from reticket.tickets.patterns import check_density
 from reticket.training import Recipe
 
 PARAMS = (
@@ -98,7 +99,8 @@ class PruneConfig(Pruning):
     `finetune` goes on with the trained weights, by the dense recipe with what is given here and no warm-up;
     `weight-rewind` returns to the weights of `rewind` and `lr-rewind` keeps the weights, both replaying the dense
     schedule from `rewind` (Renda et al. 2020). Pruned are the weight matrices less what `exclude` names, and what
-    `include` names besides: embeddings, or matrices in modules that are not known. `schedule` has the dense one's
+    `include` names besides: embeddings, or matrices in modules that are not known; `pattern` says which of their
+    weights may be kept together. `schedule` has the dense one's
     options where it is that one.
     """
 
@@ -243,6 +245,15 @@ class Config(Section):
     def _checks_fit_the_grid(self) -> "Config":
         for check in declared():
             check.fits(self.checks, self.grid.sparsities, self.grid.rewinds)
+        return self
+
+    @model_validator(mode="after")
+    def _sparsities_of_the_pattern(self) -> "Config":
+        for sparsity in self.grid.sparsities:
+            try:
+                check_density(self.prune.pattern, 1 - float(sparsity))
+            except MaskError as error:
+                raise ValueError(f"grid.sparsities: {error}") from None
         return self
 
     @model_validator(mode="after")

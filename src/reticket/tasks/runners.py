@@ -111,6 +111,7 @@ def run_prune_round(task: Task, inputs: Mapping[str, Result], context: Context) 
         style=pruning.style,
         rewound=stripped(inputs["rewound"].tensors, WEIGHTS) if "rewound" in inputs else None,
         scope=pruning.scope,
+        pattern=pruning.pattern,
     )
     return _train_sparse(task, context, model, start.weights, start.mask)
 

@@ -11,8 +11,8 @@ from reticket.lookup import as_names
 from reticket.tickets.density_schedules import Schedule
 from reticket.tickets.mask import Mask
 from reticket.tickets.prunable import prunable
-from reticket.tickets.prune import prune
-from reticket.tickets.ranking import Scope
+from reticket.tickets.prune import prune, pruned_to
+from reticket.tickets.ranking import Budget, Scope
 from reticket.tickets.sparse import sparse
 from reticket.weights import module_of
 
@@ -64,6 +64,7 @@ def sparsify(
     names: Iterable[str] | None = None,
     scope: Scope = "global",
     max_sparsity: float | Mapping[str, float] | None = None,
+    pattern: str | None = None,
     **options: Any,
 ) -> Iterator[Pruner]:
     """Prune a model while it is trained, whatever the loop and the optimizer; what is pruned stays 0, as in `sparse`.
@@ -80,6 +81,8 @@ def sparsify(
         names: weights to prune; by default `prunable(model)`.
         scope: compare scores over all layers or inside each, as for `prune`.
         max_sparsity: as for `prune`.
+        pattern: which weights may be kept together, as of `prune`; N:M keeps as many of every M as the density says, at
+            least N.
         **options: of the criterion.
 
     Yields:
@@ -105,9 +108,8 @@ def sparsify(
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
 
     def choose(density: float, within: Mask | None) -> Mask:
-        return prune(
-            model, density, criterion, names=own, scope=scope, within=within, max_sparsity=max_sparsity, **options
-        )
+        budget = Budget(density, scope, max_sparsity, pattern)
+        return pruned_to(budget, model, criterion, names=own, within=within, options=options)
 
     with ExitStack() as held:
 

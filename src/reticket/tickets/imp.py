@@ -15,9 +15,10 @@ from reticket.errors import MaskError
 from reticket.progress import Progress, shown
 from reticket.tickets.by_name import select
 from reticket.tickets.mask import Mask
+from reticket.tickets.patterns import check_density
 from reticket.tickets.prunable import named_weights
-from reticket.tickets.prune import prune_magnitude
-from reticket.tickets.ranking import Scope
+from reticket.tickets.prune import pruned_to
+from reticket.tickets.ranking import Budget, Scope
 from reticket.tickets.start import SparseStart
 from reticket.types import StateDict
 from reticket.weights import Weights, state_of
@@ -180,6 +181,7 @@ def prune_round(
     style: StyleName = "finetune",
     rewound: Weights | None = None,
     scope: Scope = "global",
+    pattern: str | None = None,
 ) -> SparseStart:
     """Prune once and return what the round is retrained from.
 
@@ -191,6 +193,8 @@ def prune_round(
         style: what the round starts from, a key of `STYLES`.
         rewound: weights at the rewind point k; needed by "weight-rewind".
         scope: compare magnitudes over all layers or inside each.
+        pattern: which weights may be kept together, as of `prune`. N:M keeps as many of every M as the density says, at
+            least N, so that rounds come to it.
 
     Returns:
         Mask and masked weights, by the names of the model inside a wrapper. Buffers come from where the weights do.
@@ -202,7 +206,7 @@ def prune_round(
     start = trained if STYLES[style].weights == "trained" else rewound
     if start is None:
         raise MaskError(f"style '{style}' needs the weights of the rewind point; give rewound=")
-    mask = prune_magnitude(trained, density, names=names, scope=scope, within=within)
+    mask = pruned_to(Budget(density, scope, pattern=pattern), trained, names=names, within=within)
     return SparseStart(mask.apply_to(start), mask)
 
 
@@ -216,6 +220,7 @@ def iterative_magnitude_pruning(
     style: StyleName = "finetune",
     rewound: Weights | None = None,
     scope: Scope = "global",
+    pattern: str | None = None,
     progress: Progress = False,
 ) -> dict[float, SparseStart]:
     """Prune and retrain, round by round, to every target density.
@@ -229,6 +234,7 @@ def iterative_magnitude_pruning(
         style: a key of `STYLES`; `retrain` is to use the learning rates that its `schedule` says.
         rewound: weights at the rewind point k; needed by "weight-rewind".
         scope: compare magnitudes over all layers or inside each.
+        pattern: which weights may be kept together, as of `prune`, in every round.
         progress: True for a bar, or a function of the rounds done and how many there are.
 
     Returns:
@@ -238,6 +244,8 @@ def iterative_magnitude_pruning(
         MaskError: as `chain` and `prune_round`, or when `retrain` returns pruned weights that are not 0.
     """
     plan = chain([targets] if isinstance(targets, float | int) else targets, rate)
+    for leaf in plan.leaves:
+        check_density(pattern, leaf.density)
     names = tuple(named_weights(trained, names, None))
 
     dense = state_of(trained, "trained")
@@ -248,7 +256,14 @@ def iterative_magnitude_pruning(
 
         def advance(before: SparseStart, step: Round) -> SparseStart:
             start = prune_round(
-                before.weights, step.density, names=names, within=before.mask, style=style, rewound=rewound, scope=scope
+                before.weights,
+                step.density,
+                names=names,
+                within=before.mask,
+                style=style,
+                rewound=rewound,
+                scope=scope,
+                pattern=pattern,
             )
             pruned = SparseStart(retrain(start.weights, start.mask, step), start.mask)
             show(next(done))

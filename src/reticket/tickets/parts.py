@@ -6,7 +6,7 @@ one row for all examples is taken for no matrix, and the rest is not known.
 """
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from reticket.symmetry.filled import check_shaped
 from reticket.symmetry.model_tensors import named_state
 from reticket.symmetry.multiplied import multiplied
 from reticket.tickets.used import CONVOLUTIONS, attributes, place_of, source_of
+from reticket.wrapped import inside
 
 Part = Literal["matrix", "embedding", "norm", "elementwise", "unknown"]
 """What a parameter is to activations: it multiplies them, holds rows that are looked up, scales them inside a norm, or
@@ -25,6 +26,7 @@ no trace reaches it and no known module holds it."""
 
 LAYERS = (nn.Linear, *CONVOLUTIONS)
 WITH_MATRICES = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase)  # all of two axes that they hold, but tokens
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 TABLES = (nn.Embedding, nn.EmbeddingBag)
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm)
 POSITION = re.compile(r"(^|[._])pos[^.]*$")  # `pos_embed`, `positions`, `relative_position_bias_table`
@@ -116,5 +118,25 @@ def _is_matrix(owner: nn.Module, name: str) -> bool:
     attribute = name.rpartition(".")[2]
     if isinstance(owner, WITH_MATRICES):
         return attribute not in TOKENS
-    conv1d = any(f"{one.__module__}.{one.__name__}" == "transformers.pytorch_utils.Conv1D" for one in type(owner).mro())
-    return attribute == "weight" and (conv1d or isinstance(owner, (*LAYERS, nn.Bilinear)))
+    return attribute == "weight" and (_is_conv1d(owner) or isinstance(owner, (*LAYERS, nn.Bilinear)))
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    """Whether a module is the linear layer of GPT-2, which holds its weight inputs first."""
+    return any(f"{one.__module__}.{one.__name__}" == "transformers.pytorch_utils.Conv1D" for one in type(module).mro())
+
+
+def inputs_first(model: nn.Module, names: Iterable[str]) -> frozenset[str]:
+    """Return those of a model's weights that stand inputs first: of transposed convolutions, and `Conv1D`.
+
+    Args:
+        model: any module, in a wrapper or not.
+        names: of weights, as masks call them.
+
+    >>> sorted(inputs_first(nn.Sequential(nn.Linear(2, 3), nn.ConvTranspose2d(2, 3, 1)), ["0.weight", "1.weight"]))
+    ['1.weight']
+    """
+    owners = {name: module for owned in _owners(inside(model)).values() for name, module in owned.items()}
+    return frozenset(
+        name for name in names if name in owners and (_is_conv1d(owners[name]) or isinstance(owners[name], TRANSPOSED))
+    )

@@ -1,6 +1,8 @@
 """Pruning once: scores by a criterion, exact kept counts by a budget."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,8 +13,10 @@ from reticket.symmetry.filled import check_filled
 from reticket.tickets.by_name import refuse_twice
 from reticket.tickets.criteria import criterion_of
 from reticket.tickets.mask import Mask
+from reticket.tickets.parts import inputs_first
+from reticket.tickets.patterns import check_density
 from reticket.tickets.prunable import named_weights
-from reticket.tickets.ranking import Budget, Scope, check_scope
+from reticket.tickets.ranking import Budget, Scope
 from reticket.types import StateDict
 
 
@@ -25,6 +29,7 @@ def prune(
     scope: Scope = "global",
     within: Mask | None = None,
     max_sparsity: float | Mapping[str, float] | None = None,
+    pattern: str | None = None,
     rounds: int | None = None,
     **options: Any,
 ) -> Mask:
@@ -44,6 +49,8 @@ def prune(
         within: an earlier mask; only what it keeps can be kept, and scores are those of the network pruned so far.
         max_sparsity: fraction of a layer that may be pruned at most, in [0, 1), for all layers or by patterns of their
             names.
+        pattern: which weights may be kept together: "2:4" for 2 of every 4 consecutive inputs, "4x8" for blocks of 4
+            outputs and 8 inputs, "fan-in" for equally many inputs of every output; None for any.
         rounds: in how many steps it is pruned, to density^(k / rounds) after the k-th (of a dense network), with new
             scores in each; by default what the criterion's authors do, 100 for "synflow" and 1 for the others.
         **options: of the criterion: `loss` and `batches` for those that look at gradients, `generator`, and so on.
@@ -52,7 +59,8 @@ def prune(
         A mask of the named weights.
 
     Raises:
-        MaskError: when a criterion, an option or the scope is unknown, a density is out of range or keeps nothing (of a
+        MaskError: when a criterion, an option, the scope or the pattern is unknown, a weight cannot have the pattern or
+            the density is not the pattern's, a density is out of range or keeps nothing (of a
             layer, with scopes inside each), a weight or score is not finite, a weight is named twice, or `within` keeps
             fewer weights than wanted or masks others.
         ModelError: when the model holds no values (lazy, meta).
@@ -64,18 +72,38 @@ def prune(
     >>> mask.kept, prune(net, 0.25, max_sparsity={"2.*": 0.5})["2.weight"].sum() >= 8
     (12, tensor(True))
     """
-    check_scope(scope)
-    Budget(density, scope, max_sparsity)
+    check_density(pattern, density)
+    budget = Budget(density, scope, max_sparsity, pattern)
+    return pruned_to(budget, model, criterion, names=names, within=within, rounds=rounds, options=options)
+
+
+def pruned_to(
+    budget: Budget,
+    model: nn.Module | StateDict,
+    criterion: str | Callable[..., Mapping[str, Tensor]] = "magnitude",
+    *,
+    names: Iterable[str] | None = None,
+    within: Mask | None = None,
+    rounds: int | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Mask:
+    """Prune as `prune` does, to a budget, which may also be on the way to an N:M pattern.
+
+    Args:
+        budget: how many weights are kept, in which pattern.
+        model, criterion, names, within, rounds, options: see `prune`.
+    """
     chosen = criterion_of(criterion)
     weights = _checked_weights(model, names, within)
+    transposed = inputs_first(model, weights) if budget.pattern and isinstance(model, nn.Module) else frozenset()
     steps = chosen.rounds if rounds is None else rounds
     if steps < 1:
         raise MaskError(f"rounds is {steps}, expected at least 1")
-    begun = 1.0 if within is None else within.density
+    begun, density = 1.0 if within is None else within.density, budget.density
     for step in range(1, steps + 1):
         reached = begun * (density / begun) ** (step / steps) if step < steps else density
         scores = chosen.scores(model, _masked(weights, within), options)
-        within = Budget(reached, scope, max_sparsity).keep(scores, within)
+        within = replace(budget, density=reached).keep(scores, within, transposed)
     assert within is not None
     return within
 
@@ -87,6 +115,7 @@ def prune_magnitude(
     names: Iterable[str] | None = None,
     scope: Scope = "global",
     within: Mask | None = None,
+    pattern: str | None = None,
 ) -> Mask:
     """Keep the weights of largest magnitude, exactly as many as the density says: `prune` by "magnitude".
 
@@ -96,6 +125,7 @@ def prune_magnitude(
         names: weights to prune, or one of them; by default those of `within`, else `prunable(model)`.
         scope: compare magnitudes over all layers or inside each ("global", "layer", "erk").
         within: an earlier mask; only what it keeps can be kept.
+        pattern: which weights may be kept together, as of `prune`: "2:4", "4x8", "fan-in".
 
     Returns:
         A mask of the named weights.
@@ -107,7 +137,7 @@ def prune_magnitude(
     >>> prune_magnitude({"w": torch.tensor([0.1, -3.0, 2.0, 2.0])}, 0.5, names=["w"])["w"]
     tensor([False,  True,  True, False])
     """
-    return prune(model, density, names=names, scope=scope, within=within)
+    return prune(model, density, names=names, scope=scope, within=within, pattern=pattern)
 
 
 def _checked_weights(

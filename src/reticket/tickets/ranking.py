@@ -1,8 +1,8 @@
 """Which weights are kept by their scores: exact counts, over all layers or inside each, with a least for a layer."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
@@ -15,6 +15,7 @@ from reticket.errors import MaskError
 from reticket.lookup import nearest
 from reticket.tickets.counts import erk_quotas, kept_count, raised, refuse_empty, share_out
 from reticket.tickets.mask import Mask
+from reticket.tickets.patterns import Blocks, ConstantFanIn, NOfM, outputs_first, pattern_of
 
 Scope = Literal["global", "layer", "erk"]
 """Where scores are compared: over all layers, or inside each, at one density for all or those of `erk_counts`."""
@@ -42,31 +43,78 @@ class Budget:
         scope: compare over all layers or inside each.
         max_sparsity: fraction of a layer that may be pruned at most, in [0, 1), for all layers or by patterns of their
             names, of which the first that fits counts.
+        pattern: that every weight's mask is to have, as of `pattern_of`; None for any.
 
     Raises:
-        MaskError: when a number is out of range or the scope is unknown.
+        MaskError: when a number is out of range, the scope or the pattern is unknown, or both say how much of a layer
+            is kept.
     """
 
     density: float
     scope: Scope = "global"
     max_sparsity: float | Mapping[str, float] | None = None
+    pattern: str | None = None
 
     def __post_init__(self) -> None:
         check_scope(self.scope)
+        wanted = None if self.pattern is None else pattern_of(self.pattern)
+        if isinstance(wanted, NOfM | ConstantFanIn) and self.max_sparsity is not None:
+            raise MaskError(f"pattern {wanted} and max_sparsity both say what a layer keeps; leave one out")
         for most in self._limits().values():
             if not 0 <= most < 1:
                 raise MaskError(f"max_sparsity {most} is not in [0, 1); give the fraction of a layer to prune at most")
 
-    def keep(self, scores: Mapping[str, Tensor], within: Mask | None = None) -> Mask:
+    def keep(self, scores: Mapping[str, Tensor], within: Mask | None = None, transposed: Collection[str] = ()) -> Mask:
         """Return the mask of the weights of largest score; of equal ones the first, as `prune` says.
 
         Args:
             scores: name -> finite numbers in the shape of the weight, on the CPU.
             within: only what it keeps can be kept.
+            transposed: names of weights that stand inputs first, which a pattern has to know.
 
         Raises:
-            MaskError: when a layer or all would keep nothing, or `within` or `max_sparsity` leave no room.
+            MaskError: when a layer or all would keep nothing, or `within`, `max_sparsity` or the pattern leave no room.
         """
+        if self.pattern is None:
+            return self._free(scores, within)
+        wanted = pattern_of(self.pattern)
+        if isinstance(wanted, NOfM):
+            wanted = wanted.on_the_way(self.density)
+
+        def laid(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: outputs_first(tensor, name in transposed) for name, tensor in tensors.items()}
+
+        of_outputs, allowed = laid(scores), None if within is None else Mask(laid(within))
+        for name, score in of_outputs.items():
+            wanted.check(name, tuple(score.shape))
+        kept = self._patterned(wanted, of_outputs, allowed)
+        if within is not None and (odd := [name for name, flags in kept.items() if not wanted.follows(flags)]):
+            raise MaskError(
+                f"`within` keeps too little of '{odd[0]}' for pattern {wanted}; prune it by the same pattern from the "
+                "beginning"
+            )
+        return Mask(laid(kept))
+
+    def _patterned(
+        self, wanted: NOfM | Blocks | ConstantFanIn, scores: Mapping[str, Tensor], within: Mask | None
+    ) -> dict[str, Tensor]:
+        """Return what is kept of weights that stand outputs first."""
+        if isinstance(wanted, Blocks):  # a block is one weight, the sum of its own
+            whole = (
+                None
+                if within is None
+                else Mask({n: wanted.summed(k.float()) == wanted.size for n, k in within.items()})
+            )
+            blocks = replace(self, pattern=None)._free({n: wanted.summed(score) for n, score in scores.items()}, whole)
+            return {name: wanted.whole(flags) for name, flags in blocks.items()}
+        allowed = scores if within is None else {n: s.masked_fill(~within[n], -math.inf) for n, s in scores.items()}
+        if isinstance(wanted, NOfM):
+            return {name: wanted.largest(score) for name, score in allowed.items()}
+        counts = {name: int(flags.sum()) for name, flags in self._free(scores, within).items()}
+        return {name: wanted.largest(score, counts[name]) for name, score in allowed.items()}
+
+    def _free(self, scores: Mapping[str, Tensor], within: Mask | None) -> Mask:
+        """Return the mask of the weights of largest score, in whatever pattern they stand."""
         flat = {name: score.reshape(-1) for name, score in scores.items()}
         if within is not None:
             flat = {n: score.masked_fill(~within[n].reshape(-1), -math.inf) for n, score in flat.items()}
