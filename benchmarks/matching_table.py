@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import CONTENDERS, PLAIN
+from benchmarks.marks import write_between
 from benchmarks.pairs import CASES
 from reticket.analysis import Stat
 
@@ -184,8 +185,7 @@ def main() -> None:
     text = page(found, merged, noisy)
     print(text)
     if arguments.page is not None:
-        before, rest = arguments.page.read_text("utf-8").split(BEGIN)
-        arguments.page.write_text(f"{before}{BEGIN}\n{text}{END}{rest.split(END)[1]}", encoding="utf-8")
+        write_between(arguments.page, BEGIN, END, text)
 
 
 if __name__ == "__main__":

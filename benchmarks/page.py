@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.marks import write_between
 from benchmarks.throughput import OURS, PLAIN_ALONE, PLAIN_BOTH
 
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
@@ -21,13 +22,9 @@ def write_page(found: Mapping[str, Any], page: Path) -> None:
     Raises:
         ValueError: when a mark is missing.
     """
-    text = page.read_text("utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise ValueError(f"{page}: the marks '{BEGIN}' and '{END}' are needed once each; put them where figures go")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
     image = page.parent / "images" / "speed.svg"
     image.write_text(drawing(found), encoding="utf-8")
-    page.write_text(f"{before}{BEGIN}\n{tables(found)}{END}{after}", encoding="utf-8")
+    write_between(page, BEGIN, END, tables(found))
 
 
 def tables(found: Mapping[str, Any]) -> str:

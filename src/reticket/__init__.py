@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from reticket.models import build_model as build_model
     from reticket.objectives import Objective as Objective
     from reticket.rng import generator_for as generator_for
+    from reticket.packed import compile_sparse as compile_sparse
     from reticket.symmetry import (
         Alignment as Alignment,
         Group as Group,

@@ -139,7 +139,7 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="presets|datasets|models|matchers|methods|criteria|optimisers|schedules|checks|executors|stores|loggers"
+            metavar="presets|datasets|models|matchers|methods|criteria|optimisers|schedules|checks|executors|stores|loggers|formats"
         ),
     ],
     debug: Debug = False,

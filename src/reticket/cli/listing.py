@@ -8,6 +8,7 @@ from reticket.experiment import EXECUTORS, LOGGERS, STORES
 from reticket.lookup import nearest
 from reticket.matching import list_matchers
 from reticket.models.registry import MODELS
+from reticket.packed import FORMATS
 from reticket.registry import first_line
 from reticket.tasks.check import checks
 from reticket.tasks.presets import list_presets
@@ -29,6 +30,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "executors": EXECUTORS.descriptions,
     "stores": STORES.descriptions,
     "loggers": LOGGERS.descriptions,
+    "formats": FORMATS.descriptions,
 }
 
 

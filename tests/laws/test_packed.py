@@ -1,0 +1,163 @@
+"""Packed models: the masked model's outputs and gradients, whatever the format, and one packing for all weights."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import reticket as rt
+from reticket.errors import InputError, MaskError
+from reticket.packed import FORMATS, PackedConvolution, PackedLinear, compile_sparse, load_packed
+from reticket.rng import generator_for
+from reticket.tickets import Ticket
+
+NAMES = list(FORMATS)
+
+
+def network(seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(8, 16, 1, stride=2), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.Flatten(),
+            nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16, bias=False),
+        ).eval()  # fmt: skip
+
+
+def images(count: int) -> Tensor:
+    return torch.randn(count, 8, 7, 7, generator=generator_for("images", count))
+
+
+def masked(model: nn.Module, mask: rt.Mask) -> nn.Module:
+    model = copy.deepcopy(model)
+    rt.load_into(model, mask.apply_to(model.state_dict()))
+    return model
+
+
+def ticket(pattern: str | None = None) -> rt.Mask:
+    return rt.prune(network(), 0.25, scope="layer", pattern=pattern)
+
+
+@pytest.mark.parametrize("samples", [1, 3, 20])
+@pytest.mark.parametrize("name", NAMES)
+def test_outputs_and_gradients_are_those_of_the_masked_model(name: str, samples: int) -> None:
+    mask, x = ticket("4x4"), images(samples)
+    formats = [name, "dense"] if name == "blocks" else name
+    packed, choices = compile_sparse(network(), mask, x, formats=formats)
+    for layer in (one for one in packed.modules() if isinstance(one, PackedLinear)):
+        if FORMATS[name].suits(layer.entries):
+            layer.use(name)
+    plain = masked(network(), mask)
+    assert [choice.layer for choice in choices] == ["0", "5", "7"]
+    with torch.no_grad():
+        torch.testing.assert_close(packed(x), plain(x), rtol=1e-5, atol=1e-5)
+    given = [x.clone().requires_grad_() for _ in range(2)]
+    for one, own in zip((packed, plain), given, strict=True):
+        one(own).square().sum().backward()
+    torch.testing.assert_close(given[0].grad, given[1].grad, rtol=1e-4, atol=1e-5)
+    for path in ("0", "5", "7"):
+        layer, dense = packed.get_submodule(path), plain.get_submodule(path)
+        assert isinstance(layer, PackedLinear)
+        slope, whole = layer.values.grad, dense.weight.grad
+        assert isinstance(whole, Tensor)
+        torch.testing.assert_close(slope, layer.entries.values_of(whole), rtol=1e-4, atol=1e-5)
+        if layer.bias is not None:
+            torch.testing.assert_close(layer.bias.grad, dense.bias.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_a_mask_with_rows_of_nothing_and_rows_of_all() -> None:
+    kept = torch.zeros(6, 10, dtype=torch.bool)
+    kept[2], kept[5, 3] = True, True
+    weight, x = (torch.randn(n, 10, generator=generator_for("rows", n)) for n in (6, 9))
+    for name in (one for one in NAMES if one != "blocks"):
+        layer = PackedLinear(weight, kept, None, name)
+        given, plain = x.clone().requires_grad_(), x.clone().requires_grad_()
+        torch.testing.assert_close(layer(given), F.linear(plain, weight * kept))
+        layer(given).square().sum().backward()
+        F.linear(plain, weight * kept).square().sum().backward()
+        torch.testing.assert_close(given.grad, plain.grad)
+
+
+def test_steps_of_training_are_those_of_sparse_training() -> None:
+    mask, x = ticket(), images(20)
+    packed, _ = compile_sparse(network(), mask, x, formats="condensed")
+    plain = masked(network(), mask)
+    ours = torch.optim.SGD(packed.parameters(), lr=0.01, momentum=0.9)
+    theirs = torch.optim.SGD(plain.parameters(), lr=0.01, momentum=0.9)
+    with rt.sparse(plain, mask, theirs):
+        for _ in range(5):
+            for model, optimizer in ((packed, ours), (plain, theirs)):
+                optimizer.zero_grad()
+                model(x).square().mean().backward()
+                optimizer.step()
+                kernel = packed.get_parameter("3.weight")  # of 3 x 3 pixels, not packed, and held at 0 by nobody
+                kernel.data.mul_(mask["3.weight"])
+    linear = packed.get_submodule("5")
+    assert isinstance(linear, PackedLinear)
+    torch.testing.assert_close(linear.weight, plain.get_parameter("5.weight").detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_one_packing_serves_other_weights() -> None:
+    mask, x = ticket(), images(4)
+    packed, _ = compile_sparse(network(1), Ticket.of(network(1), mask), x, formats="csr")
+    load_packed(packed, network(2))
+    with torch.no_grad():
+        load = masked(network(2), mask)
+        load[3].load_state_dict(network(2)[3].state_dict())  # type: ignore[index]
+        torch.testing.assert_close(packed(x), load(x), rtol=1e-5, atol=1e-5)
+    layer = packed.get_submodule("0")
+    assert isinstance(layer, PackedConvolution)
+    assert torch.equal(layer.weight, network(2)[0].weight.detach() * mask["0.weight"])  # type: ignore[index]
+
+
+def test_the_fastest_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = {"dense": 3.0, "csr": 1.0, "condensed": 2.0}
+    monkeypatch.setattr(
+        "reticket.packed.compiling._seconds",
+        lambda product, values, x: taken[next(n for n, one in FORMATS.items() if isinstance(product, one.build))],  # type: ignore[arg-type]
+    )
+    _, choices = compile_sparse(network(), ticket(), images(4), formats=list(taken))
+    assert {choice.format for choice in choices} == {"csr"}
+    assert str(choices[1]) == "5: csr, 3.00 times as fast as dense on 4 rows"
+
+
+def test_a_product_that_is_wrong_is_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong:
+        """A product that is quick and wrong."""
+
+        def __init__(self, entries: object) -> None: ...
+
+        def __call__(self, values: Tensor, x: Tensor) -> Tensor:
+            return x.new_zeros(len(x), 1)
+
+    monkeypatch.setattr(
+        FORMATS, "_members", {"wrong": FORMATS["csr"].__class__("wrong", Wrong, lambda *_: True), **FORMATS}
+    )
+    with pytest.raises(InputError, match=r"none of the sparse formats wrong suits layer '0'; add dense"):
+        compile_sparse(network(), ticket(), images(2), formats="wrong")
+    _, choices = compile_sparse(network(), ticket(), images(2), formats=["wrong", "csr"])
+    assert {choice.format for choice in choices} == {"csr"}
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = network()
+    before = copy.deepcopy(model.state_dict())
+    compile_sparse(model, ticket(), images(2), formats="csr")
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_wrong_calls_are_refused() -> None:
+    model, x = network(), images(2)
+    with pytest.raises(InputError, match=r"unknown sparse format 'cs', did you mean 'csr'"):
+        compile_sparse(model, ticket(), x, formats="cs")
+    with pytest.raises(InputError, match=r"none of the sparse formats blocks suits layer '0'; add dense"):
+        compile_sparse(model, ticket(), x, formats="blocks")
+    with pytest.raises(MaskError):
+        compile_sparse(nn.Linear(3, 3), ticket(), x)
+    packed, _ = compile_sparse(model, ticket(), x, formats="csr")
+    with pytest.raises(
+        MaskError, match=r"the packed model wants '0.weight' of shape \(16, 8, 1, 1\), but there is none"
+    ):
+        load_packed(packed, {"a": torch.ones(1)})
