@@ -228,6 +228,10 @@ class FolderStore:
         """Return how many bytes the files of a result have; none where there is no result of `key`."""
         return sum(entry.stat(follow_symlinks=False).st_size for entry in _entries(self._folder(key)))
 
+    def provenance(self, key: str) -> Mapping[str, Any]:
+        """Return how the result of `key` came about; of its files only the sizes are checked."""
+        return self._check(key, checksums=False)["provenance"]
+
     def remove(self, key: str) -> bool:
         """Remove the result of `key`, whole or not at all; False where there is none, or a task of it is under way.
 

@@ -14,6 +14,7 @@ from typing import Any
 import tomli_w
 import torch
 
+from reticket.devices import hardware_of
 from reticket.errors import ConfigError, InputError
 from reticket.experiment import (
     Event,
@@ -158,7 +159,7 @@ def environment_of(execution: ExecutionConfig) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.system(),
-        "processor": _processor(),
+        "processor": hardware_of("cpu"),
         "cores": os.cpu_count(),
         "device": gpu or execution.device,
         "jobs": execution.jobs,
@@ -166,14 +167,6 @@ def environment_of(execution: ExecutionConfig) -> dict[str, Any]:
         "executor": execution.executor,
         "date": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _make_folder(out: Path) -> None:
