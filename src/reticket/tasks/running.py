@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -172,9 +173,8 @@ def environment_of(execution: ExecutionConfig) -> dict[str, Any]:
 def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".writable-{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=out):  # of a name that nobody can guess and lay a link there
+            pass
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) and out.is_dir():
             return  # the store may have room; what cannot be written is said at the end
