@@ -14,7 +14,7 @@ from reticket.figures.finding import Finding, left_out
 from reticket.figures.looks import PALETTE
 from reticket.figures.spec import FigureSpec, LegendEntry, Panel
 from reticket.figures.table import column, measured
-from reticket.figures.text import percent, plural, shortened, spread_note
+from reticket.figures.text import group_names, percent, plural, shortened, spread_note
 from reticket.matching import assess
 from reticket.records import Measured, Record, Stat
 from reticket.tasks.cells import Runs
@@ -201,7 +201,8 @@ def trust(results: Results) -> Finding | None:
     if not known:
         return None
     shown = known[:MOST_GROUPS]
-    names = [f"{shortened(record.group, 20)} ({record.units})" for record in shown]
+    words = group_names([record.group for record in known])[: len(shown)]
+    names = [f"{shortened(name, 20)} ({record.units})" for name, record in zip(words, shown, strict=True)]
     says = _says(known)
     changes = [_points(shown, field, colour, marker) for field, (_, colour, marker) in SHARES.items()]
     panels = [_panel(names, [dot for dots in changes for dot in dots], "units with another partner (%)", says)]
