@@ -53,8 +53,9 @@ class Estimate:
         self._clock = clock
         self._jobs = jobs
         self._known = pace.tasks > 0
-        self._group = {task.key: group_of(task.kind, task.spec) for task in plan.tasks}
-        self._expected = {task.key: _or(pace.seconds(task), task.cost) for task in plan.tasks}
+        self._group = _groups(plan)
+        rates = {group: _or(pace.rate(group), 1.0) for group in dict.fromkeys(self._group.values())}
+        self._expected = {task.key: task.cost * rates[self._group[task.key]] for task in plan.tasks}
         self._chains = _chains(plan, self._expected)
         self._left: dict[Group, float] = defaultdict(float)
         for key, expected in self._expected.items():
@@ -136,6 +137,18 @@ class Estimate:
         factor = factors[self._group[key]]
         after = (-longest - self._expected[key]) * factor
         return after + under_way.get(key, self._expected[key] * factor)
+
+
+def _groups(plan: Plan) -> dict[str, Group]:
+    """Return the group of each task by key; of many tasks with one model it is worked out once."""
+    known: dict[tuple[str, str], Group] = {}
+    found = {}
+    for task in plan.tasks:
+        alike = (task.kind, repr(task.spec.get("model")))
+        if alike not in known:
+            known[alike] = group_of(task.kind, task.spec)
+        found[task.key] = known[alike]
+    return found
 
 
 def _or(value: float | None, other: float) -> float:

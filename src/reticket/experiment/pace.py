@@ -66,16 +66,21 @@ class Pace:
 
     def seconds(self, task: Task) -> float | None:
         """Return how long a task will take; None where nothing was learned."""
-        model, kind = group_of(task.kind, task.spec)
+        rate = self.rate(group_of(task.kind, task.spec))
+        return None if rate is None else rate * task.cost
+
+    def rate(self, group: tuple[str, str]) -> float | None:
+        """Return the seconds for a unit of cost of the tasks of a group; None where nothing was learned."""
+        model = group[0]
         like: tuple[Callable[[tuple[str, str]], bool], ...] = (
-            lambda group: group == (model, kind),
-            lambda group: group[0] == model != "",
-            lambda group: True,
+            lambda other: other == group,
+            lambda other: other[0] == model != "",
+            lambda other: True,
         )
         for alike in like:
-            found = sum((one for group, one in self.spent.items() if alike(group)), Spent())
+            found = sum((one for other, one in self.spent.items() if alike(other)), Spent())
             if found.cost > 0:
-                return task.cost * found.seconds / found.cost
+                return found.seconds / found.cost
         return None
 
     @classmethod
