@@ -91,8 +91,7 @@ class RemoteStore:
             DamagedResult: when it failed its checksums; it counts as missing now.
             StoreError: when the store cannot be reached.
         """
-        manifest = self._manifest(key)
-        contents = self._contents(key, manifest)
+        manifest, contents = self._whole(key)
         tensors = load(contents[TENSORS]) if TENSORS in contents else {}
         return Result(key, json.loads(contents[VALUES]), manifest["provenance"], tensors)
 
@@ -174,8 +173,15 @@ class RemoteStore:
             return sum(int(one["size"] or 0) for one in self._inside(key).values())
 
     def provenance(self, key: str) -> Mapping[str, Any]:
-        """Return how the result of `key` came about; its files are not looked at."""
-        return self._manifest(key)["provenance"]
+        """Return how the result of `key` came about; its other files are not looked at, and what is damaged stays."""
+        with self._reached("read"):
+            try:
+                manifest = parsed_manifest(self._files.cat_file(self._path(key, MANIFEST)))
+            except FileNotFoundError:
+                manifest = None
+        if manifest is None or manifest["key"] != key:
+            raise MissingResult(f"the store '{self.url}' holds no whole result {key[:16]}; run the experiment first")
+        return manifest["provenance"]
 
     def remove(self, key: str) -> bool:
         """Remove the result of `key`, its manifest first; False where there is none, or a task of it is under way."""
@@ -236,8 +242,8 @@ class RemoteStore:
         self._files.invalidate_cache()
         return self._files.find(f"{self._root}/results/{key[:2]}/{key}", detail=True)
 
-    def _manifest(self, key: str) -> dict[str, Any]:
-        """Return the manifest of a result, verified."""
+    def _whole(self, key: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Return the manifest and the files of a result, verified."""
         with self._reached("read"):
             try:
                 manifest = parsed_manifest(self._files.cat_file(self._path(key, MANIFEST)))
@@ -251,12 +257,7 @@ class RemoteStore:
                 raise StoreError(
                     f"'{self.url}' has format {manifest['format']}, this version reads {FORMAT}; update reticket"
                 )
-        return manifest
-
-    def _contents(self, key: str, manifest: Mapping[str, Any]) -> dict[str, bytes]:
-        """Return the files of a result, verified."""
-        contents = {}
-        with self._reached("read"):
+            contents = {}
             for name, expected in manifest["files"].items():
                 try:
                     contents[name] = self._files.cat_file(self._path(key, f"{expected['sha256']}.{name}"))
@@ -264,7 +265,7 @@ class RemoteStore:
                     raise self._damaged(key, name) from None
                 if hashlib.sha256(contents[name]).hexdigest() != expected["sha256"]:
                     raise self._damaged(key, name)
-        return contents
+        return manifest, contents
 
     def _damaged(self, key: str, name: str) -> DamagedResult:
         """Take a damaged result out of the store, so that it is computed anew."""
