@@ -66,7 +66,8 @@ def bucket() -> Iterator[str]:
         there.stop()
 
 
-@pytest.mark.parametrize("how", [("in-process", "1"), ("threads", "2")])
+@pytest.mark.slow_cases("threads")
+@pytest.mark.parametrize("how", [("in-process", "1"), ("threads", "2")], ids=["in-process", "threads"])
 def test_two_runs_at_once_compute_each_task_once_and_a_third_none(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: tuple[str, str]
 ) -> None:
@@ -96,21 +97,22 @@ def test_two_runs_at_once_compute_each_task_once_and_a_third_none(
     assert log.read_text() == before
 
 
+@pytest.mark.slow_cases("1")
+@pytest.mark.parametrize("parts", [1, 2])  # of values, tensors and the manifest, which comes last
 def test_a_writer_killed_between_the_parts_of_a_result_leaves_nothing_visible(
-    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: int
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    place, key = f"{bucket}/killed", "ab" * 32
-    for parts in (1, 2):  # of values, tensors and the manifest, which comes last
-        writer = subprocess.run([sys.executable, "-c", KILLED, place, key, str(parts)], check=False)
-        assert writer.returncode == -signal.SIGKILL
-        store = named_store(place)
-        assert isinstance(store, RemoteStore)
-        assert len(store._files.find(store._root)) == parts, "it had written so many"
-        assert not store.has(key)
-        assert not list(store.keys())
-        with pytest.raises(MissingResult):
-            store.get(key)
+    place, key = f"{bucket}/killed-{parts}", "ab" * 32
+    writer = subprocess.run([sys.executable, "-c", KILLED, place, key, str(parts)], check=False)
+    assert writer.returncode == -signal.SIGKILL
+    store = named_store(place)
+    assert isinstance(store, RemoteStore)
+    assert len(store._files.find(store._root)) == parts, "it had written so many"
+    assert not store.has(key)
+    assert not list(store.keys())
+    with pytest.raises(MissingResult):
+        store.get(key)
     assert store.put(key, Output({"by": "another"}, {"x": torch.ones(3)}), {})
     assert named_store(place).get(key).values == {"by": "another"}
 
