@@ -3,7 +3,8 @@
 # make bench: training, evaluation and matching against a plain PyTorch loop, into benchmarks/results and docs/speed.md.
 # make bench-matching: the matching methods, into benchmarks/results and docs/matching.md. Trained pairs and noise go on where they were interrupted;
 # remove pairs.json and noise.json there to measure them anew. PyPI's rebasin (and its torchview, graphviz, tqdm) is measured where it is installed.
-# make kills: the digits run, killed ten times and resumed. make fuzz: 5,000 random networks whose function must stay,
+# make kills: a run of two jobs killed 70 times, its driver, a worker or all of it drawn by chance, and resumed; 35 times as processes, 35 as threads
+# (RETICKET_KILLS=10 for fewer, RETICKET_KILL_EXPERIMENT=digits for another experiment). make fuzz: 5,000 random networks whose function must stay,
 # and damaged files of every kind; RETICKET_FUZZ=500 RETICKET_FUZZ_SEED=1500 for 500 networks from number 1,500 on.
 # make mutants: every rule of symmetry discovery broken in every way, one at a time; the tests must notice.
 # make test-presets: every preset at one epoch and 256 made-up images, nothing else changed; what takes over 30 minutes is left out.
@@ -80,4 +81,4 @@ fuzz: install
 	RETICKET_FUZZ=$(or $(RETICKET_FUZZ),5000) $(RUN)/python -m pytest -q -n $(JOBS) --dist worksteal tests/fuzz
 
 kills: install
-	RETICKET_KILL_EXPERIMENT=digits RETICKET_KILLS=10 $(RUN)/python -m pytest -q tests/e2e/test_killed.py
+	RETICKET_KILLS=$(or $(RETICKET_KILLS),35) $(RUN)/python -m pytest -q -s -m slow tests/e2e/test_killed.py

@@ -13,7 +13,7 @@ from reticket.errors import TrainingError
 from reticket.experiment import Context, Output, Result, Task
 from reticket.rng import generator_for
 
-KINDS = ("draw", "mix", "walk", "forgetful", "diverge", "wrong", "leave", "nothing", "die", "look", "slow")
+KINDS = ("draw", "mix", "walk", "forgetful", "diverge", "wrong", "leave", "nothing", "die", "orphan", "look", "slow")
 RUNNERS = {kind: f"fake_tasks:{kind}" for kind in KINDS}
 
 
@@ -106,6 +106,21 @@ def die(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
     """Kills its own process: always, or only the first time where a file remembers that."""
     memory = task.spec.get("once")
     if memory is None or not Path(memory).exists():
+        if memory is not None:
+            Path(memory).write_text("")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return Output({"survived": True})
+
+
+def orphan(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
+    """Leaves a process behind that holds what this one had open, and kills its own: always, or only the first time."""
+    memory = task.spec.get("once")
+    if memory is None or not Path(memory).exists():
+        helper = os.fork()
+        if not helper:
+            signal.pause()
+        with Path(task.spec["helpers"]).open("a") as file:
+            file.write(f"{helper}\n")
         if memory is not None:
             Path(memory).write_text("")
         os.kill(os.getpid(), signal.SIGKILL)

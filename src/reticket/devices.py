@@ -1,8 +1,11 @@
 """Which device is meant, whether it is there, and what it does the same way each time."""
 
+import platform
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -52,6 +55,18 @@ def check_device_name(device: str, error: type[InputError] = InputError) -> torc
     if found.type not in ("cpu", "cuda"):
         raise error(f"device '{device}' is of a kind that reticket does not compute on; use cpu or cuda")
     return found
+
+
+@cache
+def hardware_of(device: str) -> str:
+    """Return the name of what computes here: of the GPU that `device` names, else of the processor."""
+    if torch.device(device).type == "cuda" and torch.cuda.is_available():
+        return torch.cuda.get_device_name(device)
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 @contextmanager

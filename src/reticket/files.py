@@ -140,8 +140,12 @@ def replace_file(path: AnyPath, content: bytes, *, durable: bool = False) -> Non
 
 
 def write_through(path: Path, content: bytes, *, durable: bool) -> None:
-    """Write a file where it stands, for a folder that is renamed when it is whole; see `replace_file` for the rest."""
-    with path.open("wb") as file:
+    """Write a new file, for a folder that is renamed when it is whole; see `replace_file` for the rest.
+
+    Raises:
+        OSError: when it cannot be written, or something is there, be it a link, which is never followed.
+    """
+    with path.open("xb") as file:
         file.write(content)
         if durable:
             file.flush()

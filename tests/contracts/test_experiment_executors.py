@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +31,8 @@ from reticket.experiment.compute import TaskCallbacks, attempt
 from reticket.experiment.schedule import Schedule
 
 RUNNERS = {
-    kind: f"fake_tasks:{kind}" for kind in ("draw", "mix", "walk", "diverge", "wrong", "leave", "die", "look", "slow")
+    kind: f"fake_tasks:{kind}"
+    for kind in ("draw", "mix", "walk", "diverge", "wrong", "leave", "die", "orphan", "look", "slow")
 }
 FILES = ("values.json", "tensors.safetensors")
 
@@ -242,12 +244,17 @@ def test_an_executor_has_options_and_may_compute_elsewhere(monkeypatch: pytest.M
 
 @pytest.fixture(scope="module")
 def lossy(tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """A run in worker processes of which one dies once and one always."""
+    """A run in worker processes of which one dies once, while one that it forked holds its pipe, and one always."""
     folder = tmp_path_factory.mktemp("lossy")
-    once = Task("die", 1, {"once": str(folder / "died")}, label="dies once", cost=9.0)
+    memory = {"once": str(folder / "died"), "helpers": str(folder / "helpers")}
+    once = Task("orphan", 1, memory, label="dies once", cost=9.0)
     always = Task("die", 1, {}, label="dies always", cost=8.0)
     looks = [Task("look", 1, {"n": n}) for n in range(3)]
-    return carry_out("processes", folder / "store", Plan.of([once, always, *looks]), jobs=2)
+    try:
+        return carry_out("processes", folder / "store", Plan.of([once, always, *looks]), jobs=2)
+    finally:
+        for helper in Path(memory["helpers"]).read_text().split():
+            os.kill(int(helper), signal.SIGKILL)  # it was there all the time
 
 
 def test_a_lost_worker_costs_one_more_try(lossy: Ran) -> None:

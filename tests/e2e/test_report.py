@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,13 @@ from xml.etree import ElementTree
 
 import pytest
 
+from reticket.figures import drawing
+from reticket.figures.spec import Drawn, FigureSpec
 from reticket.report import build_report
+from reticket.report.story import what_was_run
+from reticket.tasks.checks.matching import matching
+from reticket.tasks.checks.trust import trust
+from reticket.tasks.results import Results
 from tests.pdfs import whole_pdfs
 from tests.sample_results import METHODS, sample_results, write_run
 
@@ -296,3 +304,78 @@ def test_building_again_changes_nothing_and_leaves_nothing_behind(tmp_path: Path
     build_report(tmp_path)
     assert not (tmp_path / "figures" / "accuracy_by_rewind.svg").exists()
     assert not (tmp_path / "figures" / "gap_closed.pdf").exists()
+
+
+def whole(path: Path) -> None:
+    """A file of a report is there and ends as it should."""
+    content = path.read_bytes()
+    ends = {".html": b"</html>", ".svg": b"</svg>", ".pdf": b"%%EOF"}
+    empty = path.suffix == ".pdf" and not content  # as tests draw them
+    assert empty or content.rstrip().endswith(ends[path.suffix]), path
+
+
+def test_a_figure_is_replaced_and_never_missing_while_it_is_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run(tmp_path, small())
+    build_report(folder)
+    figures = sorted((folder / "figures").iterdir())
+    drawn: list[str] = []
+
+    def draw(spec: FigureSpec) -> Drawn:
+        for path in figures:
+            whole(path)
+        drawn.append(spec.name)
+        return drawing.draw(spec)
+
+    monkeypatch.setattr("reticket.report.page.draw", draw)
+    build_report(folder)
+    assert len(drawn) == len(figures) // 2 > 1
+    build_report(write_run(tmp_path, small() | {"gap_closed": []}))
+    assert not (folder / "figures" / "gap_closed.svg").exists(), "what is no more is removed"
+
+
+@pytest.mark.slow
+def test_several_processes_write_one_report_at_once_and_every_reader_sees_whole_files(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, small())
+    build_report(folder)
+    files = [folder / "report.html", *(folder / "figures").iterdir()]
+    tables = {path.name: path.read_text("utf-8") for path in (folder / "tables").iterdir()}
+    again = "import sys, pathlib, reticket.report as r; [r.build_report(pathlib.Path(sys.argv[1])) for _ in 'abc']"
+    writers = [subprocess.Popen([sys.executable, "-c", again, str(folder)]) for _ in range(2)]
+    while any(writer.poll() is None for writer in writers):
+        for path in files:
+            whole(path)
+        assert {path.name: path.read_text("utf-8") for path in (folder / "tables").glob("[!.]*")} == tables
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert not list(folder.rglob("*.part"))
+
+
+def test_of_an_optimiser_the_story_tells_what_it_is_given_and_its_own_options() -> None:
+    def told(**dense: Any) -> str:
+        common = {"epochs": 2, "lr": 0.1, "momentum": 0.9, "weight_decay": 0.01}
+        return dict(what_was_run({"dense": common | dense}))["Dense training"]
+
+    assert "momentum 0.9, weight decay 0.01" in told()
+    adamw = told(optimizer="adamw", optimizer_options={"betas": [0.9, 0.95]})
+    assert "2 epochs of adamw" in adamw
+    assert "weight decay 0.01, betas (0.9, 0.95)" in adamw
+    assert "momentum" not in adamw
+    assert "momentum" not in told(optimizer="nowhere:Lost"), "of one that is not there nothing is known"
+
+
+def test_a_group_has_one_name_and_one_number_of_units_in_every_section(tmp_path: Path) -> None:
+    content = sample_results(groups=(("fc1.weight", 128), ("heads.weight", 16)))
+    for row in content["matching"]:
+        row["copies"] = 4 if row["group"] == "heads.weight" else 1
+    content["trust"] = [
+        {"group": row["group"], "units": row["size"] * row["copies"], "changed": row["correlation"]}
+        for row in content["matching"]
+    ]
+    results = Results.load(write_run(tmp_path, content))
+    matched, trusted = matching(results), trust(results)
+    assert matched is not None
+    assert trusted is not None
+    names = [one.figure.panels[0].draw.keywords["names"] for one in (matched, trusted) if one.figure]  # type: ignore[attr-defined]
+    assert names == [["fc1 (128)", "heads (64)"]] * 2
+    assert "(fc1)" in matched.caption + " ".join(matched.says)

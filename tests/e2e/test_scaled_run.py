@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from reticket.cli import main
+from reticket.experiment import EXECUTORS, ExecutionConfig, FolderStore, Output, Task, executor
+from reticket.experiment.compute import provenance_of
+from reticket.tasks.planning import plan_experiment
+from reticket.tasks.presets import load_config
 
 TINY = Path(__file__).with_name("tiny.toml")
 LITTLE = ("--set", "seeds=1", "--set", 'methods=["lth", "permuted", "naive"]', "--set", "diversity_members=0")
@@ -44,7 +48,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "none"
-    assert reticket(monkeypatch, "run", TINY, "--dry-run", *LITTLE, "--out", out) == 0
+    assert reticket(monkeypatch, "run", TINY, "--dry-run", *LITTLE, "--price", "0.05", "--out", out) == 0
     said = " ".join(capsys.readouterr().out.split())
     for text in (
         "tiny: A tiny experiment",
@@ -52,9 +56,47 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
         "prune-round",
         "model-epochs",
         "Timed just now",
+        "1 job for",
+        "euro at 0.05 euro a job-hour",
     ):
         assert text in said, text
     assert not out.exists()
+    assert reticket(monkeypatch, "run", TINY, "--price", "0.05", "--out", out) == 2
+    assert "--price is for --dry-run" in capsys.readouterr().err
+
+
+def test_a_dry_run_on_a_store_goes_by_what_its_results_took_and_times_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """One result of the model is there, computed at a pace of 36 s an epoch; of the rest each epoch takes as long."""
+    config = load_config(TINY, ["seeds=1", 'methods=["dense"]', "barriers=false", "overlap=false"])[1]
+    (planned,) = plan_experiment(config)
+    (dense,) = planned.blueprint.targets
+    rest = sum(task.cost for task in planned.blueprint.targets)
+    store = FolderStore(tmp_path)
+    other = Task("dense", 1, {"model": dense.spec["model"], "another": 1}, cost=2.0)
+    store.put(other.key, Output({}), provenance_of(other, ExecutionConfig(), 2.0 * 36.0))
+    dry = ("run", TINY, *(f"--set={text}" for text in ("seeds=1", 'methods=["dense"]', "barriers=false")), "--dry-run")
+    assert reticket(monkeypatch, *dry, "--set=overlap=false", "--store", tmp_path, "--price", "100") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Nothing was timed: such tasks took as long in 1 results of the store" in said
+    assert f"{rest * 36 / 3600 * 100:,.2f} euro at 100 euro a job-hour" in said
+
+
+def test_a_dry_run_for_machines_elsewhere_says_what_they_cost_or_that_nobody_can_say(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(EXECUTORS, "_members", dict(EXECUTORS._members))
+    executor("far", elsewhere=True)(lambda schedule, store, runners, execution: None)
+    dry = ("run", TINY, "--dry-run", *LITTLE, "--executor", "far", "--jobs", "40", "--out", tmp_path / "none")
+    assert reticket(monkeypatch, *dry, "--price", "0.5") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "with --executor far with --jobs 40" in said
+    assert "40 jobs for" in said
+    assert "euro at 0.5 euro a job-hour" in said
+    assert "the machines that compute are as fast as this one" in said
+    assert reticket(monkeypatch, *dry, "--device", "cuda:99") == 0
+    assert "How long it takes cannot be said: there is no 'cuda:99' here" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

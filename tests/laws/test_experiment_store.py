@@ -140,6 +140,20 @@ def test_damage_is_seen_set_aside_and_repaired(tmp_path: Path, damage: Callable[
     assert store.get(KEY).values["accuracy"] == 97.1
 
 
+def test_how_a_result_came_about_is_read_from_its_manifest_alone_which_changes_nothing(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    with pytest.raises(MissingResult, match="holds no whole result"):
+        store.provenance(KEY)
+    store.put(KEY, Output({"a": 1}), {"seconds": 2.0})
+    folder = tmp_path / "results" / KEY[:2] / KEY
+    (folder / "values.json").unlink()
+    assert FolderStore(tmp_path).provenance(KEY) == {"seconds": 2.0}
+    (folder / "manifest.json").write_text("{}")
+    with pytest.raises(MissingResult, match="holds no whole result"):
+        FolderStore(tmp_path).provenance(KEY)
+    assert folder.is_dir(), "whoever reads the result sets it aside, and says so"
+
+
 def test_values_that_are_damaged_after_they_were_checked(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     store.put(KEY, OUTPUT, {})

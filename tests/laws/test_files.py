@@ -12,6 +12,7 @@ import torch
 import reticket as rt
 from reticket import files
 from reticket.errors import InputError, MaskError, ReticketError
+from reticket.tasks.running import _make_folder
 from reticket.weight_files import write_weights
 
 WEIGHTS = {"w": torch.eye(3)}
@@ -96,6 +97,26 @@ def test_links_and_rights_stay(tmp_path: Path) -> None:
     dangling.symlink_to("later")
     files.replace_file(dangling, b"new")
     assert (dangling.is_symlink(), (tmp_path / "later").read_bytes()) == (True, b"new")
+
+
+def test_a_link_laid_where_a_new_file_is_to_be_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"theirs")
+    (tmp_path / "new").symlink_to("victim")
+    with pytest.raises(FileExistsError):
+        files.write_through(tmp_path / "new", b"ours", durable=False)
+    assert victim.read_bytes() == b"theirs"
+
+
+def test_a_link_that_waits_for_the_probe_of_a_run_directory_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"theirs")
+    for name in (f".writable-{os.getpid()}", ".writable", ".probe"):  # the first was the probe's name once
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / name).symlink_to(victim)
+    _make_folder(tmp_path / "run")
+    assert victim.read_bytes() == b"theirs"
+    assert len(list((tmp_path / "run").iterdir())) == 3, "and nothing is left"
 
 
 def test_a_pipe_is_written_into_and_not_replaced(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Laws of assessing an alignment: a sure one does not change, a random one has nothing to show."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -111,6 +113,17 @@ def test_the_report_of_an_alignment_says_what_the_matching_says() -> None:
     assert first == ("layers.0.weight", 15, moved, quality.correlation, quality.margin)
     assert list(al.report().to_frame().columns) == ["group", "units", "move", "correlation", "margin"]
     assert "26 units move" in al.report()._repr_html_()
+
+
+def test_what_a_matcher_of_weights_found_is_no_correlation_and_says_so(tmp_path: Path) -> None:
+    a, b, _ = planted("mlp")
+    al = rt.match(a, b, symmetry("mlp"), method="weight")
+    al.save(tmp_path / "al")
+    for one in (al, rt.Alignment.load(tmp_path / "al")):
+        assert one.report().columns == ("group", "units", "move", "similarity of weights", "margin")
+        assert "similarity of weights" in repr(one)
+        assert "correlation" not in repr(one) + one._repr_html_()
+    assert al.inverse().measure == "similarity of weights"
 
 
 def test_one_batch_has_no_halves() -> None:

@@ -54,7 +54,10 @@ def test_what_was_put_comes_back_in_another_process(opened: Any) -> None:
     assert not one.has(KEY)
     with pytest.raises(MissingResult, match="holds no result"):
         one.get(KEY)
+    with pytest.raises(MissingResult, match="holds no whole result"):
+        one.provenance(KEY)
     assert one.put(KEY, OUTPUT, {"seconds": 1.5})
+    assert one.provenance(KEY) == {"seconds": 1.5}
     two = open_store(one.address)
     assert two.has(KEY)
     assert two.verify(KEY)

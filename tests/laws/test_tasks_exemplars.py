@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from reticket.data import load_dataset
+from reticket.files import replace_file
 from reticket.tasks.cells import Cell
 from reticket.tasks.checks.exemplars.counts import row_of
 from reticket.tasks.checks.exemplars.sheet import images_of, sheet_cell
@@ -92,3 +93,20 @@ def test_pictures_stand_under_the_names_of_the_sheet_and_old_ones_go(tmp_path: P
     assert np.corrcoef(read.ravel(), image.numpy().ravel())[0, 1] > 0.999
     write_pictures(tmp_path / "exemplars", digits, {})
     assert list((tmp_path / "exemplars").iterdir()) == []
+
+
+def test_pictures_of_an_earlier_run_are_there_until_those_of_this_one_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads them meanwhile, for a report of their own, finds every one; others may have taken the rest away."""
+    digits, place = load_dataset("digits"), tmp_path / "exemplars"
+    write_pictures(place, digits, {index: f"{index:06d}.png" for index in (1, 2, 3)})
+
+    def replace(path: Path, content: bytes) -> None:
+        assert len(list(place.glob("*.png"))) >= 3
+        replace_file(path, content)
+        (place / "000001.png").unlink(missing_ok=True)  # as another process that writes the same
+
+    monkeypatch.setattr("reticket.tasks.pictures.replace_file", replace)
+    write_pictures(place, digits, {3: "000003.png"})
+    assert [path.name for path in place.iterdir()] == ["000003.png"]

@@ -4,7 +4,8 @@ from collections.abc import Collection
 
 import pytest
 
-from reticket.experiment import Task
+from reticket.experiment import Pace, Task
+from reticket.experiment.pace import Spent, group_of
 from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.forecast import Forecast, forecast, model_of, work_of
 from reticket.tasks.networks import Facts
@@ -79,13 +80,37 @@ def test_images_of_evaluations_and_checks() -> None:
 
 def test_time_is_work_times_speed_shared_by_processes_but_no_shorter_than_the_longest_chain() -> None:
     found = counted(small("barriers=false", "overlap=false"))
-    speeds = {model_of(found.plan.tasks[0]): Speed(1e-3, 0.0, 64)}
-    seconds = found.seconds(speeds)
-    assert seconds["sparse"] == pytest.approx(135 * 1297 * 1e-3)
-    assert found.elapsed(speeds, 1) == pytest.approx(sum(seconds.values()))
-    assert found.elapsed(speeds, 2) >= sum(seconds.values()) / 2
+    seconds = found.timed({model_of(found.plan.tasks[0]): Speed(1e-3, 0.0, 64)})
+    assert found.by_kind(seconds)["sparse"] == pytest.approx(135 * 1297 * 1e-3)
+    assert found.elapsed(seconds, 1) == pytest.approx(sum(seconds.values()))
+    assert found.elapsed(seconds, 2) >= sum(seconds.values()) / 2
     longest = (25 + 18 + 25) * 1297 * 1e-3  # A, its rounds, a sparse run from the initialisation
-    assert found.elapsed(speeds, 1000) == pytest.approx(longest)
+    assert found.elapsed(seconds, 1000) == pytest.approx(longest)
+
+
+def test_time_is_learned_where_every_model_was_seen_before() -> None:
+    found = counted(small())
+    assert found.learned(Pace()) is None
+    one = next(task for task in found.plan.tasks if task.kind == "sparse")
+    pace = Pace({group_of(one.kind, one.spec): Spent(2, 10.0, 5.0)})
+    seconds = found.learned(pace)
+    assert seconds is not None
+    assert seconds == {task.key: pytest.approx(2.0 * task.cost) for task in found.plan.tasks}
+    others = small("model.params.hidden=[8]")
+    assert counted(others).learned(pace) is None, "of another model nothing is known"
+
+
+def test_costs_are_the_work_in_epochs_an_evaluation_a_third() -> None:
+    facts = Facts("0" * 64, SIZES.train, tuple("0123456789"), (64,), test_size=SIZES.test)
+    only = ("seeds=1", "sparsities=[0.4]", "checks.trust_halves=2", 'methods=["lth", "permuted", "naive"]')
+    found = forecast(
+        Blueprint(load_config("digits", only)[1], facts).targets, lambda task, resumed: work_of(task, resumed, SIZES)
+    )
+    kinds = {"dense", "prune-round", "sparse", "match", "barrier", "trust"}
+    assert kinds <= {task.kind for task in found.plan.tasks}
+    for task in found.plan.tasks:
+        if task.kind in kinds - {"dense"}:  # which may go on from a point that this plan does not have
+            assert task.cost == pytest.approx(found.work[task.key].cost(SIZES.train)), task.label
 
 
 @pytest.mark.slow_cases("2-False")

@@ -54,6 +54,18 @@ SLIPS: dict[str, tuple[list[str], str]] = {
         ["apply", "{}/a.safetensors", "{}/a.safetensors"],
         "a.safetensors' is no alignment of version",
     ),
+    "transfer a mask by weights": (
+        ["transfer", "{}/t", "{}/a.safetensors", "-o", "{}/out"],
+        "a.safetensors' holds weights, or tensors of something else, not an alignment; write TICKET first",
+    ),
+    "transfer the wrong way round": (
+        ["transfer", "{}/al", "{}/t", "-o", "{}/out"],
+        "al' holds an alignment, not a ticket or a mask; ALIGNMENT '",
+    ),
+    "transfer weights": (
+        ["transfer", "{}/a.safetensors", "{}/al", "-o", "{}/out"],
+        "a.safetensors' holds weights, or tensors of something else, not a ticket or a mask; write TICKET first",
+    ),
     "apply no key": (["apply", "{}/al", "{}/b.pt#tow"], "b.pt#tow: there is no 'tow', did you mean 'two'?"),
     "barrier no labels": (
         ["barrier", "{}/a.safetensors", "{}/a.safetensors", *MLP, "--data", "{}/x.npy"],
@@ -124,6 +136,7 @@ def folder(tmp_path: Path) -> Path:
     torch.save(small.state_dict(), tmp_path / "small.pt")
     symmetry = rt.Symmetry.from_axes({"layers.0.weight": ("units", None)}, dict(a.state_dict()))
     rt.identity_alignment(symmetry).save(tmp_path / "al")
+    rt.Ticket(rt.prune_magnitude(a, density=0.5)).save(tmp_path / "t")
     np.save(tmp_path / "x.npy", np.ones((8, 5), "float32"))
     return tmp_path
 

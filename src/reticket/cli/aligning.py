@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reticket.cli.file_kinds import check_moved
 from reticket.cli.input_files import BATCH, read_inputs
 from reticket.cli.models import resolve
 from reticket.cli.notes import note
@@ -192,6 +193,7 @@ def transfer_file(ticket: Path, alignment: Path, output: Path, weights: str | Pa
         MaskError, AlignmentError, InputError: for a file that is no ticket, no alignment or holds no weights, when they
             are of different models, or when weights are missing.
     """
+    check_moved(ticket, alignment)
     found = Alignment.load(alignment)
     if found.left_out and weights is None:
         raise InputError(

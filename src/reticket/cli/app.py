@@ -80,6 +80,10 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the tasks and how long they would take, compute nothing.")
     ] = False,
+    price: Annotated[
+        float | None,
+        typer.Option("--price", min=0, help="Of one job for one hour, in euro; --dry-run says what a run costs."),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the report of another experiment in the run directory.")
     ] = False,
@@ -96,6 +100,8 @@ def run(
     from reticket.tasks.presets import load_config
     from reticket.workflow import run as run_and_report
 
+    if price is not None and not dry_run:
+        raise InputError("--price is for --dry-run, which says what a run would cost; add it, or leave the price out")
     with taking_part(device) as own_device:
         if own_device is None:
             return
@@ -112,7 +118,7 @@ def run(
             budget=budget,
         )
         if dry_run:
-            show(name, config, execution, store or default_store(folder), epochs=epochs, subset=subset)
+            show(name, config, execution, store or default_store(folder), epochs=epochs, subset=subset, price=price)
             return
         if force:
             named_store(default_store(folder) if store is None else store)  # a slip in it is said before results go

@@ -8,7 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reticket.experiment import ExecutionConfig, Task, folder_of, named_store
+from reticket.cli.durations import time_text
+from reticket.devices import check_device
+from reticket.errors import InputError
+from reticket.experiment import EXECUTORS, ExecutionConfig, Pace, Store, Task, folder_of, named_store
 from reticket.tasks.config import Config
 from reticket.tasks.forecast import SYMMETRY_SECONDS, Forecast, Total, Work, forecast, model_of, work_of
 from reticket.tasks.planning import Outline, outline_experiment
@@ -24,15 +27,20 @@ def show(
     *,
     epochs: int | None = None,
     subset: int | None = None,
+    price: float | None = None,
 ) -> None:
-    """Print a plan with an estimate of time from timing each of its models; nothing is trained for good or written.
+    """Print a plan with an estimate of time; nothing is trained for good or written.
+
+    The estimate is that of results in the store that were computed in the same way; where it has none of one of the
+    models, each model is timed.
 
     Args:
         name: of the preset or file.
         config: the experiment; its data need not be there.
-        execution: what would carry it out; its model is timed with as many processes.
+        execution: what would carry it out; models are timed with as many processes, or with one where others compute.
         store: where results may be already.
         epochs, subset: as of `reticket run`.
+        price: euro for one job for one hour.
     """
     whole = config
     config, planned = outline_experiment(
@@ -49,10 +57,14 @@ def show(
     if config.sweep:
         folders = ", ".join(outline.variant.folder for outline in planned)
         console.print(f"{len(planned)} variants: {folders}", highlight=False, markup=False)
-    found = _forecast(planned, store)
-    speeds = _speeds(planned, found, execution)
-    console.print(_table(found, found.seconds(speeds)))
-    for text in _notes(found, speeds, execution):
+    results = None if any(outline.missing for outline in planned) else _opened(store)
+    found = _forecast(planned, results)
+    pace = Pace() if results is None else Pace.learned(results, execution)
+    seconds, rests_on = _seconds(planned, found, pace, execution)
+    console.print(_table(found, found.by_kind(seconds) if seconds else {}))
+    for text in _notes(found, seconds, execution, price):
+        console.print(text, highlight=False)
+    for text in rests_on if found.plan.tasks else ():
         console.print(text, highlight=False)
 
 
@@ -66,16 +78,41 @@ def _data_text(outline: Outline) -> str:
     return text
 
 
-def _forecast(planned: Sequence[Outline], store: str | Path) -> Forecast:
+def _opened(store: str | Path) -> Store | None:
+    """Return the store; None where it is a folder that is not there, and none is made."""
+    folder = folder_of(store)
+    return named_store(store) if folder is None or folder.is_dir() else None
+
+
+def _forecast(planned: Sequence[Outline], store: Store | None) -> Forecast:
     sizes = {outline.blueprint.facts.fingerprint: outline.sizes for outline in planned}
     targets = [task for outline in planned for task in outline.blueprint.targets]
 
     def work(task: Task, resumed: Task | None) -> Work:
         return work_of(task, resumed, sizes[task.spec["data"]["fingerprint"]] if "data" in task.spec else Sizes(0, 0))
 
-    folder = folder_of(store)
-    absent = any(outline.missing for outline in planned) or (folder is not None and not folder.is_dir())
-    return forecast(targets, work, None if absent else named_store(store))
+    return forecast(targets, work, store)
+
+
+def _seconds(
+    planned: Sequence[Outline], found: Forecast, pace: Pace, execution: ExecutionConfig
+) -> tuple[Mapping[str, float] | None, list[str]]:
+    """Return by key the seconds of each task, None where nobody can say, and in sentences what they rest on."""
+    learned = found.learned(pace)
+    if learned is not None:
+        return learned, [
+            f"Nothing was timed: such tasks took as long in {pace.tasks:,} results of the store, computed with "
+            f"--threads {execution.threads} --device {execution.device}."
+        ]
+    try:
+        check_device(execution.device)
+    except InputError:  # it is elsewhere alone
+        return None, [
+            f"How long it takes cannot be said: there is no '{execution.device}' here to time its models on, and the "
+            f"store has no results of them that were computed with it; run a part of it first, as --budget does."
+        ]
+    speeds = _speeds(planned, found, execution)
+    return found.timed(speeds), _timing_notes(speeds, elsewhere=_elsewhere(execution))
 
 
 def _speeds(planned: Sequence[Outline], found: Forecast, execution: ExecutionConfig) -> dict[str, Speed]:
@@ -91,11 +128,12 @@ def _speeds(planned: Sequence[Outline], found: Forecast, execution: ExecutionCon
             augment = bool(config.dense.augment) and outline.augmented
             shape, classes = facts.input_shape, len(facts.classes)
             work = Workload(config.model.name, params, shape, classes, batch, augment, facts.is_tokens)
-            speeds[key] = measure(work, jobs=execution.jobs, threads=execution.threads, device=execution.device)
+            jobs = 1 if _elsewhere(execution) else execution.jobs
+            speeds[key] = measure(work, jobs=jobs, threads=execution.threads, device=execution.device)
     return speeds
 
 
-def _table(found: Forecast, seconds: Mapping[str, int | float]) -> Table:
+def _table(found: Forecast, seconds: Mapping[str, float]) -> Table:
     """Return a row for each kind of task to be computed, and their sum."""
     table = Table("to compute", box=None, pad_edge=False, show_footer=True)
     table.columns[0].footer = "together"
@@ -104,17 +142,19 @@ def _table(found: Forecast, seconds: Mapping[str, int | float]) -> Table:
         table.add_column(name, justify="right")
     for kind, total in found.kinds.items():
         whole.tasks, whole.shared = whole.tasks + total.tasks, whole.shared + total.shared
-        table.add_row(
-            kind, f"{total.tasks:,}", f"{total.shared:,}", _epochs(total.work.epochs), time_text(seconds[kind])
-        )
-    last = (f"{whole.tasks:,}", f"{whole.shared:,}", _epochs(found.epochs), time_text(sum(seconds.values())))
+        time = time_text(seconds[kind]) if seconds else "?"
+        table.add_row(kind, f"{total.tasks:,}", f"{total.shared:,}", _epochs(total.work.epochs), time)
+    together = time_text(sum(seconds.values())) if seconds or not found.kinds else "?"
+    last = (f"{whole.tasks:,}", f"{whole.shared:,}", _epochs(found.epochs), together)
     for column, text in zip(table.columns[1:], last, strict=True):
         column.footer = text
     return table
 
 
-def _notes(found: Forecast, speeds: Mapping[str, Speed], execution: ExecutionConfig) -> list[str]:
-    """Return in sentences what is stored, what sharing saves, how long it takes and what that rests on."""
+def _notes(
+    found: Forecast, seconds: Mapping[str, float] | None, execution: ExecutionConfig, price: float | None
+) -> list[str]:
+    """Return in sentences what is stored, what sharing saves, how long it takes and what it costs."""
     notes = []
     if found.stored:
         notes.append(f"{found.stored:,} tasks are stored already and not in the table.")
@@ -124,8 +164,51 @@ def _notes(found: Forecast, speeds: Mapping[str, Speed], execution: ExecutionCon
         )
     if not found.plan.tasks:
         return [*notes, "Nothing is left to compute."]
-    where = f"--jobs {execution.jobs} --threads {execution.threads} --device {execution.device}"
-    notes.append(f"[bold]About {time_text(found.elapsed(speeds, execution.jobs))}[/] on this machine with {where}.")
+    if seconds is None:
+        return notes
+    elapsed = found.elapsed(seconds, execution.jobs)
+    notes.append(f"[bold]About {time_text(elapsed)}[/] {_where(execution)}.")
+    return [*notes, expense(elapsed, sum(seconds.values()), execution.jobs, price)]
+
+
+def expense(elapsed: float, busy: float, jobs: int, price: float | None = None) -> str:
+    """Return in a sentence what a run takes in job-hours, and in euro where a price is known.
+
+    Every job is counted for as long as the run takes, whether it computes or waits, as machines are paid for.
+
+    Args:
+        elapsed: seconds of the run.
+        busy: seconds of computing, of all jobs together.
+        jobs: tasks at a time.
+        price: euro for one job for one hour.
+
+    >>> expense(elapsed=5400.0, busy=36_000.0, jobs=8, price=0.05)
+    '8 jobs for 1 h 30 min are 12 job-hours, 10 of them computing: 0.60 euro at 0.05 euro a job-hour.'
+    >>> expense(elapsed=5400.0, busy=5400.0, jobs=1)
+    '1 job for 1 h 30 min is 1.5 job-hours, 1.5 of them computing.'
+    """
+    hours, computing = jobs * elapsed / 3600, busy / 3600
+    paid = "" if price is None else f": {hours * price:,.2f} euro at {price:g} euro a job-hour"
+    who = f"{jobs} jobs for {time_text(elapsed)} are" if jobs > 1 else f"1 job for {time_text(elapsed)} is"
+    return f"{who} {_hours(hours)} job-hours, {_hours(computing)} of them computing{paid}."
+
+
+def _hours(count: float) -> str:
+    return f"{count:,.0f}" if count >= 100 else f"{count:.2g}"
+
+
+def _elsewhere(execution: ExecutionConfig) -> bool:
+    return EXECUTORS.named(execution.executor).elsewhere
+
+
+def _where(execution: ExecutionConfig) -> str:
+    place = f"with --executor {execution.executor}" if _elsewhere(execution) else "on this machine"
+    return f"{place} with --jobs {execution.jobs} --threads {execution.threads} --device {execution.device}"
+
+
+def _timing_notes(speeds: Mapping[str, Speed], *, elsewhere: bool) -> list[str]:
+    """Return in sentences how fast models were just now, and what a forecast by that assumes."""
+    notes = []
     for model, speed in speeds.items():
         values = json.loads(model)
         width = f" of width {values['params']['width']}" if "width" in values["params"] else ""
@@ -134,34 +217,13 @@ def _notes(found: Forecast, speeds: Mapping[str, Speed], execution: ExecutionCon
             f"(batches of {speed.batch_size}), {1000 * speed.evaluation:.3g} ms in evaluation"
             + (f", {speed.jobs} processes side by side." if speed.jobs > 1 else ".")
         )
+    alike = "the machines that compute are as fast as this one; " if elsewhere else ""
     notes.append(
-        "Assumed: every step takes as long as those few; images are at hand (reading and decoding are not counted); "
-        f"matching sees all images that it may; finding a symmetry takes {SYMMETRY_SECONDS:.0f} s."
+        f"Assumed: {alike}every step takes as long as those few; images are at hand (reading and decoding are not "
+        f"counted); matching sees all images that it may; finding a symmetry takes {SYMMETRY_SECONDS:.0f} s."
     )
     return notes
 
 
 def _epochs(count: int | float) -> str:
     return f"{count:,.0f}" if count >= 10 or count == 0 else f"{count:.2g}"
-
-
-def time_text(seconds: int | float) -> str:
-    """Return a length of time in its two largest units.
-
-    >>> [time_text(s) for s in (0.2, 42, 3725, 200_000, 40_000_000)]
-    ['0 s', '42 s', '1 h 02 min', '2 d 8 h', '463 d']
-    """
-    for unit, above in ((86400, 100 * 86400), (3600, 86400), (60, 3600), (1, 0)):
-        if seconds >= above:  # what is left out is rounded, not cut off
-            seconds = round(seconds / unit) * unit
-            break
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days >= 100:
-        return f"{days:,} d"
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"

@@ -53,13 +53,11 @@ def match(
     Example: reticket match a.safetensors b.pt#ema --model mymodels:build --data inputs.npy -o al.safetensors
     """
     from reticket.cli.aligning import MatchSettings, match_files
-    from reticket.matching import MATCHERS
 
     given = (*(settings or ()), *(() if cost is None else (f"cost={cost}",)))
     alignment = match_files(a, b, MatchSettings(model, data, method, given, start, samples, input_shape))
     alignment.save(output)
-    compared = "matched correlation" if "batches" in MATCHERS[method].needs else "similarity"  # of what it matches by
-    table = Table("group", "units", compared, "margin")
+    table = Table("group", "units", alignment.measure, "margin")
     for name, quality in alignment.quality.items():
         size = alignment.symmetry.groups[name].size
         table.add_row(escape(name), f"{size}", f"{quality.correlation:.3f}", f"{quality.margin:.3f}")

@@ -8,7 +8,8 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from reticket.experiment import Estimate, Event
+from reticket.cli.durations import time_text
+from reticket.experiment import Event
 from reticket.tasks.results import Results
 
 PLAIN_EVERY = 30.0  # seconds between lines where there is no terminal
@@ -24,7 +25,8 @@ class Display:
     def __init__(self, *, debug: bool) -> None:
         self._debug = debug
         self._console = Console(stderr=True)
-        self._estimate = Estimate()
+        self._total, self._ended = 0, 0
+        self._seconds_left: float | None = None
         self._counts: Mapping[str, int] = {}
         self._bar: Progress | None = None
         self._line: TaskID | None = None
@@ -54,11 +56,12 @@ class Display:
 
     def show(self, event: Event) -> None:
         """Take one event in."""
-        self._estimate.update(event)
+        self._seconds_left = event.left if event.left is not None else self._seconds_left
         if event.kind == "plan-started":
-            self._console.print(f"{event.text}", markup=False)
+            self._total = event.counts["missing"]
+            self._console.print(event.text + self._first_estimate(event), markup=False)
             if self._bar is not None:
-                self._line = self._bar.add_task("", total=self._estimate.total, left="", now="")
+                self._line = self._bar.add_task("", total=self._total, left="", now="")
         elif event.kind == "plan-finished":
             self._counts = event.counts
         elif event.kind == "notice":
@@ -67,12 +70,13 @@ class Display:
             self._console.print(f"failed: {event.label}: {event.text}", style="red", markup=False)
             if self._debug and event.traceback:
                 self._console.print(event.traceback, markup=False)
+        self._ended += event.kind in ("task-done", "task-failed", "task-skipped")
         if self._bar is not None and self._line is not None:
             now = event.label if event.kind in ("task-started", "progress") else ""
-            self._bar.update(self._line, completed=self._estimate.done, left=self._left(), now=now[:48])
+            self._bar.update(self._line, completed=self._ended, left=self._left(), now=now[:48])
         elif event.kind in ("progress", "task-done") and time.monotonic() - self._last > PLAIN_EVERY:
             self._last = time.monotonic()
-            self._console.print(f"{self._estimate.done}/{self._estimate.total} tasks, {self._left()}", markup=False)
+            self._console.print(f"{self._ended}/{self._total} tasks, {self._left()}", markup=False)
 
     def summarise(self, results: Results) -> None:
         """Say what was done and where the report is."""
@@ -90,9 +94,12 @@ class Display:
         if skipped:
             print(f"{skipped} tasks were skipped, because what they need failed", file=sys.stderr)
 
+    def _first_estimate(self, event: Event) -> str:
+        """Return what is known of the time before anything was computed: by what the store has of other runs."""
+        learned = event.counts.get("learned", 0)
+        if event.left is None or not learned:
+            return ""
+        return f"; about {time_text(event.left)}, as {learned:,} results in the store took"
+
     def _left(self) -> str:
-        seconds = self._estimate.remaining
-        if seconds is None:
-            return "estimating"
-        minutes, rest = divmod(round(seconds), 60)
-        return f"about {minutes} min {rest:02d} s left" if minutes else f"about {rest} s left"
+        return "estimating" if self._seconds_left is None else f"about {time_text(self._seconds_left)} left"

@@ -8,6 +8,7 @@ from reticket.experiment.execute import Summary, run_plan
 from reticket.experiment.execution import EXECUTORS, ExecutionConfig, Executor, executor
 from reticket.experiment.folder import FolderStore, StoreFolderError
 from reticket.experiment.loggers import LOGGERS, LoggedTraining, Logger, logged_by, logger
+from reticket.experiment.pace import Pace
 from reticket.experiment.plan import Plan
 from reticket.experiment.remote import RemoteStore
 from reticket.experiment.result import Result
@@ -42,6 +43,7 @@ __all__ = [
     "Logger",
     "MissingResult",
     "Output",
+    "Pace",
     "Plan",
     "RemoteStore",
     "Result",

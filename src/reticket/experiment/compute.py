@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from reticket.devices import deterministic
+from reticket.devices import deterministic, hardware_of
 from reticket.errors import OF_OTHERS, InputError, RanksError, ReticketError, StoreError
 from reticket.experiment.execution import ExecutionConfig
 from reticket.experiment.locking import owned
@@ -223,7 +223,9 @@ def provenance_of(task: Task, execution: ExecutionConfig, seconds: float) -> dic
     """Return how a result came about, and the task in full so that the store can be read without the program."""
     return {
         "seconds": seconds,
+        "cost": task.cost,
         "device": execution.device,
+        "hardware": hardware_of(execution.device),
         "threads": execution.threads,
         "processes": here().world,
         "torch": torch.__version__,

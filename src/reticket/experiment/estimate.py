@@ -1,54 +1,75 @@
-"""How long a run still takes, from its events alone."""
+"""How long a plan still takes, from its events and from how long such tasks took before."""
 
+import heapq
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reticket.experiment.events import Event
+from reticket.experiment.pace import Pace, Spent, group_of
+from reticket.experiment.plan import Plan, followers
 
 TRUSTED = 0.02  # below this fraction a task's own progress says too little
+Group = tuple[str, str]
 
 
 @dataclass
 class _Running:
-    kind: str
-    cost: float
     started: float
     fraction: float = 0.0
     seconds: float = 0.0
 
 
 class Estimate:
-    """Counts tasks and estimates the remaining time: by kind, seconds per cost of what is done, times the cost left.
+    """Counts the tasks of a plan and estimates the remaining time.
+
+    What a task is expected to take is what `pace` says, or else its cost. A factor corrects that: it is learned from
+    the tasks done and from the progress of those under way, for all together, for each model, and for each kind of task
+    of a model. A model or kind that was seen little leans on what stands above it: n tasks count n times, what is above
+    once. What is left is shared by the jobs, but takes no less than the longest chain of tasks that wait for another.
 
     Args:
+        plan: what is to be computed.
+        jobs: tasks at a time.
+        pace: what was learned before.
         clock: seconds since the epoch, as events carry them.
 
-    >>> estimate = Estimate(clock=lambda: 10.0)
-    >>> estimate.update(Event("plan-started", work={"train": {"tasks": 4, "cost": 4.0}}, counts={"jobs": 1}, time=0.0))
-    >>> estimate.update(Event("task-done", key="a", task="train", cost=1.0, seconds=10.0, time=10.0))
+    >>> from reticket.experiment.task import Task
+    >>> tasks = [Task("train", 1, {"seed": seed}, cost=2.0) for seed in range(4)]
+    >>> estimate = Estimate(Plan.of(tasks), clock=lambda: 10.0)
+    >>> estimate.update(Event("task-started", key=tasks[0].key, time=0.0))
+    >>> estimate.update(Event("task-done", key=tasks[0].key, time=10.0))
     >>> estimate.done, estimate.total, estimate.remaining
     (1, 4, 30.0)
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
-        self.total = 0
+    def __init__(
+        self, plan: Plan, jobs: int = 1, pace: Pace | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        pace = pace or Pace()
+        self.total = len(plan)
         self.done = 0
-        self._jobs = 1
-        self._left: dict[str, float] = defaultdict(float)
-        self._spent: dict[str, tuple[float, float]] = {}
+        self._clock = clock
+        self._jobs = jobs
+        self._known = pace.tasks > 0
+        self._group = _groups(plan)
+        rates = {group: _or(pace.rate(group), 1.0) for group in dict.fromkeys(self._group.values())}
+        self._expected = {task.key: task.cost * rates[self._group[task.key]] for task in plan.tasks}
+        self._chains = _chains(plan, self._expected)
+        self._left: dict[Group, float] = defaultdict(float)
+        for key, expected in self._expected.items():
+            self._left[self._group[key]] += expected
+        self._seen: dict[Group, Spent] = {}
         self._running: dict[str, _Running] = {}
+        self._open = set(self._expected)
 
     def update(self, event: Event) -> None:
         """Take one event in."""
-        if event.kind == "plan-started":
-            self.total = int(sum(amount["tasks"] for amount in event.work.values()))
-            self._jobs = max(event.counts.get("jobs", 1), 1)
-            self._left.update({kind: amount["cost"] for kind, amount in event.work.items()})
-        elif event.kind == "task-started":
-            self._running[event.key] = _Running(event.task, event.cost or 0.0, event.time)
+        if event.key not in self._open:
+            return
+        if event.kind == "task-started":
+            self._running[event.key] = _Running(event.time)
         elif event.kind == "progress" and event.key in self._running:
             self._running[event.key].fraction = event.fraction or 0.0
             self._running[event.key].seconds = event.seconds or 0.0
@@ -59,38 +80,92 @@ class Estimate:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds until the plan is finished, or None while nothing has been timed."""
-        rates = self._rates()
+        """Seconds until the plan is finished, or None while nothing is known."""
         if self.done >= self.total:
             return 0.0
-        if not rates:
+        factors = self._factors()
+        if factors is None:
             return None
-        overall = sum(rates.values()) / len(rates)
-        under_way = [self._left_of(task, rates.get(task.kind, overall)) for task in self._running.values()]
+        under_way = {key: self._left_of(key, factors[self._group[key]]) for key in self._running}
         waiting = dict(self._left)
-        for task in self._running.values():
-            waiting[task.kind] -= task.cost
-        ahead = sum(max(cost, 0.0) * rates.get(kind, overall) for kind, cost in waiting.items())
+        for key in self._running:
+            waiting[self._group[key]] -= self._expected[key]
+        ahead = sum(max(expected, 0.0) * factors[group] for group, expected in waiting.items())
         side_by_side = max(min(self._jobs, self.total - self.done), 1)
-        return max((ahead + sum(under_way)) / side_by_side, max(under_way, default=0.0))
+        return max(
+            (ahead + sum(under_way.values())) / side_by_side,
+            max(under_way.values(), default=0.0),
+            self._longest_chain(factors, under_way),
+        )
 
     def _end(self, event: Event) -> None:
         self.done += 1
-        cost = event.cost or 0.0
-        self._left[event.task] = max(self._left[event.task] - cost, 0.0)
-        self._running.pop(event.key, None)
-        if event.kind == "task-done" and not event.cached and cost > 0:
-            seconds, costs = self._spent.get(event.task, (0.0, 0.0))
-            self._spent[event.task] = (seconds + (event.seconds or 0.0), costs + cost)
+        self._open.discard(event.key)
+        group, expected = self._group[event.key], self._expected[event.key]
+        self._left[group] -= expected
+        begun = self._running.pop(event.key, None)
+        if event.kind == "task-done" and not event.cached and begun is not None:
+            # by the clock, which has the writing of results in it, not by `event.seconds`
+            self._seen[group] = self._seen.get(group, Spent()) + Spent(1, event.time - begun.started, expected)
 
-    def _rates(self) -> dict[str, float]:
-        """Return seconds per cost by kind, from tasks that are done, else from the progress of those under way."""
-        rates = {kind: seconds / cost for kind, (seconds, cost) in self._spent.items()}
-        for task in self._running.values():
-            if task.kind not in rates and task.fraction > TRUSTED and task.cost > 0:
-                rates[task.kind] = task.seconds / task.fraction / task.cost
-        return rates
+    def _factors(self) -> Mapping[Group, float] | None:
+        """Return by group what the expected seconds are to be multiplied with; None while nothing was timed."""
+        seen = dict(self._seen)
+        for key, task in self._running.items():
+            if task.fraction > TRUSTED:
+                part = Spent(task.fraction, task.seconds, task.fraction * self._expected[key])
+                seen[self._group[key]] = seen.get(self._group[key], Spent()) + part
+        together = sum(seen.values(), Spent())
+        if together.cost <= 0 and not self._known:
+            return None
+        overall = _leaning(together, 1.0) if self._known else together.seconds / together.cost
+        models: dict[str, Spent] = defaultdict(Spent)
+        for (model, _), spent in seen.items():
+            models[model] += spent
+        return {group: _leaning(seen.get(group, Spent()), _leaning(models[group[0]], overall)) for group in self._left}
 
-    def _left_of(self, task: _Running, rate: float) -> float:
-        whole = task.seconds / task.fraction if task.fraction > TRUSTED else task.cost * rate
+    def _left_of(self, key: str, factor: float) -> float:
+        task = self._running[key]
+        whole = task.seconds / task.fraction if task.fraction > TRUSTED else self._expected[key] * factor
         return max(whole - (self._clock() - task.started), 0.0)
+
+    def _longest_chain(self, factors: Mapping[Group, float], under_way: Mapping[str, float]) -> float:
+        """Return how long the longest chain of tasks still takes that wait for each other."""
+        while self._chains[0][-1] not in self._open:
+            heapq.heappop(self._chains)
+        longest, key = self._chains[0]
+        factor = factors[self._group[key]]
+        after = (-longest - self._expected[key]) * factor
+        return after + under_way.get(key, self._expected[key] * factor)
+
+
+def _groups(plan: Plan) -> dict[str, Group]:
+    """Return the group of each task by key; of many tasks with one model it is worked out once."""
+    known: dict[tuple[str, str], Group] = {}
+    found = {}
+    for task in plan.tasks:
+        alike = (task.kind, repr(task.spec.get("model")))
+        if alike not in known:
+            known[alike] = group_of(task.kind, task.spec)
+        found[task.key] = known[alike]
+    return found
+
+
+def _or(value: float | None, other: float) -> float:
+    return other if value is None else value
+
+
+def _leaning(spent: Spent, above: float) -> float:
+    """Return the factor of some tasks, in which what stands above them counts as one task."""
+    if spent.cost <= 0:
+        return above
+    return (spent.tasks * spent.seconds / spent.cost + above) / (spent.tasks + 1)
+
+
+def _chains(plan: Plan, expected: Mapping[str, float]) -> list[tuple[float, str]]:
+    """Return by task, the longest first, how long it and the longest chain after it are expected to take (negative)."""
+    after = followers(plan.before)
+    longest: dict[str, float] = {}
+    for task in reversed(plan.tasks):
+        longest[task.key] = expected[task.key] + max((longest[key] for key in after[task.key]), default=0.0)
+    return sorted((-seconds, key) for key, seconds in longest.items())

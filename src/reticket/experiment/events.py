@@ -37,11 +37,12 @@ class Event:
         step: for `metrics`: steps of the training so far.
         metrics: figures of that step by name, such as loss (nats), lr and accuracy (percent).
         seconds: how long the task, or the plan, took.
+        left: seconds until the plan is finished, as is estimated just now.
         cached: whether the result was found in the store instead of being computed.
         traceback: of a failure, for `--debug`.
         work: for `plan-started`: by kind of task, how many are to be computed (`tasks`) and at what cost (`cost`).
         counts: for `plan-started` and `plan-finished`: how many tasks (planned, shared, cached, missing; done, cached,
-            failed, skipped) and jobs.
+            failed, skipped), jobs, and results of the store that the first estimate rests on (learned).
         time: seconds since the epoch.
 
     >>> Event("task-done", key="ab", label="a network", seconds=1.5, time=0.0).to_json()
@@ -58,6 +59,7 @@ class Event:
     step: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float | None = None
+    left: float | None = None
     cached: bool = False
     traceback: str = ""
     work: Mapping[str, Mapping[str, int | float]] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,9 +11,11 @@ import torch
 from reticket.errors import InputError
 from reticket.experiment.compute import TaskCallbacks, attempt, load_runner
 from reticket.experiment.distributed import announce_plan, announce_task
+from reticket.experiment.estimate import Estimate
 from reticket.experiment.events import Event, Listener
 from reticket.experiment.execution import EXECUTORS, ExecutionConfig, executor
 from reticket.experiment.memory import keep_freed_memory
+from reticket.experiment.pace import Pace
 from reticket.experiment.plan import Plan
 from reticket.experiment.schedule import Schedule
 from reticket.experiment.store import DamagedResult, Store
@@ -123,6 +125,7 @@ def run_plan(
     references = _references(runners, rest)
     to_do = {task.key for task in rest.tasks}
     cached = [task.key for task in plan.tasks if task.key not in to_do and store.has(task.key)]
+    tell = _estimating(rest, store, execution, tell) if rest.tasks else tell
     tell(_started(plan, rest, len(cached), execution.jobs))
     schedule = Schedule(rest, store.has, tell, until, store.claimed)
     if rest.tasks:
@@ -143,6 +146,20 @@ def _usable(store: Store, key: str, tell: Listener) -> bool:
     except DamagedResult as error:
         tell(Event("result-damaged", key=key, text=str(error)))
         return False
+
+
+def _estimating(plan: Plan, store: Store, execution: ExecutionConfig, tell: Listener) -> Listener:
+    """Return what tells events with an estimate of the time that is left, of what there is to do."""
+    pace = Pace.learned(store, execution)
+    estimate = Estimate(plan, execution.jobs, pace)
+
+    def told(event: Event) -> None:
+        estimate.update(event)
+        if event.kind == "plan-started" and pace.tasks:
+            event = replace(event, counts={**event.counts, "learned": pace.tasks})
+        tell(replace(event, left=estimate.remaining))
+
+    return told
 
 
 def _started(plan: Plan, rest: Plan, cached: int, jobs: int) -> Event:

@@ -228,6 +228,18 @@ class FolderStore:
         """Return how many bytes the files of a result have; none where there is no result of `key`."""
         return sum(entry.stat(follow_symlinks=False).st_size for entry in _entries(self._folder(key)))
 
+    def provenance(self, key: str) -> Mapping[str, Any]:
+        """Return how the result of `key` came about; its other files are not looked at, and what is damaged stays."""
+        try:
+            manifest = parsed_manifest(content_of(self._folder(key) / MANIFEST))
+        except (FileNotFoundError, NotADirectoryError):
+            manifest = None
+        except OSError as error:
+            raise self._failure("read", error) from None
+        if manifest is None or manifest["key"] != key:
+            raise MissingResult(f"the store '{self.root}' holds no whole result {key[:16]}; run the experiment first")
+        return manifest["provenance"]
+
     def remove(self, key: str) -> bool:
         """Remove the result of `key`, whole or not at all; False where there is none, or a task of it is under way.
 

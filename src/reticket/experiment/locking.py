@@ -12,6 +12,7 @@ except ImportError:  # a system without such locks is treated like a file system
     fcntl = None  # type: ignore[assignment]
 
 LOOKS = 5  # at a folder before it counts as somebody else's
+_handles: set[int] = set()  # of folders that this process owns or tries to
 
 
 @contextmanager
@@ -33,15 +34,16 @@ def owned(folder: Callable[[], Path]) -> Iterator[bool]:
                 handle = os.open(path, os.O_RDONLY)
             except FileNotFoundError:
                 continue
+            _handles.add(handle)
             ours = _try(handle)
             if not ours or _same(handle, path):
                 break
-            os.close(handle)
+            _close(handle)
             handle = None
         yield ours
     finally:
         if handle is not None:
-            os.close(handle)
+            _close(handle)
 
 
 def held(folder: Path) -> bool:
@@ -61,6 +63,22 @@ def held(folder: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def _close(handle: int) -> None:
+    if handle in _handles:  # else this process was forked meanwhile and has closed it
+        _handles.discard(handle)
+        os.close(handle)
+
+
+def _let_go() -> None:
+    """Close in a process that was forked what its parent owns: a lock lasts until the last who has it open ends."""
+    for handle in tuple(_handles):
+        _close(handle)
+
+
+if fcntl is not None:
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _try(handle: int) -> bool:

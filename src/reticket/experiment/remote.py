@@ -172,6 +172,17 @@ class RemoteStore:
         with self._reached("read"):
             return sum(int(one["size"] or 0) for one in self._inside(key).values())
 
+    def provenance(self, key: str) -> Mapping[str, Any]:
+        """Return how the result of `key` came about; its other files are not looked at, and what is damaged stays."""
+        with self._reached("read"):
+            try:
+                manifest = parsed_manifest(self._files.cat_file(self._path(key, MANIFEST)))
+            except FileNotFoundError:
+                manifest = None
+        if manifest is None or manifest["key"] != key:
+            raise MissingResult(f"the store '{self.url}' holds no whole result {key[:16]}; run the experiment first")
+        return manifest["provenance"]
+
     def remove(self, key: str) -> bool:
         """Remove the result of `key`, its manifest first; False where there is none, or a task of it is under way."""
         with self._reached("written"):

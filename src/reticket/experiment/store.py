@@ -96,6 +96,15 @@ class KeptStore(Store, Protocol):
         """Return how many bytes the result of `key` takes."""
         ...
 
+    def provenance(self, key: str) -> Mapping[str, Any]:
+        """Return how the result of `key` came about, without reading the result itself.
+
+        Raises:
+            MissingResult: when there is none.
+            StoreError: when the store cannot be read.
+        """
+        ...
+
     def remove(self, key: str) -> bool:
         """Remove the result of `key`, whole or not at all; False where there is none, or a task of it is under way."""
         ...

@@ -165,6 +165,7 @@ class Pool:
             if not self._schedule.finished:
                 for connection in wait(list(self._workers), self._schedule.until.patience):
                     self._listen(self._workers[connection])  # type: ignore[index]
+                self._bury_silent()
                 self._schedule.until.check()
 
     def stop(self) -> None:
@@ -215,6 +216,16 @@ class Pool:
                 self._schedule.ended(task, Outcome(**message["outcome"]))
             case "stop", _:
                 raise StoreError(message["error"])
+
+    def _bury_silent(self) -> None:
+        """Bury workers that are gone though their pipe is open: what they had forked, as loaders of data, holds it."""
+        for connection, worker in list(self._workers.items()):
+            if worker.process.poll() is None:
+                continue
+            while connection in self._workers and connection.poll():  # what it had said before
+                self._listen(worker)
+            if connection in self._workers:
+                self._bury(worker)
 
     def _bury(self, worker: Worker) -> None:
         del self._workers[worker.connection]

@@ -3,7 +3,7 @@
 import math
 import re
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from reticket.records import Stat
 
@@ -183,3 +183,13 @@ def without_folders(text: str) -> str:
     "cannot open '…/train.bin', see config.toml"
     """
     return _PATH.sub(lambda found: f"…/{found[1]}", text)
+
+
+def group_names(names: Sequence[str]) -> list[str]:
+    """Return names of groups as a report shows them: without the last part that all share, ".weight" as a rule.
+
+    >>> group_names(["conv1.weight", "fc1.weight"]), group_names(["fc1.weight", "norm.bias"])
+    (['conv1', 'fc1'], ['fc1.weight', 'norm.bias'])
+    """
+    shared = len({name.rpartition(".")[2] for name in names}) == 1 and all("." in name for name in names)
+    return [name.rpartition(".")[0] for name in names] if shared else list(names)

@@ -7,7 +7,7 @@ is always one given permutations.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from reticket.errors import AlignmentError
 from reticket.matching.forest import GroupForest, SimilarityScores
 from reticket.symmetry import Group, Quality, Symmetry
+from reticket.symmetry.alignment import SIMILARITY
 from reticket.symmetry.gather import gather
 from reticket.symmetry.terms import Atom, Fixed, Layout, Term, atoms, indexing_keys, rewrite, shape_of
 from reticket.symmetry.units import rows, siblings
@@ -204,7 +205,8 @@ class WeightSimilarity:
         most = {name: self._most(name) or 1.0 for name in scores}  # 0 where all weights, and so all products, are
         shares = {name: SimilarityScores(own.along, own.scores / most[name]) for name, own in scores.items()}
         forest = GroupForest(self.sym, shares)
-        return forest.quality({name: permutations[name] for name in self.sym.groups if name in forest.reached})
+        found = forest.quality({name: permutations[name] for name in self.sym.groups if name in forest.reached})
+        return {name: replace(one, measure=SIMILARITY) for name, one in found.items()}
 
     def a_unit(self) -> "WeightSimilarity":
         """Return it in the unit of a correlation: about 1 for a unit of A and one of B that agree in everything.

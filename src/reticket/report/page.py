@@ -36,7 +36,9 @@ class PageSection:
 
 
 def draw_section(section: PageSection, folder: Path) -> PageSection | None:
-    """Draw a section's figure into `folder/figures`, and remove the files of one that is no more.
+    """Draw a section's figure into `folder/figures`, or remove the files of one that is no more.
+
+    Another process may write the same report meanwhile: a figure that is drawn again is replaced, never missing.
 
     Args:
         section: with a finding whose panels are not drawn yet, or with tables alone.
@@ -45,13 +47,11 @@ def draw_section(section: PageSection, folder: Path) -> PageSection | None:
     Returns:
         The section with its panels, or None when there is nothing in it.
     """
-    for ending in ("svg", "pdf"):
-        (folder / "figures" / f"{section.name}.{ending}").unlink(missing_ok=True)
     finding = section.finding
-    if finding is None:
-        return section if section.table or section.open else None
-    if finding.figure is None:
-        return section
+    if finding is None or finding.figure is None:
+        for ending in ("svg", "pdf"):
+            (folder / "figures" / f"{section.name}.{ending}").unlink(missing_ok=True)
+        return section if finding is not None or section.table or section.open else None
     files = draw(finding.figure)
     write(folder / "figures" / f"{section.name}.svg", files.svg)
     write(folder / "figures" / f"{section.name}.pdf", files.pdf)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reticket.errors import InputError
 from reticket.figures.looks import label
 from reticket.figures.text import (
     counts,
@@ -22,6 +23,7 @@ from reticket.report.metric_words import MetricWords
 from reticket.report.run_folder import RunFolder
 from reticket.tasks.checks.matching import Match
 from reticket.tasks.results import Results
+from reticket.training import find_optimiser
 
 
 @dataclass(frozen=True)
@@ -141,10 +143,21 @@ def _training(section: Mapping[str, Any]) -> str:
         f"batch {section.get('batch_size', 128)}",
     ]
     parts += [f"learning rate {section.get('lr', '?')} ({section.get('schedule', 'cosine')})"]
-    parts += [f"momentum {section['momentum']}"] if "momentum" in section else []
-    parts += [f"weight decay {section['weight_decay']}"] if "weight_decay" in section else []
+    for name in ("momentum", "weight_decay"):
+        if name in section and name in _given_to(str(section.get("optimizer", "sgd"))):
+            parts.append(f"{name.replace('_', ' ')} {section[name]}")
+    options = section.get("optimizer_options") or {}
+    parts += [f"{name} {tuple(value) if isinstance(value, list) else value}" for name, value in options.items()]
     parts += [f"{section['warmup_epochs']} warm-up epochs"] if section.get("warmup_epochs") else []
     return ", ".join(parts) + "."
+
+
+def _given_to(optimiser: str) -> tuple[str, ...]:
+    """Return what an optimiser is given of the recipe; nothing of one that is not there where the report is written."""
+    try:
+        return find_optimiser(optimiser).uses
+    except InputError:
+        return ()
 
 
 def _pruning(section: Mapping[str, Any]) -> str:

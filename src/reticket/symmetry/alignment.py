@@ -34,6 +34,7 @@ from reticket.weights import state_of
 from reticket.wrapped import inside
 
 FORMAT = "1"
+CORRELATION, SIMILARITY = "correlation", "similarity of weights"
 Value = TypeVar("Value")
 
 
@@ -42,12 +43,15 @@ class Quality:
     """How well one group was matched.
 
     Args:
-        correlation: mean correlation of matched units, in [-1, 1].
-        margin: mean distance of a matched unit's correlation to that of its best other partner.
+        correlation: mean correlation of matched units, in [-1, 1]; or the figure that `measure` names.
+        margin: mean distance of a matched unit's figure to that of its best other partner.
+        measure: what the figure is: `CORRELATION`, or of a matcher that looks at weights alone `SIMILARITY`, which is
+            at most 1, for equal weights.
     """
 
     correlation: float
     margin: float
+    measure: str = CORRELATION
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -104,7 +108,10 @@ class Alignment(Rebuilt):
         return alignment_html(self)
 
     def report(self) -> GroupTable:
-        """Return what the matching itself says of every group: units, how many move, correlation and margin.
+        """Return what the matching itself says of every group: units, how many move, how alike they are and the margin.
+
+        The fourth column is named after what the matcher compared: "correlation" of activations, or "similarity of
+        weights".
 
         `print` it, show it in a notebook, or take it `to_frame`. `rt.assess` looks further, with networks and data.
 
@@ -115,6 +122,11 @@ class Alignment(Rebuilt):
         0.weight  8      0
         """
         return alignment_report(self)
+
+    @property
+    def measure(self) -> str:
+        """What the figures of `quality` are, in a word or a few; that of activations where nothing was matched."""
+        return " or ".join(dict.fromkeys(q.measure for q in self.quality.values())) or CORRELATION
 
     def plot(self, axes: Any = None) -> Any:
         """Draw how well each group was matched, and how near the best other partner came.
@@ -274,6 +286,9 @@ class Alignment(Rebuilt):
         if self.left_out:  # a field that readers of older versions look past
             left = {name: flags.flatten().nonzero().flatten().tolist() for name, flags in self.left_out.items()}
             metadata["left_out"] = json.dumps(left)
+        measures = {name: q.measure for name, q in self.quality.items() if q.measure != CORRELATION}
+        if measures:  # as left_out
+            metadata["measures"] = json.dumps(measures)
         content = safetensors_of(tensors, metadata={**metadata, "quality": json.dumps(quality)})
         write_file(path, content, error=AlignmentError, advice=WRITABLE, what="the alignment ")
 
@@ -289,7 +304,11 @@ class Alignment(Rebuilt):
             raise AlignmentError(f"'{path}' is no alignment of version {FORMAT}; write one with Alignment.save")
         try:
             symmetry = Symmetry.from_json(metadata["symmetry"])
-            quality = {name: Quality(*map(float, pair)) for name, pair in parsed(metadata["quality"]).items()}
+            measures = parsed(metadata.get("measures", "{}"))
+            quality = {
+                name: Quality(*map(float, pair), measure=_measure(measures.get(name, CORRELATION)))
+                for name, pair in parsed(metadata["quality"]).items()
+            }
             left_out = {
                 name: _flagged(tensors[name], places) for name, places in parsed(metadata.get("left_out", "{}")).items()
             }
@@ -297,6 +316,12 @@ class Alignment(Rebuilt):
             return cls(symmetry, permutations, quality, left_out=left_out)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, InputError) as error:
             raise AlignmentError(f"the alignment '{path}' is damaged: {one_line(str(error))}") from error
+
+
+def _measure(text: object) -> str:
+    if text not in (CORRELATION, SIMILARITY):
+        raise ValueError(f"a group was matched by {str(text)[:40]!r}, expected {CORRELATION} or {SIMILARITY}")
+    return str(text)
 
 
 def read_tensor_file(path: str | Path, what: str, written_by: str) -> tuple[dict[str, str], dict[str, Tensor]]:

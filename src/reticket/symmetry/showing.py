@@ -13,7 +13,6 @@ from reticket.symmetry.structure import Structure
 from reticket.symmetry.terms import Term, atoms, describe
 
 DRAWING = "Groups over the network"
-ALIGNMENT_COLUMNS = ("group", "units", "move", "correlation", "margin")
 GROUP_COLUMNS = ("group", "units", "depends on", "copies", "tensors")
 
 
@@ -101,6 +100,10 @@ class GroupTable:
         return pandas.DataFrame(list(self.rows), columns=list(self.columns))
 
 
+def _columns(alignment: Any) -> tuple[str, ...]:
+    return ("group", "units", "move", alignment.measure, "margin")
+
+
 def alignment_report(alignment: Any) -> GroupTable:
     """Return for each group its units, how many of them move, and how well the matching says that they fit."""
     rows = []
@@ -108,7 +111,7 @@ def alignment_report(alignment: Any) -> GroupTable:
         quality = alignment.quality.get(name)
         known = (None, None) if quality is None else (quality.correlation, quality.margin)
         rows.append((name, size, moved, *known))
-    return GroupTable(alignment_head(alignment), ALIGNMENT_COLUMNS, tuple(rows))
+    return GroupTable(alignment_head(alignment), _columns(alignment), tuple(rows))
 
 
 def alignment_rows(alignment: Any) -> list[tuple[str, int, int, str, str]]:
@@ -125,7 +128,9 @@ def alignment_rows(alignment: Any) -> list[tuple[str, int, int, str, str]]:
 def alignment_lines(alignment: Any) -> str:
     """Return an alignment in at most ten lines: how much moves, and how well the first groups were matched."""
     rows = alignment_rows(alignment)
-    each = [f"{name}: {size} units, {moved} move{_matched(r, m)}" for name, size, moved, r, m in rows]
+    each = [
+        f"{name}: {size} units, {moved} move{_matched(alignment.measure, r, m)}" for name, size, moved, r, m in rows
+    ]
     return lines(alignment_head(alignment), each)
 
 
@@ -137,17 +142,17 @@ def alignment_head(alignment: Any) -> str:
     return f"{type(alignment).__name__}({groups}, {sum(row[2] for row in rows)} of {every} units move)"
 
 
-def _matched(correlation: str, margin: str) -> str:
-    return f", correlation {correlation}, margin {margin}" if correlation else ""
+def _matched(measure: str, figure: str, margin: str) -> str:
+    return f", {measure} {figure}, margin {margin}" if figure else ""
 
 
 def alignment_html(alignment: Any) -> str:
     """Return the groups of an alignment as a small table."""
-    return html_table(alignment_head(alignment), ALIGNMENT_COLUMNS, alignment_rows(alignment))
+    return html_table(alignment_head(alignment), _columns(alignment), alignment_rows(alignment))
 
 
 def plot_alignment(alignment: Any, axes: Any = None) -> Any:
-    """Draw for each matched group the correlation of its units, and what is left of it for the best other partner."""
+    """Draw for each matched group how alike its units are, and what is left of that for the best other partner."""
     if not alignment.quality:
         raise InputError("this alignment was not found by matching, so that it has no quality to plot; see rt.match")
     axes = axes_of(axes, "Alignment.plot")
@@ -157,7 +162,7 @@ def plot_alignment(alignment: Any, axes: Any = None) -> Any:
     axes.barh(names, matched, label="matched unit")
     axes.plot(others, names, "k|", markersize=12, label="best other unit")
     axes.invert_yaxis()
-    axes.set_xlabel("mean correlation")
+    axes.set_xlabel(f"mean {alignment.measure}")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)  # above, where no bar is
     return axes
 

@@ -111,7 +111,7 @@ class Runs:
             spec=spec,
             inputs=inputs,
             label=f"{cell.method} {where}" + (f", order {repeat}" if repeat else ""),
-            cost=(self.networks.end - start) / self.networks.epoch,
+            cost=self.networks.training_cost((self.networks.end - start) / self.networks.epoch),
         )
 
     def _needs(

@@ -4,10 +4,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from reticket.experiment import Plan, Task
+from reticket.experiment import Pace, Plan, Task
 from reticket.experiment.plan import ResultIndex
 from reticket.experiment.task import canonical, closure, plain
 from reticket.tasks.check import checks
+from reticket.tasks.networks import matched_images
 from reticket.tasks.timing import Speed
 from reticket.tasks.work import Sizes, Work
 from reticket.training import steps_per_epoch
@@ -47,26 +48,40 @@ class Forecast:
         """Epochs of training to be done."""
         return sum(total.work.epochs for total in self.kinds.values())
 
-    def seconds(self, speeds: Mapping[str, Speed]) -> dict[str, int | float]:
-        """Return by kind of task the seconds of one process after the other, given the speed of each model."""
-        found: dict[str, int | float] = defaultdict(float)
+    def learned(self, pace: Pace) -> dict[str, float] | None:
+        """Return by key the seconds of each task, as such tasks took before; None where a model was not seen before."""
+        found: dict[str, float] = {}
         for task in self.plan.tasks:
-            found[task.kind] += self._seconds(task, speeds)
+            seconds = pace.seconds(task) if pace.knows(task) or not model_of(task) else None
+            if seconds is None:
+                return None
+            found[task.key] = seconds
+        return found
+
+    def timed(self, speeds: Mapping[str, Speed]) -> dict[str, float]:
+        """Return by key the seconds of each task, given the speed of each model."""
+        return {task.key: self._timed(task, speeds) for task in self.plan.tasks}
+
+    def by_kind(self, seconds: Mapping[str, float]) -> dict[str, float]:
+        """Return by kind of task the seconds of one process after the other, given those of each task by key."""
+        found: dict[str, float] = defaultdict(float)
+        for task in self.plan.tasks:
+            found[task.kind] += seconds[task.key]
         return dict(found)
 
-    def elapsed(self, speeds: Mapping[str, Speed], jobs: int) -> int | float:
+    def elapsed(self, seconds: Mapping[str, float], jobs: int) -> float:
         """Return the seconds that `jobs` processes take: as many share the work, but none shortens a chain of tasks."""
-        until: dict[str, int | float] = {}
+        until: dict[str, float] = {}
         for task in self.plan.tasks:
             waited = max((until[key] for key in self.plan.before[task.key]), default=0.0)
-            until[task.key] = waited + self._seconds(task, speeds)
-        return max(sum(self.seconds(speeds).values()) / jobs, max(until.values(), default=0.0))
+            until[task.key] = waited + seconds[task.key]
+        return max(sum(seconds.values()) / jobs, max(until.values(), default=0.0))
 
-    def _seconds(self, task: Task, speeds: Mapping[str, Speed]) -> int | float:
+    def _timed(self, task: Task, speeds: Mapping[str, Speed]) -> float:
         work, speed = self.work[task.key], speeds.get(model_of(task))
         if speed is None:  # a task of no model
-            return work.seconds
-        return work.seconds + work.trained * speed.training + work.evaluated * speed.evaluation
+            return float(work.seconds)
+        return float(work.seconds + work.trained * speed.training + work.evaluated * speed.evaluation)
 
 
 def forecast(
@@ -106,8 +121,6 @@ def model_of(task: Task) -> str:
 def work_of(task: Task, resumed: Task | None, sizes: Sizes) -> Work:
     """Return the work of a task of an experiment.
 
-    Matching may stop before it has seen every image it is allowed; it is counted in full.
-
     Args:
         task: any of `tasks.runners`, or of a check.
         resumed: the point of its trajectory that it goes on from; None for the initialisation.
@@ -122,10 +135,7 @@ def work_of(task: Task, resumed: Task | None, sizes: Sizes) -> Work:
         epochs = (end - start) / per_epoch
         return Work(trained=epochs * sizes.train, evaluated=sizes.test, epochs=epochs)
     if task.kind == "match":
-        if "samples" not in spec:  # the matcher looks at no data
-            return Work()
-        samples = min(spec["samples"] or sizes.train, sizes.train)
-        return Work(evaluated=len(task.inputs.keys() - {"symmetry", "start"}) * samples)
+        return Work(evaluated=matched_images(spec, task.inputs, sizes) or 0)
     if task.kind == "symmetry":
         return Work(seconds=SYMMETRY_SECONDS)
     return next(check for check in checks() if task.kind in check.runners).work(task, sizes)

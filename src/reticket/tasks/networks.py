@@ -4,7 +4,7 @@ One network's training run is a **trajectory**: one task for each position whose
 resumes the one before. One chain of pruning rounds serves every sparsity, rewind point and method.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -16,11 +16,13 @@ from reticket.tasks.config import Config, MatchingConfig, StartConfig
 from reticket.tasks.matchers import check_matching, looks_at_tickets, matcher_spec
 from reticket.tasks.pruned_weights import prunable_spec
 from reticket.tasks.recipes import recipe_spec
+from reticket.tasks.work import Sizes, Work
 from reticket.tickets.imp import STYLES, chain
 from reticket.training import Recipe, parse_position, steps_per_epoch
 from reticket.training.recipe import warms_up_past_milestone
 
-MATCHING_COST = 2.0  # in model-epochs, for the remaining-time estimate until a first one has been timed
+SYMMETRY_COST = 1.0  # in model-epochs; in truth seconds, of whatever model
+DATALESS_COST = 0.3  # of a matcher that looks at no data
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,12 @@ class Facts:
     model_code: str = ""
     is_tokens: bool = False
     is_classified: bool = True
+    test_size: int = 0  # for costs alone
+
+    @property
+    def sizes(self) -> Sizes:
+        """How many inputs there are."""
+        return Sizes(self.train_size, self.test_size)
 
 
 class Networks:
@@ -80,11 +88,16 @@ class Networks:
         spec = {"model": self.common["model"], "input_shape": list(self.facts.input_shape)}
         if self.facts.is_tokens:
             spec["vocabulary"] = len(self.facts.classes)
-        return Task(kind="symmetry", version=1, spec=spec, inputs={}, label="symmetry of the model", cost=1.0)
+        return Task(kind="symmetry", version=1, spec=spec, inputs={}, label="symmetry of the model", cost=SYMMETRY_COST)
 
     def training_version(self, recipe: Recipe, start: int) -> int:
         """Return the version of a task that trains: 2 where version 1 warmed up to the full rate past a milestone."""
         return 2 if warms_up_past_milestone(recipe, start, self.epoch) else 1
+
+    def training_cost(self, epochs: int | float) -> float:
+        """Return the cost of a training and of judging the network at its end."""
+        work = Work(trained=epochs * self.facts.train_size, evaluated=self.facts.test_size)
+        return work.cost(self.facts.train_size)
 
     @cached_property
     def rounds(self) -> tuple[float, ...]:
@@ -113,7 +126,7 @@ class Networks:
             inputs={},
             resumes=(self.at(network, before),) if at else (),
             label=f"dense {network[0]}{network[1]} to step {at} of {self.end}",
-            cost=(at - before) / self.epoch,
+            cost=self.training_cost((at - before) / self.epoch),
         )
 
     def _make_pruned(self, network: tuple[str, int], density: float) -> Task:
@@ -151,7 +164,7 @@ class Networks:
             spec=spec,
             inputs=inputs,
             label=f"IMP {network[0]}{network[1]} round {number}, density {density:.3g}",
-            cost=epochs,
+            cost=self.training_cost(epochs),
         )
 
     @cached_property
@@ -186,7 +199,8 @@ class Networks:
 
     def _matched_by(self, chosen: MatchingConfig | StartConfig, inputs: Mapping[str, Task], label: str) -> Task:
         spec = {**self.common, **matcher_spec(self.config.matching, chosen)}
-        cost = MATCHING_COST * sum(name.startswith("a") for name in inputs)
+        seen = matched_images(spec, inputs, self.facts.sizes)
+        cost = DATALESS_COST if seen is None else Work(evaluated=seen).cost(self.facts.train_size)
         return Task(kind="match", version=2, spec=spec, inputs=dict(inputs), label=label, cost=cost)
 
     # ---------------------------------------------------------------- positions
@@ -259,3 +273,18 @@ def rng_label_of(network: tuple[str, int], repeat: int) -> list[str | int]:
 def matched_text(place: str | None) -> str:
     """Return what a label adds for a network that was not matched at the end."""
     return "" if place in (None, "end") else f" matched at {place}"
+
+
+def matched_images(spec: Mapping[str, Any], inputs: Collection[str], sizes: Sizes) -> int | None:
+    """Return how many images a matching passes through networks; None where the matcher looks at none.
+
+    It may stop before it has seen every image that it is allowed; they are counted in full.
+
+    Args:
+        spec: of its task.
+        inputs: their names.
+        sizes: of the data.
+    """
+    if "samples" not in spec:
+        return None
+    return len(set(inputs) - {"symmetry", "start"}) * min(spec["samples"] or sizes.train, sizes.train)

@@ -33,19 +33,25 @@ def write_pictures(place: Path, dataset: DataSource, files: Mapping[int, str]) -
         ConfigError: when the folder cannot be written.
     """
     try:
+        pictures = _pictures(dataset, files)
+        if pictures:
+            place.mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            replace_file(place / name, picture)
         for old in place.glob("*.png") if place.is_dir() else ():
-            old.unlink()
-        if not files or dataset.is_tokens:
-            return
-        inputs = torch.cat([x for x, _ in dataset.stored("test", 64, torch.tensor(list(files), device="cpu"))])
-        pixels = as_pixels(inputs)
-        if pixels is None:
-            return
-        place.mkdir(parents=True, exist_ok=True)
-        for name, picture in zip(files.values(), pixels, strict=True):
-            replace_file(place / name, png(picture))
+            if old.name not in pictures:  # the others are replaced: another process may be reading them
+                old.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"'{place}' cannot be written ({error.strerror}); choose another folder with --out") from None
+
+
+def _pictures(dataset: DataSource, files: Mapping[int, str]) -> dict[str, bytes]:
+    """Return by name the pictures of test images; none of what is no picture."""
+    if not files or dataset.is_tokens:
+        return {}
+    inputs = torch.cat([x for x, _ in dataset.stored("test", 64, torch.tensor(list(files), device="cpu"))])
+    pixels = as_pixels(inputs)
+    return {} if pixels is None else {name: png(one) for name, one in zip(files.values(), pixels, strict=True)}
 
 
 def embedded(path: Path) -> str | None:

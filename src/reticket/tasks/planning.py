@@ -152,7 +152,7 @@ def _described(variant: Variant, threads: int, missing: str) -> Outline:
     found = describe(data.name, data.params)
     sizes = Sizes(data.train_size or found.train, data.test_size or found.test)
     code = code_of(variant.config.model.name)
-    facts = Facts("", sizes.train, tuple(map(str, range(found.classes))), found.input_shape, code)
+    facts = Facts("", sizes.train, tuple(map(str, range(found.classes))), found.input_shape, code, test_size=sizes.test)
     blueprint = Blueprint(variant.config, facts, threads=threads)
     return Outline(variant, blueprint, sizes, len(found.input_shape) == 3, missing)
 
@@ -176,6 +176,7 @@ def facts_of(dataset: DataSource, model: str) -> Facts:
         model_code=code_of(model),
         is_tokens=dataset.is_tokens,
         is_classified=not dataset.labels("train").is_floating_point(),
+        test_size=dataset.size("test"),
     )
 
 

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from typing import Any
 import tomli_w
 import torch
 
+from reticket.devices import hardware_of
 from reticket.errors import ConfigError, InputError
 from reticket.experiment import (
     Event,
@@ -158,7 +160,7 @@ def environment_of(execution: ExecutionConfig) -> dict[str, Any]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.system(),
-        "processor": _processor(),
+        "processor": hardware_of("cpu"),
         "cores": os.cpu_count(),
         "device": gpu or execution.device,
         "jobs": execution.jobs,
@@ -168,20 +170,11 @@ def environment_of(execution: ExecutionConfig) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".writable-{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=out):  # of a name that nobody can guess and lay a link there
+            pass
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT) and out.is_dir():
             return  # the store may have room; what cannot be written is said at the end

@@ -14,7 +14,7 @@ from reticket.figures.finding import Finding, left_out
 from reticket.figures.looks import PALETTE
 from reticket.figures.spec import FigureSpec, Panel
 from reticket.figures.table import column, measured
-from reticket.figures.text import number, plural, shortened, spread_note
+from reticket.figures.text import group_names, number, plural, shortened, spread_note
 from reticket.records import Measured, Record, Stat
 from reticket.tasks.cells import Runs
 from reticket.tasks.check import Check, register
@@ -119,11 +119,13 @@ def matching(results: Results) -> Finding | None:
     if not known:
         return None
     groups = known[:MOST_GROUPS]
-    names = [f"{shortened(name, 20)} ({record.size})" for name, record in zip(_distinct(groups), groups, strict=True)]
+    words = group_names([record.group for record in known])
+    units = [record.size * record.copies for record in groups]
+    names = [f"{shortened(name, 20)} ({count})" for name, count in zip(words[: len(groups)], units, strict=True)]
     room, height = name_room(names), row_height(len(names))
     colour = PALETTE["permuted"][0]
     points = [dot for row, record in enumerate(groups) if (dot := dot_of(row, record.correlation, colour, "D"))]
-    says = _matching_says([(record.group, record.correlation.mean or 0.0) for record in known])
+    says = _matching_says([(name, one.correlation.mean or 0.0) for name, one in zip(words, known, strict=True)])
     low = min(0.0, *(record.correlation.mean or 0.0 for record in groups)) - 0.02
     draw = partial(labelled_dots, names=names, points=points, unit="matched correlation", limits=(low, 1.02))
     panels = [
@@ -153,13 +155,6 @@ def matching(results: Results) -> Finding | None:
         (says,),
         caption + left_out(len(groups), len(known), "groups", "matching"),
     )
-
-
-def _distinct(groups: Sequence[Match]) -> list[str]:
-    """Return the groups' names without the last part that all share, ".weight" as a rule."""
-    names = [record.group for record in groups]
-    shared = len({name.rpartition(".")[2] for name in names}) == 1 and all("." in name for name in names)
-    return [name.rpartition(".")[0] for name in names] if shared else names
 
 
 def _matching_says(pairs: Sequence[tuple[str, float]]) -> str:

@@ -14,7 +14,7 @@ from reticket.figures.finding import Finding, left_out
 from reticket.figures.looks import PALETTE
 from reticket.figures.spec import FigureSpec, LegendEntry, Panel
 from reticket.figures.table import column, measured
-from reticket.figures.text import percent, plural, shortened, spread_note
+from reticket.figures.text import group_names, percent, plural, shortened, spread_note
 from reticket.matching import assess
 from reticket.records import Measured, Record, Stat
 from reticket.tasks.cells import Runs
@@ -131,9 +131,7 @@ class Trusts(Check):
 
     def work(self, task: Task, sizes: Sizes) -> Work:
         """Return its passes of both networks: the correlations, each half, and the earlier point."""
-        networks = 2 * len(checkpoints_in(task.inputs, "a"))
-        passes = 1 + task.spec["halves"] / 2 + ("earlier_a" in task.inputs)
-        return Work(evaluated=networks * passes * min(task.spec["samples"], sizes.train))
+        return _work(task.spec, task.inputs, sizes)
 
     def results(self, found: Stored, tasks: Mapping[str, tuple[Task, ...]]) -> Mapping[str, Any]:
         """Return how far the matching of each group can be trusted, at every position of B."""
@@ -152,7 +150,14 @@ def _task(plan: Runs, settings: TrustSettings, seed: int, run: Task) -> Task:
     spec = {**matching.spec, "halves": settings.trust_halves, "samples": samples, "batch_size": batch_size}
     inputs = {**matching.inputs, "alignment": matching, **_earlier(plan, seed, matching)}
     inputs |= {"kept": run.inputs["ticket"]} if "ticket" in run.inputs else {}
-    return Task("trust", 1, spec, inputs, label=f"trust in {matching.label}", cost=settings.trust_halves)
+    cost = _work(spec, inputs, plan.facts.sizes).cost(plan.facts.train_size)
+    return Task("trust", 1, spec, inputs, label=f"trust in {matching.label}", cost=cost)
+
+
+def _work(spec: Mapping[str, Any], inputs: Mapping[str, Task], sizes: Sizes) -> Work:
+    networks = 2 * len(checkpoints_in(inputs, "a"))
+    passes = 1 + spec["halves"] / 2 + ("earlier_a" in inputs)
+    return Work(evaluated=networks * passes * min(spec["samples"], sizes.train))
 
 
 def _earlier(plan: Runs, seed: int, matching: Task) -> dict[str, Task]:
@@ -196,7 +201,8 @@ def trust(results: Results) -> Finding | None:
     if not known:
         return None
     shown = known[:MOST_GROUPS]
-    names = [f"{shortened(record.group, 20)} ({record.units})" for record in shown]
+    words = group_names([record.group for record in known])[: len(shown)]
+    names = [f"{shortened(name, 20)} ({record.units})" for name, record in zip(words, shown, strict=True)]
     says = _says(known)
     changes = [_points(shown, field, colour, marker) for field, (_, colour, marker) in SHARES.items()]
     panels = [_panel(names, [dot for dots in changes for dot in dots], "units with another partner (%)", says)]

@@ -94,9 +94,7 @@ class Barriers(Check):
 
     def work(self, task: Task, sizes: Sizes) -> Work:
         """Return its evaluations; REPAIR passes over its images once at every alpha and once at both ends."""
-        spec = task.spec
-        train, test = (min(spec["samples"] or size, size) for size in (sizes.train, sizes.test))
-        return Work(evaluated=spec["alphas"] * test + ((spec["alphas"] + 2) * train if spec["repair"] else 0))
+        return _work(task.spec, sizes)
 
     def results(self, found: Stored, tasks: Mapping[BarrierCell, tuple[Task, ...]]) -> Mapping[str, Any]:
         """Return every curve between two networks, one line a seed."""
@@ -124,7 +122,13 @@ def _task(plan: Runs, settings: BarrierSettings, seed: int, cell: BarrierCell) -
     label = f"barrier {cell.pair}{f' {cell.sparsity:.0%}' if cell.sparsity else ''}{matched_text(cell.match_at)}"
     label += f"{' with REPAIR' if cell.repair else ''}, seed {seed}"
     version = 3 if cell.repair else 2  # REPAIR meets its targets since 3
-    return Task(kind="barrier", version=version, spec=spec, inputs=inputs, label=label, cost=settings.alphas * 0.3)
+    cost = _work(spec, plan.facts.sizes).cost(plan.facts.train_size)
+    return Task(kind="barrier", version=version, spec=spec, inputs=inputs, label=label, cost=cost)
+
+
+def _work(spec: Mapping[str, Any], sizes: Sizes) -> Work:
+    train, test = (min(spec["samples"] or size, size) for size in (sizes.train, sizes.test))
+    return Work(evaluated=spec["alphas"] * test + ((spec["alphas"] + 2) * train if spec["repair"] else 0))
 
 
 def _pruned_or_round(plan: Runs, seed: int, sparsity: float) -> Task:
