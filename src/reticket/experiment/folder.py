@@ -26,6 +26,7 @@ from typing import Any
 from safetensors.torch import save
 
 from reticket.errors import InputError, StoreError
+from reticket.experiment.frozen import plain
 from reticket.experiment.locking import held, owned
 from reticket.experiment.manifest import (
     MANIFEST,
@@ -41,7 +42,7 @@ from reticket.experiment.manifest import (
 from reticket.experiment.register import RunRegister
 from reticket.experiment.result import Result, TensorFile
 from reticket.experiment.store import FOLDER, DamagedResult, MissingResult, store
-from reticket.experiment.task import Output, plain
+from reticket.experiment.task import Output
 from reticket.files import sync_folder, write_through
 
 TRIES = 100  # at making a folder that others drop

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from reticket.errors import StoreError
-from reticket.experiment.task import canonical
+from reticket.experiment.frozen import canonical
 
 FORMAT = 1
 MANIFEST, VALUES, TENSORS = "manifest.json", "values.json", "tensors.safetensors"

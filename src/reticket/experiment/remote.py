@@ -25,6 +25,7 @@ from typing import Any
 from safetensors.torch import load, save
 
 from reticket.errors import InputError, StoreError
+from reticket.experiment.frozen import plain
 from reticket.experiment.locking import owned
 from reticket.experiment.manifest import (
     FORMAT,
@@ -39,7 +40,7 @@ from reticket.experiment.manifest import (
 from reticket.experiment.register import EARLIER, entry_name, entry_of, read_entry
 from reticket.experiment.result import Result
 from reticket.experiment.store import DamagedResult, MissingResult, store
-from reticket.experiment.task import Output, plain
+from reticket.experiment.task import Output
 from reticket.files import said
 
 BEAT = 20.0  # seconds between two signs of life of whoever computes a task
