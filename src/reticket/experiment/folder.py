@@ -223,11 +223,21 @@ class FolderStore:
     def keys(self) -> Iterator[str]:
         """Yield the key of every result, in order; whether it is whole, `verify` says."""
         for shelf in sorted(_entries(self.root / "results"), key=lambda entry: entry.name):
-            yield from sorted(entry.name for entry in _entries(Path(shelf.path)) if self._listed(entry.name))
+            yield from sorted(entry.name for entry in _entries(shelf.path) if self._listed(entry.name))
 
     def size(self, key: str) -> int:
         """Return how many bytes the files of a result have; none where there is no result of `key`."""
-        return sum(entry.stat(follow_symlinks=False).st_size for entry in _entries(self._folder(key)))
+        return sum(entry.stat(follow_symlinks=False).st_size for entry in _entries(f"{self._results}/{key[:2]}/{key}"))
+
+    def provenance(self, key: str) -> Mapping[str, Any]:
+        """Return how the result of `key` came about; only its manifest is read.
+
+        Raises:
+            MissingResult: when there is none.
+            DamagedResult: when its manifest or a size is not what was put; it has been moved aside.
+            StoreError: when it cannot be read.
+        """
+        return self._check(key, checksums=False)["provenance"]
 
     def remove(self, key: str) -> bool:
         """Remove the result of `key`, whole or not at all; False where there is none, or a task of it is under way.
@@ -292,9 +302,9 @@ class FolderStore:
 
     def _check(self, key: str, *, checksums: bool) -> dict[str, Any]:
         """Return the manifest of `key`, or raise MissingResult, or move the result aside and raise DamagedResult."""
-        folder = self._folder(key)
+        folder = f"{self._results}/{key[:2]}/{key}"
         try:
-            manifest = parsed_manifest(content_of(folder / MANIFEST))
+            manifest = parsed_manifest(content_of(f"{folder}/{MANIFEST}"))
             problem = problem_of(folder, key, manifest, checksums=checksums)
         except (FileNotFoundError, NotADirectoryError):
             raise MissingResult(
@@ -364,7 +374,7 @@ class FolderStore:
         )
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         return list(entries)
     return []

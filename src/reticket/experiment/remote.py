@@ -173,6 +173,15 @@ class RemoteStore:
         with self._reached("read"):
             return sum(int(one["size"] or 0) for one in self._inside(key).values())
 
+    def provenance(self, key: str) -> Mapping[str, Any]:
+        """Return how the result of `key` came about; only its manifest is fetched.
+
+        Raises:
+            MissingResult: when there is none.
+            DamagedResult: when its manifest is not what was put; it counts as missing now.
+        """
+        return self._manifest(key)["provenance"]
+
     def remove(self, key: str) -> bool:
         """Remove the result of `key`, its manifest first; False where there is none, or a task of it is under way."""
         with self._reached("written"):
@@ -232,8 +241,8 @@ class RemoteStore:
         self._files.invalidate_cache()
         return self._files.find(f"{self._root}/results/{key[:2]}/{key}", detail=True)
 
-    def _whole(self, key: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Return the manifest and the files of a result, verified."""
+    def _manifest(self, key: str) -> dict[str, Any]:
+        """Return the manifest of a result, verified."""
         with self._reached("read"):
             try:
                 manifest = parsed_manifest(self._files.cat_file(self._path(key, MANIFEST)))
@@ -247,7 +256,12 @@ class RemoteStore:
                 raise StoreError(
                     f"'{self.url}' has format {manifest['format']}, this version reads {FORMAT}; update reticket"
                 )
-            contents = {}
+        return manifest
+
+    def _whole(self, key: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Return the manifest and the files of a result, verified."""
+        manifest, contents = self._manifest(key), {}
+        with self._reached("read"):
             for name, expected in manifest["files"].items():
                 try:
                     contents[name] = self._files.cat_file(self._path(key, f"{expected['sha256']}.{name}"))

@@ -96,6 +96,14 @@ class KeptStore(Store, Protocol):
         """Return how many bytes the result of `key` takes."""
         ...
 
+    def provenance(self, key: str) -> Mapping[str, Any]:
+        """Return how the result of `key` came about, without reading what it is.
+
+        Raises:
+            MissingResult: when there is none.
+        """
+        ...
+
     def remove(self, key: str) -> bool:
         """Remove the result of `key`, whole or not at all; False where there is none, or a task of it is under way."""
         ...
