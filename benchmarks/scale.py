@@ -1,7 +1,7 @@
 """Many tasks and many results: how long a plan of 10^5 takes, a store of 10^5 to list, and a schedule to its end.
 
-`python -m benchmarks.scale` writes results/scale.json. Each figure is of a process of its own: seconds of processor time,
-seconds by the clock, and the largest resident size, torch and all imports included.
+`python -m benchmarks.scale` writes results/scale.json. Each figure is of a process of its own: seconds of processor
+time, seconds by the clock, and the largest resident size, torch and all imports included.
 """
 
 import argparse
