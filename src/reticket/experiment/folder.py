@@ -8,7 +8,8 @@
     damaged/    results that failed their checksums, kept for a look
     runs/       which run needs which results
 
-A result without a valid manifest does not exist.
+Where `results` is a link to another file system, `incoming` and `damaged` are `.incoming` and `.damaged` in it. A
+result without a valid manifest does not exist.
 """
 
 import contextlib
@@ -75,10 +76,14 @@ class FolderStore:
         self._results = str(self.root / "results")  # text: asked for thousands of times
         self._whole: set[str] = set()  # keys whose sizes were checked
         self._intact: set[str] = set()  # keys whose checksums were checked
+        self._incoming, self._aside = self.root / "incoming", self.root / "damaged"
         try:
-            for name in ("results", "incoming", "scratch"):
+            for name in ("results", "scratch"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
-            (self.root / "incoming" / f".probe-{uuid.uuid4().hex}").mkdir()
+            if os.stat(self._results).st_dev != os.stat(self.root).st_dev:  # a link to where no rename leads
+                self._incoming, self._aside = (self.root / "results" / name for name in (".incoming", ".damaged"))
+            self._incoming.mkdir(exist_ok=True)
+            (self._incoming / f".probe-{uuid.uuid4().hex}").mkdir()
         except OSError as error:
             if error.errno in READ_ONLY and (self.root / "results").is_dir():
                 return  # whoever writes is told
@@ -157,7 +162,7 @@ class FolderStore:
         if output.tensors:
             files[TENSORS] = save(savable(output.tensors))
         files[MANIFEST] = manifest_of(key, files, plain(provenance, "provenance"))
-        incoming = self.root / "incoming" / f"{key[:16]}-{uuid.uuid4().hex[:16]}"
+        incoming = self._incoming / f"{key[:16]}-{uuid.uuid4().hex[:16]}"
 
         def made() -> Path:
             incoming.mkdir(exist_ok=True)
@@ -210,7 +215,7 @@ class FolderStore:
     def sweep(self) -> None:
         """Remove what killed processes left behind: half-written results and scratch folders nobody needs any more."""
         now = time.time()
-        for entry in _entries(self.root / "incoming"):
+        for entry in _entries(self._incoming):
             if entry.name.startswith(".probe-") or _is_left(entry, now):
                 shutil.rmtree(entry.path, ignore_errors=True)
         for entry in _entries(self.root / "scratch"):
@@ -249,7 +254,7 @@ class FolderStore:
             return False
         self._whole.discard(key)
         self._intact.discard(key)
-        aside = self.root / "incoming" / f"removed-{uuid.uuid4().hex[:16]}"
+        aside = self._incoming / f"removed-{uuid.uuid4().hex[:16]}"
         try:
             os.rename(self._folder(key), aside)  # from here on it does not exist, however this ends
         except FileNotFoundError:
@@ -351,7 +356,7 @@ class FolderStore:
     def _move_aside(self, key: str) -> Path:
         self._whole.discard(key)
         self._intact.discard(key)
-        aside = self.root / "damaged" / f"{key}-{uuid.uuid4().hex[:8]}"
+        aside = self._aside / f"{key}-{uuid.uuid4().hex[:8]}"
         try:
             aside.parent.mkdir(exist_ok=True)
             with contextlib.suppress(FileNotFoundError):  # another process saw the damage first
