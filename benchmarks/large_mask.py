@@ -3,6 +3,7 @@
 `python -m benchmarks.large_mask` writes results/large-mask.json. The mask has the tensors of a transformer of 80 layers
 (8,192 wide, 28,672 within, 32,000 tokens), its bits are drawn at random, half of them set; the alignment permutes the
 residual stream and the inner units of every layer. Shards and what they become take 18 GB of disk, and are removed.
+`peak_move_gb` is of the move; `peak_gb` counts the look at what came out too, for which a shard is read whole.
 """
 
 import argparse

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from reticket.experiment.memory import without_collecting
 from reticket.experiment.task import Task, closure
 
 
@@ -83,6 +84,7 @@ class Plan:
         return self._ordered(targets, tasks, self.stage)
 
     @classmethod
+    @without_collecting()
     def _ordered(cls, targets: tuple[Task, ...], tasks: list[Task], stage: Mapping[str, int]) -> "Plan":
         keys = [task.key for task in tasks]
         links, order = _links(tasks)
