@@ -1,5 +1,6 @@
 """Damage between two runs: what the results show is computed anew, or they say what is missing."""
 
+import errno
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from reticket.errors import StoreError
 from reticket.experiment import Event, Summary
 from reticket.tasks.config import Config
 from reticket.tasks.log import Log
@@ -182,3 +184,31 @@ def test_a_log_on_a_full_disk_says_so_once(tmp_path: Path) -> None:
             file.close()
     assert [event.kind for event in told] == ["notice", "task-started", "progress", "task-done"]
     assert "metrics.jsonl' cannot be written (No space left on device); the run goes on without it" in told[0].text
+
+
+def test_a_store_that_can_only_be_read_and_has_every_result_is_enough(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    shutil.copytree(finished / "store", tmp_path / "store")
+    monkeypatch.setattr("reticket.experiment.register.replace_file", refuse)
+    notices: list[str] = []
+    summary = run_experiment(
+        CONFIG,
+        tmp_path / "again",
+        store=tmp_path / "store",
+        on_event=lambda event: notices.append(event.text) if event.kind == "notice" else None,
+    )
+    assert summary.complete
+    assert not summary.done
+    assert len(notices) == 1
+    assert re.search(
+        r"cannot be written \(Read-only file system\).*; every result is there, so the run goes on", notices[0]
+    )
+    again, whole = (json.loads((out / "results.json").read_text()) for out in (tmp_path / "again", finished))
+    assert shown(again) == shown(whole)
+    shutil.rmtree(next((tmp_path / "store" / "results").iterdir()))
+    with pytest.raises(StoreError, match=r"cannot be written \(Read-only file system\)"):
+        run_experiment(CONFIG, tmp_path / "third", store=tmp_path / "store")

@@ -1,5 +1,6 @@
 """Freed memory is found again: a large block costs fresh pages once, not every time."""
 
+import gc
 import subprocess
 import sys
 
@@ -30,3 +31,15 @@ def faults(way: str) -> int:
 def test_a_block_of_100_mb_costs_its_pages_once() -> None:
     assert faults("keep") < 200
     assert faults("return") > 2000
+
+
+def test_the_collector_waits_and_goes_on_as_it_was() -> None:
+    with memory.without_collecting():
+        assert not gc.isenabled()
+        with memory.without_collecting():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="odd"), memory.without_collecting():
+        raise ValueError("odd")
+    assert gc.isenabled()

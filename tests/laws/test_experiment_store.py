@@ -5,8 +5,9 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -409,3 +410,39 @@ def test_who_is_at_a_task_is_seen(tmp_path: Path) -> None:
     assert not other.claimed(KEY)
     store.scratch(KEY)
     assert not other.claimed(KEY)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than the tests' own."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system here")
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("linked", ["", "results", "scratch", "runs"])
+def test_a_store_behind_a_link_to_another_file_system_works(tmp_path: Path, elsewhere: Path, linked: str) -> None:
+    """The whole store, or one of its folders: a rename does not lead from one file system to another."""
+    root = tmp_path / "store"
+    if linked:
+        root.mkdir()
+    (root / linked).symlink_to(elsewhere)
+    store = FolderStore(root)
+    with store.claim(KEY) as scratch:
+        assert scratch is not None
+        (scratch / "checkpoint").write_text("half way")
+        assert store.put(KEY, OUTPUT, {})
+    store.enter("/runs/a", [KEY])
+    fresh = FolderStore(root)
+    assert fresh.get(KEY).values == dict(OUTPUT.values)
+    assert list(fresh.keys()) == [KEY]
+    assert not (fresh.scratch(KEY) / "checkpoint").exists()
+    assert not fresh.put(KEY, OUTPUT, {})
+    (folder_of(fresh) / "values.json").write_text("{}")
+    with pytest.raises(DamagedResult, match="was moved to"):
+        FolderStore(root).get(KEY)
+    assert store.put(KEY, OUTPUT, {})
+    assert FolderStore(root).remove(KEY)
+    assert list(FolderStore(root).keys()) == []

@@ -14,7 +14,8 @@ from hypothesis import given
 
 from reticket.errors import InputError
 from reticket.experiment import Output, Task
-from reticket.experiment.task import canonical, closure, from_flat, plain, to_flat
+from reticket.experiment.frozen import canonical, plain
+from reticket.experiment.task import closure, from_flat, to_flat
 from tests.counted import calls
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()

@@ -192,6 +192,7 @@ def test_it_can_be_looked_after(opened: Any, tmp_path: Path) -> None:
     assert sorted(opened().keys()) == sorted([KEY, OTHER])
     held = sum(len(content) for name, content in objects(store).items() if name.startswith("/results"))
     assert {kind: (one.results, one.bytes) for kind, one in usage_of(store).items()} == {"dense": (2, held)}
+    assert store.provenance(KEY) == {"task": {"kind": "dense"}}
     assert unneeded(store).keys == (OTHER,)
     with opened("there").claim(OTHER):
         assert not store.remove(OTHER)

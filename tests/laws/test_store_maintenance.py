@@ -6,12 +6,13 @@ import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from reticket.errors import InputError, ReticketError, StoreError
-from reticket.experiment import FolderStore, KeptStore, Output, Store
+from reticket.experiment import FolderStore, KeptStore, MissingResult, Output, Store
 from reticket.experiment.archive import export_archive, import_archive
 from reticket.experiment.maintenance import check_store, copy_results, unneeded, usage_of
 
@@ -51,6 +52,29 @@ def test_a_folder_can_be_looked_after(tmp_path: Path) -> None:
     assert {kind: one.results for kind, one in usage_of(store).items()} == {"sparse": 3, "dense": 3}
     on_disk = sum(file.stat().st_size for file in (tmp_path / "results").rglob("*") if file.is_file())
     assert sum(one.bytes for one in usage_of(store).values()) == on_disk
+
+
+def test_how_large_a_store_is_can_be_told_without_reading_what_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each key is listed once and each manifest read once: what takes room is not read to see how much it takes."""
+    store = filled(tmp_path)
+    opened: list[str] = []
+    real = open
+
+    def noted(path: object, *arguments: Any, **options: Any) -> Any:
+        opened.append(Path(str(path)).name)
+        return real(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("builtins.open", noted)
+    assert sum(one.results for one in usage_of(FolderStore(tmp_path)).values()) == len(KEYS)
+    assert opened == ["manifest.json"] * len(KEYS)
+    opened.clear()
+    assert list(FolderStore(tmp_path).keys()) == sorted(KEYS)
+    assert not opened, "listing reads nothing"
+    monkeypatch.undo()
+    with pytest.raises(MissingResult, match="holds no whole result"):
+        store.provenance("0" * 64)
 
 
 def test_a_check_names_what_is_damaged_and_moves_it_aside(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """What `reticket match`, `transfer` and `apply` do with the files that a user names."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,8 +23,10 @@ from reticket.symmetry.alignment import resolve_name
 from reticket.symmetry.model_tensors import is_extra
 from reticket.tasks.config import read_options
 from reticket.tickets import Ticket, transfer
+from reticket.tickets.sharded import Counted, transfer_shards
 from reticket.types import StateDict
 from reticket.weight_files import load_file, prefixes_of_all, read_weights
+from reticket.weight_files.shards import Shard, Shards, Slot, check_new
 from reticket.wrapped import bare
 
 
@@ -122,6 +125,44 @@ def apply_file(alignment: Path, weights: str | Path, *, inverse: bool = False) -
         raise AlignmentError(f"{weights}: {error}") from None
 
 
+def apply_to_shards(alignment: Path, index: Path, target: Path, *, inverse: bool = False) -> int:
+    """Move weights in shards through an alignment, tensor by tensor, into shards of the same layout.
+
+    Args:
+        alignment: what `reticket match` wrote.
+        index: of the shards.
+        target: the folder for the moved ones; it is there when it is whole.
+        inverse: whether they move back.
+
+    Returns:
+        How many tensors there are.
+
+    Raises:
+        AlignmentError, InputError: for a file that is no alignment, a shard that is missing or damaged, weights of
+            another model, or when something is in the folder already.
+    """
+    check_new(target)
+    found, shards = Alignment.load(alignment), Shards.open(index)
+    found = found.inverse() if inverse else found
+    shapes = {slot.name: slot.shape for shard in shards.files for slot in shard.slots}
+    moving = {name: bool(shape) and not is_extra(name) for name, shape in shapes.items()}
+    places = _places(found.symmetry, moving)
+    try:
+        for name in shapes:
+            if moving[name]:
+                found.owner_of(places[name], shapes[name])
+    except AlignmentError as error:
+        raise AlignmentError(f"{index}: {error}") from None
+
+    def moved(shard: Shard, slot: Slot) -> np.ndarray:
+        return (
+            found.tensor(places[slot.name], shard.tensor(slot)) if moving[slot.name] else shard.tensor(slot)
+        ).numpy()
+
+    shards.rewrite(target, moved)
+    return len(shapes)
+
+
 def moved_by_name(alignment: Alignment, weights: StateDict) -> dict[str, Any]:
     """Return weights moved through an alignment, wrappers and a name before all of theirs looked through.
 
@@ -132,21 +173,26 @@ def moved_by_name(alignment: Alignment, weights: StateDict) -> dict[str, Any]:
     Raises:
         AlignmentError: when they are of another model.
     """
-    places = _places(alignment.symmetry, weights)
+    places = _places(alignment.symmetry, {name: _has_axes(name, one) for name, one in weights.items()})
     return {
         name: copy.deepcopy(tensor) if is_extra(name) else alignment.tensor(places[name], tensor)
         for name, tensor in weights.items()
     }
 
 
-def _places(symmetry: Symmetry, weights: StateDict) -> dict[str, str]:
-    """Return what each weight is called in a symmetry; as it is called, where not all are there by one rule."""
-    for prefix in ("", *prefixes_of_all(weights)):
-        inner = {name: name.removeprefix(prefix) for name in weights}
+def _places(symmetry: Symmetry, moving: Mapping[str, bool]) -> dict[str, str]:
+    """Return what each weight is called in a symmetry; as it is called, where not all are there by one rule.
+
+    Args:
+        symmetry: of their model.
+        moving: by name, whether a weight has axes that may move.
+    """
+    for prefix in ("", *prefixes_of_all(moving)):
+        inner = {name: name.removeprefix(prefix) for name in moving}
         places = {name: one if resolve_name(symmetry, one) else bare(one) for name, one in inner.items()}
-        if all(resolve_name(symmetry, places[name]) for name, one in weights.items() if _has_axes(name, one)):
+        if all(resolve_name(symmetry, places[name]) for name, moves in moving.items() if moves):
             return places
-    return {name: name for name in weights}
+    return {name: name for name in moving}
 
 
 def _has_axes(name: str, value: Any) -> bool:
@@ -178,6 +224,33 @@ def _like(inputs: Tensor | dict[str, Tensor], example: Any) -> Any:
     if isinstance(inputs, dict):
         return {name: one.float() if one.dtype == torch.uint8 else one for name, one in inputs.items()}
     return inputs.to(next(tensors_in(example)).dtype)
+
+
+def transfer_to_shards(index: Path, alignment: Path, target: Path) -> Counted:
+    """Move a mask or ticket in shards through the alignment in file `alignment`, tensor by tensor.
+
+    Args:
+        index: of the shards, as `save_shards` writes it.
+        alignment: what `reticket match` wrote.
+        target: the folder for the moved shards; it is there when it is whole.
+
+    Returns:
+        How many weights it keeps.
+
+    Raises:
+        MaskError, AlignmentError, InputError: for a shard that is missing or no mask, a file that is no alignment,
+            another model, or when something is in the folder already.
+    """
+    if target.suffix == ".safetensors":
+        raise InputError(f"{target}: a ticket in shards is written as shards into a folder; give a folder with -o")
+    check_new(target)
+    found = Alignment.load(alignment)
+    if found.left_out:
+        raise InputError(
+            f"the alignment '{alignment}' leaves units out, which takes B's weights and a ticket in one file; match "
+            "without leave_out"
+        )
+    return transfer_shards(index, found, target)
 
 
 def transfer_file(ticket: Path, alignment: Path, output: Path, weights: str | Path | None = None) -> Ticket:

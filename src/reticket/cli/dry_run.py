@@ -123,7 +123,7 @@ def _speeds(planned: Sequence[Outline], found: Forecast, execution: ExecutionCon
         key = model_of(outline.blueprint.networks.symmetry)
         if key in needed and key not in speeds:
             config, facts = outline.variant.config, outline.blueprint.facts
-            params = outline.blueprint.networks.common["model"]["params"]
+            params = outline.blueprint.networks.params
             batch = min(config.dense.batch_size, facts.train_size)
             augment = bool(config.dense.augment) and outline.augmented
             shape, classes = facts.input_shape, len(facts.classes)

@@ -66,7 +66,7 @@ def match(
 
 
 def transfer(
-    ticket: Annotated[Path, typer.Argument(metavar="TICKET", help="A mask or ticket of A, .safetensors.")],
+    ticket: Annotated[Path, typer.Argument(metavar="TICKET", help="A mask or ticket of A, .safetensors or shards.")],
     alignment: Annotated[Path, typer.Argument(metavar="ALIGNMENT", help="What match wrote.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the moved ticket goes.")],
     weights: Annotated[
@@ -74,14 +74,19 @@ def transfer(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Move a ticket of A through an alignment, so that it fits B.
+    """Move a ticket of A through an alignment, so that it fits B; one in shards tensor by tensor, into a new folder.
 
     Example: reticket transfer ticket.safetensors al.safetensors -o moved.safetensors
     """
-    from reticket.cli.aligning import transfer_file
+    from reticket.cli.aligning import transfer_file, transfer_to_shards
+    from reticket.weight_files.shards import index_at
 
-    moved = transfer_file(ticket, alignment, output, weights)
-    print(f"written: {output} (density {moved.mask.density:.4g}, {moved.mask.kept} of {moved.mask.numel} weights)")
+    index = index_at(ticket)
+    if index is None:
+        moved = transfer_file(ticket, alignment, output, weights).mask
+    else:
+        moved = transfer_to_shards(index, alignment, output)
+    print(f"written: {output} (density {moved.density:.4g}, {moved.kept} of {moved.numel} weights)")
 
 
 def prune(
@@ -158,11 +163,19 @@ def apply(
 ) -> None:
     """Move weights of A through an alignment, into B's order; the network computes what it did.
 
+    Shards of safetensors go tensor by tensor into the same shards of a new folder.
+
     Example: reticket apply al.safetensors a.safetensors -o moved.safetensors
     """
-    from reticket.cli.aligning import apply_file
+    from reticket.cli.aligning import apply_file, apply_to_shards
     from reticket.weight_files import weights_target
+    from reticket.weight_files.shards import index_at
 
+    index = index_at(weights)
+    if index is not None and Path(output).suffix != ".safetensors":
+        count = apply_to_shards(alignment, index, Path(output), inverse=inverse)
+        print(f"written: {output} ({count} tensors in shards)")
+        return
     target = weights_target(output)
     _write(target, apply_file(alignment, weights, inverse=inverse))
 

@@ -1,6 +1,7 @@
 """Experiments as content-addressed tasks: keys, plan, store, executors. Knows no science."""
 
 from reticket.experiment import trackers as trackers  # whose loggers register themselves
+from reticket.experiment.cached import CachedStore
 from reticket.experiment.compute import Context, collective, isolated
 from reticket.experiment.estimate import Estimate
 from reticket.experiment.events import Event
@@ -31,6 +32,7 @@ __all__ = [
     "EXECUTORS",
     "LOGGERS",
     "STORES",
+    "CachedStore",
     "Context",
     "DamagedResult",
     "Estimate",

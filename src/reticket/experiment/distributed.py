@@ -21,7 +21,9 @@ from reticket.ranks import Ranks, here, joined
 
 
 def announce_plan(schedule: Schedule, store: Store, runners: Mapping[str, str], execution: ExecutionConfig) -> None:
-    """Tell the other processes what there is to do, and with what."""
+    """Tell the other processes, where there are any, what there is to do, and with what."""
+    if here().alone:
+        return
     here().broadcast_object(
         {
             "store": dict(store.address),

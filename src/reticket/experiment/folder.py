@@ -8,7 +8,8 @@
     damaged/    results that failed their checksums, kept for a look
     runs/       which run needs which results
 
-A result without a valid manifest does not exist.
+Where `results` is a link to another file system, `incoming` and `damaged` are `.incoming` and `.damaged` in it. A
+result without a valid manifest does not exist.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ from typing import Any
 from safetensors.torch import save
 
 from reticket.errors import InputError, StoreError
+from reticket.experiment.frozen import plain
 from reticket.experiment.locking import held, owned
 from reticket.experiment.manifest import (
     MANIFEST,
@@ -41,7 +43,7 @@ from reticket.experiment.manifest import (
 from reticket.experiment.register import RunRegister
 from reticket.experiment.result import Result, TensorFile
 from reticket.experiment.store import FOLDER, DamagedResult, MissingResult, store
-from reticket.experiment.task import Output, plain
+from reticket.experiment.task import Output
 from reticket.files import sync_folder, write_through
 
 TRIES = 100  # at making a folder that others drop
@@ -74,10 +76,14 @@ class FolderStore:
         self._results = str(self.root / "results")  # text: asked for thousands of times
         self._whole: set[str] = set()  # keys whose sizes were checked
         self._intact: set[str] = set()  # keys whose checksums were checked
+        self._incoming, self._aside = self.root / "incoming", self.root / "damaged"
         try:
-            for name in ("results", "incoming", "scratch"):
+            for name in ("results", "scratch"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
-            (self.root / "incoming" / f".probe-{uuid.uuid4().hex}").mkdir()
+            if os.stat(self._results).st_dev != os.stat(self.root).st_dev:  # a link to where no rename leads
+                self._incoming, self._aside = (self.root / "results" / name for name in (".incoming", ".damaged"))
+            self._incoming.mkdir(exist_ok=True)
+            (self._incoming / f".probe-{uuid.uuid4().hex}").mkdir()
         except OSError as error:
             if error.errno in READ_ONLY and (self.root / "results").is_dir():
                 return  # whoever writes is told
@@ -156,7 +162,7 @@ class FolderStore:
         if output.tensors:
             files[TENSORS] = save(savable(output.tensors))
         files[MANIFEST] = manifest_of(key, files, plain(provenance, "provenance"))
-        incoming = self.root / "incoming" / f"{key[:16]}-{uuid.uuid4().hex[:16]}"
+        incoming = self._incoming / f"{key[:16]}-{uuid.uuid4().hex[:16]}"
 
         def made() -> Path:
             incoming.mkdir(exist_ok=True)
@@ -209,7 +215,7 @@ class FolderStore:
     def sweep(self) -> None:
         """Remove what killed processes left behind: half-written results and scratch folders nobody needs any more."""
         now = time.time()
-        for entry in _entries(self.root / "incoming"):
+        for entry in _entries(self._incoming):
             if entry.name.startswith(".probe-") or _is_left(entry, now):
                 shutil.rmtree(entry.path, ignore_errors=True)
         for entry in _entries(self.root / "scratch"):
@@ -222,11 +228,11 @@ class FolderStore:
     def keys(self) -> Iterator[str]:
         """Yield the key of every result, in order; whether it is whole, `verify` says."""
         for shelf in sorted(_entries(self.root / "results"), key=lambda entry: entry.name):
-            yield from sorted(entry.name for entry in _entries(Path(shelf.path)) if self._listed(entry.name))
+            yield from sorted(entry.name for entry in _entries(shelf.path) if self._listed(entry.name))
 
     def size(self, key: str) -> int:
         """Return how many bytes the files of a result have; none where there is no result of `key`."""
-        return sum(entry.stat(follow_symlinks=False).st_size for entry in _entries(self._folder(key)))
+        return sum(entry.stat(follow_symlinks=False).st_size for entry in _entries(f"{self._results}/{key[:2]}/{key}"))
 
     def provenance(self, key: str) -> Mapping[str, Any]:
         """Return how the result of `key` came about; its other files are not looked at, and what is damaged stays."""
@@ -250,7 +256,7 @@ class FolderStore:
             return False
         self._whole.discard(key)
         self._intact.discard(key)
-        aside = self.root / "incoming" / f"removed-{uuid.uuid4().hex[:16]}"
+        aside = self._incoming / f"removed-{uuid.uuid4().hex[:16]}"
         try:
             os.rename(self._folder(key), aside)  # from here on it does not exist, however this ends
         except FileNotFoundError:
@@ -303,9 +309,9 @@ class FolderStore:
 
     def _check(self, key: str, *, checksums: bool) -> dict[str, Any]:
         """Return the manifest of `key`, or raise MissingResult, or move the result aside and raise DamagedResult."""
-        folder = self._folder(key)
+        folder = f"{self._results}/{key[:2]}/{key}"
         try:
-            manifest = parsed_manifest(content_of(folder / MANIFEST))
+            manifest = parsed_manifest(content_of(f"{folder}/{MANIFEST}"))
             problem = problem_of(folder, key, manifest, checksums=checksums)
         except (FileNotFoundError, NotADirectoryError):
             raise MissingResult(
@@ -352,7 +358,7 @@ class FolderStore:
     def _move_aside(self, key: str) -> Path:
         self._whole.discard(key)
         self._intact.discard(key)
-        aside = self.root / "damaged" / f"{key}-{uuid.uuid4().hex[:8]}"
+        aside = self._aside / f"{key}-{uuid.uuid4().hex[:8]}"
         try:
             aside.parent.mkdir(exist_ok=True)
             with contextlib.suppress(FileNotFoundError):  # another process saw the damage first
@@ -375,7 +381,7 @@ class FolderStore:
         )
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         return list(entries)
     return []

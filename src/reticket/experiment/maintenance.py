@@ -177,11 +177,11 @@ def copy_results(
     return Copied(new, there, tuple(missing))
 
 
-def _kind(store: Store, key: str) -> str:
+def _kind(store: KeptStore, key: str) -> str:
     """Return the kind of task a result is of."""
     try:
-        task = store.get(key).provenance.get("task")
-    except DamagedResult:
+        task = store.provenance(key).get("task")
+    except MissingResult:  # its manifest is not what was put
         return "damaged"
     kind = task.get("kind") if isinstance(task, dict) else None
     return kind if isinstance(kind, str) else "unknown"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any
 from torch import Tensor
 
 from reticket.errors import StoreError
-from reticket.experiment.task import canonical
+from reticket.experiment.frozen import canonical
 
 FORMAT = 1
 MANIFEST, VALUES, TENSORS = "manifest.json", "values.json", "tensors.safetensors"
 
 
-def problem_of(folder: Path, key: str, manifest: dict[str, Any] | None, *, checksums: bool) -> str | None:
+def problem_of(folder: str | Path, key: str, manifest: dict[str, Any] | None, *, checksums: bool) -> str | None:
     """Return what is wrong with the files of a result, or None."""
     if manifest is None or manifest["key"] != key:
         return f"{MANIFEST} does not hold what it was written with"
@@ -26,9 +27,9 @@ def problem_of(folder: Path, key: str, manifest: dict[str, Any] | None, *, check
             "update reticket or name another store"
         )
     for name, expected in manifest["files"].items():
-        path = folder / name
+        path = f"{folder}/{name}"
         try:
-            seen = path.stat()
+            seen = os.stat(path)
         except FileNotFoundError:
             return f"{name} is missing"
         if not stat.S_ISREG(seen.st_mode):
@@ -37,7 +38,7 @@ def problem_of(folder: Path, key: str, manifest: dict[str, Any] | None, *, check
         if size != expected["bytes"]:
             return f"{name} has {size} bytes, expected {expected['bytes']}"
         if checksums:
-            with path.open("rb") as file:
+            with open(path, "rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != expected["sha256"]:
                     return f"{name} does not match its checksum"
     return None
@@ -57,9 +58,12 @@ def manifest_of(key: str, files: Mapping[str, bytes], provenance: dict[str, Any]
     return pretty({**manifest, "sha256": hashlib.sha256(canonical(manifest)).hexdigest()})
 
 
-def content_of(path: Path) -> bytes:
+def content_of(path: str | Path) -> bytes:
     """Return the bytes of a plain file; none of a folder, or of a pipe, which would be waited for."""
-    return path.read_bytes() if stat.S_ISREG(path.stat().st_mode) else b""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        return b""
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
 
 
 def parsed_manifest(content: bytes) -> dict[str, Any] | None:

@@ -2,10 +2,11 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from reticket.experiment.memory import without_collecting
 from reticket.experiment.task import Task, closure
 
 
@@ -56,10 +57,7 @@ class Plan:
         (['base', 'end', 'end'], 1)
         """
         sets = [_unique(targets) for targets in stages]
-        stage: dict[str, int] = {}
-        for number, targets in enumerate(sets):
-            for task in closure(targets):
-                stage.setdefault(task.key, number)
+        stage = {task.key: number for number, targets in reversed(list(enumerate(sets))) for task in targets}
         wanted = _unique(task for targets in sets for task in targets)
         return cls._ordered(wanted, closure(wanted), stage)
 
@@ -79,37 +77,33 @@ class Plan:
                 if not present[task.key]:
                     needed.add(task.key)
                     stack += task.inputs.values()
-        return self._ordered(
-            tuple(task for task in self.targets if task.key in needed),
-            [task for task in self.tasks if task.key in needed],
-            {key: number for key, number in self.stage.items() if key in needed},
-        )
+        targets = tuple(task for task in self.targets if task.key in needed)
+        tasks = [task for task in self.tasks if task.key in needed]
+        if (len(targets), len(tasks)) == (len(self.targets), len(self.tasks)):
+            return self
+        return self._ordered(targets, tasks, self.stage)
 
     @classmethod
+    @without_collecting()
     def _ordered(cls, targets: tuple[Task, ...], tasks: list[Task], stage: Mapping[str, int]) -> "Plan":
-        before = _links(tasks)
-        after = followers(before)
-        place = {task.key: position for position, task in enumerate(tasks)}
-        waiting = {key: len(keys) for key, keys in before.items()}
-        urgency: dict[str, float] = {}
-        stage = dict(stage)
-        for key in reversed(before):
-            longest = max((urgency[other] for other in after[key]), default=0.0)
-            urgency[key] = tasks[place[key]].cost + longest
-            stage[key] = min((stage[key], *(stage[other] for other in after[key])))  # what is waited for is as needed
-        ready = [(stage[key], -urgency[key], place[key]) for key, count in waiting.items() if not count]
-        heapq.heapify(ready)
-        ordered = []
-        while ready:
-            task = tasks[heapq.heappop(ready)[-1]]
-            ordered.append(task)
-            for other in after[task.key]:
-                waiting[other] -= 1
-                if not waiting[other]:
-                    heapq.heappush(ready, (stage[other], -urgency[other], place[other]))
-        uses = Counter(other.key for task in tasks for other in _unique(task.inputs.values()))
+        keys = [task.key for task in tasks]
+        links, order = _links(tasks)
+        urgency, first = [task.cost for task in tasks], [stage.get(key, len(stage)) for key in keys]
+        for place in reversed(order):  # what follows a task has told it by then
+            for other in links[place]:
+                urgency[other] = max(urgency[other], tasks[other].cost + urgency[place])
+                first[other] = min(first[other], first[place])  # what is waited for is as needed
+        ranks = [(first[place], -urgency[place]) for place in range(len(tasks))]
+        uses = Counter(key for task in tasks for key in {other.key for other in task.inputs.values()})
         uses.update(task.key for task in targets)
-        return cls(targets, tuple(ordered), before, urgency, dict(uses), stage)
+        return cls(
+            targets=targets,
+            tasks=tuple(tasks[place] for place in _in_order(links, ranks)),
+            before={keys[place]: tuple(sorted(keys[other] for other in links[place])) for place in order},
+            urgency=dict(zip(keys, urgency, strict=True)),
+            uses=dict(uses),
+            stage=dict(zip(keys, first, strict=True)),
+        )
 
     def __len__(self) -> int:
         return len(self.tasks)
@@ -134,30 +128,50 @@ def followers(before: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
     return after
 
 
-def _links(tasks: list[Task]) -> dict[str, tuple[str, ...]]:
-    """Return by key what a task comes after: its inputs and what it resumes, in an order that keeps this.
+def _links(tasks: list[Task]) -> tuple[list[set[int]], list[int]]:
+    """Return by place those of what a task comes after, its inputs and what it resumes, and an order that keeps this.
 
     Inputs cannot run in a circle. What is resumed can, because it is not part of the key: such hints are dropped.
 
     Args:
         tasks: each after its inputs.
     """
-    planned = {task.key for task in tasks}
-    inputs = {task.key: {other.key for other in task.inputs.values()} & planned for task in tasks}
-    hints = {task.key: ({other.key for other in task.resumes} & planned) - inputs[task.key] for task in tasks}
-    ordered: dict[str, tuple[str, ...]] = {}
-    left = [task.key for task in tasks]
-    while left:
-        held = []
-        for key in left:
-            if inputs[key] <= ordered.keys() and hints[key] <= ordered.keys():
-                ordered[key] = tuple(sorted(inputs[key] | hints[key]))
-            else:
-                held.append(key)
-        if len(held) == len(left):
-            hints[next(key for key in held if inputs[key] <= ordered.keys())] &= ordered.keys()
-        left = held
-    return ordered
+    place = {task.key: position for position, task in enumerate(tasks)}
+
+    def places(earlier: Iterable[Task]) -> set[int]:
+        return {place[other.key] for other in earlier if other.key in place}
+
+    links = [places([*task.inputs.values(), *task.resumes]) for task in tasks]
+    while len(order := _in_order(links, [0] * len(links))) < len(links):
+        done = set(order)
+        first = next(number for number in range(len(links)) if number not in done)  # its inputs are behind it
+        links[first] = places(tasks[first].inputs.values()) | (links[first] & done)
+    return links, order
+
+
+def _in_order(links: Sequence[set[int]], ranks: Sequence[Any]) -> list[int]:
+    """Return places, each after those that `links` names, the lowest rank first; none that runs in a circle.
+
+    Args:
+        links: by place those that come before it.
+        ranks: by place what is compared; the earlier place where it is equal.
+    """
+    after: list[list[int]] = [[] for _ in links]
+    for place, earlier in enumerate(links):
+        for other in earlier:
+            after[other].append(place)
+    waiting = [len(earlier) for earlier in links]
+    ready = [(ranks[place], place) for place, count in enumerate(waiting) if not count]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        _, place = heapq.heappop(ready)
+        order.append(place)
+        for other in after[place]:
+            waiting[other] -= 1
+            if not waiting[other]:
+                heapq.heappush(ready, (ranks[other], other))
+    return order
 
 
 def _unique(tasks: Iterable[Task]) -> tuple[Task, ...]:

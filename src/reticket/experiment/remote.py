@@ -25,6 +25,7 @@ from typing import Any
 from safetensors.torch import load, save
 
 from reticket.errors import InputError, StoreError
+from reticket.experiment.frozen import plain
 from reticket.experiment.locking import owned
 from reticket.experiment.manifest import (
     FORMAT,
@@ -39,7 +40,7 @@ from reticket.experiment.manifest import (
 from reticket.experiment.register import EARLIER, entry_name, entry_of, read_entry
 from reticket.experiment.result import Result
 from reticket.experiment.store import DamagedResult, MissingResult, store
-from reticket.experiment.task import Output, plain
+from reticket.experiment.task import Output
 from reticket.files import said
 
 BEAT = 20.0  # seconds between two signs of life of whoever computes a task
@@ -242,8 +243,8 @@ class RemoteStore:
         self._files.invalidate_cache()
         return self._files.find(f"{self._root}/results/{key[:2]}/{key}", detail=True)
 
-    def _whole(self, key: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Return the manifest and the files of a result, verified."""
+    def _manifest(self, key: str) -> dict[str, Any]:
+        """Return the manifest of a result, verified."""
         with self._reached("read"):
             try:
                 manifest = parsed_manifest(self._files.cat_file(self._path(key, MANIFEST)))
@@ -257,7 +258,12 @@ class RemoteStore:
                 raise StoreError(
                     f"'{self.url}' has format {manifest['format']}, this version reads {FORMAT}; update reticket"
                 )
-            contents = {}
+        return manifest
+
+    def _whole(self, key: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Return the manifest and the files of a result, verified."""
+        manifest, contents = self._manifest(key), {}
+        with self._reached("read"):
             for name, expected in manifest["files"].items():
                 try:
                     contents[name] = self._files.cat_file(self._path(key, f"{expected['sha256']}.{name}"))

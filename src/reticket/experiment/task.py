@@ -1,7 +1,6 @@
-"""A task is a frozen value whose sha256 names its result; how values of JSON are frozen and written canonically."""
+"""A task is a frozen value whose sha256 names its result."""
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,60 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from reticket.errors import InputError
+from reticket.experiment.frozen import frozen_and_written, plain, written
 
 
-def plain(value: Any, where: str) -> Any:
-    """Return `value` as new dicts, lists, str, int, float, bool and None, and nothing else.
-
-    Args:
-        value: mappings with text keys, lists, tuples and JSON scalars, nested.
-        where: what the value is, for the error.
-
-    Raises:
-        InputError: for NaN, infinities and what JSON cannot say.
-
-    >>> plain({"lr": 0.1, "shape": (2, 3)}, "spec")
-    {'lr': 0.1, 'shape': [2, 3]}
-    """
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise InputError(f"{where} is {value}, which JSON cannot hold; give a finite number or null")
-        return float(value)
-    if isinstance(value, Mapping):
-        wrong = next((key for key in value if not isinstance(key, str)), None)
-        if wrong is not None:
-            raise InputError(f"{where} has the key {wrong!r}, but keys must be text; write it as a string")
-        return {str(key): plain(item, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item, f"{where}[{position}]") for position, item in enumerate(value)]
-    raise InputError(
-        f"{where} is of type {type(value).__name__}, which JSON cannot hold; use text, numbers, booleans, lists, dicts"
-    )
-
-
-def frozen(value: Any) -> Any:
-    """Return plain JSON with every dict read-only and every list a tuple."""
-    if isinstance(value, dict):
-        return MappingProxyType({key: frozen(item) for key, item in value.items()})
-    return tuple(frozen(item) for item in value) if isinstance(value, list) else value
-
-
-def canonical(value: Any) -> bytes:
-    """Return plain JSON as its one canonical text: sorted keys, no spaces, ASCII, floats by `repr`.
-
-    >>> canonical({"b": 1e-3, "a": [1, 1.0, None]})
-    b'{"a":[1,1.0,null],"b":0.001}'
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
-
-
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Task:
     """One piece of work, named by everything that decides its result and nothing else.
 
@@ -74,7 +23,7 @@ class Task:
         kind: which runner computes it.
         version: raised when the runner's code changes results.
         spec: everything that decides the result besides the inputs, defaults included; nested JSON, frozen deeply
-            (mappings become read-only, lists become tuples).
+            (mappings become read-only, lists become tuples). A part that many tasks have is best a `SharedSpec`.
         inputs: the tasks whose results the runner reads, by name.
         resumes: earlier points of the same trajectory, whose results may save work but never change the result; they
             are not part of the key.
@@ -107,19 +56,19 @@ class Task:
             raise InputError(
                 f"task '{self.label or self.kind}' has cost {self.cost}, but a cost is finite and not negative"
             )
-        spec = plain(self.spec, f"task '{self.label or self.kind}': spec")
+        spec, text = frozen_and_written(self.spec, f"task '{self.label or self.kind}': spec")
         inputs = dict(self.inputs)
-        identity = {
-            "kind": self.kind,
-            "version": self.version,
-            "spec": spec,
-            "inputs": {name: task.key for name, task in inputs.items()},
-        }
-        object.__setattr__(self, "spec", frozen(spec))
+        object.__setattr__(self, "spec", spec)
         object.__setattr__(self, "inputs", MappingProxyType(inputs))
         object.__setattr__(self, "resumes", tuple(self.resumes))
         object.__setattr__(self, "cost", float(self.cost))
-        object.__setattr__(self, "key", hashlib.sha256(canonical(identity)).hexdigest())
+        object.__setattr__(self, "key", hashlib.sha256(self._identity(text).encode()).hexdigest())
+
+    def _identity(self, spec: str) -> str:
+        """Return the canonical text of all that decides the result, put together from that of the spec."""
+        inputs = ",".join([f'{written(name)}:"{self.inputs[name].key}"' for name in sorted(self.inputs)])
+        kind, version = written(self.kind), written(self.version)
+        return f'{{"inputs":{{{inputs}}},"kind":{kind},"spec":{spec},"version":{version}}}'
 
     @property
     def name(self) -> str:

@@ -197,15 +197,7 @@ class Alignment(Rebuilt):
             )
         if tensor.dim() == 0:
             return tensor.detach().clone()
-        owner = resolve_name(self.symmetry, name)
-        if owner is None:
-            known = ", ".join(list(self.symmetry.layouts)[:4])
-            raise AlignmentError(
-                f"'{name}' is no tensor of this symmetry, which has {known}, ...; is it another model's?"
-            )
-        layout, shape = self.symmetry.layouts[owner], self.symmetry.shape(owner)
-        if tuple(tensor.shape) != shape:
-            raise AlignmentError(f"'{name}' has shape {tuple(tensor.shape)}, expected {shape} as in the symmetry")
+        layout = self.symmetry.layouts[self.owner_of(name, tensor.shape)]
         if not is_dense(tensor):
             if any(True for term in layout for _ in atoms(term)):
                 raise AlignmentError(
@@ -214,6 +206,27 @@ class Alignment(Rebuilt):
             return tensor.detach().clone()
         moved = gather(tensor.detach(), layout, self.permutations)
         return moved.clone() if moved.data_ptr() == tensor.data_ptr() else moved
+
+    def owner_of(self, name: str, shape: Sequence[int]) -> str:
+        """Return the tensor of the symmetry that one of this name and shape is indexed like.
+
+        Args:
+            name: of a tensor of the state_dict.
+            shape: of it.
+
+        Raises:
+            AlignmentError: when there is none, or it has another shape.
+        """
+        owner = resolve_name(self.symmetry, name)
+        if owner is None:
+            known = ", ".join(list(self.symmetry.layouts)[:4])
+            raise AlignmentError(
+                f"'{name}' is no tensor of this symmetry, which has {known}, ...; is it another model's?"
+            )
+        expected = self.symmetry.shape(owner)
+        if tuple(shape) != expected:
+            raise AlignmentError(f"'{name}' has shape {tuple(shape)}, expected {expected} as in the symmetry")
+        return owner
 
     def _shape(self, name: str) -> tuple[int, ...] | None:
         known = resolve_name(self.symmetry, name)

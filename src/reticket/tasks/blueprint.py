@@ -6,6 +6,7 @@ from typing import Any
 
 from reticket.errors import ConfigError
 from reticket.experiment import Task
+from reticket.experiment.memory import without_collecting
 from reticket.experiment.task import closure
 from reticket.tasks.cells import Runs
 from reticket.tasks.check import checks
@@ -50,7 +51,8 @@ class Blueprint(Runs):
     @property
     def targets(self) -> tuple[Task, ...]:
         """Return every task whose result the results file shows."""
-        return tuple(self.planned(but=""))
+        with without_collecting():
+            return tuple(self.planned(but=""))
 
     @property
     def compared(self) -> tuple[Task, ...]:

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from reticket.errors import ConfigError
@@ -13,7 +13,6 @@ from reticket.experiment import Task
 from reticket.models.code import code_outside
 from reticket.tasks.config import Config
 from reticket.tasks.networks import Facts, Networks, density_of, matched_text, rng_label_of
-from reticket.tasks.recipes import recipe_spec
 from reticket.tickets.methods import Method, get_method
 
 
@@ -51,6 +50,7 @@ class Runs:
         self.facts = facts
         self.networks = Networks(config, facts, threads=threads)
         self.methods = {name: get_method(name) for name in config.grid.methods}
+        self._code = cache(code_outside)
 
     @cached_property
     def runs(self) -> dict[Cell, tuple[Task, ...]]:
@@ -98,7 +98,7 @@ class Runs:
             **self.networks.common,
             "method": cell.method,
             **self._choices(method, a, b),
-            "recipe": recipe_spec(self.config.sparse_recipe),
+            "recipe": self.networks.recipe(self.config.sparse_recipe),
             "start": start,
             "end": self.networks.end,
             "order": rng_label_of(network, repeat),
@@ -139,7 +139,7 @@ class Runs:
         choices: dict[str, Any] = {"frame": self.config.grid.frame} if "frame" in method.uses else {}
         if {"generator", "random_alignment"} & set(method.needs):
             choices["random"] = ["method", a, b]
-        if code := code_outside(method.function):  # of an installed package or a script
+        if code := self._code(method.function):  # of an installed package or a script
             choices["code"] = code
         return choices
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reticket.experiment import Pace, Plan, Task
+from reticket.experiment.frozen import text_of
 from reticket.experiment.plan import ResultIndex
-from reticket.experiment.task import canonical, closure, plain
+from reticket.experiment.task import closure
 from reticket.tasks.check import checks
 from reticket.tasks.networks import matched_images
 from reticket.tasks.timing import Speed
@@ -115,7 +116,7 @@ def forecast(
 
 def model_of(task: Task) -> str:
     """Return one text for the model of a task; empty where it has none."""
-    return canonical(plain(task.spec["model"], "model")).decode() if "model" in task.spec else ""
+    return text_of(task.spec["model"]) if "model" in task.spec else ""
 
 
 def work_of(task: Task, resumed: Task | None, sizes: Sizes) -> Work:

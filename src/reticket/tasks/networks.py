@@ -11,6 +11,7 @@ from typing import Any
 
 from reticket.errors import ConfigError
 from reticket.experiment import Task
+from reticket.experiment.frozen import SharedSpec
 from reticket.models import model_params
 from reticket.tasks.config import Config, MatchingConfig, StartConfig
 from reticket.tasks.matchers import check_matching, looks_at_tickets, matcher_spec
@@ -63,10 +64,11 @@ class Networks:
     def __init__(self, config: Config, facts: Facts, *, threads: int = 1) -> None:
         self.config = config
         self.facts = facts
-        params = model_params(config.model.name, facts.input_shape, len(facts.classes), **config.model.params)
+        self.params = model_params(config.model.name, facts.input_shape, len(facts.classes), **config.model.params)
+        model = {"name": config.model.name, "params": self.params, "code": facts.model_code}
         self.common: Mapping[str, Any] = {
-            "data": {**config.data.decisive(), "fingerprint": facts.fingerprint},
-            "model": {"name": config.model.name, "params": params, "code": facts.model_code},
+            "data": SharedSpec({**config.data.decisive(), "fingerprint": facts.fingerprint}, "data"),
+            "model": SharedSpec(model, "model"),
             "threads": threads,
             **({} if facts.is_classified else {"objective": config.dense.objective}),  # which judges them too
         }
@@ -77,6 +79,7 @@ class Networks:
         self._prune_rewind = self._position(config.prune.rewind, "prune.rewind")
         self._matched = {text: self._matched_steps(text) for text in config.grid.match_at}
         self._chain = chain_of(config)
+        self.recipe = cache(_shared_recipe)
         self.at = cache(self._make_at)
         self.pruned = cache(self._make_pruned)
         self.round = cache(self._make_round)
@@ -114,7 +117,7 @@ class Networks:
         before = earlier[-1] if earlier else 0
         spec = {
             **self.common,
-            "recipe": recipe_spec(self.config.dense),
+            "recipe": self.recipe(self.config.dense),
             "network": list(network),
             "order": rng_label_of(network, 0),
             "at": at,
@@ -150,9 +153,8 @@ class Networks:
         recipe = self.config.dense if replay else self.config.finetuning_recipe
         spec = {
             **self.common,
-            "prune": prune.decisive(),
-            **self._prunable,
-            "recipe": recipe_spec(recipe),
+            **self._pruning,
+            "recipe": self.recipe(recipe),
             "start": self._prune_rewind if replay else 0,
             "density": density,
             "order": [*rng_label_of(network, 0), "round", number],
@@ -168,10 +170,11 @@ class Networks:
         )
 
     @cached_property
-    def _prunable(self) -> dict[str, Any]:
-        """What the keys of rounds hold of the weights that are pruned; the model is built for it, once."""
-        model = self.common["model"]
-        return prunable_spec(model["name"], model["params"], self.config.prune)
+    def _pruning(self) -> dict[str, Any]:
+        """What the keys of rounds hold of pruning and of the weights that are pruned; the model is built for it."""
+        prune = self.config.prune
+        names = prunable_spec(self.config.model.name, self.params, prune)
+        return {"prune": SharedSpec(prune.decisive(), "prune"), **names}
 
     def _make_match(self, a: int, b: int, match_at: str, ticket: tuple[float, int] | None = None) -> Task:
         """Return the matching of A onto B at one of the grid's positions, or at several by consensus.
@@ -239,6 +242,10 @@ class Networks:
                 f"({self.config.dense.epochs} epochs of {self.epoch} steps); choose an earlier one"
             )
         return step
+
+
+def _shared_recipe(recipe: Recipe) -> SharedSpec:
+    return SharedSpec(recipe_spec(recipe), "recipe")
 
 
 def chain_of(config: Config) -> dict[float, tuple[float, ...]]:

@@ -16,7 +16,7 @@ import tomli_w
 import torch
 
 from reticket.devices import hardware_of
-from reticket.errors import ConfigError, InputError
+from reticket.errors import ConfigError, InputError, StoreError
 from reticket.experiment import (
     Event,
     ExecutionConfig,
@@ -88,14 +88,15 @@ def run_experiment(
     environment = environment_of(execution)
     facts = {"config.toml": tomli_w.dumps(_without_none(config.model_dump())), "environment.json": _json(environment)}
     plan = Plan.of(*(stages or _all_at_once)(planned), compared)
-    if isinstance(results, KeptStore):
-        results.enter(str(out.resolve()), [task.key for task in plan.tasks])
+    unnoted = _enter(results, out, plan)
     with suppress(OutputError):  # a full disk: it is said when there are results to write
         _write_all(out, facts)
     with (
         logged_by(execution.loggers, out / "logs", preset, on_event or (lambda event: None)) as tell,
         logged(out / "metrics.jsonl", tell) as record,
     ):
+        if unnoted:
+            record(Event("notice", label="store", text=unnoted))
         summary = run_plan(
             plan,
             results,
@@ -111,6 +112,25 @@ def run_experiment(
     if config.sweep:
         _write_json(out / "sweep.json", _sweep_of(config, preset, planned))
     return summary
+
+
+def _enter(store: Store, out: Path, plan: Plan) -> str:
+    """Note in a store which results a run needs.
+
+    Returns:
+        What to say where it cannot be noted, as in a store that can only be read, and all results are there.
+
+    Raises:
+        StoreError: where it cannot be noted and something is missing.
+    """
+    if isinstance(store, KeptStore):
+        try:
+            store.enter(str(out.resolve()), [task.key for task in plan.tasks])
+        except StoreError as error:
+            if plan.missing(store).tasks:
+                raise
+            return f"{error}; every result is there, so the run goes on, but the store does not know that it needs them"
+    return ""
 
 
 def _all_at_once(planned: Sequence[Planned]) -> list[list[Task]]:

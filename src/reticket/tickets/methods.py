@@ -5,6 +5,7 @@ A new method is a function under `@method(...)`; the contract tests find it in `
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cached_property
 from inspect import signature
 from typing import Literal
 
@@ -86,7 +87,7 @@ class Method:
             raise InputError(f"method '{self.name}' needs {', '.join(missing)}; give MethodInputs({missing[0]}=...)")
         return self.function(**{name: getattr(inputs, name) for name in self.uses})
 
-    @property
+    @cached_property
     def uses(self) -> tuple[str, ...]:
         """Every field of `MethodInputs` that it looks at, needed or not."""
         return tuple(signature(self.function).parameters)

@@ -50,7 +50,7 @@ def unpack(packed: np.ndarray, shape: tuple[int, ...], where: str) -> Bool[Tenso
     bits = np.unpackbits(packed)
     if bits[n:].any():
         raise MaskError(f"{where} has bits set past its {n} weights; the file is damaged, write it again")
-    return torch.from_numpy(bits[:n].astype(bool)).reshape(shape)
+    return torch.from_numpy(bits[:n].view(bool)).reshape(shape)
 
 
 def write(
@@ -97,7 +97,7 @@ def read(path: str | os.PathLike[str], kinds: tuple[str, ...]) -> tuple[dict[str
             f"'{path}' is truncated or not a safetensors file ({_first_line(error)}); expected a file that "
             f"Mask.save or Ticket.save wrote"
         ) from None
-    return _header(path, metadata, kinds), tensors
+    return header_of(path, metadata, kinds), tensors
 
 
 def shapes_of(header: Mapping[str, Any], path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
@@ -144,7 +144,17 @@ def _first_bytes(path: Path) -> bytes:
         raise MaskError(f"'{path}' cannot be read ({reason(error)}); expected a file that Mask.save wrote") from None
 
 
-def _header(path: str | os.PathLike[str], metadata: Mapping[str, str], kinds: tuple[str, ...]) -> dict[str, Any]:
+def header_of(path: str | os.PathLike[str], metadata: Mapping[str, str], kinds: tuple[str, ...]) -> dict[str, Any]:
+    """Return the header that `write` wrote into the metadata of a file.
+
+    Args:
+        path: the file, for errors.
+        metadata: of safetensors.
+        kinds: the kinds of file that the caller understands.
+
+    Raises:
+        MaskError: when it is someone else's, damaged, or of another kind or version.
+    """
     if KEY not in metadata:
         raise MaskError(
             f"'{path}' is a safetensors file, but neither a mask nor a ticket of reticket; expected a file that "

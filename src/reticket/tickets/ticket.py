@@ -152,7 +152,7 @@ class Ticket:
         if signed:
             counts = {name: (int(kept.sum()),) for name, kept in mask.items()}
             negative = storage.unpack_all(tensors, "sign:", counts, path)
-            signs = {name: _spread(kept, negative[name]) for name, kept in mask.items()}
+            signs = {name: spread(kept, negative[name]) for name, kept in mask.items()}
         return cls(mask, signs, provenance)
 
     def __repr__(self) -> str:
@@ -193,7 +193,13 @@ def _checked_signs(signs: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]
     return {name: signs[name].detach().to("cpu", copy=True) for name in mask}
 
 
-def _spread(kept: Tensor, negative: Tensor) -> Int8[Tensor, "..."]:
+def spread(kept: Tensor, negative: Tensor) -> Int8[Tensor, "..."]:
+    """Return a tensor of signs.
+
+    Args:
+        kept: which weights are kept.
+        negative: for each of these in row-major order whether it is below 0.
+    """
     signs = kept.to(torch.int8)
     signs[kept] = torch.where(negative, -1, 1).to(torch.int8)
     return signs

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,7 @@ def _parted(source: str) -> tuple[Path, str]:
     return (Path(path), key) if mark and path and not Path(source).exists() else (Path(source), "")
 
 
-def prefixes_of_all(weights: StateDict) -> Iterator[str]:
+def prefixes_of_all(weights: Iterable[str]) -> Iterator[str]:
     """Yield what stands before a dot in all names, shortest first.
 
     >>> list(prefixes_of_all({"model.net.0.weight": 1, "model.net.2.weight": 2}))

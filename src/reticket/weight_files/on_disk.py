@@ -5,6 +5,7 @@ Nothing is unpickled beyond tensors and plain values, and an index of the Hub na
 
 import pickle
 from argparse import Namespace
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -72,25 +73,47 @@ def _from_torch(path: Path) -> Any:
 
 def _from_shards(index: Path) -> dict[str, Any]:
     """Return the tensors that an index names, each from its shard."""
-    shard_of = _shards(index)
+    shard_of = shards_in(index)
     found: dict[str, Any] = {}
     for shard in dict.fromkeys(shard_of.values()):
         held = _from_file(index.parent / shard)
         if not isinstance(held, dict):
             raise InputError(f"{index.parent / shard}: expected a shard of tensors by name, got {type(held).__name__}")
-        odd = held.keys() ^ {name for name, place in shard_of.items() if place == shard}
-        if odd:
-            name = min(map(str, odd))
-            where = "only the shard has" if name in held else "the shard lacks"
-            raise InputError(
-                f"{index}: does not fit its shard '{shard}': {where} '{one_line(name)}'; download the folder again"
-            )
+        check_shard(index, shard_of, shard, held)
         found |= held
     return found
 
 
-def _shards(index: Path) -> dict[str, str]:
-    """Return which file of its folder holds each tensor, as an index of the Hub says."""
+def check_shard(index: Path, shard_of: Mapping[str, str], shard: str, held: Collection[str]) -> None:
+    """Refuse a shard that holds other tensors than its index says.
+
+    Args:
+        index: of the folder.
+        shard_of: what it says.
+        shard: name of the file.
+        held: names of the tensors in it.
+
+    Raises:
+        InputError: names one of them.
+    """
+    odd = set(held) ^ {name for name, place in shard_of.items() if place == shard}
+    if odd:
+        name = min(map(str, odd))
+        where = "only the shard has" if name in held else "the shard lacks"
+        raise InputError(
+            f"{index}: does not fit its shard '{shard}': {where} '{one_line(name)}'; download the folder again"
+        )
+
+
+def shards_in(index: Path) -> dict[str, str]:
+    """Return which file of its folder holds each tensor, as an index of the Hub says.
+
+    Args:
+        index: the file.
+
+    Raises:
+        InputError: when it is none, or names what is no file of its folder.
+    """
     try:
         raw = read_bytes(index, LONGEST_INDEX)
         if len(raw) > LONGEST_INDEX:
