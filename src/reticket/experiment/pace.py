@@ -9,8 +9,9 @@ from typing import Any
 from reticket.devices import hardware_of
 from reticket.errors import StoreError
 from reticket.experiment.execution import EXECUTORS, ExecutionConfig
+from reticket.experiment.frozen import text_of
 from reticket.experiment.store import KeptStore, Store
-from reticket.experiment.task import Task, canonical, plain
+from reticket.experiment.task import Task
 
 LOOKS = 300  # results that are looked at; their order is that of a hash, so that the first of them are a fair sample
 PATIENCE = 1.0  # seconds spent on that, where each look is a question to another machine
@@ -37,7 +38,7 @@ class Spent:
 def group_of(kind: str, spec: Mapping[str, Any]) -> tuple[str, str]:
     """Return what tasks of one pace share: the model, as `spec["model"]` has it (empty without), and the kind."""
     model = spec.get("model")
-    return ("" if model is None else canonical(plain(model, "model")).decode(), kind)
+    return ("" if model is None else text_of(model), kind)
 
 
 @dataclass(frozen=True)

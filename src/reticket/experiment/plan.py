@@ -88,7 +88,8 @@ class Plan:
     def _ordered(cls, targets: tuple[Task, ...], tasks: list[Task], stage: Mapping[str, int]) -> "Plan":
         keys = [task.key for task in tasks]
         links, order = _links(tasks)
-        urgency, first = [task.cost for task in tasks], [stage.get(key, len(stage)) for key in keys]
+        last = max(stage.values(), default=0)  # of what is waited for alone, before that is looked at
+        urgency, first = [task.cost for task in tasks], [stage.get(key, last) for key in keys]
         for place in reversed(order):  # what follows a task has told it by then
             for other in links[place]:
                 urgency[other] = max(urgency[other], tasks[other].cost + urgency[place])
