@@ -15,6 +15,7 @@ from reticket.experiment.events import Event, Listener
 from reticket.experiment.execution import EXECUTORS, ExecutionConfig, executor
 from reticket.experiment.memory import keep_freed_memory
 from reticket.experiment.plan import Plan
+from reticket.experiment.ray_executor import on_ray
 from reticket.experiment.schedule import Schedule
 from reticket.experiment.store import DamagedResult, Store
 from reticket.experiment.task import Task
@@ -80,6 +81,7 @@ executor("local")(local)
 executor("in-process")(in_process)
 executor("processes")(processes)
 executor("threads")(threads_of_one_process)
+executor("ray", needs="ray", elsewhere=True)(on_ray)
 
 
 def run_plan(

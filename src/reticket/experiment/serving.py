@@ -54,6 +54,7 @@ class Server:
     def __init__(self, setup: Mapping[str, Any]) -> None:
         torch.set_num_threads(setup["threads"])
         keep_freed_memory()
+        self.threads: int = setup["threads"]
         self._execution = ExecutionConfig(threads=setup["threads"], device=setup["device"], settings=setup["settings"])
         self._runners = setup["runners"]
         self.store = open_store(setup["store"])
