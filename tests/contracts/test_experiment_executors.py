@@ -2,7 +2,8 @@
 
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,29 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     return carry_out("in-process", tmp_path_factory.mktemp("reference"), plan(), jobs=1)
 
 
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    """One cluster of Ray's for all of these tests: a program that has one uses it."""
+    ray = pytest.importorskip("ray")
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of Ray's, on its own plans
+        ray.init(address="local", num_cpus=2, object_store_memory=80_000_000, **quiet)
+    yield
+    ray.shutdown()
+
+
 @pytest.fixture(scope="module", params=list(EXECUTORS))
-def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    return carry_out(request.param, tmp_path_factory.mktemp("ran"), plan(), jobs=1 if request.param == "local" else 2)
+def named(request: pytest.FixtureRequest) -> str:
+    """The name of an executor, all of them in turn, those whose package is missing skipped."""
+    if request.param == "ray":
+        request.getfixturevalue("ray_cluster")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def ran(named: str, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    return carry_out(named, tmp_path_factory.mktemp("ran"), plan(), jobs=1 if named == "local" else 2)
 
 
 def stores_are_equal(ran: Ran, reference: Ran) -> None:
@@ -103,12 +124,12 @@ def test_equal_plans_give_equal_stores(ran: Ran, reference: Ran) -> None:
 
 
 @pytest.mark.slow_cases("processes")
-@pytest.mark.parametrize("executor", [name for name in EXECUTORS if name != "local"])
-def test_another_kind_of_store_holds_the_same(executor: str, reference: Ran, tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [name for name in EXECUTORS if name != "local"], indirect=True)
+def test_another_kind_of_store_holds_the_same(named: str, reference: Ran, tmp_path: Path) -> None:
     """No executor knows where results lie: one of a test's own, in a database, serves as the folder does."""
     store = importlib.import_module("database_store").DatabaseStore(str(tmp_path / "results.sqlite"))
     assert isinstance(store, Store)
-    ran = carry_out(executor, store, plan(), jobs=1 if executor == "in-process" else 2)
+    ran = carry_out(named, store, plan(), jobs=1 if named == "in-process" else 2)
     assert set(ran.summary.done) == set(reference.summary.done)
     assert all(ran.contents(key) == reference.contents(key) for key in reference.summary.done)
     assert list(tmp_path.iterdir()) == [tmp_path / "results.sqlite"]
@@ -147,10 +168,9 @@ def test_events_tell_the_whole_story(ran: Ran) -> None:
     assert "fake_tasks.py" in bug.traceback
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
-def test_a_task_that_leaves_the_program_has_failed_and_the_others_go_on(executor: str, tmp_path: Path) -> None:
+def test_a_task_that_leaves_the_program_has_failed_and_the_others_go_on(named: str, tmp_path: Path) -> None:
     leaving = [Task("leave", 1, {"code": code}, label=f"leaves with {code}") for code in (0, 3)]
-    found = carry_out(executor, tmp_path, Plan.of([*leaving, Task("draw", 1, {"seed": 0})]), jobs=1)
+    found = carry_out(named, tmp_path, Plan.of([*leaving, Task("draw", 1, {"seed": 0})]), jobs=1)
     words = "its code called sys.exit({}), which ends a program; let it return, or raise an error"
     assert dict(found.summary.failed.values()) == {f"leaves with {code}": words.format(code) for code in (0, 3)}
     assert len(found.summary.done) == 1
