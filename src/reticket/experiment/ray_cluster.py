@@ -19,8 +19,8 @@ from reticket.errors import InputError, ReticketError
 
 LOCAL = "local"  # Ray's word for a cluster of one's own
 OBJECT_STORE = 80_000_000  # bytes: results go through the store of the experiment, little through Ray's
-LOOK = 5.0  # seconds between two looks whether the cluster is there
-GONE = 15.0  # seconds without it after which it counts as lost; Ray itself ends the process after 60
+LOOK = 1.0  # seconds between two looks whether the cluster is there
+GONE = 15.0  # seconds without its head after which it counts as lost; Ray itself ends the process after 60
 
 
 class ClusterError(ReticketError):
@@ -75,9 +75,10 @@ class Cluster:
     def __init__(self, ray: Any, address: str) -> None:
         self.ray, self.address = ray, address
         context = ray.get_runtime_context()
-        self._node = context.get_node_id()
+        own = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
         host, _, port = context.gcs_address.rpartition(":")
         self._head = (host.strip("[]"), int(port))
+        self._node = (own["NodeManagerAddress"], own["NodeManagerPort"])
         self._seen = self._looked = time.monotonic()
 
     @property
@@ -98,29 +99,33 @@ class Cluster:
         return f"no node of the Ray cluster has {wanted}"
 
     def check(self) -> None:
-        """Look now and then whether the cluster is still there, and this machine in it.
+        """Look now and then whether the cluster is still there, before Ray itself ends this process without a word.
 
         Raises:
-            ClusterError: when it is not.
+            ClusterError: when its head, or Ray on this machine, is not.
         """
         now = time.monotonic()
         if now - self._looked < LOOK:
             return
         self._looked = now
-        if self._answers():
+        if _listens(self._head):
             self._seen = now
-        elif now - self._seen > GONE:
+        if now - self._seen > GONE or not _listens(self._node):  # the latter never comes back
             raise ClusterError(
-                f"the Ray cluster at {self._head[0]}:{self._head[1]} is gone or was started anew; what is "
-                f"stored is kept, run the same command again when it is there"
+                f"the Ray cluster at {self._head[0]}:{self._head[1]} was lost or started anew; what is stored is kept, "
+                f"run the same command again when it is there"
             )
 
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(self._head, timeout=LOOK).close()
-            return any(node["NodeID"] == self._node and node["Alive"] for node in self.ray.nodes())
-        except OSError:
-            return False
+
+def _listens(place: tuple[str, int]) -> bool:
+    """Return whether somebody takes connections at a host and port."""
+    try:
+        socket.create_connection(place, timeout=LOOK).close()
+    except TimeoutError:  # busy, or far
+        return True
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
@@ -156,6 +161,7 @@ def _connect(ray: Any, address: str, cores: int, runtime_env: dict[str, Any]) ->
             f"address '{address}' is one of Ray's client, which tasks cannot be followed through; run the command on a "
             f"machine of the cluster, or by ray job submit"
         )
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of lost tasks, which the run tells itself
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
