@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+import reticket as reticket_package
 import reticket.experiment.workers as workers_module
 from reticket.cli.listing import listing
-from reticket.errors import InputError
+from reticket.errors import InputError, StoreError
 from reticket.experiment import (
     EXECUTORS,
     Event,
@@ -25,10 +26,15 @@ from reticket.experiment import (
     Summary,
     Task,
     executor,
+    ray_executor,
     run_plan,
 )
 from reticket.experiment.compute import TaskCallbacks, attempt
+from reticket.experiment.ray_cluster import Cluster, own_code
+from reticket.experiment.ray_worker import wait_for_inputs
 from reticket.experiment.schedule import Schedule
+from reticket.experiment.serving import Server
+from reticket.experiment.task import to_flat
 
 RUNNERS = {
     kind: f"fake_tasks:{kind}" for kind in ("draw", "mix", "walk", "diverge", "wrong", "leave", "die", "look", "slow")
@@ -316,3 +322,80 @@ def test_no_more_workers_start_than_there_are_tasks_for(
         carry_out("processes", tmp_path, Plan.of(ends), jobs=3)
     assert len(begun) == expected
     assert all(worker.process.poll() is not None for worker in begun), "none is left behind"
+
+
+# ---------------------------------------------------------------- Ray
+
+
+def by_ray(root: Path | Store, targets: Plan, **options: Any) -> Ran:
+    events: list[Event] = []
+    store = FolderStore(root) if isinstance(root, Path) else root
+    execution = ExecutionConfig(2, executor="ray", options=options)
+    return Ran(run_plan(targets, store, RUNNERS, execution, on_event=events.append), events, store)
+
+
+def test_a_task_that_always_loses_its_worker_fails_and_the_others_go_on(ray_cluster: None, tmp_path: Path) -> None:
+    targets = Plan.of([Task("die", 1, {}, label="dies always"), Task("draw", 1, {"seed": 0})])
+    found = by_ray(tmp_path, targets, tries=2)
+    how = "(it crashed or was killed, perhaps for lack of memory)"
+    assert dict(found.summary.failed.values()) == {
+        "dies always": f"its worker was lost 2 times {how}; give it more memory by --executor-option memory=GIGABYTES, "
+        "or use fewer --jobs, and run again"
+    }
+    lost = [event.text for event in found.events if event.kind == "worker-lost"]
+    assert lost == [f"its worker was lost {how}; it is tried again after 1 s"]
+    assert len(found.summary.done) == 1
+
+
+class Elsewhere(FolderStore):
+    """A folder that is another one on every machine."""
+
+    @property
+    def address(self) -> Mapping[str, Any]:
+        return {"store": "reticket.experiment.folder:FolderStore", "root": f"{self.root}-elsewhere"}
+
+
+def test_a_folder_that_workers_do_not_share_is_found_out(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_executor, "APPEARS", 0.0)
+    targets = Plan.of([Task("draw", 1, {"seed": 0}, label="a draw")])
+    words = r"^a worker has stored the result of 'a draw' where this machine does not see it; name a store that every"
+    with pytest.raises(StoreError, match=words):
+        by_ray(Elsewhere(tmp_path / "store"), targets)
+    mix = Task("mix", 1, {"scale": 1.0}, {"a": targets.tasks[0]})
+    server = Server({"store": FolderStore(tmp_path / "third").address, "tasks": to_flat([mix])} | SETUP)
+    with pytest.raises(StoreError, match=r"^a worker does not see the result of 'a draw', which is stored; name a st"):
+        wait_for_inputs(server, mix.key, patience=0.0)
+
+
+SETUP = {"runners": RUNNERS, "threads": 1, "device": "cpu", "settings": {}}
+
+
+@pytest.mark.parametrize(
+    ("options", "device", "words"),
+    [
+        ({"tries": 0}, "cpu", r"^tries is 0, expected at least 1$"),
+        ({"memory": 0.0}, "cpu", r"^option 'memory' of executor 'ray' is 0.0, expected more than 0$"),
+        ({}, "cuda:1", r"^device 'cuda:1' names one GPU, but Ray says which one a task has; use cuda$"),
+    ],
+)
+def test_options_of_ray_that_cannot_be_are_refused(
+    options: dict[str, Any], device: str, words: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    execution = ExecutionConfig(executor="ray", options=options, device=device)
+    with pytest.raises(InputError, match=words):
+        run_plan(plan(), FolderStore(tmp_path), RUNNERS, execution)
+
+
+def test_tasks_that_no_machine_can_run_yet_are_told_of(ray_cluster: None) -> None:
+    cluster = Cluster(importlib.import_module("ray"), "10.0.0.1:6379")
+    assert cluster.lacks({"CPU": 2.0}) == ""
+    assert cluster.lacks({"CPU": 3.0, "GPU": 0.5}) == "no node of the Ray cluster has 3 CPU, 0.5 GPU"
+
+
+def test_what_is_not_installed_is_shipped() -> None:
+    shipped = own_code()
+    assert str(Path(reticket_package.__file__).parent) in shipped
+    assert not [place for place in shipped if Path(place).name in ("torch", "json", "pytest", "ray", "typing.py")]
