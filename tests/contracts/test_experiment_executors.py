@@ -372,23 +372,6 @@ def test_a_folder_that_workers_do_not_share_is_found_out(
 SETUP = {"runners": RUNNERS, "threads": 1, "device": "cpu", "settings": {}}
 
 
-@pytest.mark.parametrize(
-    ("options", "device", "words"),
-    [
-        ({"tries": 0}, "cpu", r"^tries is 0, expected at least 1$"),
-        ({"memory": 0.0}, "cpu", r"^option 'memory' of executor 'ray' is 0.0, expected more than 0$"),
-        ({}, "cuda:1", r"^device 'cuda:1' names one GPU, but Ray says which one a task has; use cuda$"),
-    ],
-)
-def test_options_of_ray_that_cannot_be_are_refused(
-    options: dict[str, Any], device: str, words: str, tmp_path: Path
-) -> None:
-    pytest.importorskip("ray")
-    execution = ExecutionConfig(executor="ray", options=options, device=device)
-    with pytest.raises(InputError, match=words):
-        run_plan(plan(), FolderStore(tmp_path), RUNNERS, execution)
-
-
 def test_tasks_that_no_machine_can_run_yet_are_told_of(ray_cluster: None) -> None:
     cluster = Cluster(importlib.import_module("ray"), "10.0.0.1:6379")
     assert cluster.lacks({"CPU": 2.0}) == ""

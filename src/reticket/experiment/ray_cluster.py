@@ -156,11 +156,7 @@ def connected(ray: Any, address: str | None, cores: int, runtime_env: Mapping[st
 
 
 def _connect(ray: Any, address: str, cores: int, runtime_env: dict[str, Any]) -> None:
-    if address.startswith("ray://"):
-        raise InputError(
-            f"address '{address}' is one of Ray's client, which tasks cannot be followed through; run the command on a "
-            f"machine of the cluster, or by ray job submit"
-        )
+    _check_address(address)
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of lost tasks, which the run tells itself
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == LOCAL:
@@ -175,6 +171,21 @@ def _connect(ray: Any, address: str, cores: int, runtime_env: dict[str, Any]) ->
     except (ConnectionError, RuntimeError, TypeError, ValueError, ray.exceptions.RayError) as problem:
         what = "cannot be started here" if address == LOCAL else f"at '{address}' cannot be joined"
         raise InputError(f"the Ray cluster {what} ({_first_line(problem)}); look at ray status") from None
+
+
+def _check_address(address: str) -> None:
+    """Refuse at once what Ray itself tries for minutes."""
+    if address.startswith("ray://"):
+        raise InputError(
+            f"address '{address}' is one of Ray's client, which tasks cannot be followed through; run the command on a "
+            f"machine of the cluster, or by ray job submit"
+        )
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdecimal() and not _listens((host.strip("[]"), int(port))):
+        raise InputError(
+            f"no Ray cluster answers at '{address}'; give the address that ray start --head printed, or none to "
+            f"start one"
+        )
 
 
 @contextmanager
