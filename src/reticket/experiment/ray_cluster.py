@@ -194,7 +194,7 @@ def _signals_kept() -> Iterator[None]:
     if not _is_main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM) or signal.SIG_DFL
     try:
         yield
     finally:
