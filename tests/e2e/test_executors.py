@@ -56,7 +56,7 @@ def by_one_process(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return functools.cache(lambda size: stored(Way("local", 1), size, tmp_path_factory.mktemp(size)))
 
 
-@pytest.mark.slow_cases("small-processes", "whole-processes", "whole-threads", "whole-ray")
+@pytest.mark.slow_cases(but=["small-ray"])
 @pytest.mark.parametrize("name", WAYS)
 @pytest.mark.parametrize("size", SIZES)
 def test_every_executor_stores_the_same(size: str, name: str, tmp_path: Path, by_one_process: Any) -> None:
