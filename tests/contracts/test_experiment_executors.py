@@ -40,6 +40,7 @@ RUNNERS = {
     kind: f"fake_tasks:{kind}" for kind in ("draw", "mix", "walk", "diverge", "wrong", "leave", "die", "look", "slow")
 }
 FILES = ("values.json", "tensors.safetensors")
+OPTIONS = {"slurm": {"cluster": "local"}}
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def plan() -> Plan:
 def carry_out(executor: str, root: Path | Store, targets: Plan, jobs: int = 2) -> Ran:
     events: list[Event] = []
     store = FolderStore(root) if isinstance(root, Path) else root
-    execution = ExecutionConfig(jobs, executor=executor, settings={"place": "here"})
+    execution = ExecutionConfig(jobs, executor=executor, options=OPTIONS.get(executor, {}), settings={"place": "here"})
     summary = run_plan(targets, store, RUNNERS, execution, on_event=events.append)
     return Ran(summary, events, store)
 
@@ -109,6 +110,8 @@ def named(request: pytest.FixtureRequest) -> str:
     """The name of an executor, all of them in turn, those whose package is missing skipped."""
     if request.param == "ray":
         request.getfixturevalue("ray_cluster")
+    elif request.param == "slurm":
+        pytest.importorskip("submitit")
     return request.param
 
 
@@ -129,7 +132,7 @@ def test_equal_plans_give_equal_stores(ran: Ran, reference: Ran) -> None:
     stores_are_equal(ran, reference)
 
 
-@pytest.mark.slow_cases("processes")
+@pytest.mark.slow_cases("processes", "slurm")
 @pytest.mark.parametrize("named", [name for name in EXECUTORS if name != "local"], indirect=True)
 def test_another_kind_of_store_holds_the_same(named: str, reference: Ran, tmp_path: Path) -> None:
     """No executor knows where results lie: one of a test's own, in a database, serves as the folder does."""
@@ -165,7 +168,7 @@ def test_events_tell_the_whole_story(ran: Ran) -> None:
     assert over == begun
     assert len(over) + kinds.count("task-skipped") == len(plan())
     assert any(event.kind == "progress" and event.task == "slow" for event in ran.events)
-    notices = sorted(event.text for event in ran.events if event.kind == "notice")
+    notices = sorted(event.text for event in ran.events if event.kind == "notice" and event.key)
     assert notices == [f"goes on from step {step}" for step in (0, 1, 4)]
     metrics = sorted((event.step, dict(event.metrics)) for event in ran.events if event.kind == "metrics")
     assert metrics == [(step, {"loss": 0.5, "lr": 0.1 * step}) for step in (0, 1, 4)]
@@ -174,6 +177,7 @@ def test_events_tell_the_whole_story(ran: Ran) -> None:
     assert "fake_tasks.py" in bug.traceback
 
 
+@pytest.mark.slow_cases("slurm")
 def test_a_task_that_leaves_the_program_has_failed_and_the_others_go_on(named: str, tmp_path: Path) -> None:
     leaving = [Task("leave", 1, {"code": code}, label=f"leaves with {code}") for code in (0, 3)]
     found = carry_out(named, tmp_path, Plan.of([*leaving, Task("draw", 1, {"seed": 0})]), jobs=1)

@@ -35,6 +35,7 @@ WAYS = {
     "processes": Way("local", 2),
     "threads": Way("threads", 2),
     "ray": Way("ray", 2, needs="ray"),  # a cluster of its own, started and stopped
+    "slurm": Way("slurm", 2, (("cluster", "local"),), needs="submitit"),  # the jobs of an array as processes
 }
 
 

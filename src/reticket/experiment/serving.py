@@ -60,12 +60,13 @@ class Server:
         self.store = open_store(setup["store"])
         self.tasks = {task.key: task for task in from_flat(setup["tasks"])}
 
-    def serve(self, key: str, say: Say) -> None:
+    def serve(self, key: str, say: Say, check: Callable[[], None] = lambda: None) -> None:
         """Compute a task and say how it goes, and last how it ended.
 
         Args:
             key: of the task.
             say: takes what is said.
+            check: called whenever the task says how far it is; it ends the task by raising.
 
         Raises:
             ReticketError: that would meet every other task too.
@@ -77,7 +78,7 @@ class Server:
         def metrics(step: int, metrics: Mapping[str, float]) -> None:
             say("metrics", step=step, metrics=dict(metrics))
 
-        callbacks = TaskCallbacks(progress, lambda text: say("notice", text=text), metrics)
+        callbacks = TaskCallbacks(progress, lambda text: say("notice", text=text), metrics, check)
         say("ended", outcome=asdict(attempt(self.tasks[key], self.store, self._runners, self._execution, callbacks)))
 
 
