@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from reticket.experiment.slurm.worker import ArrayWorker
 from reticket.experiment.workers import WorkerError
 
 RUNNERS = {kind: f"fake_tasks:{kind}" for kind in ("draw", "mix", "walk", "diverge", "interrupt")}
-RESOURCES = Resources("gpu", "lab", None, 60, "8G", 1, 2, ["module load cuda"], {"constraint": "a100"}, 90)
+RESOURCES = Resources(
+    "gpu", "lab", None, 60, "8G", 1, 2, ["module load cuda"], {"constraint": "a100", "exclusive": False}, 90
+)
 DRAW = Task("draw", 1, {"seed": 0})
 MIX = Task("mix", 1, {"scale": 1.0}, {"a": DRAW})
 
@@ -344,7 +347,7 @@ def test_no_more_jobs_are_sent_than_tasks_may_start_or_than_there_may_be(store: 
 def test_jobs_that_cannot_start_end_the_run(store: FolderStore) -> None:
     drive = Drive(store, DRAW)
     with pytest.raises(
-        WorkerError, match=r"^3 jobs in a row ended before they could start \(FAILED\); .*/2_0_log.out, m"
+        WorkerError, match=r"^3 jobs in a row ended before they could start \(FAILED\); .*/2_0_log.out, may "
     ):
         drive.run({}, {"0": "FAILED"}, {"1": "FAILED"}, {"2": "FAILED"})
 
@@ -423,7 +426,7 @@ def test_what_a_job_asks_for_stands_in_what_sbatch_is_given(store: FolderStore, 
         *("account=lab", "array=0-2%3", "constraint=a100", "cpus-per-task=2", "gpus-per-node=1", "mem=8G"),
         *("partition=gpu", "requeue", "signal=USR2@90", "time=60", f"job-name={board.name}"),
     }
-    assert not any(line.startswith("qos") for line in asked)
+    assert not [line for line in asked if line.startswith(("qos", "exclusive"))]
     assert given.index("module load cuda") < given.index("export OMP_NUM_THREADS=2")
     assert any(line.startswith("export PYTHONPATH=") for line in given)
     assert "srun" in given[-2] or any("--cpus-per-task=2" in line and line.startswith("srun") for line in given)
@@ -467,6 +470,21 @@ def test_the_queue_is_read_and_may_be_silent(store: FolderStore, commands: Path,
     assert f"--name {board.name} --state=PENDING" in (tmp_path / "ended").read_text()
     program(commands, "squeue", "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1")
     assert cluster.states(board) is None
+
+
+def test_what_a_job_cannot_ask_for() -> None:
+    with pytest.raises(InputError, match=r"^option 'time' of executor 'slurm' is 0, expected at least 1$"):
+        replace(RESOURCES, time=0)
+    with pytest.raises(InputError, match=r"^option 'gpus' of executor 'slurm' is -1, expected at least 0$"):
+        replace(RESOURCES, gpus=-1)
+
+
+def test_a_store_in_which_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        StoreError, match=r"^'.*file', where jobs and their logs go, cannot be written \(.*\); use a store of"
+    ):
+        Board.made(tmp_path / "file", {})
 
 
 def test_where_there_is_no_slurm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reticket.files import replace_file
+from reticket.errors import StoreError
+from reticket.files import reason, replace_file
 
 SETUP = "setup.json"
 
@@ -47,12 +48,21 @@ class Board:
 
     @classmethod
     def made(cls, place: Path, setup: Mapping[str, Any]) -> "Board":
-        """Return a new board in a folder of boards."""
+        """Return a new board in a folder of boards.
+
+        Raises:
+            StoreError: when the folder cannot be written.
+        """
         board = cls(place / f"reticket-{uuid.uuid4().hex[:8]}")
-        for name in ("taken", "failed", "stopped", "journal"):
-            (board.folder / name).mkdir(parents=True)
-        board.jobs.mkdir(mode=0o700)
-        replace_file(board.folder / SETUP, json.dumps(setup).encode())
+        try:
+            for name in ("taken", "failed", "stopped", "journal"):
+                (board.folder / name).mkdir(parents=True)
+            board.jobs.mkdir(mode=0o700)
+            replace_file(board.folder / SETUP, json.dumps(setup).encode())
+        except OSError as error:
+            raise StoreError(
+                f"'{place}', where jobs and their logs go, cannot be written ({reason(error)}); use a store of your own"
+            ) from None
         return board
 
     @classmethod

@@ -40,6 +40,9 @@ class Resources:
         setup: lines of shell before it, as `module load cuda`.
         others: further options of sbatch, by name.
         warning: seconds before the limit at which a job is told to stop.
+
+    Raises:
+        InputError: for a time or a number of GPUs that cannot be.
     """
 
     partition: str | None
@@ -52,6 +55,13 @@ class Resources:
     setup: Sequence[str]
     others: Mapping[str, Any]
     warning: int
+
+    def __post_init__(self) -> None:
+        for name, least in (("time", 1), ("gpus", 0)):
+            if getattr(self, name) < least:
+                raise InputError(
+                    f"option '{name}' of executor 'slurm' is {getattr(self, name)}, expected at least {least}"
+                )
 
 
 class Cluster(ABC):
@@ -137,7 +147,10 @@ class SlurmCluster(Cluster):
             "signal_delay_s": one.warning,
             "stderr_to_stdout": True,
             "array_parallelism": count,
-            "additional_parameters": {"requeue": True, **one.others},
+            "additional_parameters": {
+                "requeue": True,
+                **{key: value for key, value in one.others.items() if value is not False},
+            },
         }
 
 

@@ -134,7 +134,8 @@ class Driver:
             if self._unborn >= UNBORN:
                 raise WorkerError(
                     f"{UNBORN} jobs in a row ended before they could start ({how or 'unknown why'}); "
-                    f"the last one's log, {self._board.log_of(job.name)}, may say why"
+                    f"the last one's log, {self._board.log_of(job.name)}, may say why; if there is none, do the nodes "
+                    "share this folder?"
                 )
         task, job.task = job.task, None
         if task is None:
