@@ -305,15 +305,28 @@ def test_a_job_queued_again_in_mid_run_goes_on_and_it_is_no_loss(store: FolderSt
         drive.begin("0", DRAW)
         return {"0": "RUNNING"}
 
-    def begins_again() -> dict[str, str]:
-        drive.begin("0", DRAW)
+    def ends() -> dict[str, str]:
         drive.end("0", DRAW)
         return {"0": "RUNNING"}
 
-    cluster = drive.run({}, *[begins, {"0": "PENDING"}] * 4, begins_again)
+    cluster = drive.run({}, *[begins, {"0": "PENDING"}] * 5, ends)
     assert cluster.sent == ["0"]
     assert drive.told("worker-lost") == ["its job 0 was queued again in mid-run; it goes on"] * 4
     assert drive.schedule.done == [DRAW.key]
+
+
+def test_a_job_queued_again_after_it_had_stored_its_result(store: FolderStore) -> None:
+    drive = Drive(store, DRAW)
+
+    def stores_and_begins_again() -> dict[str, str]:
+        drive.begin("0", DRAW)
+        run_plan(Plan.of([DRAW]), store, RUNNERS)
+        drive.say("0", "hello", "ready")
+        return {"0": "RUNNING"}
+
+    drive.run({}, stores_and_begins_again)
+    assert drive.schedule.done == [DRAW.key]
+    assert not drive.told("worker-lost")
 
 
 def test_a_queue_that_does_not_answer_is_asked_again(store: FolderStore) -> None:

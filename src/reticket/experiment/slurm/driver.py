@@ -137,16 +137,23 @@ class Driver:
                     f"the last one's log, {self._board.log_of(job.name)}, may say why; if there is none, do the nodes "
                     "share this folder?"
                 )
+        task = self._left_by(job)
+        if task is not None:
+            self._retry(task, job.name, how)
+
+    def _left_by(self, job: Job) -> Task | None:
+        """Return the task that a job left without a word on its end; one that has ended all the same is seen to."""
         task, job.task = job.task, None
         if task is None:
-            return
+            return None
         failure = self._board.failure(task.key)
         if self._store.has(task.key):
             self._schedule.finish(task, time.perf_counter() - job.since)
         elif failure is not None:
             self._schedule.fail(task, failure.error, failure.traceback)
         else:
-            self._retry(task, job.name, how)
+            return task
+        return None
 
     def _retry(self, task: Task, job: str, how: str) -> None:
         tries = self._lost[task.key] = self._lost.get(task.key, 0) + 1
@@ -207,9 +214,9 @@ class Driver:
 
     def _greet(self, job: Job) -> None:
         job.born = True
-        if job.task is not None:  # it was ended in mid-run and queued again by SLURM, which is no fault of the task's
-            self._schedule.again(job.task, f"its job {job.name} was queued again in mid-run; it goes on")
-            job.task = None
+        task = self._left_by(job)
+        if task is not None:  # the job was ended in mid-run and queued again by SLURM, which is no fault of the task's
+            self._schedule.again(task, f"its job {job.name} was queued again in mid-run; it goes on")
 
     def _begin(self, job: Job, task: Task) -> bool:
         if not self._schedule.begin(task):
