@@ -9,15 +9,17 @@
 # make mutants: every rule of symmetry discovery broken in every way, one at a time; the tests must notice.
 # make test-presets: every preset at one epoch and 256 made-up images, nothing else changed; what takes over 30 minutes is left out.
 # make test-operators: the freedom found of some 370 operators beside the one that brute force finds, into docs/operators.md (15 minutes).
+# make test-ray: a Ray cluster of two machines, which are network namespaces (as root), and 30 times kill -9 with Ray; half an hour.
 # make test-zoo: the symmetry of every model of the zoo, of which make test takes six, and a wide sweep, into docs/zoo.md;
 # what the sweep has measured is kept in runs/zoo, so that after an interruption make test-zoo goes on.
+# make test-slurm: a real SLURM of one node, started in a folder of its own (Debian's slurm-wlm and munge, as root), whose jobs are disturbed.
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 JOBS ?= 2
 RUN = OMP_NUM_THREADS=1 $(VENV)/bin
 
-.PHONY: install demo test test-all test-presets test-operators test-zoo check format kills fuzz mutants bench bench-matching clean
+.PHONY: install demo test test-all test-presets test-operators test-ray test-slurm test-zoo check format kills fuzz mutants bench bench-matching clean
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -44,6 +46,12 @@ test-zoo: install
 
 test-operators: install
 	$(RUN)/python -m tests.operators docs/operators.md --least 240
+
+test-ray: install
+	RETICKET_RAY_KILLS=$(or $(RETICKET_RAY_KILLS),30) $(RUN)/python -m pytest -q -s -m slow tests/e2e/test_ray_nodes.py tests/e2e/test_ray_killed.py
+
+test-slurm: install
+	$(RUN)/python -m tests.slurm
 
 test-presets: install
 	rm -rf runs/presets && $(RUN)/python -m tests.presets runs/presets --whole

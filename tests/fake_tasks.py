@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -70,6 +71,19 @@ def walk(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
         with Path(context.settings["log"]).open("a") as file:
             file.write(f"began {began}\n")
     return Output({"at": at}, {"x": x})
+
+
+def interrupt(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
+    """A trajectory during which its process is sent a signal at some of its steps; some keep no checkpoint."""
+    if task.spec.get("forgets"):
+        (context.scratch / "checkpoint.txt").unlink(missing_ok=True)
+
+    def report(fraction: float, text: str) -> None:
+        context.report(fraction, text)
+        if text.removeprefix("step ") in map(str, task.spec["signals"]):
+            os.kill(os.getpid(), task.spec["number"])
+
+    return walk(task, inputs, replace(context, report=report))
 
 
 def forgetful(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:

@@ -3,16 +3,18 @@
 import importlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import reticket as reticket_package
 import reticket.experiment.workers as workers_module
 from reticket.cli.listing import listing
-from reticket.errors import InputError
+from reticket.errors import InputError, StoreError
 from reticket.experiment import (
     EXECUTORS,
     Event,
@@ -25,16 +27,22 @@ from reticket.experiment import (
     Summary,
     Task,
     executor,
+    ray_executor,
     run_plan,
 )
 from reticket.experiment.compute import TaskCallbacks, attempt
+from reticket.experiment.ray_cluster import Cluster, own_code
+from reticket.experiment.ray_worker import wait_for_inputs
 from reticket.experiment.schedule import Schedule
+from reticket.experiment.serving import Server
+from reticket.experiment.task import to_flat
 
 RUNNERS = {
     kind: f"fake_tasks:{kind}"
     for kind in ("draw", "mix", "walk", "diverge", "wrong", "leave", "die", "orphan", "look", "slow")
 }
 FILES = ("values.json", "tensors.safetensors")
+OPTIONS = {"slurm": {"cluster": "local"}}
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ def plan() -> Plan:
 def carry_out(executor: str, root: Path | Store, targets: Plan, jobs: int = 2) -> Ran:
     events: list[Event] = []
     store = FolderStore(root) if isinstance(root, Path) else root
-    execution = ExecutionConfig(jobs, executor=executor, settings={"place": "here"})
+    execution = ExecutionConfig(jobs, executor=executor, options=OPTIONS.get(executor, {}), settings={"place": "here"})
     summary = run_plan(targets, store, RUNNERS, execution, on_event=events.append)
     return Ran(summary, events, store)
 
@@ -87,9 +95,31 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     return carry_out("in-process", tmp_path_factory.mktemp("reference"), plan(), jobs=1)
 
 
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    """One cluster of Ray's for all of these tests: a program that has one uses it."""
+    ray = pytest.importorskip("ray")
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of Ray's, on its own plans
+        ray.init(address="local", num_cpus=2, object_store_memory=80_000_000, **quiet)
+    yield
+    ray.shutdown()
+
+
 @pytest.fixture(scope="module", params=list(EXECUTORS))
-def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    return carry_out(request.param, tmp_path_factory.mktemp("ran"), plan(), jobs=1 if request.param == "local" else 2)
+def named(request: pytest.FixtureRequest) -> str:
+    """The name of an executor, all of them in turn, those whose package is missing skipped."""
+    if request.param == "ray":
+        request.getfixturevalue("ray_cluster")
+    elif request.param == "slurm":
+        pytest.importorskip("submitit")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def ran(named: str, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    return carry_out(named, tmp_path_factory.mktemp("ran"), plan(), jobs=1 if named == "local" else 2)
 
 
 def stores_are_equal(ran: Ran, reference: Ran) -> None:
@@ -104,13 +134,13 @@ def test_equal_plans_give_equal_stores(ran: Ran, reference: Ran) -> None:
     stores_are_equal(ran, reference)
 
 
-@pytest.mark.slow_cases("processes")
-@pytest.mark.parametrize("executor", [name for name in EXECUTORS if name != "local"])
-def test_another_kind_of_store_holds_the_same(executor: str, reference: Ran, tmp_path: Path) -> None:
+@pytest.mark.slow_cases("processes", "slurm")
+@pytest.mark.parametrize("named", [name for name in EXECUTORS if name != "local"], indirect=True)
+def test_another_kind_of_store_holds_the_same(named: str, reference: Ran, tmp_path: Path) -> None:
     """No executor knows where results lie: one of a test's own, in a database, serves as the folder does."""
     store = importlib.import_module("database_store").DatabaseStore(str(tmp_path / "results.sqlite"))
     assert isinstance(store, Store)
-    ran = carry_out(executor, store, plan(), jobs=1 if executor == "in-process" else 2)
+    ran = carry_out(named, store, plan(), jobs=1 if named == "in-process" else 2)
     assert set(ran.summary.done) == set(reference.summary.done)
     assert all(ran.contents(key) == reference.contents(key) for key in reference.summary.done)
     assert list(tmp_path.iterdir()) == [tmp_path / "results.sqlite"]
@@ -140,7 +170,7 @@ def test_events_tell_the_whole_story(ran: Ran) -> None:
     assert over == begun
     assert len(over) + kinds.count("task-skipped") == len(plan())
     assert any(event.kind == "progress" and event.task == "slow" for event in ran.events)
-    notices = sorted(event.text for event in ran.events if event.kind == "notice")
+    notices = sorted(event.text for event in ran.events if event.kind == "notice" and event.key)
     assert notices == [f"goes on from step {step}" for step in (0, 1, 4)]
     metrics = sorted((event.step, dict(event.metrics)) for event in ran.events if event.kind == "metrics")
     assert metrics == [(step, {"loss": 0.5, "lr": 0.1 * step}) for step in (0, 1, 4)]
@@ -149,10 +179,10 @@ def test_events_tell_the_whole_story(ran: Ran) -> None:
     assert "fake_tasks.py" in bug.traceback
 
 
-@pytest.mark.parametrize("executor", EXECUTORS)
-def test_a_task_that_leaves_the_program_has_failed_and_the_others_go_on(executor: str, tmp_path: Path) -> None:
+@pytest.mark.slow_cases("slurm")
+def test_a_task_that_leaves_the_program_has_failed_and_the_others_go_on(named: str, tmp_path: Path) -> None:
     leaving = [Task("leave", 1, {"code": code}, label=f"leaves with {code}") for code in (0, 3)]
-    found = carry_out(executor, tmp_path, Plan.of([*leaving, Task("draw", 1, {"seed": 0})]), jobs=1)
+    found = carry_out(named, tmp_path, Plan.of([*leaving, Task("draw", 1, {"seed": 0})]), jobs=1)
     words = "its code called sys.exit({}), which ends a program; let it return, or raise an error"
     assert dict(found.summary.failed.values()) == {f"leaves with {code}": words.format(code) for code in (0, 3)}
     assert len(found.summary.done) == 1
@@ -303,3 +333,63 @@ def test_no_more_workers_start_than_there_are_tasks_for(
         carry_out("processes", tmp_path, Plan.of(ends), jobs=3)
     assert len(begun) == expected
     assert all(worker.process.poll() is not None for worker in begun), "none is left behind"
+
+
+# ---------------------------------------------------------------- Ray
+
+
+def by_ray(root: Path | Store, targets: Plan, **options: Any) -> Ran:
+    events: list[Event] = []
+    store = FolderStore(root) if isinstance(root, Path) else root
+    execution = ExecutionConfig(2, executor="ray", options=options)
+    return Ran(run_plan(targets, store, RUNNERS, execution, on_event=events.append), events, store)
+
+
+def test_a_task_that_always_loses_its_worker_fails_and_the_others_go_on(ray_cluster: None, tmp_path: Path) -> None:
+    targets = Plan.of([Task("die", 1, {}, label="dies always"), Task("draw", 1, {"seed": 0})])
+    found = by_ray(tmp_path, targets, tries=2)
+    how = "(it crashed or was killed, perhaps for lack of memory)"
+    assert dict(found.summary.failed.values()) == {
+        "dies always": f"its worker was lost 2 times {how}; give it more memory by --executor-option memory=GIGABYTES, "
+        "or use fewer --jobs, and run again"
+    }
+    lost = [event.text for event in found.events if event.kind == "worker-lost"]
+    assert lost == [f"its worker was lost {how}; it is tried again after 1 s"]
+    assert len(found.summary.done) == 1
+
+
+class Elsewhere(FolderStore):
+    """A folder that is another one on every machine."""
+
+    @property
+    def address(self) -> Mapping[str, Any]:
+        return {"store": "reticket.experiment.folder:FolderStore", "root": f"{self.root}-elsewhere"}
+
+
+def test_a_folder_that_workers_do_not_share_is_found_out(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_executor, "APPEARS", 0.0)
+    targets = Plan.of([Task("draw", 1, {"seed": 0}, label="a draw")])
+    words = r"^a worker has stored the result of 'a draw' where this machine does not see it; name a store that every"
+    with pytest.raises(StoreError, match=words):
+        by_ray(Elsewhere(tmp_path / "store"), targets)
+    mix = Task("mix", 1, {"scale": 1.0}, {"a": targets.tasks[0]})
+    server = Server({"store": FolderStore(tmp_path / "third").address, "tasks": to_flat([mix])} | SETUP)
+    with pytest.raises(StoreError, match=r"^a worker does not see the result of 'a draw', which is stored; name a st"):
+        wait_for_inputs(server, mix.key, patience=0.0)
+
+
+SETUP = {"runners": RUNNERS, "threads": 1, "device": "cpu", "settings": {}}
+
+
+def test_tasks_that_no_machine_can_run_yet_are_told_of(ray_cluster: None) -> None:
+    cluster = Cluster(importlib.import_module("ray"), "10.0.0.1:6379")
+    assert cluster.lacks({"CPU": 2.0}) == ""
+    assert cluster.lacks({"CPU": 3.0, "GPU": 0.5}) == "no node of the Ray cluster has 3 CPU, 0.5 GPU"
+
+
+def test_what_is_not_installed_is_shipped() -> None:
+    shipped = own_code()
+    assert str(Path(reticket_package.__file__).parent) in shipped
+    assert not [place for place in shipped if Path(place).name in ("torch", "json", "pytest", "ray", "typing.py")]

@@ -140,7 +140,7 @@ def test_a_worker_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_every_executor_is_registered_under_its_name() -> None:
-    assert list(EXECUTORS) == ["local", "in-process", "processes", "threads"]
+    assert list(EXECUTORS) == ["local", "in-process", "processes", "threads", "ray"]
 
 
 def test_a_worker_that_ends_while_it_starts_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,3 +189,29 @@ pipe.recv_bytes()
     monkeypatch.setattr(workers_module, "ENTRY", entry)
     with pytest.raises(StoreError, match="the disk is full"):
         run(tmp_path, jobs=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "device", "words"),
+    [
+        ({"tries": 0}, "cpu", r"^tries is 0, expected at least 1$"),
+        ({"memory": 0.0}, "cpu", r"^option 'memory' of executor 'ray' is 0.0, expected more than 0$"),
+        (
+            {"address": "ray://10.0.0.1:10001"},
+            "cpu",
+            r"^address 'ray://10.0.0.1:10001' is one of Ray's client, which task",
+        ),
+        (
+            {"address": "nowhere.invalid:1"},
+            "cpu",
+            r"^no Ray cluster answers at 'nowhere.invalid:1'; give the address that",
+        ),
+        ({}, "cuda:1", r"^device 'cuda:1' names one GPU, but Ray says which one a task has; use cuda$"),
+    ],
+)
+def test_options_of_ray_that_cannot_be_are_refused(
+    options: dict[str, Any], device: str, words: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    with pytest.raises(InputError, match=words):
+        run(tmp_path, executor="ray", options=options, device=device)

@@ -56,6 +56,9 @@ def run(
         list[str] | None,
         typer.Option("--executor-option", metavar="KEY=VALUE", help="An option of the executor; again for more."),
     ] = None,
+    address: Annotated[
+        str | None, typer.Option("--address", help="Of the cluster that computes: auto, HOST:PORT (for ray).")
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Tasks at a time: processes, or threads of one.")] = 1,
     threads: Annotated[
         int, typer.Option("--threads", min=1, help="Threads per task; decides the last bits of results.")
@@ -107,12 +110,13 @@ def run(
             return
         name, config = load_config(experiment, settings or ())
         folder = out or RUNS / name
+        options = read_options(executor_options or (), "--executor-option", "address=auto")
         execution = ExecutionConfig(
             jobs=jobs,
             threads=threads,
             device=own_device,
             executor=executor,
-            options=read_options(executor_options or (), "--executor-option", "address=auto"),
+            options=options if address is None else {**options, "address": address},
             data=data,
             loggers=log or (),
             budget=budget,

@@ -17,7 +17,9 @@ from reticket.experiment.execution import EXECUTORS, ExecutionConfig, executor
 from reticket.experiment.memory import keep_freed_memory
 from reticket.experiment.pace import Pace
 from reticket.experiment.plan import Plan
+from reticket.experiment.ray_executor import on_ray
 from reticket.experiment.schedule import Schedule
+from reticket.experiment.slurm.executor import slurm
 from reticket.experiment.store import DamagedResult, Store
 from reticket.experiment.task import Task
 from reticket.experiment.threads import threads as threads_of_one_process
@@ -82,6 +84,8 @@ executor("local")(local)
 executor("in-process")(in_process)
 executor("processes")(processes)
 executor("threads")(threads_of_one_process)
+executor("ray", needs="ray", elsewhere=True)(on_ray)
+executor("slurm", needs="submitit", elsewhere=True)(slurm)
 
 
 def run_plan(

@@ -76,6 +76,11 @@ class Schedule:
         return self._plan.tasks
 
     @property
+    def plan(self) -> Plan:
+        """Return what is carried out."""
+        return self._plan
+
+    @property
     def unfinished(self) -> tuple[str, ...]:
         """Return the keys of the tasks that have not come to their end."""
         return tuple(task.key for task in self._plan.tasks if task.key in self._open)
@@ -89,6 +94,10 @@ class Schedule:
     def ready(self) -> int:
         """Return how many tasks could start now."""
         return len(self._ready)
+
+    def is_open(self, task: Task) -> bool:
+        """Return whether a task has not come to its end."""
+        return task.key in self._open
 
     def next(self, *, patient: bool = True) -> Task | None:
         """Return the most urgent task that may start; the caller carries it out and says how it ended.
@@ -107,6 +116,20 @@ class Schedule:
         if chosen is not None:
             self._event("task-started", chosen)
         return chosen
+
+    def begin(self, task: Task) -> bool:
+        """Note that somebody has begun a task of their own choice, where who computes tasks chooses them too.
+
+        Returns:
+            False where it may not start yet, or has begun already.
+        """
+        entry = self._entry(task)
+        if entry not in self._ready:
+            return False
+        self._ready.remove(entry)
+        heapq.heapify(self._ready)
+        self._event("task-started", task)
+        return True
 
     def _chosen(self) -> Task | None:
         """Return the most urgent task that nobody computes; those that have a result meanwhile are finished."""
@@ -160,6 +183,15 @@ class Schedule:
         """Pass on a sentence that someone should read."""
         self._event("notice", task, text=text)
 
+    def announce(self, who: str, text: str) -> None:
+        """Pass on a sentence that concerns no task.
+
+        Args:
+            who: says it.
+            text: what.
+        """
+        self._tell(Event("notice", label=who, text=text))
+
     def metrics(self, task: Task, step: int, metrics: Mapping[str, float]) -> None:
         """Pass on the figures of a step of a training."""
         self._event("metrics", task, step=step, metrics=metrics)
@@ -196,7 +228,10 @@ class Schedule:
                     self._push(other)
 
     def _push(self, task: Task) -> None:
-        heapq.heappush(self._ready, (self._plan.stage[task.key], -self._plan.urgency[task.key], self._place[task.key]))
+        heapq.heappush(self._ready, self._entry(task))
+
+    def _entry(self, task: Task) -> tuple[int, float, int]:
+        return self._plan.stage[task.key], -self._plan.urgency[task.key], self._place[task.key]
 
     def _event(self, kind: EventKind, task: Task, **details: Any) -> None:
         self._tell(Event(kind, task.key, task.name, task.kind, task.cost, **details))

@@ -1,7 +1,7 @@
 """The process that computes tasks for a pool: it takes keys from a pipe, and ends at once when the other end is gone.
 
-Messages are JSON. To the worker: the setup, then `{"key": ...}` for each task. From it: `hello`, `ready`, `progress`,
-`notice`, `metrics`, `ended`, and `stop` with an error that would meet every other task too.
+Messages are JSON. To the worker: the setup, then `{"key": ...}` for each task. From it: `hello`, `ready`, and what
+`serving` says of a task.
 """
 
 import json
@@ -10,19 +10,11 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Mapping
-from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
-import torch
-
 from reticket.errors import ReticketError
-from reticket.experiment.compute import TaskCallbacks, attempt
-from reticket.experiment.execution import ExecutionConfig
-from reticket.experiment.memory import keep_freed_memory
-from reticket.experiment.store import Store, open_store
-from reticket.experiment.task import Task, from_flat
+from reticket.experiment.serving import Server
 
 
 class Link:
@@ -64,31 +56,14 @@ def main(handle: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     link = Link(Connection(handle))
     link.send("hello")
-    setup = link.receive()
     try:
-        torch.set_num_threads(setup["threads"])
-        keep_freed_memory()
-        execution = ExecutionConfig(threads=setup["threads"], device=setup["device"], settings=setup["settings"])
-        store = open_store(setup["store"])
-        tasks = {task.key: task for task in from_flat(setup["tasks"])}
+        server = Server(link.receive())
         link.send("ready")
         while True:
-            _serve(tasks[link.receive()["key"]], store, setup["runners"], execution, link)
+            server.serve(link.receive()["key"], link.send)
     except ReticketError as error:
         link.send("stop", error=str(error))
         link.receive()
-
-
-def _serve(task: Task, store: Store, runners: Mapping[str, str], execution: ExecutionConfig, link: Link) -> None:
-    def report(fraction: float, text: str, seconds: float) -> None:
-        link.send("progress", fraction=fraction, text=text, seconds=seconds)
-
-    def metrics(step: int, metrics: Mapping[str, float]) -> None:
-        link.send("metrics", step=step, metrics=dict(metrics))
-
-    callbacks = TaskCallbacks(report, lambda text: link.send("notice", text=text), metrics)
-    outcome = attempt(task, store, runners, execution, callbacks)
-    link.send("ended", outcome=asdict(outcome))
 
 
 def _leave() -> None:

@@ -19,8 +19,9 @@ from reticket.experiment.events import Event
 from reticket.experiment.execution import ExecutionConfig
 from reticket.experiment.plan import Plan
 from reticket.experiment.schedule import Outcome, Schedule
+from reticket.experiment.serving import pass_on, setup_for
 from reticket.experiment.store import Store
-from reticket.experiment.task import Task, to_flat
+from reticket.experiment.task import Task
 from reticket.experiment.until import Until
 
 GRACE = 2.0  # seconds a worker has to leave by itself
@@ -144,14 +145,7 @@ class Pool:
         self._workers: dict[Connection, Worker] = {}
         self._lost: set[str] = set()  # tasks that lost a worker once
         self._unborn = 0  # workers in a row that ended before they could start
-        self._setup = {
-            "store": dict(store.address),
-            "runners": dict(runners),
-            "threads": execution.threads,
-            "device": execution.device,
-            "settings": execution.facts,
-            "tasks": to_flat(schedule.tasks),
-        }
+        self._setup = setup_for(schedule, store, runners, execution)
 
     def run(self) -> None:
         """Carry the schedule out.
@@ -205,17 +199,13 @@ class Pool:
                 worker.send(self._setup)
             case "ready", _:
                 worker.ready, self._unborn = True, 0
-            case "progress", Task() as task:
-                self._schedule.progress(task, message["fraction"], message["text"], message["seconds"])
-            case "notice", Task() as task:
-                self._schedule.notice(task, message["text"])
-            case "metrics", Task() as task:
-                self._schedule.metrics(task, message["step"], message["metrics"])
             case "ended", Task() as task:
                 worker.task = None
                 self._schedule.ended(task, Outcome(**message["outcome"]))
             case "stop", _:
                 raise StoreError(message["error"])
+            case _, Task() as task:
+                pass_on(self._schedule, task, message)
 
     def _bury_silent(self) -> None:
         """Bury workers that are gone though their pipe is open: what they had forked, as loaders of data, holds it."""
