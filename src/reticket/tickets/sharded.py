@@ -68,6 +68,7 @@ def save_shards(parts: Iterable[Mask | Ticket], folder: str | os.PathLike[str]) 
         InputError: when the folder has something in it, or cannot be written.
 
     >>> from tempfile import TemporaryDirectory
+    >>> import torch
     >>> parts = (Mask({f"{layer}.weight": torch.ones(2, 2) > 0}) for layer in range(2))
     >>> with TemporaryDirectory() as place:
     ...     save_shards(parts, f"{place}/mask")
