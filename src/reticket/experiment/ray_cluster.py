@@ -20,6 +20,7 @@ from reticket.errors import InputError, ReticketError
 LOCAL = "local"  # Ray's word for a cluster of one's own
 OBJECT_STORE = 80_000_000  # bytes: results go through the store of the experiment, little through Ray's
 LOOK = 1.0  # seconds between two looks whether the cluster is there
+LOOK_FOR_NODES = 10.0  # seconds between two looks which machines are lost
 GONE = 15.0  # seconds without its head after which it counts as lost; Ray itself ends the process after 60
 
 
@@ -79,7 +80,8 @@ class Cluster:
         host, _, port = context.gcs_address.rpartition(":")
         self._head = (host.strip("[]"), int(port))
         self._node = (own["NodeManagerAddress"], own["NodeManagerPort"])
-        self._seen = self._looked = time.monotonic()
+        self._seen = self._looked = self._counted = time.monotonic()
+        self._lost = self._lost_by_now()
 
     @property
     def is_own(self) -> bool:
@@ -115,6 +117,21 @@ class Cluster:
                 f"the Ray cluster at {self._head[0]}:{self._head[1]} was lost or started anew; what is stored is kept, "
                 f"run the same command again when it is there"
             )
+
+    def lost_nodes(self) -> set[str]:
+        """Return which machines Ray has given up since this was asked before; looked up now and then.
+
+        Ray itself tells of a task on a machine that no cable leads to any more only after minutes.
+        """
+        now = time.monotonic()
+        if now - self._counted < LOOK_FOR_NODES:
+            return set()
+        self._counted, before = now, self._lost
+        self._lost = self._lost_by_now()
+        return self._lost - before
+
+    def _lost_by_now(self) -> set[str]:
+        return {node["NodeID"] for node in self.ray.nodes() if not node["Alive"]}
 
 
 def _listens(place: tuple[str, int]) -> bool:

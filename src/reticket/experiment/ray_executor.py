@@ -36,17 +36,19 @@ HOW = {  # a task lost its worker, by the name of Ray's error
 HOPELESS = ("RuntimeEnvSetupError", "TaskUnschedulableError", "AuthenticationError")  # that trying again does not mend
 
 
-@dataclass(frozen=True)
+@dataclass
 class Flight:
     """A task that the cluster has.
 
     Args:
         task: what it is.
         since: when it was sent, by `time.perf_counter`.
+        node: Ray's name of the machine that computes it, once it has begun.
     """
 
     task: Task
     since: float
+    node: str = ""
 
 
 class Driver:
@@ -87,6 +89,7 @@ class Driver:
                 for generator in self._heard_from():
                     self._listen(generator)
             self._cluster.check()
+            self._leave_lost_nodes()
             self._schedule.until.check()
 
     def stop(self) -> None:
@@ -122,11 +125,12 @@ class Driver:
         try:
             words = self._cluster.ray.get(next(generator))
         except (StopIteration, self._cluster.ray.exceptions.RayError) as lost:
-            del self._flying[generator]
-            self._lose(flight, lost)
+            self._lose(generator, _how(lost, flight.task))
             return
         for word in words:
             match word["say"]:
+                case "begun":
+                    flight.node = word["node"]
                 case "ended":
                     del self._flying[generator]
                     self._end(flight.task, Outcome(**word["outcome"]))
@@ -155,11 +159,18 @@ class Driver:
                     f"that every machine of the cluster reaches: --store with a shared folder or a bucket"
                 )
 
-    def _lose(self, flight: Flight, lost: BaseException) -> None:
-        name, task = type(lost).__name__, flight.task
-        if name in HOPELESS or name.startswith("RayTaskError"):
-            raise ClusterError(f"the Ray cluster cannot run '{task.name}': {_last_line(lost)}")
-        how = HOW.get(name, name)
+    def _leave_lost_nodes(self) -> None:
+        """Take tasks back from machines that are lost, and those of which is not known where they are."""
+        lost = self._cluster.lost_nodes()
+        for generator, flight in list(self._flying.items()) if lost else ():
+            if flight.node in lost or not flight.node:
+                self._cluster.ray.cancel(generator, force=True)
+                self._lose(generator, HOW["NodeDiedError"] if flight.node else "a machine went before it had begun")
+
+    def _lose(self, generator: Any, how: str) -> None:
+        """Let a task that lost its worker rest, or fail; one whose result is there is done."""
+        flight = self._flying.pop(generator)
+        task = flight.task
         losses = self._losses[task.key] = self._losses.get(task.key, 0) + 1
         if self._store.has(task.key):
             self._schedule.finish(task, time.perf_counter() - flight.since)
@@ -276,6 +287,18 @@ def _check_fit(cluster: Cluster, schedule: Schedule, resources: Mapping[str, flo
         raise InputError(f"{lack}, which each task takes; ask for less, or name another cluster by --address")
     if lack:
         schedule.notice(schedule.tasks[0], f"{lack}; tasks wait until one joins")
+
+
+def _how(lost: BaseException, task: Task) -> str:
+    """Return in words how a task lost its worker.
+
+    Raises:
+        ClusterError: when it will never have one.
+    """
+    name = type(lost).__name__
+    if name in HOPELESS or name.startswith("RayTaskError"):
+        raise ClusterError(f"the Ray cluster cannot run '{task.name}': {_last_line(lost)}")
+    return HOW.get(name, name)
 
 
 def _last_line(problem: BaseException) -> str:

@@ -22,7 +22,7 @@ Word = dict[str, Any]
 
 
 def words_of(setup: Any, key: str) -> Iterator[list[Word]]:
-    """Compute a task in a thread and yield what it says; the last word is how it ended.
+    """Compute a task in a thread and yield what it says; the first word is where it is, the last how it ended.
 
     Args:
         setup: Ray's reference to the setup of `serving`.
@@ -30,8 +30,9 @@ def words_of(setup: Any, key: str) -> Iterator[list[Word]]:
     """
     said: queue.SimpleQueue[Word] = queue.SimpleQueue()
     threading.Thread(target=_compute, args=(setup, key, said), name="reticket", daemon=True).start()
-    batch: list[Word] = [{}]
-    while batch[-1].get("say") not in LAST:
+    batch: list[Word] = [{"say": "begun", "node": extra("ray", "a worker").get_runtime_context().get_node_id()}]
+    yield batch
+    while batch[-1]["say"] not in LAST:
         batch = _gathered(said)
         yield batch
 
