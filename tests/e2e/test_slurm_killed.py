@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reticket.experiment import FolderStore
-from tests.e2e.test_killed import SMALL, TINY, start, without_times
+from tests.e2e.test_killed import SMALL, TINY, order, start, without_times
 
 pytest.importorskip("submitit")
 SETTINGS = (str(TINY), *(text for setting in SMALL for text in ("--set", setting)))
@@ -32,7 +32,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> object:
 
 @pytest.mark.slow
 def test_jobs_go_on_without_the_driver(tmp_path: Path, undisturbed: object) -> None:
-    assert start(tmp_path, *JOBS, sign=signal.SIGKILL, kind="task-done", at=1).returncode == -signal.SIGKILL
+    assert start(tmp_path, *JOBS, orders=[order(1, kind="task-done")]).returncode == -signal.SIGKILL
     store, deadline = FolderStore(tmp_path / "store"), time.monotonic() + PATIENCE
     while len(list(store.keys())) < TASKS:
         assert time.monotonic() < deadline
@@ -45,7 +45,7 @@ def test_jobs_go_on_without_the_driver(tmp_path: Path, undisturbed: object) -> N
 
 @pytest.mark.slow
 def test_ctrl_c_ends_the_jobs_and_the_same_command_goes_on(tmp_path: Path, undisturbed: object) -> None:
-    stopped = start(tmp_path, *JOBS, sign=signal.SIGINT, kind="task-done", at=1)
+    stopped = start(tmp_path, *JOBS, orders=[order(1, sign=signal.SIGINT, kind="task-done")])
     assert stopped.returncode == 130
     assert "run the same command again to resume" in stopped.stderr
     assert "Traceback" not in stopped.stderr
