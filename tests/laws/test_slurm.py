@@ -329,6 +329,13 @@ def test_a_job_queued_again_after_it_had_stored_its_result(store: FolderStore) -
     assert not drive.told("worker-lost")
 
 
+def test_a_queue_that_never_answered_ends_the_run(store: FolderStore) -> None:
+    with pytest.raises(
+        WorkerError, match="SLURM does not answer: squeue failed, or took too long; see what sinfo says"
+    ):
+        Drive(store, DRAW).run(None)
+
+
 def test_a_queue_that_does_not_answer_is_asked_again(store: FolderStore) -> None:
     drive = Drive(store, DRAW)
 

@@ -65,7 +65,7 @@ class Driver:
         self._found: dict[str, Task] = {}  # what jobs have found done, perhaps by another one whose words come later
         self._unborn = 0
         self._looked = float("-inf")
-        self._answers = True  # whether the queue did the last time
+        self._answers: bool | None = None  # whether the queue did the last time; it was not asked yet
 
     def run(self) -> None:
         """Return when the schedule is finished.
@@ -96,6 +96,10 @@ class Driver:
     def _look_after_jobs(self) -> None:
         states = self._cluster.states(self._board)
         if states is None:
+            if self._answers is None:
+                raise WorkerError(
+                    "SLURM does not answer: squeue failed, or took too long; see what sinfo says and run again"
+                )
             if self._answers:
                 self._schedule.announce("slurm", "squeue does not answer; what runs goes on, and it is asked again")
             self._answers = False
