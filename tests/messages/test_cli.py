@@ -42,7 +42,7 @@ SLIPS = {
     ),
     "unknown store": (
         ["run", "--store", "foldr:x"],
-        "unknown store 'foldr', did you mean 'folder'?; known are folder, s3, gs, az; a folder of this name",
+        "unknown store 'foldr', did you mean 'folder'?; known are folder, cache, s3, gs, az; a folder of this name",
     ),
     "one run to compare": (["compare", "runs/a"], "runs/a is one run; give two or more to compare"),
     "table of no run": (["export", "runs/a", "--table", "loss"], "runs/a: no such directory"),

@@ -140,7 +140,7 @@ def test_a_worker_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_every_executor_is_registered_under_its_name() -> None:
-    assert list(EXECUTORS) == ["local", "in-process", "processes", "threads", "ray"]
+    assert list(EXECUTORS) == ["local", "in-process", "processes", "threads", "ray", "slurm"]
 
 
 def test_a_worker_that_ends_while_it_starts_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,8 @@ def match(
     for name, quality in alignment.quality.items():
         size = alignment.symmetry.groups[name].size
         table.add_row(escape(name), f"{size}", f"{quality.correlation:.3f}", f"{quality.margin:.3f}")
-    _show(table)
+    if alignment.quality:  # a matcher need not say how well it matched
+        _show(table)
     print(f"written: {output}")
 
 

@@ -16,7 +16,7 @@ from reticket.tickets.mask import Mask
 from reticket.tickets.parts import inputs_first
 from reticket.tickets.patterns import check_density
 from reticket.tickets.prunable import named_weights
-from reticket.tickets.ranking import Budget, Scope
+from reticket.tickets.ranking import Budget, Scope, check_scope
 from reticket.types import StateDict
 
 
@@ -72,6 +72,7 @@ def prune(
     >>> mask.kept, prune(net, 0.25, max_sparsity={"2.*": 0.5})["2.weight"].sum() >= 8
     (12, tensor(True))
     """
+    check_scope(scope)
     check_density(pattern, density)
     budget = Budget(density, scope, max_sparsity, pattern)
     return pruned_to(budget, model, criterion, names=names, within=within, rounds=rounds, options=options)
