@@ -19,6 +19,7 @@ import pytest
 from tests.e2e.test_killed import TINY, start, without_times
 
 PORT = 6399
+LONGER = (str(TINY), "--set", "dense.epochs=24", "--set", "prune.epochs=6")  # tasks of a second, to be met under way
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def cable_number(cable: str) -> int:
 def begin(machine: Machine, out: Path) -> "subprocess.Popen[str]":
     """Begin the tiny experiment by Ray in a machine."""
     cluster = ("--executor", "ray", "--address", f"{machine.address}:{PORT}", "--jobs", "2")
-    command = machine.python("reticket", "run", str(TINY), *cluster, "--out", str(out))
+    command = machine.python("reticket", "run", *LONGER, *cluster, "--out", str(out))
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -123,7 +124,7 @@ def test_a_machine_lost_in_mid_run_and_then_the_head(tmp_path: Path, machines: l
     said = run.communicate()[0]
     assert run.returncode == 0, said
     assert '"worker-lost"' in (tmp_path / "two" / "metrics.jsonl").read_text()
-    assert start(tmp_path / "one").returncode == 0
+    assert start(tmp_path / "one", *LONGER).returncode == 0
     assert without_times(tmp_path / "two") == without_times(tmp_path / "one")
 
     again = begin(head, tmp_path / "three")
@@ -136,5 +137,5 @@ def test_a_machine_lost_in_mid_run_and_then_the_head(tmp_path: Path, machines: l
     assert (
         f"reticket: the Ray cluster at {head.address}:{PORT} was lost or started anew; what is stored is kept" in said
     )
-    assert start(tmp_path / "three").returncode == 0
+    assert start(tmp_path / "three", *LONGER).returncode == 0
     assert without_times(tmp_path / "three") == without_times(tmp_path / "one")
