@@ -124,7 +124,9 @@ class Cluster:
         Ray itself tells of a task on a machine that no cable leads to any more only after minutes.
         """
         now = time.monotonic()
-        if now - self._counted < LOOK_FOR_NODES:
+        if now - self._counted < LOOK_FOR_NODES or not _listens(
+            self._head
+        ):  # to ask a head that is gone would wait for it
             return set()
         self._counted, before = now, self._lost
         self._lost = self._lost_by_now()
