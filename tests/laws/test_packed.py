@@ -91,11 +91,12 @@ def test_steps_of_training_are_those_of_sparse_training() -> None:
                 optimizer.zero_grad()
                 model(x).square().mean().backward()
                 optimizer.step()
-                kernel = packed.get_parameter("3.weight")  # of 3 x 3 pixels, not packed, and held at 0 by nobody
-                kernel.data.mul_(mask["3.weight"])
     linear = packed.get_submodule("5")
     assert isinstance(linear, PackedLinear)
     torch.testing.assert_close(linear.weight, plain.get_parameter("5.weight").detach(), rtol=1e-4, atol=1e-6)
+    kernel = getattr(packed.get_submodule("3"), "weight")  # noqa: B009
+    torch.testing.assert_close(kernel, plain.get_parameter("3.weight"), rtol=1e-4, atol=1e-6)
+    assert not kernel[~mask["3.weight"]].any()
 
 
 def test_one_packing_serves_other_weights() -> None:
@@ -103,12 +104,32 @@ def test_one_packing_serves_other_weights() -> None:
     packed, _ = compile_sparse(network(1), Ticket.of(network(1), mask), x, formats="csr")
     load_packed(packed, network(2))
     with torch.no_grad():
-        load = masked(network(2), mask)
-        load[3].load_state_dict(network(2)[3].state_dict())  # type: ignore[index]
-        torch.testing.assert_close(packed(x), load(x), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(packed(x), masked(network(2), mask)(x), rtol=1e-5, atol=1e-5)
     layer = packed.get_submodule("0")
     assert isinstance(layer, PackedConvolution)
     assert torch.equal(layer.weight, network(2)[0].weight.detach() * mask["0.weight"])  # type: ignore[index]
+
+
+def test_entries_of_another_mask_are_refused() -> None:
+    """With a constant fan-in all shapes agree."""
+    one, other = (rt.prune(network(seed), 0.25, scope="layer", pattern="fan-in") for seed in (1, 2))
+    packed, _ = compile_sparse(network(), one, images(2), formats="csr")
+    same, _ = compile_sparse(network(3), one, images(2), formats="condensed")
+    same.load_state_dict(packed.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(same(images(2)), packed(images(2)), rtol=1e-5, atol=1e-5)
+    with pytest.raises(MaskError, match="these weights were packed by another mask, in which other entries are kept"):
+        compile_sparse(network(), other, images(2), formats="csr")[0].load_state_dict(packed.state_dict())
+
+
+def test_tied_weights_are_refused() -> None:
+    a, b = nn.Linear(8, 8), nn.Linear(8, 8)
+    b.weight = a.weight
+    model = nn.Sequential(a, b)
+    with pytest.raises(
+        MaskError, match=r"'0\.weight' and '1\.weight' are one tensor, which packing would part; leave it"
+    ):
+        compile_sparse(model, rt.prune(model, 0.5), torch.randn(2, 8))
 
 
 def test_the_fastest_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,20 @@ def test_a_training_comes_to_the_pattern() -> None:
     assert follows(pruner.mask, "2:4")
 
 
+def test_a_training_that_goes_past_the_pattern_is_refused() -> None:
+    net = network()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    with (
+        rt.sparsify(net, optimizer, lambda done: 0.3 if done else None, pattern="2:4") as pruner,
+        pytest.raises(MaskError, match=r"pattern 2:4 keeps 0\.5 of the weights and no fewer, but density 0\.3 was"),
+    ):
+        pruner.step()
+
+
+def test_a_fan_in_is_one_at_least() -> None:
+    assert rt.prune(nn.Linear(8, 4), 0.05, pattern="fan-in").kept == 4
+
+
 @pytest.mark.parametrize(("pattern", "density"), PATTERNS.items())
 @pytest.mark.parametrize("name", ["permuted", "signed", "random-permutation"])
 def test_a_pattern_survives_a_transfer_in_the_frame_of_the_mask(name: str, pattern: str, density: float) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
 
 from reticket.copied import private_copy
 from reticket.errors import InputError, MaskError
 from reticket.forward import call, evaluating
 from reticket.lookup import as_names
 from reticket.packed.formats import FORMATS, Format, Product
-from reticket.packed.layers import PackedConvolution, PackedLinear
+from reticket.packed.layers import MaskedWeight, PackedConvolution, PackedLinear
 from reticket.packed.pattern import KeptEntries
 from reticket.tickets import Mask, Ticket
 from reticket.weights import Weights, module_of, state_of
@@ -62,7 +63,7 @@ def compile_sparse(
     """Return a copy of a model that holds and computes with the kept weights alone, in the fastest format a layer.
 
     Masked linear layers and convolutions of one pixel become `PackedLinear` and `PackedConvolution`; what else a mask
-    names is set to 0 where it is pruned, and stays as it is. Every format that suits is timed on what
+    names stays dense, and is held at 0 where it is pruned. Every format that suits is timed on what
     the layer sees of the example inputs, as many samples as these have: give a batch of the size that will be used.
     Outputs are those of the masked model but for rounding. The copy can be trained: only what is kept has a gradient.
 
@@ -76,8 +77,8 @@ def compile_sparse(
         The packed model in evaluation mode, and what was chosen for each layer.
 
     Raises:
-        MaskError: when the mask does not fit the model.
-        InputError: for an unknown format, or when none of those named suits a layer.
+        MaskError: when the mask does not fit the model, or a masked weight is tied to another.
+        InputError: for what is no mask, an unknown format, or when none of those named suits a layer.
         ModelError: when the model cannot take the example inputs.
 
     >>> from reticket import prune
@@ -92,13 +93,16 @@ def compile_sparse(
     )
     """
     mask = ticket.mask if isinstance(ticket, Ticket) else ticket
+    if not isinstance(mask, Mask):
+        raise InputError(f"compile_sparse packs by a Mask or a Ticket, got {type(ticket).__name__}; give one")
     chosen = _formats(formats)
     network = private_copy(inside(module_of(model))).eval()
     mask.check_fits(network.state_dict())
+    _check_untied(network, mask)
     with torch.no_grad():
-        for name, weight in network.named_parameters():
-            if name in mask:
-                weight.mul_(mask[name].to(weight.device))
+        for name in mask:
+            weight = network.get_parameter(name)
+            weight.mul_(mask[name].to(weight.device))
     layers = {path: module for path, module in network.named_modules() if f"{path}.weight" in mask and _packs(module)}
     seen = _seen_by(network, layers, example_inputs)
     candidates = {
@@ -115,6 +119,12 @@ def compile_sparse(
     for choice in choices:
         path = choice.layer
         _set(network, path, _packed(layers[path], mask[f"{path}.weight"], choice.format))
+    for name in mask:
+        where, _, attribute = name.rpartition(".")
+        if where not in candidates:
+            module = network.get_submodule(where)
+            kept = MaskedWeight(mask[name].to(network.get_parameter(name).device))
+            register_parametrization(module, attribute, kept)
     return network, choices
 
 
@@ -130,8 +140,11 @@ def load_packed(packed: nn.Module, weights: Weights) -> None:
     """
     state = dict(state_of(weights, "weights"))
     layers = {path: one for path, one in packed.named_modules() if isinstance(one, PackedLinear)}
-    own = packed.state_dict()
-    rest = {name: own[name] for name in own if not any(name.startswith(f"{path}.") for path in layers)}
+    rest = {
+        name.replace(".parametrizations.", ".").removesuffix(".original"): tensor
+        for name, tensor in packed.state_dict().items()
+        if not any(name.startswith(f"{path}.") for path in layers)
+    }
     wanted = {f"{path}.weight": tuple(layer.weight.shape) for path, layer in layers.items()}
     wanted |= {name: tuple(tensor.shape) for name, tensor in rest.items()}
     for name, shape in wanted.items():
@@ -146,6 +159,18 @@ def load_packed(packed: nn.Module, weights: Weights) -> None:
     with torch.no_grad():
         for name, tensor in rest.items():
             tensor.copy_(state[name])
+
+
+def _check_untied(network: nn.Module, mask: Mask) -> None:
+    """Refuse masked weights that stand under several names: packed, they would be one weight no more."""
+    owners: dict[int, list[str]] = {}
+    for name, weight in network.named_parameters(remove_duplicate=False):
+        owners.setdefault(id(weight), []).append(name)
+    for names in owners.values():
+        if len(names) > 1 and any(name in mask for name in names):
+            raise MaskError(
+                f"'{names[0]}' and '{names[1]}' are one tensor, which packing would part; leave it out of the mask"
+            )
 
 
 def _formats(names: str | Iterable[str] | None) -> list[Format]:

@@ -1,10 +1,12 @@
 """Layers whose weight is packed: linear ones, and convolutions that see one pixel at a time."""
 
+import hashlib
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from reticket.errors import MaskError
 from reticket.packed.formats import FORMATS, Product, compressed
 from reticket.packed.pattern import KeptEntries
 
@@ -45,6 +47,24 @@ class Gradients:
             return torch.sparse.sampled_addmm(zeros, slope.T.contiguous(), x, beta=0.0).values()
         except RuntimeError:  # a build of torch without it
             return torch.take(slope.T @ x, entries.flat)
+
+
+class MaskedWeight(nn.Module):
+    """What holds a weight that is masked and not packed: a parametrization under which it is 0 where it is pruned.
+
+    Args:
+        kept: True for what is kept.
+    """
+
+    kept: Tensor
+
+    def __init__(self, kept: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("kept", kept, persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the weight with zeros where it is pruned."""
+        return weight * self.kept
 
 
 class _Multiply(torch.autograd.Function):
@@ -126,6 +146,22 @@ class PackedLinear(nn.Module):
             y = self._product(self.values, rows)
         y = y if self.bias is None else y + self.bias
         return y.reshape(*x.shape[:-1], y.shape[-1])
+
+    def get_extra_state(self) -> Tensor:
+        """Return what tells the places of the kept entries from others; it stands in the `state_dict`."""
+        digest = hashlib.sha256(self.entries.flat.cpu().numpy().tobytes()).digest()
+        return torch.tensor(list(digest), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Refuse the entries of another mask, which may be as many.
+
+        Raises:
+            MaskError: when these are not of the same places.
+        """
+        if not torch.equal(state.cpu(), self.get_extra_state()):
+            raise MaskError(
+                "these weights were packed by another mask, in which other entries are kept; pack by that mask"
+            )
 
     def extra_repr(self) -> str:
         """Return what it is in words."""

@@ -171,7 +171,7 @@ def _pruning(section: Mapping[str, Any]) -> str:
     if section.get("style") in ("weight-rewind", "lr-rewind"):
         text += f" from {position(str(section.get('rewind', '0it')))}"
     if section.get("pattern"):
-        text += f"; in the pattern {section['pattern']}"
+        text += f"; its masks are in the pattern {section['pattern']}, those of controls are drawn freely"
     spared = section.get("exclude") or ()
     return f"{text}; not pruned: {listed(str(one) for one in spared)}." if spared else f"{text}."
 

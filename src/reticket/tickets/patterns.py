@@ -158,7 +158,7 @@ class ConstantFanIn:
             kept: how many are kept of the weight; every output keeps its share of them, rounded half up, at least one.
         """
         rows = scores.flatten(1)
-        found = _largest(rows, max(1, kept_count(kept / rows.numel(), rows.shape[1])), dim=1)
+        found = _largest(rows, max(1, math.floor(kept / len(rows) + 0.5)), dim=1)
         return (found & (rows > -math.inf)).reshape(scores.shape)
 
     def __str__(self) -> str:

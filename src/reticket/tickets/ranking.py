@@ -60,6 +60,11 @@ class Budget:
         wanted = None if self.pattern is None else pattern_of(self.pattern)
         if isinstance(wanted, NOfM | ConstantFanIn) and self.max_sparsity is not None:
             raise MaskError(f"pattern {wanted} and max_sparsity both say what a layer keeps; leave one out")
+        if isinstance(wanted, NOfM) and self.density < wanted.density - 1e-6:
+            raise MaskError(
+                f"pattern {wanted} keeps {wanted.density:g} of the weights and no fewer, but density {self.density:g} "
+                "was asked for; make them agree"
+            )
         for most in self._limits().values():
             if not 0 <= most < 1:
                 raise MaskError(f"max_sparsity {most} is not in [0, 1); give the fraction of a layer to prune at most")
