@@ -2,12 +2,14 @@
 
 import itertools
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import reticket as rt
+from reticket.cli.aligning import transfer_file
 from reticket.errors import ConfigError, MaskError
 from reticket.rng import generator_for
 from reticket.tasks.presets import load_config
@@ -138,6 +140,20 @@ def test_a_pattern_survives_a_transfer_in_the_frame_of_the_mask(name: str, patte
     assert starts["mask"].mask == mask
     assert follows(starts["mask"].mask, pattern)
     assert follows(starts["init"].mask, pattern) is (pattern == "fan-in")
+
+
+def test_the_command_says_where_a_pattern_is_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = network(1)
+    sym = rt.discover(a, torch.randn(2, 4, 4, 4))
+    for name, al in (
+        ("moved", rt.random_alignment(sym, generator_for("alignment"))),
+        ("same", rt.identity_alignment(sym)),
+    ):
+        al.save(tmp_path / name)
+        Ticket.of(a, rt.prune(a, 0.5, pattern="2:4"), {"pattern": "2:4"}).save(tmp_path / "ticket.safetensors")
+        transfer_file(tmp_path / "ticket.safetensors", tmp_path / name, tmp_path / "out.safetensors")
+        said = capsys.readouterr().err
+        assert ("in the pattern 2:4, which the moved mask has no more" in said) is (name == "moved")
 
 
 def test_blocks_of_an_alignment_keep_what_stands_in_blocks() -> None:

@@ -47,6 +47,10 @@ SLIPS = {
     "one run to compare": (["compare", "runs/a"], "runs/a is one run; give two or more to compare"),
     "table of no run": (["export", "runs/a", "--table", "loss"], "runs/a: no such directory"),
     "store that is a file": (["run", "--store", "pyproject.toml"], "pyproject.toml"),
+    "a store of no place": (
+        ["run", "--store", "cache:"],
+        "the store 'cache:' names no place; give a folder, or NAME:TEXT",
+    ),
     "unknown executor": (["run", "--executor", "locl"], "unknown executor 'locl', did you mean 'local'?"),
     "missing file": (["run", "absent.toml"], "absent.toml' cannot be read"),
     "shape": (["verify", "mlp", "--input-shape", "a,b"], "--input-shape a,b: expected positive sizes"),

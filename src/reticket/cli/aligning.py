@@ -23,6 +23,7 @@ from reticket.symmetry.alignment import resolve_name
 from reticket.symmetry.model_tensors import is_extra
 from reticket.tasks.config import read_options
 from reticket.tickets import Ticket, transfer
+from reticket.tickets.patterns import follows
 from reticket.tickets.sharded import Counted, transfer_shards
 from reticket.types import StateDict
 from reticket.weight_files import load_file, prefixes_of_all, read_weights
@@ -275,5 +276,8 @@ def transfer_file(ticket: Path, alignment: Path, output: Path, weights: str | Pa
         )
     of_b = None if weights is None else read_weights(weights, say=note)
     moved = transfer(Ticket.load(ticket), found, of_b)
+    pattern = moved.provenance.get("pattern")
+    if isinstance(pattern, str) and not follows(moved.mask, pattern):
+        note(f"'{ticket}' was pruned in the pattern {pattern}, which the moved mask has no more: units moved alone")
     moved.save(output)
     return moved

@@ -167,6 +167,8 @@ def folder_of(place: str | Path) -> Path | None:
     (PosixPath('runs/store'), PosixPath('runs/store'))
     """
     name, colon, text = str(place).partition(":")
+    if place == "" or (colon and not text and name in (FOLDER, *STORES)):
+        raise InputError(f"the store '{place}' names no place; give a folder, or NAME:TEXT as s3://bucket/place")
     if isinstance(place, Path) or not colon or not re.fullmatch(r"[a-z][a-z0-9+-]+", name) or Path(place).is_dir():
         return Path(place)
     if name == FOLDER:
