@@ -67,7 +67,7 @@ class ArrayWorker:
             self._say("ready")
             self._carry_out(server, setup)
         except OutOfTime:
-            pass
+            pass  # told to stop: the task under way was given back, with its checkpoint
         except ReticketError as error:
             self._say("stop", error=str(error))
         return self._goes_on
