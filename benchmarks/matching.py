@@ -40,6 +40,7 @@ from reticket.types import Permutation
 OUT = Path(__file__).parent / "results" / "matching.json"
 BATCH = 128  # images
 SHARE = 0.2  # of units that may be unsettled where matching stops early
+POSITIONS = 128  # of an image that one contestant looks at in each feature map
 JUDGED = 512  # images that the barrier is measured on
 OTHERS = 10  # networks that one is matched to
 MEMORY: Mapping[str, tuple[str, Mapping[str, Any], tuple[int, ...]]] = {  # model, its parameters, shape of a batch
@@ -88,9 +89,10 @@ class Setting:
         """Match layer by layer; A is permuted on the way."""
         return match_layerwise(self.a, self.b, self.batches)
 
-    def ours(self, stop: float | str = "never") -> Permutations:
+    def ours(self, stop: float | str = "never", positions: int | None = None) -> Permutations:
         """Match in one pass."""
-        found = match(self.a, self.b, self.sym, self.batches, stop=stop, **memory_options("activation", "cpu"))
+        held = memory_options("activation", "cpu")
+        found = match(self.a, self.b, self.sym, self.batches, stop=stop, positions=positions, **held)
         return {name: one.index.tolist() for name, one in found.permutations.items()}
 
     def each(self) -> Permutations:
@@ -103,6 +105,7 @@ class Setting:
 CONTESTANTS: dict[str, Callable[[Setting], Permutations]] = {
     "layer by layer": Setting.plain,
     "ours": Setting.ours,
+    f"ours at {POSITIONS} positions of an image": lambda setting: setting.ours(positions=POSITIONS),
     f"ours until {SHARE:.0%} are unsettled": lambda setting: setting.ours(SHARE),
     f"ours, one A to {OTHERS} Bs": Setting.each,
 }

@@ -44,6 +44,7 @@ CASES: list[tuple[str, int, int, dict[str, Any]]] = [
     ("conv-small", 400, 1, {"stop": "never"}),
     ("conv-small", 400, 3, {}),
     ("conv-small", 400, 1, {"stop": 0.1}),
+    ("conv-small", 400, 1, {"positions": 16}),
     ("resnet20", 128, 1, {}),
     ("resnet20", 128, 2, {"held_bytes": 2**22}),
     ("vit", 200, 1, {}),

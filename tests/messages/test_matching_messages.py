@@ -42,6 +42,8 @@ def test_unknown_names() -> None:
         match(net(), net(), sym(), [X], unmatched="ignore")
     with pytest.raises(InputError, match="held_bytes must be None or a number of bytes, at least 1, got 0"):
         match(net(), net(), sym(), [X], held_bytes=0)
+    with pytest.raises(InputError, match="positions must be None or a number of positions of an example, at least 1"):
+        match(net(), net(), sym(), [X], positions=0)
     with pytest.raises(InputError, match="'activation' has no option 'costs', did you mean 'cost'"):
         match(net(), net(), sym(), [X], costs="correlation")
     with pytest.raises(InputError, match="matcher 'activation' is registered already"):

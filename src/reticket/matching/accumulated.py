@@ -36,10 +36,11 @@ class MomentAccumulator:
     Args:
         sym: symmetry of the models.
         held_bytes: how much of A's activations is held at once; None for those of a whole batch.
+        positions: of an example that are looked at, at most, at every site; None for all.
     """
 
-    def __init__(self, sym: Symmetry, held_bytes: int | None = None) -> None:
-        self.sym, self.held_bytes = sym, held_bytes
+    def __init__(self, sym: Symmetry, held_bytes: int | None = None, positions: int | None = None) -> None:
+        self.sym, self.held_bytes, self.positions = sym, held_bytes, positions
         self.direct = direct_views(sym)
         reached = reached_by(sym, self.direct)
         self.conditional = conditional_views(sym, reached)
@@ -86,14 +87,25 @@ class MomentAccumulator:
         Inputs of another size than discovery's, as larger images, are taken to make activations larger alike.
         """
         measured = [site for site in self.sites if site.operator or site.module not in (self.norms or ())]
-        seen = sum(math.prod(shape_of(site.layout)) * len(self.groups_at[site.name]) for site in measured)
+        seen = sum(self._values(site, group) for site in measured for group in self.groups_at[site.name])
         width = max([4, *(p.element_size() for p in model.parameters() if p.is_floating_point())])
         return round(seen * self.larger(inputs) * width / max(1, examples_in(inputs)))
+
+    def _values(self, site: Site, group: str) -> int:
+        """Return how many values of a group's units are looked at at a site, of the inputs that discovery saw."""
+        every = math.prod(shape_of(site.layout))
+        if self.positions is None:
+            return every
+        return min(every, self.units(group) * self.positions * max(1, shape_of(self.sym.inputs[0])[0]))
 
     def larger(self, inputs: object) -> float:
         """Return how many times as large as discovery's inputs these are."""
         given = sum(math.prod(shape_of(layout)) for layout in self.sym.inputs)
         return sum(tensor.numel() for tensor in tensors_in(inputs)) / given if given else 1.0
+
+    def most(self, inputs: object) -> int | None:
+        """Return how many samples of a batch are looked at, at most, at every site; None for all."""
+        return None if self.positions is None else self.positions * examples_in(inputs)
 
     def hold(self, model: nn.Module, inputs: object) -> dict[At, Units]:
         """Return what A's units do at every site, in memory of its own."""
@@ -148,9 +160,11 @@ class MomentAccumulator:
     ) -> None:
         """Run a model once and show the units of every group at every site as it is computed."""
 
+        most = self.most(inputs)
+
         def on_site(site: Site, tensor: Tensor) -> None:
             for group in self.groups_at[site.name]:
-                on_units(site, group, self._units(site, tensor, group, centre_at((site.name, group))))
+                on_units(site, group, self._units(site, tensor, group, centre_at((site.name, group)), most))
 
         def on_next(site: Site, before: Site, module: nn.Module) -> bool:
             if (known := self.known.get((id(model), site.name))) is None:
@@ -163,12 +177,12 @@ class MomentAccumulator:
         with torch.no_grad(), capture(model, self.sites, on_site, on_next):
             call(model, inputs)
 
-    def _units(self, site: Site, tensor: Tensor, group: str, centre: Centre) -> CentredBatch:
-        """Return what the units do at a site, without samples that a mask takes out.
+    def _units(self, site: Site, tensor: Tensor, group: str, centre: Centre, most: int | None) -> CentredBatch:
+        """Return what the units do at a site in at most so many samples, without those that a mask takes out.
 
         Masks come in by functional calls, and may then be met anywhere. Whether there is one costs a GPU a wait.
         """
-        rows = site.units(tensor, group, self.views[group].along)
+        rows = thinned(site.units(tensor, group, self.views[group].along), most)
         if rows.is_complex():  # real and imaginary parts are samples like any other
             rows = torch.view_as_real(rows).flatten(-2)
         rows = rows.reshape(-1, rows.shape[-1])
@@ -264,6 +278,27 @@ class MomentAccumulator:
 
 def _sides(every: Sequence[PairMoments]) -> tuple[list[Moments], list[Moments]]:
     return [moments.a for moments in every], [moments.b for moments in every]
+
+
+def thinned(rows: Tensor, most: int | None) -> Tensor:
+    """Return samples at even distances, at most so many of them, or all for None.
+
+    The distance has no factor in common with the number of samples: it would leave out whole columns of images.
+
+    Args:
+        rows: a sample in each column of the last axis.
+        most: samples to leave.
+
+    >>> thinned(torch.arange(12), 4).tolist()
+    [0, 5, 10]
+    """
+    samples = rows.shape[-1]
+    if most is None or samples <= most:
+        return rows
+    distance = -(-samples // most)
+    while math.gcd(distance, samples) > 1:
+        distance += 1
+    return rows[..., ::distance]
 
 
 def take_together(

@@ -6,6 +6,7 @@ same whether earlier layers have been permuted or not: nothing is gained by goin
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -61,6 +62,7 @@ def match_activations(
     stop: Literal["stable", "never"] | float | None = "stable",
     unmatched: Literal["weight", "error", "identity"] = "weight",
     held_bytes: int | None = None,
+    positions: int | None = None,
     seen: Activations | None = None,
 ) -> MatchedAlignment:
     """Match units by what they respond to, in one pass over the data.
@@ -69,7 +71,14 @@ def match_activations(
     averaged over checkpoints and the sites of group g (Ainsworth et al. 2023, section 3.1; Li et al. 2015 for the
     correlation). See `match` for the arguments.
     """
-    options = {"cost": cost, "to_inputs": to_inputs, "stop": stop, "unmatched": unmatched, "held_bytes": held_bytes}
+    options = {
+        "cost": cost,
+        "to_inputs": to_inputs,
+        "stop": stop,
+        "unmatched": unmatched,
+        "held_bytes": held_bytes,
+        "positions": positions,
+    }
     return match_activations_of_each(models_a, [models_b], sym, batches, seen=seen, **options)[0]
 
 
@@ -84,6 +93,7 @@ def match_activations_of_each(
     stop: Literal["stable", "never"] | float | None = "stable",
     unmatched: Literal["weight", "error", "identity"] = "weight",
     held_bytes: int | None = None,
+    positions: int | None = None,
     seen: Activations | None = None,
 ) -> list[MatchedAlignment]:
     """Match one network to several: what `match_activations` gives for each, while A runs once on a batch.
@@ -93,18 +103,21 @@ def match_activations_of_each(
         each_b: checkpoints of every B, as many as of A.
         sym: their symmetry.
         batches: any iterable, which is read once.
-        cost, to_inputs, stop, unmatched, held_bytes: see `match`; a B that may stop is not run any more.
+        cost, to_inputs, stop, unmatched, held_bytes, positions: see `match`; a B that may stop is not run any more.
         seen: of A and one B, see `match`.
     """
     if held_bytes is not None and held_bytes < 1:
         raise InputError(f"held_bytes must be None or a number of bytes, at least 1, got {held_bytes}")
-    every = [_budget(sym, held_bytes, COSTS[cost], stop) for _ in each_b]
+    if positions is not None and positions < 1:
+        raise InputError(f"positions must be None or a number of positions of an example, at least 1, got {positions}")
+    unseen = partial(MomentAccumulator, sym, held_bytes, positions)
+    every = [_budget(unseen, COSTS[cost], stop) for _ in each_b]
     if seen is not None and not isinstance(seen, Activations):
         raise InputError(
             f"seen is a {type(seen).__name__}, but Activations(sym) was expected, empty or of an earlier call"
         )
     if seen is not None:
-        every[0].go_on(seen, seen.begin(sym, [models_a, *each_b], held_bytes))
+        every[0].go_on(seen, seen.begin(sym, [models_a, *each_b], unseen))
     check_unmatched(sym, every[0].seen().matched, unmatched)
     with evaluating(*models_a, *(model for models in each_b for model in models)):
         for number, batch in enumerate(checked_batches(batches, "matching")):
@@ -136,14 +149,13 @@ class Budget:
     """What was seen of one pair of networks, and whether that is enough (`done`): never.
 
     Args:
-        sym: their symmetry.
-        held_bytes: how much of A's activations is held at once.
+        unseen: makes what takes in the activations of a pair.
         score: the similarity of units.
     """
 
-    def __init__(self, sym: Symmetry, held_bytes: int | None, score: Score) -> None:
+    def __init__(self, unseen: Callable[[], MomentAccumulator], score: Score) -> None:
         self.score, self.done = score, False
-        self.halves = [MomentAccumulator(sym, held_bytes)]
+        self.halves = [unseen()]
         self._kept: Activations | None = None
         self._taking = self.halves[0]
 
@@ -203,8 +215,8 @@ class Budget:
 class UntilStable(Budget):
     """Enough is what leaves every assignment as it was over `STABLE` doublings of the examples."""
 
-    def __init__(self, sym: Symmetry, held_bytes: int | None, score: Score) -> None:
-        super().__init__(sym, held_bytes, score)
+    def __init__(self, unseen: Callable[[], MomentAccumulator], score: Score) -> None:
+        super().__init__(unseen, score)
         self.previous: dict[str, Permutation] = {}
         self.equal, self.check_at = 0, CHECK_FROM
 
@@ -225,16 +237,15 @@ class UntilSettled(Budget):
     to its spread: the whole is expected to differ from the truth in half as many units as the halves differ in.
 
     Args:
-        sym: their symmetry.
-        held_bytes: how much of A's activations is held at once.
+        unseen: makes what takes in the activations of a pair.
         score: the similarity of units.
         share: of all units, above 0 and at most 1.
     """
 
-    def __init__(self, sym: Symmetry, held_bytes: int | None, score: Score, share: float) -> None:
-        super().__init__(sym, held_bytes, score)
+    def __init__(self, unseen: Callable[[], MomentAccumulator], score: Score, share: float) -> None:
+        super().__init__(unseen, score)
         self.share, self.check_at = share, HALVES_FROM
-        self.halves.append(MomentAccumulator(sym, held_bytes))
+        self.halves.append(unseen())
 
     def seen(self) -> MomentAccumulator:
         """Return all that was seen so far."""
@@ -259,14 +270,14 @@ class UntilSettled(Budget):
 
 
 def _budget(
-    sym: Symmetry, held_bytes: int | None, score: Score, stop: Literal["stable", "never"] | float | None
+    unseen: Callable[[], MomentAccumulator], score: Score, stop: Literal["stable", "never"] | float | None
 ) -> Budget:
     if stop == "stable":
-        return UntilStable(sym, held_bytes, score)
+        return UntilStable(unseen, score)
     if stop is None or stop == "never":
-        return Budget(sym, held_bytes, score)
+        return Budget(unseen, score)
     if isinstance(stop, bool) or not isinstance(stop, int | float) or not 0 < stop <= 1:
         raise InputError(
             f"stop is {stop!r}, but 'stable', 'never' or a share of units above 0 and at most 1 was expected, as 0.01"
         )
-    return UntilSettled(sym, held_bytes, score, stop)
+    return UntilSettled(unseen, score, stop)

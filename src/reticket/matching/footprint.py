@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from reticket.errors import InputError
 from reticket.forward import call, evaluating, inputs_for, lay_channels_last, trial_copy
-from reticket.matching.accumulated import MomentAccumulator, scaling_in
+from reticket.matching.accumulated import MomentAccumulator, scaling_in, thinned
 from reticket.matching.moments import BLOCK, centred
 from reticket.matching.registry import MATCHERS
 from reticket.nested import examples_in, parts, tensors_in
@@ -115,7 +115,7 @@ def matching_memory(
         )
     MATCHERS.named("activation").check({"batches": batch}, options)
     inputs = inputs_for(sym, batch, options.get("to_inputs"))
-    seen = MomentAccumulator(sym, options.get("held_bytes"))
+    seen = MomentAccumulator(sym, options.get("held_bytes"), options.get("positions"))
     seen.norms = scaling_in([model])
     copied = trial_copy(model) or model
     with evaluating(copied):
@@ -190,7 +190,7 @@ def _run(model: nn.Module, seen: MomentAccumulator, inputs: object) -> list[Look
         before, alive = living.most, living.alive
         with living.paused():
             for group in seen.groups_at[site.name]:
-                rows = site.units(tensor, group, seen.views[group].along)
+                rows = thinned(site.units(tensor, group, seen.views[group].along), seen.most(inputs))
                 batch = centred(rows.reshape(-1, rows.shape[-1]))
                 own = [_memory(one) for one in (tensor, rows, batch.values)]
                 whole = tensor.device.type != "cpu"

@@ -240,8 +240,11 @@ def match(
             its own; `held_bytes`, how much of A's activations may be held at once (default: all of a batch): a larger
             batch is run in parts, cut along the first axis of its tensors, which must be that of the examples. The cut
             changes the result by rounding alone. How large a part may be is told from the activations that discovery
-            saw; `seen`, an `Activations`, which is empty at first and takes what is seen: where it is given again, with
-            further batches, matching goes on, to the result of one call on all of them (checks of `stop` begin anew).
+            saw; `positions`, at how many positions of an example, as the pixels of a feature map, each site is looked
+            at, at most (default: all): neighbours tell much the same, so that fewer give nearly the same alignment
+            sooner; `seen`, an `Activations`, which is empty at first and takes what is seen: where it is given again,
+            with further batches, matching goes on, to the result of one call on all of them (checks of `stop` begin
+            anew).
             Every method has `fixed`, names of groups whose units stay where they are, or by name those units of a
             group that do; `blocks`, by name how many consecutive units of a group move as one, in any order among
             themselves, or one number for every group that it divides; `ordered_blocks`, likewise, the order inside

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,14 +68,14 @@ class Activations:
         return f"Activations({self.examples} examples in {self.batches} batches)"
 
     def begin(
-        self, sym: Symmetry, networks: Sequence[Sequence[nn.Module]], held_bytes: int | None
+        self, sym: Symmetry, networks: Sequence[Sequence[nn.Module]], unseen: Callable[[], MomentAccumulator]
     ) -> tuple[MomentAccumulator, ...]:
         """Return what was seen of these networks, ready to see more.
 
         Args:
             sym: their symmetry.
             networks: the checkpoints of A and those of B.
-            held_bytes: how much of A's activations is held at once.
+            unseen: makes what takes in more.
 
         Raises:
             AlignmentError: when other networks were seen, or at other sites.
@@ -92,7 +92,7 @@ class Activations:
                 "begun with, or begin anew with Activations(sym)"
             )
         self._networks = of
-        return tuple(_going_on(one, held_bytes) for one in self._halves)
+        return tuple(unseen().merged(one) for one in self._halves)  # which knows nothing of the models it was seen of
 
     def keep(self, halves: Sequence[MomentAccumulator]) -> None:
         """Take what was seen in the place of what was seen before.
@@ -148,11 +148,6 @@ def _digest(networks: Sequence[Sequence[nn.Module]]) -> str:
                 found.update(f"{number} {name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                 found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
-
-
-def _going_on(seen: MomentAccumulator, held_bytes: int | None) -> MomentAccumulator:
-    """Return one that has seen the same, and knows nothing of the models that it was seen of."""
-    return MomentAccumulator(seen.sym, held_bytes).merged(seen)
 
 
 def _written(seen: MomentAccumulator, prefix: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
