@@ -1,12 +1,14 @@
 """What every registered method must keep; a new method is found here by itself."""
 
 import dataclasses
+from typing import Annotated, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
 from reticket.errors import InputError, ReticketError
+from reticket.options import Within
 from reticket.rng import generator_for
 from reticket.tickets import (
     METHODS,
@@ -246,6 +248,68 @@ def test_a_method_must_ask_for_known_fields_and_say_what_it_is() -> None:
         method("odd")(odd)
     with pytest.raises(InputError, match="has no docstring"):
         method("silent")(silent)
+
+
+def dialled(
+    ticket: Ticket,
+    rewound_b: StateDict,
+    trained_a: StateDict | None,
+    *,
+    share: Annotated[float, Within(0, 1)] = 1.0,
+    by: Literal["b", "a"] = "b",
+) -> SparseStart:
+    """Keeps a share of what a mask keeps, of one network's weights."""
+    source = rewound_b if by == "b" else trained_a
+    assert source is not None
+    return masked(source, Mask({name: kept if share == 1 else kept & False for name, kept in ticket.mask.items()}))
+
+
+def test_what_stands_after_a_star_are_the_options_of_a_method() -> None:
+    try:
+        made = method("own", only_where={"trained_a": ("by", "a")})(dialled)
+        inputs = only(make_inputs(), ("ticket", "rewound_b"))
+        assert made.uses == ("ticket", "rewound_b", "trained_a")
+        assert dict(made.options.settings({})) == {"share": 1.0, "by": "b"}
+        assert made.needs_for({}) == ("ticket", "rewound_b")
+        assert made.needs_for({"by": "a"}) == made.needs == ("ticket", "rewound_b", "trained_a")
+        assert made(inputs).mask == inputs.ticket.mask  # pyright: ignore[reportOptionalMemberAccess]
+        assert made(inputs, {"share": 0.5}).mask.kept == 0
+        assert (
+            made.says == "Keeps a share of what a mask keeps, of one network's weights. Options: share = 1.0, by = 'b'."
+        )
+        with pytest.raises(InputError, match="method 'own' needs trained_a"):
+            made(inputs, {"by": "a"})
+        with pytest.raises(InputError, match="method 'own' has no option 'shar', did you mean 'share'"):
+            made(inputs, {"shar": 0.5})
+        with pytest.raises(
+            InputError, match=r"option .share. of method .own. is 1\.5: input should be less than or equal"
+        ):
+            made(inputs, {"share": 1.5})
+        with pytest.raises(InputError, match="option 'by' of method 'own' is 'c'; expected one of b, a"):
+            made.needs_for({"by": "c"})
+    finally:
+        METHODS._members.pop("own", None)
+
+
+@pytest.mark.parametrize("given", [{"trained_a": ("bi", "a")}, {"pruned_a": ("by", "a")}])
+def test_a_condition_must_name_a_field_and_an_option(given: dict[str, tuple[str, str]]) -> None:
+    with pytest.raises(InputError, match=f"'{next(iter(given))}' does not fit"):
+        method("odd", only_where=given)(dialled)
+
+
+def test_an_option_needs_a_default_and_a_name_of_its_own() -> None:
+    def without(ticket: Ticket, *, share: float) -> SparseStart:
+        """Odd."""
+        raise NotImplementedError
+
+    def field(ticket: Ticket, *, trained_a: float = 1.0) -> SparseStart:
+        """Odd."""
+        raise NotImplementedError
+
+    with pytest.raises(InputError, match="where 'share' does not fit; an option stands after a"):
+        method("odd")(without)
+    with pytest.raises(InputError, match="where 'trained_a' does not fit"):
+        method("odd")(field)
 
 
 def test_an_unknown_method_has_the_nearest_name() -> None:
