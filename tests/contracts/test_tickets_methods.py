@@ -1,11 +1,12 @@
 """What every registered method must keep; a new method is found here by itself."""
 
 import dataclasses
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reticket.errors import InputError, ReticketError
 from reticket.options import Within
@@ -16,6 +17,7 @@ from reticket.tickets import (
     Method,
     MethodInputs,
     SparseStart,
+    Target,
     Ticket,
     get_method,
     method,
@@ -59,6 +61,22 @@ def network(label: str) -> dict[str, Tensor]:
     return {name: torch.randn(shape, generator=g) for name, shape in shapes.items()}
 
 
+class ThreeLayers(nn.Module):
+    """What the weights of `network` belong to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(8, 12), nn.Linear(12, 10), nn.Linear(10, 4, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc3(self.fc2(self.fc1(x).relu()).relu())
+
+
+def some_batches() -> list[tuple[Tensor, Tensor]]:
+    g = generator_for("methods", "batches")
+    return [(torch.randn(16, 8, generator=g), torch.randint(4, (16,), generator=g)) for _ in range(2)]
+
+
 def make_inputs(frame: str = "init", seed: int = 0) -> MethodInputs:
     trained = network("A trained")
     mask = prune_magnitude(trained, 0.3, names=NAMES)
@@ -69,12 +87,18 @@ def make_inputs(frame: str = "init", seed: int = 0) -> MethodInputs:
         pruned_a=pruned,
         rewound_a=network("A"),
         rewound_b=network("B"),
+        trained_b=network("B trained"),
         mask_b=prune_magnitude(network("B trained"), 0.3, names=NAMES),
+        target=Target(0.3, NAMES),
         alignment=Swap(torch.arange(12).roll(1), torch.arange(10).flip(0)),
         random_alignment=Swap(
             torch.randperm(12, generator=generator_for("p")), torch.randperm(10, generator=generator_for("q"))
         ),
+        correlations={name: torch.rand(trained[name].shape, generator=generator_for("c", name)) for name in NAMES},
         generator=generator_for("draw", seed),
+        model=ThreeLayers().train(),
+        batches=some_batches(),
+        example_inputs=some_batches()[0][0][:1],
         frame=frame,  # pyright: ignore[reportArgumentType]
     )
 
@@ -86,17 +110,20 @@ def only(inputs: MethodInputs, needs: tuple[str, ...]) -> MethodInputs:
 
 def content(inputs: MethodInputs) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
-    for field in ("trained_a", "pruned_a", "rewound_a", "rewound_b", "mask_b"):
+    for field in ("trained_a", "pruned_a", "rewound_a", "rewound_b", "trained_b", "mask_b", "correlations"):
         found |= {f"{field}.{name}": tensor.clone() for name, tensor in getattr(inputs, field).items()}
     assert inputs.ticket is not None
+    assert inputs.model is not None
+    found |= {f"model.{name}": tensor.clone() for name, tensor in inputs.model.state_dict().items()}
     return found | {f"ticket.{name}": tensor.clone() for name, tensor in inputs.ticket.tensors().items()}
 
 
-def check_method(candidate: Method, frame: str) -> None:
+def check_method(candidate: Method, frame: str, options: Mapping[str, Any] | None = None) -> None:
     """The contract."""
+    options = options or {}
     inputs = make_inputs(frame)
     before = content(inputs)
-    start = candidate(only(inputs, candidate.needs))
+    start = candidate(only(inputs, candidate.needs_for(options)), options)
     assert candidate.description
     assert candidate.network in ("A", "B")
     if candidate.sparse:
@@ -109,7 +136,7 @@ def check_method(candidate: Method, frame: str) -> None:
     else:
         assert start.mask.density == 1
     assert list(start.weights) == list(network("B"))
-    again = candidate(only(make_inputs(frame), candidate.needs))
+    again = candidate(only(make_inputs(frame), candidate.needs_for(options)), options)
     assert again.mask == start.mask, "another mask from an equal generator"
     for name, tensor in start.weights.items():
         torch.testing.assert_close(again.weights[name], tensor, rtol=0, atol=0)
@@ -123,9 +150,16 @@ def test_every_method_keeps_the_contract(name: str, frame: str) -> None:
     check_method(METHODS[name], frame)
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_keeps_the_contract_with_each_word_of_its_options(name: str) -> None:
+    for option, parameter in METHODS[name].options.items():
+        for value in get_args(parameter.annotation) if get_origin(parameter.annotation) is Literal else (0.25,):
+            check_method(METHODS[name], "mask", {option: value})
+
+
 def test_the_methods_of_the_design_are_there() -> None:
     expected = "dense imp imp-b lth permuted naive random-permutation layer-shuffle random erk signed naive-signed"
-    assert set(expected.split()) <= set(METHODS)
+    assert {*expected.split(), "one-shot", "snip", "grasp", "synflow", "polished"} <= set(METHODS)
     assert {name for name, m in METHODS.items() if not m.trains} == {"dense", "imp"}
     assert {name for name, m in METHODS.items() if m.network == "A"} == {"dense", "imp", "lth"}
 
@@ -197,14 +231,14 @@ def test_signed_methods_have_the_magnitudes_of_b_and_the_signs_of_a(name: str) -
         torch.testing.assert_close(start.weights[layer], a[layer].sign() * b[layer].abs(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", ["permuted", "signed", "random-permutation"])
+@pytest.mark.parametrize("name", ["permuted", "signed", "random-permutation", "polished"])
 def test_the_two_frames_are_one_network_relabelled(name: str) -> None:
     in_init, in_mask = METHODS[name](make_inputs("init")), METHODS[name](make_inputs("mask"))
     inputs = make_inputs()
     alignment = inputs.random_alignment if name == "random-permutation" else inputs.alignment
     assert alignment is not None
     assert inputs.ticket is not None
-    assert in_mask.mask == inputs.ticket.mask
+    assert name == "polished" or in_mask.mask == inputs.ticket.mask
     assert alignment.apply(in_mask.mask) == in_init.mask
     for layer, tensor in alignment.apply(in_mask.weights).items():
         torch.testing.assert_close(tensor, in_init.weights[layer], rtol=0, atol=0)

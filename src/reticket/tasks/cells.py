@@ -12,6 +12,7 @@ from reticket.errors import ConfigError
 from reticket.experiment import Task
 from reticket.models.code import code_outside
 from reticket.tasks.config import Config
+from reticket.tasks.method_inputs import MATCHED, examples_spec
 from reticket.tasks.networks import Facts, Networks, density_of, matched_text, rng_label_of
 from reticket.tickets.methods import Method, get_method
 
@@ -97,7 +98,7 @@ class Runs:
         spec = {
             **self.networks.common,
             "method": cell.method,
-            **self._choices(method, a, b),
+            **self._choices(method, a, b, density),
             "recipe": self.networks.recipe(self.config.sparse_recipe),
             "start": start,
             "end": self.networks.end,
@@ -124,21 +125,31 @@ class Runs:
             "trained_a": lambda: {"trained_a": self.networks.at(("A", a), self.networks.end)},
             "rewound_a": lambda: {"rewound_a": self.networks.at(("A", a), start)},
             "rewound_b": lambda: {"rewound_b": self.networks.at(("B", b), start)},
+            "trained_b": lambda: {"trained_b": self.networks.at(("B", b), self.networks.end)},
             "mask_b": lambda: {"mask_b": self.networks.pruned(("B", b), density)},
             "alignment": lambda: {
                 "alignment": self.networks.match(a, b, str(match_at), (density, start)),
                 "symmetry": self.networks.symmetry,
             },
             "random_alignment": lambda: {"symmetry": self.networks.symmetry},
-            "generator": dict,
+            "correlations": lambda: {
+                MATCHED + name: task
+                for name, task in self.networks.match(a, b, str(match_at), (density, start)).inputs.items()
+                if name not in ("symmetry", "start", "ticket", "rewound_b")
+            },
+            **dict.fromkeys(("generator", "target", "model", "batches", "example_inputs"), dict),
         }
         return {name: task for need in method.needs for name, task in sources[need]().items()}
 
-    def _choices(self, method: Method, a: int, b: int) -> dict[str, Any]:
+    def _choices(self, method: Method, a: int, b: int, density: float) -> dict[str, Any]:
         """Return those settings of `method` that decide something for it."""
         choices: dict[str, Any] = {"frame": self.config.grid.frame} if "frame" in method.uses else {}
         if {"generator", "random_alignment"} & set(method.needs):
             choices["random"] = ["method", a, b]
+        if "target" in method.needs:
+            choices["target"] = self.networks.target(density)
+        if {"batches", "correlations"} & set(method.needs):
+            choices["examples"] = examples_spec(b)
         if code := self._code(method.function):  # of an installed package or a script
             choices["code"] = code
         return choices
