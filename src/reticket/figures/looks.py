@@ -1,5 +1,6 @@
 """The one look each method keeps through every figure and table."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +10,17 @@ Role = Literal["key", "variant", "reference", "control"]
 ORACLES = frozenset({"dense", "imp", "imp-b", "lth"})
 """Methods that use what a new initialisation does not have: another network's weights, or B's own pruning."""
 
-SHORT_NAMES: Mapping[str, str] = {"lth": "LTH", "imp": "IMP", "imp-b": "IMP B", "erk": "ERK", "snip": "SNIP", "grasp": "GraSP", "synflow": "SynFlow"}
+SHORT_NAMES: Mapping[str, str] = {
+    "lth": "LTH",
+    "imp": "IMP",
+    "imp-b": "IMP B",
+    "erk": "ERK",
+    "snip": "SNIP",
+    "grasp": "GraSP",
+    "synflow": "SynFlow",
+}
+DYNAMICS_NAMES: Mapping[str, str] = {"set": "SET", "rigl": "RigL", "srigl": "SRigL"}
+PART = re.compile(r"""([^+("']*(?:\([^)]*\))?)\+?""")
 
 PALETTE: Mapping[str, tuple[str, str]] = {
     "ink": ("#1c2430", "#e6e9ed"),
@@ -63,7 +74,7 @@ class Look:
     @property
     def label(self) -> str:
         """The name as the field writes it."""
-        return SHORT_NAMES.get(self.name, self.name)
+        return label(self.name)
 
     @property
     def mark(self) -> str:
@@ -114,5 +125,27 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
 
 
 def label(method: str) -> str:
-    """Return a method's name as the field writes it."""
-    return SHORT_NAMES.get(method, method)
+    """Return a method's name as the field writes it, with its options and what changes its mask.
+
+    >>> label("erk+rigl(alpha=0.2)"), label("signed(share=0.5)"), label("lth")
+    ('ERK + RigL (alpha=0.2)', 'signed (share=0.5)', 'LTH')
+    """
+    parts = [part for part in PART.findall(method) if part]
+    return (
+        " + ".join(_worded(part, names) for part, names in zip(parts, (SHORT_NAMES, DYNAMICS_NAMES), strict=False))
+        or method
+    )
+
+
+def is_oracle(method: str) -> bool:
+    """Return whether a method, whatever its options, uses what a new initialisation does not have.
+
+    >>> is_oracle("lth+rigl"), is_oracle("permuted+rigl")
+    (True, False)
+    """
+    return method.partition("+")[0].partition("(")[0] in ORACLES
+
+
+def _worded(part: str, names: Mapping[str, str]) -> str:
+    name, sign, options = part.partition("(")
+    return names.get(name, name) + f" {sign}{options}" * bool(sign)

@@ -14,6 +14,7 @@ from reticket.experiment import Context, Output, Result, Task, collective, isola
 from reticket.matching import MatchedAlignment, match
 from reticket.rng import generator_for
 from reticket.symmetry import discover, load_into
+from reticket.tasks.dynamics import dynamics_in
 from reticket.tasks.inputs import (
     checkpoints_in,
     dataset_for,
@@ -21,6 +22,7 @@ from reticket.tasks.inputs import (
     network_of,
     reading_for,
     symmetry_in,
+    thawed,
 )
 from reticket.tasks.matchers import given_to_matcher
 from reticket.tasks.method_inputs import method_inputs
@@ -144,8 +146,8 @@ def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
 @collective
 def run_sparse(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
     """Make a method's initial sparse network and train it to the end."""
-    method = get_method(task.spec["method"])
-    start = method(method_inputs(task, method.needs, inputs, context))
+    method, options = get_method(task.spec["method"]), thawed(task.spec.get("options", {}))
+    start = method(method_inputs(task, method.needs_for(options), inputs, context), options)
     return _train_sparse(task, context, model_for(task, "structure"), start.weights, start.mask)
 
 
@@ -193,12 +195,13 @@ def _train_sparse(task: Task, context: Context, model: nn.Module, weights: Mappi
         mask=mask,
         span=Span(start),
         resume=_resume(context),
-        callbacks=_callbacks(context, start),
+        callbacks=[*dynamics_in(spec), *_callbacks(context, start)],
         device=Placement(context.device, context.ranks),
     )
     if not context.ranks.first:
         return Output()
     judged = _judged(task, model, dataset, result, context)
+    mask = Mask(result.mask) if "dynamics" in spec else mask
     values = {
         **judged.values,
         "epochs": result.epochs,
