@@ -3,6 +3,7 @@
 import inspect
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -106,6 +107,29 @@ class Options(Mapping[str, inspect.Parameter]):
 
     def __len__(self) -> int:
         return len(self._parameters)
+
+
+@dataclass(frozen=True)
+class Within:
+    """Says of an option that is a number where it lies: `Annotated[float, Within(0, 1)]`.
+
+    Args:
+        least, most: both included.
+
+    >>> from typing import Annotated
+    >>> def dial(*, share: Annotated[float, Within(0, 1)] = 1.0): ...
+    >>> options = Options("method 'dial'", inspect.signature(dial).parameters, InputError)
+    >>> options.settings({"share": 2})
+    Traceback (most recent call last):
+    reticket.errors.InputError: option 'share' of method 'dial' is 2: input should be less than or equal to 1
+    """
+
+    least: float
+    most: float
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Return how pydantic checks it."""
+        return {**handler(source), "ge": self.least, "le": self.most}
 
 
 def _with_lists(value: Any) -> Any:

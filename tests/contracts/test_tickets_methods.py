@@ -1,12 +1,15 @@
 """What every registered method must keep; a new method is found here by itself."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reticket.errors import InputError, ReticketError
+from reticket.options import Within
 from reticket.rng import generator_for
 from reticket.tickets import (
     METHODS,
@@ -14,6 +17,7 @@ from reticket.tickets import (
     Method,
     MethodInputs,
     SparseStart,
+    Target,
     Ticket,
     get_method,
     method,
@@ -57,6 +61,22 @@ def network(label: str) -> dict[str, Tensor]:
     return {name: torch.randn(shape, generator=g) for name, shape in shapes.items()}
 
 
+class ThreeLayers(nn.Module):
+    """What the weights of `network` belong to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.fc3 = nn.Linear(8, 12), nn.Linear(12, 10), nn.Linear(10, 4, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc3(self.fc2(self.fc1(x).relu()).relu())
+
+
+def some_batches() -> list[tuple[Tensor, Tensor]]:
+    g = generator_for("methods", "batches")
+    return [(torch.randn(16, 8, generator=g), torch.randint(4, (16,), generator=g)) for _ in range(2)]
+
+
 def make_inputs(frame: str = "init", seed: int = 0) -> MethodInputs:
     trained = network("A trained")
     mask = prune_magnitude(trained, 0.3, names=NAMES)
@@ -67,12 +87,18 @@ def make_inputs(frame: str = "init", seed: int = 0) -> MethodInputs:
         pruned_a=pruned,
         rewound_a=network("A"),
         rewound_b=network("B"),
+        trained_b=network("B trained"),
         mask_b=prune_magnitude(network("B trained"), 0.3, names=NAMES),
+        target=Target(0.3, NAMES),
         alignment=Swap(torch.arange(12).roll(1), torch.arange(10).flip(0)),
         random_alignment=Swap(
             torch.randperm(12, generator=generator_for("p")), torch.randperm(10, generator=generator_for("q"))
         ),
+        correlations={name: torch.rand(trained[name].shape, generator=generator_for("c", name)) for name in NAMES},
         generator=generator_for("draw", seed),
+        model=ThreeLayers().train(),
+        batches=some_batches(),
+        example_inputs=some_batches()[0][0][:1],
         frame=frame,  # pyright: ignore[reportArgumentType]
     )
 
@@ -84,17 +110,20 @@ def only(inputs: MethodInputs, needs: tuple[str, ...]) -> MethodInputs:
 
 def content(inputs: MethodInputs) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
-    for field in ("trained_a", "pruned_a", "rewound_a", "rewound_b", "mask_b"):
+    for field in ("trained_a", "pruned_a", "rewound_a", "rewound_b", "trained_b", "mask_b", "correlations"):
         found |= {f"{field}.{name}": tensor.clone() for name, tensor in getattr(inputs, field).items()}
     assert inputs.ticket is not None
+    assert inputs.model is not None
+    found |= {f"model.{name}": tensor.clone() for name, tensor in inputs.model.state_dict().items()}
     return found | {f"ticket.{name}": tensor.clone() for name, tensor in inputs.ticket.tensors().items()}
 
 
-def check_method(candidate: Method, frame: str) -> None:
+def check_method(candidate: Method, frame: str, options: Mapping[str, Any] | None = None) -> None:
     """The contract."""
+    options = options or {}
     inputs = make_inputs(frame)
     before = content(inputs)
-    start = candidate(only(inputs, candidate.needs))
+    start = candidate(only(inputs, candidate.needs_for(options)), options)
     assert candidate.description
     assert candidate.network in ("A", "B")
     if candidate.sparse:
@@ -107,7 +136,7 @@ def check_method(candidate: Method, frame: str) -> None:
     else:
         assert start.mask.density == 1
     assert list(start.weights) == list(network("B"))
-    again = candidate(only(make_inputs(frame), candidate.needs))
+    again = candidate(only(make_inputs(frame), candidate.needs_for(options)), options)
     assert again.mask == start.mask, "another mask from an equal generator"
     for name, tensor in start.weights.items():
         torch.testing.assert_close(again.weights[name], tensor, rtol=0, atol=0)
@@ -121,9 +150,16 @@ def test_every_method_keeps_the_contract(name: str, frame: str) -> None:
     check_method(METHODS[name], frame)
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_keeps_the_contract_with_each_word_of_its_options(name: str) -> None:
+    for option, parameter in METHODS[name].options.items():
+        for value in get_args(parameter.annotation) if get_origin(parameter.annotation) is Literal else (0.25,):
+            check_method(METHODS[name], "mask", {option: value})
+
+
 def test_the_methods_of_the_design_are_there() -> None:
     expected = "dense imp imp-b lth permuted naive random-permutation layer-shuffle random erk signed naive-signed"
-    assert set(expected.split()) <= set(METHODS)
+    assert {*expected.split(), "one-shot", "snip", "grasp", "synflow", "polished"} <= set(METHODS)
     assert {name for name, m in METHODS.items() if not m.trains} == {"dense", "imp"}
     assert {name for name, m in METHODS.items() if m.network == "A"} == {"dense", "imp", "lth"}
 
@@ -195,14 +231,14 @@ def test_signed_methods_have_the_magnitudes_of_b_and_the_signs_of_a(name: str) -
         torch.testing.assert_close(start.weights[layer], a[layer].sign() * b[layer].abs(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", ["permuted", "signed", "random-permutation"])
+@pytest.mark.parametrize("name", ["permuted", "signed", "random-permutation", "polished"])
 def test_the_two_frames_are_one_network_relabelled(name: str) -> None:
     in_init, in_mask = METHODS[name](make_inputs("init")), METHODS[name](make_inputs("mask"))
     inputs = make_inputs()
     alignment = inputs.random_alignment if name == "random-permutation" else inputs.alignment
     assert alignment is not None
     assert inputs.ticket is not None
-    assert in_mask.mask == inputs.ticket.mask
+    assert name == "polished" or in_mask.mask == inputs.ticket.mask
     assert alignment.apply(in_mask.mask) == in_init.mask
     for layer, tensor in alignment.apply(in_mask.weights).items():
         torch.testing.assert_close(tensor, in_init.weights[layer], rtol=0, atol=0)
@@ -246,6 +282,68 @@ def test_a_method_must_ask_for_known_fields_and_say_what_it_is() -> None:
         method("odd")(odd)
     with pytest.raises(InputError, match="has no docstring"):
         method("silent")(silent)
+
+
+def dialled(
+    ticket: Ticket,
+    rewound_b: StateDict,
+    trained_a: StateDict | None,
+    *,
+    share: Annotated[float, Within(0, 1)] = 1.0,
+    by: Literal["b", "a"] = "b",
+) -> SparseStart:
+    """Keeps a share of what a mask keeps, of one network's weights."""
+    source = rewound_b if by == "b" else trained_a
+    assert source is not None
+    return masked(source, Mask({name: kept if share == 1 else kept & False for name, kept in ticket.mask.items()}))
+
+
+def test_what_stands_after_a_star_are_the_options_of_a_method() -> None:
+    try:
+        made = method("own", only_where={"trained_a": ("by", "a")})(dialled)
+        inputs = only(make_inputs(), ("ticket", "rewound_b"))
+        assert made.uses == ("ticket", "rewound_b", "trained_a")
+        assert dict(made.options.settings({})) == {"share": 1.0, "by": "b"}
+        assert made.needs_for({}) == ("ticket", "rewound_b")
+        assert made.needs_for({"by": "a"}) == made.needs == ("ticket", "rewound_b", "trained_a")
+        assert made(inputs).mask == inputs.ticket.mask  # pyright: ignore[reportOptionalMemberAccess]
+        assert made(inputs, {"share": 0.5}).mask.kept == 0
+        assert (
+            made.says == "Keeps a share of what a mask keeps, of one network's weights. Options: share = 1.0, by = 'b'."
+        )
+        with pytest.raises(InputError, match="method 'own' needs trained_a"):
+            made(inputs, {"by": "a"})
+        with pytest.raises(InputError, match="method 'own' has no option 'shar', did you mean 'share'"):
+            made(inputs, {"shar": 0.5})
+        with pytest.raises(
+            InputError, match=r"option .share. of method .own. is 1\.5: input should be less than or equal"
+        ):
+            made(inputs, {"share": 1.5})
+        with pytest.raises(InputError, match="option 'by' of method 'own' is 'c'; expected one of b, a"):
+            made.needs_for({"by": "c"})
+    finally:
+        METHODS._members.pop("own", None)
+
+
+@pytest.mark.parametrize("given", [{"trained_a": ("bi", "a")}, {"pruned_a": ("by", "a")}])
+def test_a_condition_must_name_a_field_and_an_option(given: dict[str, tuple[str, str]]) -> None:
+    with pytest.raises(InputError, match=f"'{next(iter(given))}' does not fit"):
+        method("odd", only_where=given)(dialled)
+
+
+def test_an_option_needs_a_default_and_a_name_of_its_own() -> None:
+    def without(ticket: Ticket, *, share: float) -> SparseStart:
+        """Odd."""
+        raise NotImplementedError
+
+    def field(ticket: Ticket, *, trained_a: float = 1.0) -> SparseStart:
+        """Odd."""
+        raise NotImplementedError
+
+    with pytest.raises(InputError, match="where 'share' does not fit; an option stands after a"):
+        method("odd")(without)
+    with pytest.raises(InputError, match="where 'trained_a' does not fit"):
+        method("odd")(field)
 
 
 def test_an_unknown_method_has_the_nearest_name() -> None:

@@ -13,6 +13,7 @@ from reticket.registry import first_line
 from reticket.tasks.check import checks
 from reticket.tasks.presets import list_presets
 from reticket.tickets.criteria import CRITERIA
+from reticket.tickets.dynamics import DYNAMICS
 from reticket.tickets.methods import METHODS
 from reticket.training import AUGMENTATIONS, OPTIMISERS, SCHEDULES
 
@@ -22,6 +23,7 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "models": lambda: dict(sorted(MODELS.descriptions().items())),
     "matchers": list_matchers,
     "methods": METHODS.descriptions,
+    "dynamics": DYNAMICS.descriptions,
     "criteria": CRITERIA.descriptions,
     "optimisers": OPTIMISERS.descriptions,
     "schedules": SCHEDULES.descriptions,

@@ -1,5 +1,6 @@
 """The one look each method keeps through every figure and table."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +10,17 @@ Role = Literal["key", "variant", "reference", "control"]
 ORACLES = frozenset({"dense", "imp", "imp-b", "lth"})
 """Methods that use what a new initialisation does not have: another network's weights, or B's own pruning."""
 
-SHORT_NAMES: Mapping[str, str] = {"lth": "LTH", "imp": "IMP", "imp-b": "IMP B", "erk": "ERK"}
+SHORT_NAMES: Mapping[str, str] = {
+    "lth": "LTH",
+    "imp": "IMP",
+    "imp-b": "IMP B",
+    "erk": "ERK",
+    "snip": "SNIP",
+    "grasp": "GraSP",
+    "synflow": "SynFlow",
+}
+DYNAMICS_NAMES: Mapping[str, str] = {"set": "SET", "rigl": "RigL", "srigl": "SRigL"}
+PART = re.compile(r"""([^+("']*(?:\([^)]*\))?)\+?""")
 
 PALETTE: Mapping[str, tuple[str, str]] = {
     "ink": ("#1c2430", "#e6e9ed"),
@@ -28,6 +39,10 @@ PALETTE: Mapping[str, tuple[str, str]] = {
     "control-2": ("#717c89", "#8e99a5"),
     "control-3": ("#737e8b", "#8c97a3"),
     "control-4": ("#75808d", "#8a95a1"),
+    "control-5": ("#717884", "#8e99a0"),
+    "control-6": ("#6f7987", "#9098a4"),
+    "control-7": ("#737a85", "#8d96a2"),
+    "polished": ("#8c4b12", "#e0a877"),
     "other-1": ("#8a5a00", "#dcae4f"),
     "other-2": ("#9c2a4f", "#f08fae"),
     "other-3": ("#3f6212", "#a5cf63"),
@@ -59,7 +74,7 @@ class Look:
     @property
     def label(self) -> str:
         """The name as the field writes it."""
-        return SHORT_NAMES.get(self.name, self.name)
+        return label(self.name)
 
     @property
     def mark(self) -> str:
@@ -81,10 +96,15 @@ _KNOWN: tuple[Look, ...] = (
     Look("naive", "naive", "key", "s"),
     Look("signed", "signed", "variant", "^"),
     Look("naive-signed", "naive-signed", "variant", "v", (4.0, 1.6)),
+    Look("polished", "polished", "variant", "D", (1.2, 1.4)),
+    Look("one-shot", "control-5", "reference", "H"),
     Look("random-permutation", "control-1", "control", "p"),
     Look("layer-shuffle", "control-2", "control", "h", (4.0, 1.6)),
     Look("random", "control-3", "control", "d", (1.2, 1.4)),
     Look("erk", "control-4", "control", "*", (5.0, 1.5, 1.0, 1.5)),
+    Look("snip", "control-6", "control", "<", (4.0, 1.6)),
+    Look("grasp", "control-7", "control", ">", (1.2, 1.4)),
+    Look("synflow", "control-5", "control", "8", (5.0, 2.0)),
 )
 
 
@@ -105,5 +125,27 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
 
 
 def label(method: str) -> str:
-    """Return a method's name as the field writes it."""
-    return SHORT_NAMES.get(method, method)
+    """Return a method's name as the field writes it, with its options and what changes its mask.
+
+    >>> label("erk+rigl(alpha=0.2)"), label("signed(share=0.5)"), label("lth")
+    ('ERK + RigL (alpha=0.2)', 'signed (share=0.5)', 'LTH')
+    """
+    parts = [part for part in PART.findall(method) if part]
+    return (
+        " + ".join(_worded(part, names) for part, names in zip(parts, (SHORT_NAMES, DYNAMICS_NAMES), strict=False))
+        or method
+    )
+
+
+def is_oracle(method: str) -> bool:
+    """Return whether a method, whatever its options, uses what a new initialisation does not have.
+
+    >>> is_oracle("lth+rigl"), is_oracle("permuted+rigl")
+    (True, False)
+    """
+    return method.partition("+")[0].partition("(")[0] in ORACLES
+
+
+def _worded(part: str, names: Mapping[str, str]) -> str:
+    name, sign, options = part.partition("(")
+    return names.get(name, name) + f" {sign}{options}" * bool(sign)

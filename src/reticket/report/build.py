@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from reticket.errors import InputError
 from reticket.figures.looks import looks
 from reticket.figures.table import Table
 from reticket.figures.text import without_folders
@@ -24,7 +25,7 @@ from reticket.tasks.check import checks
 from reticket.tasks.checks.diversity import Diversity
 from reticket.tasks.results import Results
 from reticket.tasks.rows import Failure
-from reticket.tickets.methods import METHODS
+from reticket.tickets.choice import Choice
 
 _ALL_POSITIONS = ("paper", "early_matching")  # of matching; the other sections show the latest
 UNKNOWN = "A method registered by the user."  # and not where the report is written
@@ -140,7 +141,14 @@ def _render(
         grid=table,
         sections=list(sections),
         tables=tables,
-        methods=[(look, METHODS[name].description if name in METHODS else UNKNOWN) for name, look in methods.items()],
+        methods=[(look, _described(name)) for name, look in methods.items()],
         environment=environment(run),
         commands=commands(run),
     )
+
+
+def _described(method: str) -> str:
+    try:
+        return Choice.parse(method).description
+    except InputError:
+        return UNKNOWN

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from reticket.figures.looks import ORACLES, Look, looks
+from reticket.figures.looks import Look, is_oracle, looks
 from reticket.figures.text import number, percent, position, rewind_order
 from reticket.report.accuracy_rows import accuracy_rows, at, sparsities
 from reticket.report.gap import interval, open_gap
@@ -164,7 +164,7 @@ def _spared(unpruned: Mapping[str, float]) -> str:
 
 
 def _best(rows: Sequence[Row], level: float, rewind: str | None, words: MetricWords) -> str | None:
-    mine = [row for row in rows if (row.sparsity, row.rewind) == (level, rewind) and row.method not in ORACLES]
+    mine = [row for row in rows if (row.sparsity, row.rewind) == (level, rewind) and not is_oracle(row.method)]
     return words.best(mine).method if len(mine) > 1 else None
 
 

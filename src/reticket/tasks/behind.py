@@ -12,13 +12,14 @@ from reticket.symmetry import Alignment, Symmetry
 from reticket.tasks.rows import Row
 from reticket.tasks.tensors import WEIGHTS, alignment_in, mask_in, stripped
 from reticket.tickets import Mask
+from reticket.tickets.choice import canonical
 
 
 class NetworkPlace(TypedDict):
     """Which network of the table.
 
     Args:
-        method: name of the method.
+        method: name of the method, with the options and dynamics that the table has of it, in any spelling.
         sparsity: nominal fraction pruned, in [0, 1); 0, the default, is "dense".
         seed: which pair of networks; 0 by default.
         rewind: position from which it was trained, "5ep"; it may be left out where the table has one alone.
@@ -55,6 +56,7 @@ def find_result(rows: Sequence[Row], place: NetworkPlace, store: Store) -> Resul
 
 def _cell(rows: Sequence[Row], place: NetworkPlace) -> Row:
     """Return the one row that is meant; what is left out may be anything."""
+    place = {**place, "method": canonical(place["method"])}
     wanted = {"method": place["method"], "sparsity": place.get("sparsity", 0.0)}
     wanted |= {name: value for name, value in place.items() if name in ("rewind", "match_at")}
     found = [row for row in rows if all(getattr(row, k) == v for k, v in wanted.items())]

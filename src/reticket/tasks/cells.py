@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
-from reticket.errors import ConfigError
+from reticket.errors import ConfigError, InputError
 from reticket.experiment import Task
 from reticket.models.code import code_outside
 from reticket.tasks.config import Config
+from reticket.tasks.dynamics import check_dynamics, dynamics_spec
+from reticket.tasks.method_inputs import MATCHED, examples_spec
 from reticket.tasks.networks import Facts, Networks, density_of, matched_text, rng_label_of
-from reticket.tickets.methods import Method, get_method
+from reticket.tickets.choice import Choice
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Cell:
     """One cell of the table; a field is None where the method has none.
 
     Args:
-        method: its name.
+        method: the text of its choice, `str(Choice)`: a name, with options and dynamics where it has any.
         sparsity: fraction pruned.
         rewind: the position from which the sparse network is trained.
         match_at: for methods that use the alignment, the position of B's training at which it was found.
@@ -42,14 +44,16 @@ class Runs:
         threads: the threads a task computes with; part of every key, because it changes bits.
 
     Raises:
-        ConfigError: for a rewind point past the end or an unknown method.
+        ConfigError: for a rewind point past the end, an unknown method, dynamics or option, or a method that stands
+            there twice.
     """
 
     def __init__(self, config: Config, facts: Facts, *, threads: int = 1) -> None:
         self.config = config
         self.facts = facts
         self.networks = Networks(config, facts, threads=threads)
-        self.methods = {name: get_method(name) for name in config.grid.methods}
+        self.choices = _choices(config)
+        self.methods = {text: choice.chosen_method for text, choice in self.choices.items()}
         self._code = cache(code_outside)
 
     @cached_property
@@ -67,7 +71,7 @@ class Runs:
         for name, method in self.methods.items():
             sparsities = grid.sparsities if method.sparse else (None,)
             rewinds = grid.rewinds if method.trains else (None,)
-            places = grid.match_at if "alignment" in method.needs else (None,)
+            places = grid.match_at if "alignment" in self.choices[name].needs else (None,)
             cells += [Cell(name, s, rewind, at) for s in sparsities for rewind in rewinds for at in places]
         return tuple(cells)
 
@@ -90,14 +94,15 @@ class Runs:
             return self.networks.dense("A", a)
         if cell.method == "imp":
             return self.networks.pruned(("A", a), density_of(_present(cell.sparsity)))
-        method, density = self.methods[cell.method], density_of(_present(cell.sparsity))
+        choice, density = self.choices[cell.method], density_of(_present(cell.sparsity))
         start = self.networks.rewinds[str(cell.rewind)]
-        network = ("A", a) if method.network == "A" else ("B", b)
-        inputs = self._needs(method, a, b, density, start, cell.match_at)
+        network = ("A", a) if choice.chosen_method.network == "A" else ("B", b)
+        inputs = self._needs(choice, a, b, density, start, cell.match_at)
         spec = {
             **self.networks.common,
-            "method": cell.method,
-            **self._choices(method, a, b),
+            "method": choice.method,
+            **self._decisive(choice, a, b, density),
+            **dynamics_spec(choice, density, self.networks.end - start),
             "recipe": self.networks.recipe(self.config.sparse_recipe),
             "start": start,
             "end": self.networks.end,
@@ -115,33 +120,61 @@ class Runs:
         )
 
     def _needs(
-        self, method: Method, a: int, b: int, density: float, start: int, match_at: str | None
+        self, choice: Choice, a: int, b: int, density: float, start: int, match_at: str | None
     ) -> dict[str, Task]:
-        """Return the tasks that give what `method` needs; the randomness is in the spec."""
+        """Return the tasks that give what a method needs; the randomness is in the spec."""
         sources: dict[str, Callable[[], dict[str, Task]]] = {
             "ticket": lambda: {"ticket": self.networks.pruned(("A", a), density)},
             "pruned_a": lambda: {"ticket": self.networks.pruned(("A", a), density)},
             "trained_a": lambda: {"trained_a": self.networks.at(("A", a), self.networks.end)},
             "rewound_a": lambda: {"rewound_a": self.networks.at(("A", a), start)},
             "rewound_b": lambda: {"rewound_b": self.networks.at(("B", b), start)},
+            "trained_b": lambda: {"trained_b": self.networks.at(("B", b), self.networks.end)},
             "mask_b": lambda: {"mask_b": self.networks.pruned(("B", b), density)},
             "alignment": lambda: {
                 "alignment": self.networks.match(a, b, str(match_at), (density, start)),
                 "symmetry": self.networks.symmetry,
             },
             "random_alignment": lambda: {"symmetry": self.networks.symmetry},
-            "generator": dict,
+            "correlations": lambda: {
+                MATCHED + name: task
+                for name, task in self.networks.match(a, b, str(match_at), (density, start)).inputs.items()
+                if name not in ("symmetry", "start", "ticket", "rewound_b")
+            },
+            **dict.fromkeys(("generator", "target", "model", "batches", "example_inputs"), dict),
         }
-        return {name: task for need in method.needs for name, task in sources[need]().items()}
+        return {name: task for need in choice.needs for name, task in sources[need]().items()}
 
-    def _choices(self, method: Method, a: int, b: int) -> dict[str, Any]:
-        """Return those settings of `method` that decide something for it."""
+    def _decisive(self, choice: Choice, a: int, b: int, density: float) -> dict[str, Any]:
+        """Return those settings of a method that decide something for it."""
+        method = choice.chosen_method
         choices: dict[str, Any] = {"frame": self.config.grid.frame} if "frame" in method.uses else {}
-        if {"generator", "random_alignment"} & set(method.needs):
+        if {"generator", "random_alignment"} & set(choice.needs):
             choices["random"] = ["method", a, b]
+        if "target" in choice.needs:
+            choices["target"] = self.networks.target(density)
+        if {"batches", "correlations"} & set(choice.needs):
+            choices["examples"] = examples_spec(b)
+        if choice.options:
+            choices["options"] = dict(choice.options)
         if code := self._code(method.function):  # of an installed package or a script
             choices["code"] = code
         return choices
+
+
+def _choices(config: Config) -> dict[str, Choice]:
+    """Return the methods of the grid by their one text."""
+    found: dict[str, Choice] = {}
+    for text in config.grid.methods:
+        try:
+            choice = Choice.parse(text)
+        except InputError as problem:
+            raise ConfigError(f"grid.methods: {problem}") from None
+        if str(choice) in found:
+            raise ConfigError(f"grid.methods: '{text}' is '{choice}', which stands there twice; leave one out")
+        check_dynamics(choice, config.dense)
+        found[str(choice)] = choice
+    return found
 
 
 def _present(sparsity: float | None) -> float:

@@ -153,7 +153,7 @@ class Networks:
         recipe = self.config.dense if replay else self.config.finetuning_recipe
         spec = {
             **self.common,
-            **self._pruning,
+            **self.pruning,
             "recipe": self.recipe(recipe),
             "start": self._prune_rewind if replay else 0,
             "density": density,
@@ -170,11 +170,16 @@ class Networks:
         )
 
     @cached_property
-    def _pruning(self) -> dict[str, Any]:
+    def pruning(self) -> dict[str, Any]:
         """What the keys of rounds hold of pruning and of the weights that are pruned; the model is built for it."""
         prune = self.config.prune
         names = prunable_spec(self.config.model.name, self.params, prune)
         return {"prune": SharedSpec(prune.decisive(), "prune"), **names}
+
+    def target(self, density: float) -> dict[str, Any]:
+        """Return what decides which weights one pruning to a density keeps, beside the scores."""
+        chosen = {key: one for key, one in self.config.prune.decisive().items() if key not in ("style", "rate")}
+        return {"density": density, **chosen, **{key: one for key, one in self.pruning.items() if key != "prune"}}
 
     def _make_match(self, a: int, b: int, match_at: str, ticket: tuple[float, int] | None = None) -> Task:
         """Return the matching of A onto B at one of the grid's positions, or at several by consensus.

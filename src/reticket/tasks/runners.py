@@ -13,21 +13,22 @@ from reticket.data import DataSource
 from reticket.experiment import Context, Output, Result, Task, collective, isolated
 from reticket.matching import MatchedAlignment, match
 from reticket.rng import generator_for
-from reticket.symmetry import discover, load_into, random_alignment
+from reticket.symmetry import discover, load_into
+from reticket.tasks.dynamics import dynamics_in
 from reticket.tasks.inputs import (
-    alignment_of,
     checkpoints_in,
     dataset_for,
     model_for,
     network_of,
     reading_for,
-    required_mask,
     symmetry_in,
+    thawed,
 )
 from reticket.tasks.matchers import given_to_matcher
+from reticket.tasks.method_inputs import method_inputs
 from reticket.tasks.recipes import recipe_in
 from reticket.tasks.tensors import ALIGNMENT, LEFT_OUT, MASK, WEIGHTS, mask_in, named, stripped
-from reticket.tickets import Mask, MethodInputs, Pruning, Ticket, get_method, known_prunable, prune_round, true_density
+from reticket.tickets import Mask, Pruning, get_method, known_prunable, prune_round, true_density
 from reticket.training import (
     Callback,
     LogMetrics,
@@ -145,8 +146,8 @@ def run_match(task: Task, inputs: Mapping[str, Result], context: Context) -> Out
 @collective
 def run_sparse(task: Task, inputs: Mapping[str, Result], context: Context) -> Output:
     """Make a method's initial sparse network and train it to the end."""
-    method = get_method(task.spec["method"])
-    start = method(_method_inputs(task, method.needs, inputs))
+    method, options = get_method(task.spec["method"]), thawed(task.spec.get("options", {}))
+    start = method(method_inputs(task, method.needs_for(options), inputs, context), options)
     return _train_sparse(task, context, model_for(task, "structure"), start.weights, start.mask)
 
 
@@ -194,12 +195,13 @@ def _train_sparse(task: Task, context: Context, model: nn.Module, weights: Mappi
         mask=mask,
         span=Span(start),
         resume=_resume(context),
-        callbacks=_callbacks(context, start),
+        callbacks=[*dynamics_in(spec), *_callbacks(context, start)],
         device=Placement(context.device, context.ranks),
     )
     if not context.ranks.first:
         return Output()
     judged = _judged(task, model, dataset, result, context)
+    mask = Mask(result.mask) if "dynamics" in spec else mask
     values = {
         **judged.values,
         "epochs": result.epochs,
@@ -207,23 +209,3 @@ def _train_sparse(task: Task, context: Context, model: nn.Module, weights: Mappi
         "true_sparsity": 1 - true_density(mask, model),
     }
     return Output(values, named(WEIGHTS, result.weights) | named(MASK, mask) | dict(judged.tensors))
-
-
-def _method_inputs(task: Task, needs: tuple[str, ...], inputs: Mapping[str, Result]) -> MethodInputs:
-    """Return the values a method asked for, made from the results of the tasks it was planned with."""
-    sources = {
-        "ticket": lambda: Ticket.of(stripped(inputs["ticket"].tensors, WEIGHTS), required_mask(inputs["ticket"])),
-        "pruned_a": lambda: stripped(inputs["ticket"].tensors, WEIGHTS),
-        "trained_a": lambda: stripped(inputs["trained_a"].tensors, WEIGHTS),
-        "rewound_a": lambda: stripped(inputs["rewound_a"].tensors, WEIGHTS),
-        "rewound_b": lambda: stripped(inputs["rewound_b"].tensors, WEIGHTS),
-        "mask_b": lambda: required_mask(inputs["mask_b"]),
-        "alignment": lambda: alignment_of(inputs),
-        "random_alignment": lambda: random_alignment(symmetry_in(inputs), _generator(task)),
-        "generator": lambda: _generator(task),
-    }
-    return MethodInputs(frame=task.spec.get("frame", "init"), **{need: sources[need]() for need in needs})
-
-
-def _generator(task: Task) -> torch.Generator:
-    return generator_for(*task.spec["random"])

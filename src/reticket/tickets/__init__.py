@@ -20,11 +20,14 @@ from reticket.tickets.imp import (
 from reticket.tickets.mask import Mask
 from reticket.tickets.methods import METHODS, Method, MethodInputs, get_method, method
 from reticket.tickets.movement import Movement
+from reticket.tickets.polish import polish
 from reticket.tickets.prunable import known_prunable, prunable
 from reticket.tickets.prune import prune, prune_magnitude
 from reticket.tickets.pruning import Pruning
+from reticket.tickets.sign_share import share_of_signs
 from reticket.tickets.sparse import sparse
 from reticket.tickets.start import SparseStart
+from reticket.tickets.target import Target
 from reticket.tickets.ticket import Ticket, signs_of
 from reticket.tickets.transfer import transfer
 
@@ -49,6 +52,7 @@ __all__ = [
     "Schedule",
     "SparseStart",
     "Style",
+    "Target",
     "Ticket",
     "chain",
     "coverage",
@@ -61,11 +65,13 @@ __all__ = [
     "known_prunable",
     "layer_shuffle",
     "method",
+    "polish",
     "prunable",
     "prune",
     "prune_magnitude",
     "prune_round",
     "random_mask",
+    "share_of_signs",
     "signs_of",
     "sparse",
     "sparsify",

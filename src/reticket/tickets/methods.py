@@ -3,154 +3,50 @@
 A new method is a function under `@method(...)`; the contract tests find it in `METHODS`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import cached_property
-from inspect import signature
-from typing import Literal
+import copy
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
 import torch
+from torch import nn
 
-from reticket.errors import InputError
-from reticket.registry import Registry, first_line
+from reticket.errors import MaskError
+from reticket.options import Within
+from reticket.symmetry import load_into
 from reticket.tickets.control import erk_mask, layer_shuffle, random_mask
+from reticket.tickets.criteria import criterion_of
 from reticket.tickets.mask import Mask
+from reticket.tickets.method_registry import METHODS, Frame, Method, MethodInputs, get_method, method
+from reticket.tickets.polish import Room, polish
+from reticket.tickets.sign_share import share_of_signs
 from reticket.tickets.start import SparseStart
+from reticket.tickets.target import Target
 from reticket.tickets.ticket import Ticket
 from reticket.tickets.transfer import Carries, transfer, whole
 from reticket.types import StateDict
 
-Frame = Literal["init", "mask"]
+__all__ = ["METHODS", "Frame", "Method", "MethodInputs", "get_method", "method"]
 
-
-@dataclass(frozen=True, eq=False)
-class MethodInputs:
-    """What methods are made of; a method asks for some of these fields by name (`Method.needs`).
-
-    Args:
-        ticket: A's mask and the signs of its pruned, trained weights.
-        trained_a: A's dense weights at the end of training.
-        pruned_a: A's weights at the end of the IMP chain at this sparsity.
-        rewound_a: A's dense weights at the rewind point k.
-        rewound_b: B's dense weights at k.
-        mask_b: B's own IMP mask at this sparsity.
-        alignment: carries A's units to B's order.
-        random_alignment: an alignment drawn at random.
-        generator: randomness of the method, on the CPU; it moves on as it is drawn from.
-        frame: "init" moves the ticket to B's units, "mask" moves B's weights to A's units by the inverse; the two are
-            the same training problem up to relabelling.
-    """
-
-    ticket: Ticket | None = None
-    trained_a: StateDict | None = None
-    pruned_a: StateDict | None = None
-    rewound_a: StateDict | None = None
-    rewound_b: StateDict | None = None
-    mask_b: Mask | None = None
-    alignment: Carries | None = None
-    random_alignment: Carries | None = None
-    generator: torch.Generator | None = None
-    frame: Frame = "init"
-
-
-@dataclass(frozen=True)
-class Method:
-    """One method of an experiment.
-
-    Args:
-        name: as in a configuration and a table.
-        function: from fields of `MethodInputs`, by name, to the initial sparse network; pure but for drawing from
-            `generator`.
-        needs: the fields that must be given for it.
-        network: whose initialisation and order of data it trains with, "A" or "B".
-        trains: whether the network is trained from there, or only evaluated.
-        sparse: whether it depends on the sparsity.
-        description: one line for a report.
-    """
-
-    name: str
-    function: Callable[..., SparseStart]
-    needs: tuple[str, ...]
-    network: Literal["A", "B"]
-    trains: bool
-    sparse: bool
-    description: str
-
-    def __call__(self, inputs: MethodInputs) -> SparseStart:
-        """Return the initial sparse network.
-
-        Raises:
-            InputError: when a field that the method needs is None.
-        """
-        missing = [name for name in self.needs if getattr(inputs, name) is None]
-        if missing:
-            raise InputError(f"method '{self.name}' needs {', '.join(missing)}; give MethodInputs({missing[0]}=...)")
-        return self.function(**{name: getattr(inputs, name) for name in self.uses})
-
-    @cached_property
-    def uses(self) -> tuple[str, ...]:
-        """Every field of `MethodInputs` that it looks at, needed or not."""
-        return tuple(signature(self.function).parameters)
-
-
-METHODS = Registry[Method]("method", "reticket.methods", InputError, says=lambda one: one.description)
-
-
-def method(
-    name: str, *, network: Literal["A", "B"] = "B", trains: bool = True, sparse: bool = True
-) -> Callable[[Callable[..., SparseStart]], Method]:
-    """Register a function as a method.
-
-    Its parameters are the fields of `MethodInputs` that it uses, so that a planner knows what to compute for it and
-    what not; the first line of its docstring is its description.
-
-    Args:
-        name: as in a configuration and a table.
-        network: whose initialisation and order of data it trains with.
-        trains: whether the network is trained from there, or only evaluated.
-        sparse: whether it depends on the sparsity.
-
-    Raises:
-        InputError: when the name is taken, a parameter is no field of `MethodInputs`, or there is no docstring.
-    """
-    known = {field.name: field.default for field in fields(MethodInputs)}
-
-    def register(function: Callable[..., SparseStart]) -> Method:
-        parameters = tuple(signature(function).parameters)
-        unknown = [parameter for parameter in parameters if parameter not in known]
-        if unknown:
-            raise InputError(
-                f"method '{name}' asks for '{unknown[0]}', which is no field of MethodInputs: {', '.join(known)}"
-            )
-        description = first_line(function)
-        if not description:
-            raise InputError(f"method '{name}' has no docstring; its first line is what the report says of it")
-        needs = tuple(parameter for parameter in parameters if known[parameter] is None)
-        return METHODS.add(name, Method(name, function, needs, network, trains, sparse, description))
-
-    return register
-
-
-def get_method(name: str) -> Method:
-    """Return the method of this name.
-
-    Raises:
-        InputError: when there is none, with the nearest name, or when the package that announces it is broken.
-    """
-    return METHODS.named(name)
-
-
-def _carry(ticket: Ticket, weights: StateDict, alignment: Carries, frame: str) -> tuple[Ticket, StateDict]:
-    """Bring A's ticket and B's weights into one frame."""
-    moved = transfer(ticket, alignment, weights)
-    if frame == "init":
-        return moved, weights
-    back = whole(alignment).inverse()
-    return back.apply(moved), back.apply(weights)
+Share = Annotated[float, Within(0, 1)]
 
 
 def _masked(weights: StateDict, mask: Mask) -> SparseStart:
     return SparseStart(mask.apply_to(weights), mask)
+
+
+def _framed(start: SparseStart, alignment: Carries, frame: Frame) -> SparseStart:
+    """Bring what starts in B's units to A's, where the frame is the mask's."""
+    if frame == "init":
+        return start
+    back = whole(alignment).inverse()
+    return SparseStart(back.apply(start.weights), back.apply(start.mask))
+
+
+def _network(model: nn.Module, weights: StateDict) -> nn.Module:
+    """Return a module of its own with these weights."""
+    network = copy.deepcopy(model)
+    load_into(network, weights)
+    return network
 
 
 @method("dense", network="A", trains=False, sparse=False)
@@ -183,8 +79,8 @@ def lth(ticket: Ticket, rewound_a: StateDict) -> SparseStart:
 @method("permuted")
 def permuted(ticket: Ticket, rewound_b: StateDict, alignment: Carries, frame: Frame) -> SparseStart:
     """B rewound, with A's mask carried to B's neurons by the matched permutation."""
-    ticket, weights = _carry(ticket, rewound_b, alignment, frame)
-    return _masked(weights, ticket.mask)
+    moved = transfer(ticket, alignment, rewound_b)
+    return _framed(_masked(rewound_b, moved.mask), alignment, frame)
 
 
 @method("naive")
@@ -196,8 +92,8 @@ def naive(ticket: Ticket, rewound_b: StateDict) -> SparseStart:
 @method("random-permutation")
 def random_permutation(ticket: Ticket, rewound_b: StateDict, random_alignment: Carries, frame: Frame) -> SparseStart:
     """Control: A's mask carried by a permutation drawn at random."""
-    ticket, weights = _carry(ticket, rewound_b, random_alignment, frame)
-    return _masked(weights, ticket.mask)
+    moved = transfer(ticket, random_alignment, rewound_b)
+    return _framed(_masked(rewound_b, moved.mask), random_alignment, frame)
 
 
 @method("layer-shuffle")
@@ -218,14 +114,113 @@ def erk(ticket: Ticket, rewound_b: StateDict, generator: torch.Generator) -> Spa
     return _masked(rewound_b, erk_mask(ticket.mask, ticket.mask.density, generator))
 
 
-@method("signed")
-def signed(ticket: Ticket, rewound_b: StateDict, alignment: Carries, frame: Frame) -> SparseStart:
-    """As permuted, and each kept weight of B takes the sign of A's aligned weight; B's magnitudes stay."""
-    ticket, weights = _carry(ticket, rewound_b, alignment, frame)
-    return _masked(ticket.write_signs(weights), ticket.mask)
+@method("one-shot")
+def one_shot(trained_b: StateDict, target: Target) -> SparseStart:
+    """Control: B trained to its end, pruned once by magnitude and retrained from there; no ticket is needed.
+
+    It starts from B's weights at the end, not from those at the rewind point, which says how long it is retrained:
+    learning-rate rewinding (Renda et al. 2020, arXiv 2003.02389) after one round, with the recipe of sparse training.
+    """
+    return _masked(trained_b, target.mask_of(trained_b))
+
+
+@method("snip")
+def snip(rewound_b: StateDict, target: Target, model: nn.Module, batches: Iterable[Any], loss: str) -> SparseStart:
+    """Control: B rewound, pruned there by connection sensitivity |w g| on some training examples (SNIP).
+
+    Lee et al. 2019 (arXiv 1810.02340) prune at initialisation, which rewind point 0 is. Norms use the statistics of the
+    batches, as in training.
+    """
+    return _masked(rewound_b, target.mask_of(_network(model, rewound_b), "snip", batches=batches, loss=loss))
+
+
+@method("grasp")
+def grasp(rewound_b: StateDict, target: Target, model: nn.Module, batches: Iterable[Any], loss: str) -> SparseStart:
+    """Control: B rewound, pruned there such that the gradient's flow stays, w H g on some training examples (GraSP).
+
+    Wang et al. 2020 (arXiv 2002.07376) prune at initialisation and divide logits by a temperature of 200; here the loss
+    is that of the training.
+    """
+    return _masked(rewound_b, target.mask_of(_network(model, rewound_b), "grasp", batches=batches, loss=loss))
+
+
+@method("synflow")
+def synflow(rewound_b: StateDict, target: Target, model: nn.Module, example_inputs: Any) -> SparseStart:
+    """Control: B rewound, pruned there by synaptic flow in 100 rounds, without data (SynFlow).
+
+    Tanaka et al. 2020 (arXiv 2006.05467) prune at initialisation, which rewind point 0 is.
+    """
+    mask = target.mask_of(_network(model, rewound_b), "synflow", example_inputs=example_inputs)
+    return _masked(rewound_b, mask)
+
+
+@method("signed", only_where={"correlations": ("by", "correlation")})
+def signed(
+    ticket: Ticket,
+    rewound_b: StateDict,
+    alignment: Carries,
+    correlations: StateDict | None,
+    frame: Frame,
+    *,
+    share: Share = 1.0,
+    by: Literal["magnitude", "correlation"] = "magnitude",
+) -> SparseStart:
+    """As permuted, and kept weights of B take the sign of A's aligned weight; B's magnitudes stay.
+
+    A share of each layer's kept weights does: those of which B itself is least sure, by the magnitude it has at k, or
+    those between the units that are matched best, by their correlation. A share of 0 is "permuted".
+    """
+    moved = transfer(ticket, alignment, rewound_b)
+    scores = correlations
+    if scores is None or by == "magnitude":
+        scores = {name: -rewound_b[name].abs() for name in moved.mask}
+    signs = share_of_signs(moved, scores, share)
+    return _framed(_masked(signs.write_signs(rewound_b), moved.mask), alignment, frame)
 
 
 @method("naive-signed")
-def naive_signed(ticket: Ticket, rewound_b: StateDict) -> SparseStart:
-    """As naive, and each kept weight of B takes the sign of A's weight; B's magnitudes stay."""
-    return _masked(ticket.write_signs(rewound_b), ticket.mask)
+def naive_signed(ticket: Ticket, rewound_b: StateDict, *, share: Share = 1.0) -> SparseStart:
+    """As naive, and kept weights of B take the sign of A's weight; B's magnitudes stay.
+
+    A share of each layer's kept weights does, those of the least magnitude in B at k; a share of 0 is "naive".
+    """
+    scores = {name: -rewound_b[name].abs() for name in ticket.mask}
+    return _masked(share_of_signs(ticket, scores, share).write_signs(rewound_b), ticket.mask)
+
+
+@method("polished", only_where={"model": ("by", "gradient"), "batches": ("by", "gradient")})
+def polished(
+    ticket: Ticket,
+    pruned_a: StateDict,
+    trained_a: StateDict,
+    rewound_b: StateDict,
+    target: Target,
+    alignment: Carries,
+    model: nn.Module | None,
+    batches: Iterable[Any] | None,
+    loss: str,
+    frame: Frame,
+    *,
+    share: Share = 0.5,
+    by: Literal["magnitude", "gradient"] = "magnitude",
+    scope: Room = "layer",
+) -> SparseStart:
+    """As permuted, and which weights are kept is decided anew at k, by ranks of A's aligned weights and of B's.
+
+    Of B's weights count the magnitudes |w| there, or |w g| with the gradient on some training examples, of the dense
+    network; see `polish` for the score. A share of 0 is "permuted"; a share of 1 asks B alone.
+    """
+    if target.pattern is not None:
+        raise MaskError(
+            f"method 'polished' exchanges single weights, which pattern {target.pattern} does not allow; prune without "
+            "a pattern, or leave the method out"
+        )
+    moved, carry = transfer(ticket.mask, alignment, rewound_b), whole(alignment).apply
+    weights = {name: rewound_b[name] for name in moved}
+    if by == "gradient" and model is not None:
+        sensitivity = criterion_of("snip")
+        scores = sensitivity.scores(_network(model, rewound_b), weights, {"batches": batches, "loss": loss})
+    else:
+        scores = {name: weight.abs() for name, weight in weights.items()}
+    mask = polish(moved, carry(pruned_a), carry(trained_a), scores, share, scope)
+    return _framed(_masked(rewound_b, mask), alignment, frame)

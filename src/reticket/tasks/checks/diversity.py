@@ -176,8 +176,8 @@ def _one_ticket(plan: Runs) -> dict[Ensemble, tuple[Task, ...]]:
             found[Ensemble("one ticket", cell)] = tuple(
                 plan.run(cell, first, first, repeat=member) for member in range(count)
             )
-        elif method.trains and name != "imp-b":
-            places = grid.match_at if "alignment" in method.needs else (None,)
+        elif method.trains and method.name != "imp-b":
+            places = grid.match_at if "alignment" in plan.choices[name].needs else (None,)
             for cell in (Cell(name, sparsity, rewind, at) for at in places):
                 found[Ensemble("one ticket", cell)] = tuple(plan.run(cell, first, other) for other in others)
     return found

@@ -1,0 +1,102 @@
+"""Dynamics of a mask in an experiment: what of them decides a result, and the callback that carries them out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reticket.errors import ConfigError
+from reticket.models.code import code_outside
+from reticket.rng import generator_for
+from reticket.tickets import Mask
+from reticket.tickets.choice import Choice
+from reticket.tickets.dynamics import DYNAMICS, Dynamics, MaskMoment, Updates
+from reticket.training import Callback, Recipe, TrainingRun
+
+
+def check_dynamics(choice: Choice, recipe: Recipe) -> None:
+    """Refuse dynamics where nothing can change the mask.
+
+    Raises:
+        ConfigError: when the training is a function of the user's own.
+    """
+    if choice.dynamics is not None and recipe.train is not None:
+        raise ConfigError(
+            f"grid.methods: '{choice}' changes the mask while a network trains, but '{recipe.train}' trains it by "
+            f"itself; leave the dynamics out, or dense.train"
+        )
+
+
+def dynamics_spec(choice: Choice, density: float, length: int) -> dict[str, Any]:
+    """Return what decides how a mask changes, for the spec of a task; empty for a mask that stays.
+
+    All options stand in it, defaults too, `every` in steps.
+
+    Args:
+        choice: the method with its dynamics.
+        density: fraction kept that is wanted at the end.
+        length: steps of the sparse training.
+    """
+    chosen = choice.chosen_dynamics
+    if chosen is None:
+        return {}
+    options = chosen.options.settings(choice.dynamics_options)
+    spec: dict[str, Any] = {"name": chosen.name, "options": {**options, "every": Updates.of(options, length).every}}
+    if "density" in chosen.uses:
+        spec["density"] = density
+    if code := code_outside(chosen.function):
+        spec["code"] = code
+    return {"dynamics": spec}
+
+
+def dynamics_in(spec: Mapping[str, Any]) -> "list[Callback]":
+    """Return what changes the mask in the training of a task: one callback, or none.
+
+    Args:
+        spec: of the task.
+    """
+    if "dynamics" not in spec:
+        return []
+    found = spec["dynamics"]
+    label = (*spec["order"], "dynamics")
+    return [ChangingMask(DYNAMICS.named(found["name"]), found["options"], found.get("density"), label)]
+
+
+class ChangingMask(Callback):
+    """Changes the mask of a run by dynamics, decided by the run and its step alone.
+
+    Args:
+        dynamics: which.
+        options: of theirs, `every` and `end` among them.
+        density: fraction kept that is wanted at the end; None for that at the beginning.
+        label: of the random numbers; each change draws its own.
+    """
+
+    def __init__(
+        self, dynamics: Dynamics, options: Mapping[str, Any], density: float | None, label: tuple[str | int, ...]
+    ) -> None:
+        self.dynamics, self.options, self.density, self.label = dynamics, dict(options), density, label
+
+    def after_step(self, run: TrainingRun) -> None:
+        """Change the mask where it is time to."""
+        progress = Updates.of(self.options, run.total - run.start).progress(run.step - run.start)
+        if progress is None:
+            return
+        mask = Mask(run.mask)
+        initial = Mask(run.first_mask).density
+        moment = MaskMoment(
+            mask=mask,
+            weights=_taken(dict(run.model.named_parameters()), mask),
+            progress=progress,
+            density=initial if self.density is None else self.density,
+            initial=initial,
+            gradient=_taken(run.dense_gradient(), mask) if "gradient" in self.dynamics.uses else None,
+            generator=generator_for(*self.label, run.step),
+        )
+        run.set_mask(self.dynamics(moment, self.options))
+
+
+def _taken(tensors: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
+    """Return those that the mask is about, on the CPU in one order of memory."""
+    return {name: tensors[name].detach().to("cpu", torch.float32).contiguous() for name in mask}

@@ -1,0 +1,7 @@
+"""Dynamic sparse training: masks that change while a network is trained."""
+
+from reticket.tickets.dynamics.exchange import rigl, set_
+from reticket.tickets.dynamics.registry import DYNAMICS, Dynamics, MaskMoment, dynamics
+from reticket.tickets.dynamics.updates import Updates
+
+__all__ = ["DYNAMICS", "Dynamics", "MaskMoment", "Updates", "dynamics", "rigl", "set_"]
