@@ -1,5 +1,6 @@
 """Analysis: what the numbers of trained networks say, in percent and nats, with spread."""
 
+from reticket.analysis.claims import Claim, holm_adjusted, paired_t_test, settle_claims
 from reticket.analysis.class_tests import ClassTest, changed_classes
 from reticket.analysis.classes import per_class_accuracy, per_class_change
 from reticket.analysis.difference import PairedDifference, paired_difference, seeds_needed
@@ -10,6 +11,7 @@ from reticket.analysis.overlap import MaskOverlap, Overlap, overlap
 from reticket.analysis.stats import Stat, mean_interval, welch_interval
 
 __all__ = [
+    "Claim",
     "ClassTest",
     "Diversity",
     "Exemplars",
@@ -23,12 +25,15 @@ __all__ = [
     "diversity",
     "exemplars",
     "gap_closed",
+    "holm_adjusted",
     "mean_interval",
     "modal_prediction",
     "overlap",
     "paired_difference",
+    "paired_t_test",
     "per_class_accuracy",
     "per_class_change",
     "seeds_needed",
+    "settle_claims",
     "welch_interval",
 ]

@@ -36,6 +36,7 @@ from reticket.files import write_file
 from reticket.tasks.check import checks, runners_of
 from reticket.tasks.config import Config
 from reticket.tasks.log import logged
+from reticket.tasks.order import by_seed
 from reticket.tasks.planning import Planned, plan_experiment
 from reticket.tasks.results_builder import ResultsBuilder
 from reticket.tasks.runners import RUNNERS
@@ -70,7 +71,7 @@ def run_experiment(
         execution: how to carry it out; one process of one thread when None.
         on_event: told of each event, after it was appended to `metrics.jsonl`.
         until: when to stop although something is missing still; the results then show what there is.
-        stages: sorts the targets of the experiments by how much they matter (see `Plan.of`); all at once when None.
+        stages: sorts the targets of the experiments by how much they matter (see `Plan.of`); `by_seed` when None.
 
     Returns:
         What was done, taken from the store, failed, skipped or left.
@@ -87,7 +88,8 @@ def run_experiment(
     compared = [task for experiment in planned for task in experiment.blueprint.compared]
     environment = environment_of(execution)
     facts = {"config.toml": tomli_w.dumps(_without_none(config.model_dump())), "environment.json": _json(environment)}
-    plan = Plan.of(*(stages or _all_at_once)(planned), compared)
+    ordered = stages(planned) if stages else by_seed([experiment.blueprint for experiment in planned])
+    plan = Plan.of(*ordered, compared)
     unnoted = _enter(results, out, plan)
     with suppress(OutputError):  # a full disk: it is said when there are results to write
         _write_all(out, facts)
@@ -131,10 +133,6 @@ def _enter(store: Store, out: Path, plan: Plan) -> str:
                 raise
             return f"{error}; every result is there, so the run goes on, but the store does not know that it needs them"
     return ""
-
-
-def _all_at_once(planned: Sequence[Planned]) -> list[list[Task]]:
-    return [[task for experiment in planned for task in experiment.blueprint.targets]]
 
 
 def _write_variant(
