@@ -66,6 +66,7 @@ class Method:
         trains: whether the network is trained from there, or only evaluated.
         sparse: whether it depends on the sparsity.
         description: one line for a report.
+        counts_alone: whether it takes of the ticket only how many weights it keeps, which is known before there is one.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Method:
     trains: bool
     sparse: bool
     description: str
+    counts_alone: bool = False
 
     def __call__(self, inputs: MethodInputs) -> SparseStart:
         """Return the initial sparse network.
@@ -97,7 +99,12 @@ METHODS = Registry[Method]("method", "reticket.methods", InputError, says=lambda
 
 
 def method(
-    name: str, *, network: Literal["A", "B"] = "B", trains: bool = True, sparse: bool = True
+    name: str,
+    *,
+    network: Literal["A", "B"] = "B",
+    trains: bool = True,
+    sparse: bool = True,
+    counts_alone: bool = False,
 ) -> Callable[[Callable[..., SparseStart]], Method]:
     """Register a function as a method.
 
@@ -109,6 +116,8 @@ def method(
         network: whose initialisation and order of data it trains with.
         trains: whether the network is trained from there, or only evaluated.
         sparse: whether it depends on the sparsity.
+        counts_alone: whether it takes of the ticket only how many weights it keeps: no ticket need be found for it, and
+            none is part of its cost.
 
     Raises:
         InputError: when the name is taken, a parameter is no field of `MethodInputs`, or there is no docstring.
@@ -126,7 +135,7 @@ def method(
         if not description:
             raise InputError(f"method '{name}' has no docstring; its first line is what the report says of it")
         needs = tuple(parameter for parameter in parameters if known[parameter] is None)
-        return METHODS.add(name, Method(name, function, needs, network, trains, sparse, description))
+        return METHODS.add(name, Method(name, function, needs, network, trains, sparse, description, counts_alone))
 
     return register
 
@@ -206,13 +215,13 @@ def shuffled(ticket: Ticket, rewound_b: StateDict, generator: torch.Generator) -
     return _masked(rewound_b, layer_shuffle(ticket.mask, generator))
 
 
-@method("random")
+@method("random", counts_alone=True)
 def random(ticket: Ticket, rewound_b: StateDict, generator: torch.Generator) -> SparseStart:
     """Control: a uniformly random mask of the same density in every layer."""
     return _masked(rewound_b, random_mask(ticket.mask, ticket.mask.density, generator))
 
 
-@method("erk")
+@method("erk", counts_alone=True)
 def erk(ticket: Ticket, rewound_b: StateDict, generator: torch.Generator) -> SparseStart:
     """Control: a random mask with Erdős-Rényi-kernel densities, sparser where layers are larger."""
     return _masked(rewound_b, erk_mask(ticket.mask, ticket.mask.density, generator))

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from reticket.analysis import diversity as diversity_of
-from reticket.experiment import Result, Task
+from reticket.experiment import Task
 from reticket.figures.chart import few_ticks
 from reticket.figures.columns import PLACE, decimals
 from reticket.figures.finding import MOST_PANELS, Finding
@@ -22,9 +22,10 @@ from reticket.figures.text import PERCENT, counts, listed, number, percent, rewi
 from reticket.records import Number
 from reticket.tasks.cells import Cell, Runs
 from reticket.tasks.check import Check, register, settings_in
+from reticket.tasks.costs import mean_cost, network_cost
 from reticket.tasks.declared import CheckSettings
 from reticket.tasks.results import Results
-from reticket.tasks.rows import KEYS, CellRecord
+from reticket.tasks.rows import KEYS, CellRecord, Priced
 from reticket.tasks.section import Fraction, Position
 from reticket.tasks.stored import Stored, place_of
 
@@ -48,8 +49,8 @@ class DiversitySettings(CheckSettings):
     )
 
 
-class Diversity(CellRecord):
-    """What an ensemble of members gains, and how much its members differ."""
+class Diversity(CellRecord, Priced):
+    """What an ensemble of members gains, and how much its members differ; its cost is that of all members together."""
 
     protocol: str = Field(default="", description="'one ticket' on several networks, or 'independent' runs")
     members: int = Field(default=0, description="networks of the ensemble")
@@ -120,17 +121,14 @@ class Ensembles(Check):
 
     def results(self, found: Stored, tasks: Mapping[Ensemble, tuple[Task, ...]]) -> Mapping[str, Any]:
         """Return how different the members of an ensemble are: independent runs, and one ticket on several networks."""
-        members = {ensemble: found.present(mine) for ensemble, mine in tasks.items()}
-        independent = {Ensemble("independent", cell): results for cell, results in found.cells()}
-        independent |= {
-            ensemble: results for ensemble, results in members.items() if ensemble.protocol == "independent"
-        }
-        sharing = {ensemble: results for ensemble, results in members.items() if ensemble.protocol == "one ticket"}
+        independent = {Ensemble("independent", cell): found.plan.runs[cell] for cell, _ in found.cells()}
+        independent |= {ensemble: mine for ensemble, mine in tasks.items() if ensemble.protocol == "independent"}
+        sharing = {ensemble: mine for ensemble, mine in tasks.items() if ensemble.protocol == "one ticket"}
         return {
             "diversity": [
-                _row(ensemble, results, found)
-                for ensemble, results in {**independent, **sharing}.items()
-                if len(results) > 1
+                _row(ensemble, members, found)
+                for ensemble, mine in {**independent, **sharing}.items()
+                if len(members := [task for task in mine if found.get(task)]) > 1
             ]
         }
 
@@ -152,10 +150,13 @@ class Ensembles(Check):
         return ((f"Diversity at {percent(place[0])} sparsity, {rewound(place[1])}", table),)
 
 
-def _row(ensemble: Ensemble, results: Sequence[Result], found: Stored) -> Diversity:
+def _row(ensemble: Ensemble, members: Sequence[Task], found: Stored) -> Diversity:
+    results, sizes = found.present(members), found.plan.facts.sizes
+    cost = network_cost(members, found.get, sizes, reused=ensemble.protocol == "one ticket")
     measured = diversity_of(torch.stack([r.tensors["logits"] for r in results]), found.labels)
     keys = tuple(r.key for r in results)
-    return Diversity(**place_of(ensemble.cell), protocol=ensemble.protocol, **asdict(measured), keys=keys)
+    place = {**place_of(ensemble.cell), **mean_cost([cost])}
+    return Diversity(**place, protocol=ensemble.protocol, **asdict(measured), keys=keys)
 
 
 def _one_ticket(plan: Runs) -> dict[Ensemble, tuple[Task, ...]]:
