@@ -18,6 +18,7 @@ from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.cells import Cell
 from reticket.tasks.check import checks
 from reticket.tasks.config import Config
+from reticket.tasks.costs import mean_cost, target_cost
 from reticket.tasks.metric import Metric
 from reticket.tasks.results import SCHEMA, Results, results_model
 from reticket.tasks.rows import Cost, Difference, Experiment, Failure, Gap, Row
@@ -105,6 +106,7 @@ class ResultsBuilder:
         return tuple(
             Row(
                 **place_of(cell),
+                **priced,
                 true_sparsity=results[0].values["true_sparsity"],
                 metric=metric,
                 **Stat.of([r.values[metric] for r in results]).as_dict(),
@@ -112,8 +114,14 @@ class ResultsBuilder:
                 seeds=tuple(map(seed_of, results)),
             )
             for cell, results in self.stored.cells()
+            for priced in (self._priced(cell),)
             for metric in dict.fromkeys((self.metric.name, "loss"))
         )
+
+    def _priced(self, cell: Cell) -> dict[str, float | None]:
+        """Return what a network of a cell costs, mean over the seeds that there are."""
+        find, sizes = self.stored.get, self.blueprint.facts.sizes
+        return mean_cost([target_cost(task, find, sizes) for task in self.blueprint.runs[cell] if find(task)])
 
     def gaps(self) -> tuple[Gap, ...]:
         """Return the share of the LTH - naive gap that each method closes, paired by seed."""

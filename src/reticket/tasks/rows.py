@@ -24,7 +24,31 @@ class CellRecord(Record):
     match_at: str | None = Field(default=None, description=MATCH_AT)
 
 
-class Row(Stat, CellRecord):
+class Priced(Record):
+    """What a network, or a whole ensemble, costs in training; null where it is not known, as in older files."""
+
+    own_epochs: Number = Field(default=None, description="model-epochs of what is made for it alone; mean over seeds")
+    shared_epochs: Number = Field(
+        default=None, description="model-epochs of what all networks of the same ticket can share; mean over seeds"
+    )
+    own_seconds: Number = Field(default=None, description="what its own part took, of one process after the other")
+    shared_seconds: Number = Field(default=None, description="what the shared part took")
+
+    def epochs_each(self, sharing: int) -> float | None:
+        """Return its model-epochs where so many networks (or ensembles) share one ticket: own + shared / sharing.
+
+        Args:
+            sharing: how many, at least 1.
+
+        >>> Priced(own_epochs=25.0, shared_epochs=100.0).epochs_each(10)
+        35.0
+        """
+        if self.own_epochs is None or self.shared_epochs is None:
+            return None
+        return self.own_epochs + self.shared_epochs / sharing
+
+
+class Row(Stat, CellRecord, Priced):
     """One metric of one cell of the table."""
 
     true_sparsity: Number = Field(default=None, description="fraction of all weights that is 0, shortcuts included")

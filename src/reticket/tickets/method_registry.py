@@ -86,6 +86,7 @@ class Method:
         sparse: whether it depends on the sparsity.
         description: one line for a report.
         only_where: of `needs` those that one value of an option alone asks for: field -> (option, value).
+        counts_alone: whether it takes of the ticket only how many weights it keeps, which is known before there is one.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Method:
     sparse: bool
     description: str
     only_where: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
+    counts_alone: bool = False
 
     def __call__(self, inputs: MethodInputs, options: Mapping[str, Any] = NONE) -> SparseStart:
         """Return the initial sparse network.
@@ -159,6 +161,7 @@ def method(
     trains: bool = True,
     sparse: bool = True,
     only_where: Mapping[str, tuple[str, Any]] = NONE,
+    counts_alone: bool = False,
 ) -> Callable[[Callable[..., SparseStart]], Method]:
     """Register a function as a method.
 
@@ -173,6 +176,8 @@ def method(
         sparse: whether it depends on the sparsity.
         only_where: fields that one value of an option alone asks for, {"batches": ("by", "gradient")}; with others
             they are not planned, and None.
+        counts_alone: whether it takes of the ticket only how many weights it keeps: no ticket need be found for it, and
+            none is part of its cost.
 
     Raises:
         InputError: when the name is taken, a parameter is neither a field of `MethodInputs` nor an option with a
@@ -200,7 +205,8 @@ def method(
         if not description:
             raise InputError(f"method '{name}' has no docstring; its first line is what the report says of it")
         needs = tuple(parameter for parameter in given if known[parameter] is None)
-        return METHODS.add(name, Method(name, function, needs, network, trains, sparse, description, only_where))
+        made = Method(name, function, needs, network, trains, sparse, description, only_where, counts_alone)
+        return METHODS.add(name, made)
 
     return register
 

@@ -102,13 +102,13 @@ def shuffled(ticket: Ticket, rewound_b: StateDict, generator: torch.Generator) -
     return _masked(rewound_b, layer_shuffle(ticket.mask, generator))
 
 
-@method("random")
+@method("random", counts_alone=True)
 def random(ticket: Ticket, rewound_b: StateDict, generator: torch.Generator) -> SparseStart:
     """Control: a uniformly random mask of the same density in every layer."""
     return _masked(rewound_b, random_mask(ticket.mask, ticket.mask.density, generator))
 
 
-@method("erk")
+@method("erk", counts_alone=True)
 def erk(ticket: Ticket, rewound_b: StateDict, generator: torch.Generator) -> SparseStart:
     """Control: a random mask with Erdős-Rényi-kernel densities, sparser where layers are larger."""
     return _masked(rewound_b, erk_mask(ticket.mask, ticket.mask.density, generator))
