@@ -69,3 +69,10 @@ def test_modules_that_a_file_names_are_found_beside_it(tmp_path: Path, monkeypat
         load_config(TINY, setting)
     assert learning_rate(load_config(path)[1].dense, 3, 0, 6) == 0.05
     assert load_config(TINY, setting)[1].dense.schedule == "lies_beside:rate"  # known by now
+
+
+def test_the_fixed_entries_of_an_asymmetric_model_cannot_move_with_its_units() -> None:
+    settings = ["grid.frame=mask", "model.params.asymmetric.share=0.1"]
+    with pytest.raises(ConfigError, match=r'grid\.frame is "mask", which moves B.s weights, but the fixed entries of'):
+        load_config(TINY, settings)
+    assert load_config(TINY, [*settings, "model.params.asymmetric.frozen=false"])[1].grid.frame == "mask"

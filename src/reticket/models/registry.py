@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from reticket.errors import OF_OTHERS, ModelError
 from reticket.lookup import imported, nearest, raised
+from reticket.models.asymmetric import PARAMETER, Frame, asymmetric
 from reticket.models.code import code_outside
 from reticket.registry import Registry, first_line
 from reticket.rng import as_generator, generator_for, global_generators
@@ -71,7 +72,8 @@ def build_model(name: str, *, generator: torch.Generator | int | None = None, **
         name: a registered name, `timm:NAME`, or `package.module:function`.
         generator: decides the initialisation; one number is drawn from it; or a seed. Without it the initialisation is
             always the same one. torch's global generator is left as it was.
-        params: of the model.
+        params: of the model; of every model `asymmetric={"share": 0.1}`, a table of the fields of `models.Frame`, by
+            which all its initialisations share a part of their entries.
 
     Raises:
         ModelError: when the name or a parameter is unknown, or building fails.
@@ -79,6 +81,10 @@ def build_model(name: str, *, generator: torch.Generator | int | None = None, **
     >>> build_model("mlp", in_features=4, hidden=(3,), classes=2)
     MLP(4-3-2)
     """
+    params, frame = _without_frame(params)
+    if frame is not None:
+        drawn = build_model(name, generator=generator_for("frame", frame.seed, "init"), **params)
+        return asymmetric(build_model(name, generator=generator, **params), drawn, frame)
     build, arguments = _builder(name, params)
     source = generator_for("model", name, "init") if generator is None else as_generator(generator, "init")
     drawn = torch.randint(2**62, (1,), generator=source, dtype=torch.int64, device=source.device)
@@ -125,6 +131,7 @@ def example_input(name: str, **params: Any) -> Tensor:
     >>> example_input("resnet20").shape
     torch.Size([2, 3, 32, 32])
     """
+    params, _ = _without_frame(params)
     if name.startswith(TIMM):
         return _standard_normal((2, *_timm_input_shape(name, params)))
     if name in MODELS:
@@ -157,7 +164,7 @@ def model_params(name: str, input_shape: tuple[int, ...], classes: int, /, **par
     """
     if name.startswith(TIMM):
         return {"num_classes": classes, "in_chans": input_shape[0], **params}
-    build, _ = _builder(name, params)
+    build, _ = _builder(name, _without_frame(params)[0])
     known = {"in_features": math.prod(input_shape), "in_channels": input_shape[0], "classes": classes}
     known |= {"context": input_shape[0], "vocabulary": classes}  # of a model of tokens
     taken = inspect.signature(build).parameters
@@ -174,6 +181,12 @@ def code_of(name: str) -> str:
     if name.startswith(TIMM):
         return f"timm {_timm().__version__}"
     return code_outside(_function(name))
+
+
+def _without_frame(params: dict[str, Any]) -> tuple[dict[str, Any], Frame | None]:
+    """Return the parameters of a model's own builder, and the frame that its initialisations share, if any."""
+    frame = Frame.of(params[PARAMETER]) if PARAMETER in params else None
+    return {key: value for key, value in params.items() if key != PARAMETER}, frame
 
 
 def _builder(name: str, params: dict[str, Any]) -> tuple[Builder, dict[str, Any]]:

@@ -257,6 +257,17 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _frame_stays(self) -> "Config":
+        """Refuse to move weights whose fixed entries have to stay where they are."""
+        options = self.model.params.get("asymmetric")
+        if self.grid.frame == "mask" and isinstance(options, Mapping) and options.get("frozen", True):
+            raise ValueError(
+                'grid.frame is "mask", which moves B\'s weights, but the fixed entries of model.params.asymmetric have '
+                'to stay in place; choose "init", or frozen = false there'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _sweep_of_one_key(self) -> "Config":
         for key, values in self.sweep.items():
             if len(self.sweep) > 1:

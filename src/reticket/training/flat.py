@@ -26,6 +26,8 @@ class FlatParameters:
     Args:
         model: its parameters become views of `self.weights`; **the model is changed**.
         mask: for some parameters which weights are kept; None for all.
+        held: for some parameters which weights stay as they are: their gradient is 0, and `put_back` undoes what an
+            optimiser does to them all the same, as by weight decay; None for none.
         channels_last: whether 4-dimensional parameters are laid out as (out, height, width, in).
 
     Raises:
@@ -33,7 +35,14 @@ class FlatParameters:
         MaskError: when the mask names what is no trainable parameter, or has another shape or type.
     """
 
-    def __init__(self, model: nn.Module, mask: Mapping[str, Tensor] | None, *, channels_last: bool) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        mask: Mapping[str, Tensor] | None,
+        *,
+        channels_last: bool,
+        held: Mapping[str, Bool[Tensor, "..."]] | None = None,
+    ) -> None:
         parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         kinds = {(p.dtype, p.device) for p in parameters.values()}
         if len(kinds) != 1 or not next(iter(parameters.values())).is_floating_point():
@@ -57,6 +66,7 @@ class FlatParameters:
         self._gradient_bits = self.gradient.view(self._bits)
         self.keep: Tensor | None = None  # all bits set where kept; stays where it is, since recorded steps read it
         self._masked: tuple[str, ...] = ()
+        self.held = ~self._flat_mask((name, ~fixed) for name, fixed in held.items()) if held else None
         if mask:
             self.set_mask(mask)
 
@@ -104,7 +114,9 @@ class FlatParameters:
         self.clear_masked_gradient()
 
     def clear_masked_gradient(self) -> None:
-        """Set the gradient of masked weights to 0."""
+        """Set the gradient of masked and of held weights to 0."""
+        if self.held is not None:
+            self.gradient.masked_fill_(self.held, 0)
         if self.keep is not None:
             # as exact as masked_fill (NaN, signed zero) and several times faster on a CPU
             self._gradient_bits.bitwise_and_(self.keep)
@@ -113,6 +125,20 @@ class FlatParameters:
         """Set masked weights to 0, for an optimiser that may have moved them."""
         if self.keep is not None:
             self.weights.view(self._bits).bitwise_and_(self.keep)
+
+    def before_step(self) -> Shaped[Tensor, " n"] | None:
+        """Return what `put_back` needs: the weights as they are, where some are held."""
+        return None if self.held is None else self.weights.clone()
+
+    @torch.no_grad()
+    def put_back(self, before: Shaped[Tensor, " n"] | None) -> None:
+        """Put held weights back to what they were.
+
+        Args:
+            before: what `before_step` returned.
+        """
+        if before is not None and self.held is not None:
+            self.weights.copy_(torch.where(self.held, before, self.weights))
 
     def _flat_mask(self, mask: Iterable[tuple[str, Bool[Tensor, "..."]]]) -> Bool[Tensor, " n"]:
         keep = torch.ones(self.length, dtype=torch.bool, device=self.device)

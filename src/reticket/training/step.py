@@ -62,7 +62,9 @@ class TrainingStep:
         else:
             loss = self._loss_and_gradient(x, y, n)
             self.ranks.all_reduce_(self.parameters.gradient)
+        before = self.parameters.before_step()
         self.optimiser.after_backward(lr)
+        self.parameters.put_back(before)
         if self.average is not None:
             self.average.update()
         return loss
