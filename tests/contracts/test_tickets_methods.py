@@ -144,8 +144,11 @@ def check_method(candidate: Method, frame: str, options: Mapping[str, Any] | Non
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0, msg="an input was changed")
 
 
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name == "synflow" else name for name in METHODS]
+
+
 @pytest.mark.parametrize("frame", ["init", "mask"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", EACH)
 def test_every_method_keeps_the_contract(name: str, frame: str) -> None:
     check_method(METHODS[name], frame)
 

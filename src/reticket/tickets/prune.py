@@ -1,6 +1,7 @@
 """Pruning once: scores by a criterion, exact kept counts by a budget."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reticket.errors import MaskError
+from reticket.symmetry.caches import caches_apart
 from reticket.symmetry.filled import check_filled
 from reticket.tickets.by_name import refuse_twice
 from reticket.tickets.criteria import criterion_of
@@ -101,10 +103,11 @@ def pruned_to(
     if steps < 1:
         raise MaskError(f"rounds is {steps}, expected at least 1")
     begun, density = 1.0 if within is None else within.density, budget.density
-    for step in range(1, steps + 1):
-        reached = begun * (density / begun) ** (step / steps) if step < steps else density
-        scores = chosen.scores(model, _masked(weights, within), options)
-        within = replace(budget, density=reached).keep(scores, within, transposed)
+    with caches_apart() if "model" in chosen.uses else nullcontext():  # looked for once, not in each round
+        for step in range(1, steps + 1):
+            reached = begun * (density / begun) ** (step / steps) if step < steps else density
+            scores = chosen.scores(model, _masked(weights, within), options)
+            within = replace(budget, density=reached).keep(scores, within, transposed)
     assert within is not None
     return within
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from reticket.lookup import as_names
+from reticket.tickets.counts import kept_count
 from reticket.tickets.mask import Mask
 from reticket.tickets.prune import prune
 from reticket.tickets.ranking import Budget, Scope
@@ -37,8 +37,8 @@ class Target:
     pattern: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "names", as_names(self.names))
-        Budget(self.density, self.scope, pattern=self.pattern)  # refuses what is none
+        kept_count(self.density, 1)  # refuses what is out of range
+        Budget(self.density, self.scope, pattern=self.pattern)
 
     def mask_of(
         self,
