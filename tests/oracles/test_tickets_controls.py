@@ -174,11 +174,6 @@ def test_polished_by_nothing_is_permuted(by: str, frame: Any) -> None:
     )
 
 
-def test_polished_refuses_a_pattern() -> None:
-    with pytest.raises(MaskError, match="method 'polished' exchanges single weights, which pattern fan-in does not"):
-        METHODS["polished"](inputs(target=Target(DENSITY, NAMES, pattern="fan-in")))
-
-
 # ---------------------------------------------------------------- the dial on signs
 
 

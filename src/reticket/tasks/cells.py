@@ -173,6 +173,11 @@ def _choices(config: Config) -> dict[str, Choice]:
         if str(choice) in found:
             raise ConfigError(f"grid.methods: '{text}' is '{choice}', which stands there twice; leave one out")
         check_dynamics(choice, config.dense)
+        if choice.chosen_method.single and config.prune.pattern is not None:
+            raise ConfigError(
+                f"grid.methods: '{choice}' chooses weight by weight, which breaks prune.pattern "
+                f"{config.prune.pattern}; leave one of them out"
+            )
         found[str(choice)] = choice
     return found
 

@@ -87,6 +87,7 @@ class Method:
         description: one line for a report.
         only_where: of `needs` those that one value of an option alone asks for: field -> (option, value).
         counts_alone: whether it takes of the ticket only how many weights it keeps, which is known before there is one.
+        single: whether it chooses weight by weight, whatever pattern an experiment prunes by.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Method:
     description: str
     only_where: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
     counts_alone: bool = False
+    single: bool = False
 
     def __call__(self, inputs: MethodInputs, options: Mapping[str, Any] = NONE) -> SparseStart:
         """Return the initial sparse network.
@@ -162,6 +164,7 @@ def method(
     sparse: bool = True,
     only_where: Mapping[str, tuple[str, Any]] = NONE,
     counts_alone: bool = False,
+    single: bool = False,
 ) -> Callable[[Callable[..., SparseStart]], Method]:
     """Register a function as a method.
 
@@ -178,6 +181,7 @@ def method(
             they are not planned, and None.
         counts_alone: whether it takes of the ticket only how many weights it keeps: no ticket need be found for it, and
             none is part of its cost.
+        single: whether it chooses weight by weight, so that an experiment whose pruning has a pattern refuses it.
 
     Raises:
         InputError: when the name is taken, a parameter is neither a field of `MethodInputs` nor an option with a
@@ -205,7 +209,7 @@ def method(
         if not description:
             raise InputError(f"method '{name}' has no docstring; its first line is what the report says of it")
         needs = tuple(parameter for parameter in given if known[parameter] is None)
-        made = Method(name, function, needs, network, trains, sparse, description, only_where, counts_alone)
+        made = Method(name, function, needs, network, trains, sparse, description, only_where, counts_alone, single)
         return METHODS.add(name, made)
 
     return register

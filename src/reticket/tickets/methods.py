@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import nn
 
-from reticket.errors import MaskError
 from reticket.options import Within
 from reticket.symmetry import load_into
 from reticket.tickets.control import erk_mask, layer_shuffle, random_mask
@@ -188,13 +187,12 @@ def naive_signed(ticket: Ticket, rewound_b: StateDict, *, share: Share = 1.0) ->
     return _masked(share_of_signs(ticket, scores, share).write_signs(rewound_b), ticket.mask)
 
 
-@method("polished", only_where={"model": ("by", "gradient"), "batches": ("by", "gradient")})
+@method("polished", only_where={"model": ("by", "gradient"), "batches": ("by", "gradient")}, single=True)
 def polished(
     ticket: Ticket,
     pruned_a: StateDict,
     trained_a: StateDict,
     rewound_b: StateDict,
-    target: Target,
     alignment: Carries,
     model: nn.Module | None,
     batches: Iterable[Any] | None,
@@ -210,11 +208,6 @@ def polished(
     Of B's weights count the magnitudes |w| there, or |w g| with the gradient on some training examples, of the dense
     network; see `polish` for the score. A share of 0 is "permuted"; a share of 1 asks B alone.
     """
-    if target.pattern is not None:
-        raise MaskError(
-            f"method 'polished' exchanges single weights, which pattern {target.pattern} does not allow; prune without "
-            "a pattern, or leave the method out"
-        )
     moved, carry = transfer(ticket.mask, alignment, rewound_b), whole(alignment).apply
     weights = {name: rewound_b[name] for name in moved}
     if by == "gradient" and model is not None:
