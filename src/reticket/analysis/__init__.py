@@ -6,6 +6,7 @@ from reticket.analysis.classes import per_class_accuracy, per_class_change
 from reticket.analysis.difference import PairedDifference, paired_difference, seeds_needed
 from reticket.analysis.diversity import Diversity, diversity
 from reticket.analysis.exemplars import Exemplars, accuracy_on, exemplars, modal_prediction
+from reticket.analysis.front import pareto_front
 from reticket.analysis.gap import GapClosed, gap_closed
 from reticket.analysis.overlap import MaskOverlap, Overlap, overlap
 from reticket.analysis.stats import Stat, mean_interval, welch_interval
@@ -31,6 +32,7 @@ __all__ = [
     "overlap",
     "paired_difference",
     "paired_t_test",
+    "pareto_front",
     "per_class_accuracy",
     "per_class_change",
     "seeds_needed",

@@ -9,7 +9,9 @@ from reticket.figures.looks import looks
 from reticket.figures.table import Table
 from reticket.figures.text import without_folders
 from reticket.report import accuracy, gap
+from reticket.report.costed import front_tables
 from reticket.report.early import early_matching
+from reticket.report.front import front, front_opened
 from reticket.report.grid import Grid, grid
 from reticket.report.metric_words import MetricWords
 from reticket.report.order import order
@@ -27,7 +29,7 @@ from reticket.tasks.results import Results
 from reticket.tasks.rows import Failure
 from reticket.tickets.choice import Choice
 
-_ALL_POSITIONS = ("paper", "early_matching")  # of matching; the other sections show the latest
+_ALL_POSITIONS = ("paper", "early_matching", "front")  # of matching; the other sections show the latest
 UNKNOWN = "A method registered by the user."  # and not where the report is written
 
 
@@ -44,6 +46,8 @@ _SECTIONS = (
      "LTH keeps the ticket where it was found, naive moves it as it is: how far from naive to LTH does a method come?"),
     ("differences", "Does the order hold?", order, "differences",
      "The ticket where it was found should be best, the moved one next, the unmoved one last."),
+    ("front", "Accuracy against cost", front, "front",
+     "A ticket is found once and used often: for how many networks must it serve to be worth what it cost?"),
 )  # fmt: skip
 
 
@@ -64,7 +68,7 @@ def build_report(run_dir: Path) -> Path:
         return build_sweep_report(run_dir)
     run = read_run(run_dir)
     run = replace(run, results=_without_folders(run.results))
-    tables = all_tables(run.results) | comparison_tables(run.results)
+    tables = all_tables(run.results) | comparison_tables(run.results) | front_tables(run.results)
     main = at_main(run.results)
     table = grid(main)
     drawn = [draw_section(one, run_dir) for one in (*_own(run.results, main, tables), *_checks(main, tables, run_dir))]
@@ -114,7 +118,7 @@ def _opened(name: str, full: Results, whole: Table | None) -> tuple[tuple[str, T
     """Return the tables of a section that stand open, with their captions."""
     if name == "differences" and whole is not None and len(whole.body) <= MOST_OPEN:
         return ((f"Differences in {MetricWords.of(full).differences}", whole),)
-    return open_tables(full) if name == "paper" else ()
+    return open_tables(full) if name == "paper" else front_opened(full) if name == "front" else ()
 
 
 def _without_folders(results: Results) -> Results:

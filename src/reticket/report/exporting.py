@@ -8,6 +8,7 @@ from reticket.figures.table import Table, file_name
 from reticket.figures.text import counts, percent, position, spread_digits
 from reticket.lookup import nearest
 from reticket.report.accuracy_rows import accuracy_rows
+from reticket.report.costed import front_tables
 from reticket.report.grid import Grid, GridCell, grid
 from reticket.report.metric_words import MetricWords
 from reticket.report.paper import comparison_tables
@@ -69,6 +70,7 @@ def _named(results: Results, name: str, *, has_grid: bool) -> Table:
     tables = (
         all_tables(results)
         | comparison_tables(results)
+        | front_tables(results)
         | metric_tables(results.rows, MetricWords.of(results), spread_digits)
     )
     if name not in tables:
