@@ -22,6 +22,7 @@ from reticket.cli import main as reticket
 from reticket.tasks.config import Config
 from reticket.tasks.presets import list_presets, load_config
 from reticket.tasks.sweep import variants
+from reticket.tickets.choice import Choice
 from tests.generated_data import generate, make_small
 from tests.pdfs import empty_pdfs
 from tests.zoo.torchvision_operators import named_operators
@@ -51,6 +52,7 @@ def shrunk(config: Config) -> list[str]:
     settings = ["grid.seeds=1", f"grid.sparsities=[{checks.diversity_sparsity or config.grid.sparsities[-1]}]"]
     settings += ["prune.rate=0.6", "checks.alphas=3", "matching.batch_size=256", "checks.barrier_samples=64"]
     settings += [f"checks.{name}=2" for name in ("diversity_members", "independent_members") if getattr(checks, name)]
+    settings += ["checks.diversity_tickets=1"] * (checks.diversity_tickets > 1)
     if WIDTH in config.sweep:
         settings.append(f"sweep.{WIDTH}=[0.125, 0.25]")
     elif model in ("resnet20", "resnet50", "vgg11"):
@@ -115,7 +117,7 @@ def _check(config: Config, results: dict[str, Any]) -> None:
     cells = {(row["method"], row["sparsity"], row["rewind"], row["match_at"]) for row in results["rows"]}
     for sparsity in grid.sparsities:
         for method in set(grid.methods) - {"dense", "imp"}:
-            places = grid.match_at if method in ("permuted", "signed") else (None,)
+            places = grid.match_at if "alignment" in Choice.parse(method).needs else (None,)
             assert cells >= {(method, sparsity, rewind, at) for rewind in grid.rewinds for at in places}
     assert {curve["pair"] for curve in results["barriers"]} == set(checks.pairs)
     lines = {curve["sparsity"] for curve in results["barriers"] if curve["pair"] == "dense A to IMP A"}
