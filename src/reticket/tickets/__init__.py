@@ -23,6 +23,7 @@ from reticket.tickets.movement import Movement
 from reticket.tickets.prunable import known_prunable, prunable
 from reticket.tickets.prune import prune, prune_magnitude
 from reticket.tickets.pruning import Pruning
+from reticket.tickets.sign_in import Products, sign_in
 from reticket.tickets.sparse import sparse
 from reticket.tickets.start import SparseStart
 from reticket.tickets.ticket import Ticket, signs_of
@@ -43,6 +44,7 @@ __all__ = [
     "MethodInputs",
     "Movement",
     "OneShot",
+    "Products",
     "Pruner",
     "Pruning",
     "Round",
@@ -66,6 +68,7 @@ __all__ = [
     "prune_magnitude",
     "prune_round",
     "random_mask",
+    "sign_in",
     "signs_of",
     "sparse",
     "sparsify",
