@@ -22,6 +22,7 @@ from reticket.tickets import (
     prune_magnitude,
     prune_round,
     random_mask,
+    sign_in,
     sparse,
     true_density,
 )
@@ -273,3 +274,19 @@ def test_a_text_is_one_name() -> None:
     assert [list(start.mask) for start in found.values()] == [["c1.weight"]]
     with pytest.raises(MaskError, match=r"has no weight 'c3\.weight'; the names belong to another model"):
         prune_magnitude(model, 0.5, names="c3.weight")
+
+
+def test_weights_that_cannot_be_products() -> None:
+    kept = torch.ones(3, 3, dtype=torch.bool)
+    tied = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    tied[1].weight = tied[0].weight
+    pruned = nn.Sequential(prune.identity(nn.Linear(3, 3), "weight"))
+    normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
+    for model, why in ((tied, "0.weight and 1.weight at once"), (pruned, "computed from other tensors"), (normed, "0.weight")):
+        with pytest.raises(MaskError, match=why), sign_in(model, Mask({"0.weight": kept})):
+            pass
+    with (
+        pytest.raises(MaskError, match=r"beta is 0\.0, but an imbalance above 0"),
+        sign_in(nn.Linear(3, 3), Mask({"weight": kept}), beta=0.0),
+    ):
+        pass

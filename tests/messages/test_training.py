@@ -1,5 +1,6 @@
 """What goes wrong in training is one sentence: where, what was seen, what was expected, what to do."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +154,28 @@ def test_evaluation_of_a_model_with_other_classes() -> None:
         TrainingError, match=r"output has shape \(500, 7\), but \(500, 10\) was expected: build it for 10"
     ):
         evaluate(build_model("mlp", classes=7), DATA)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"parametrization": "signin"}, "unknown parametrization 'signin', did you mean 'sign-in'"),
+        ({"parametrization_options": {"beta": 2.0}}, "parametrization 'plain' has no option 'beta'"),
+        (
+            {"parametrization": "sign-in", "parametrization_options": {"bta": 2.0}},
+            "no option 'bta', did you mean 'beta'",
+        ),
+        (
+            {"parametrization": "sign-in", "parametrization_options": {"beta": 0.0}},
+            "beta of sign-in is 0.0, but it must",
+        ),
+        (
+            {"parametrization": "sign-in", "parametrization_options": {"every": -1}},
+            "every of sign-in is -1, but it must",
+        ),
+        ({"parametrization": "sign-in", "train": "math:sqrt"}, "use reticket.tickets.sign_in in that function"),
+    ],
+)
+def test_a_parametrization_that_cannot_be(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Recipe(2, 16, 0.1, **changes)

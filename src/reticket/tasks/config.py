@@ -36,6 +36,8 @@ PARAMS = (
     "dense.optimizer_options.",
     "dense.schedule_options.",
     "dense.augment_options.",
+    "dense.parametrization_options.",
+    "sparse.parametrization_options.",
     "matching.options.",
     "matching.start.",
 )  # tables with keys of others
@@ -86,10 +88,27 @@ A run that starts at a rewind point restarts the schedule over what is left.
 
 
 class SparseConfig(Section):
-    """What the sparse runs change of the dense recipe; they end at the dense run's last epoch."""
+    """What the sparse runs change of the dense recipe; they end at the dense run's last epoch.
+
+    `parametrization` is what kept weights are trained as, of every method alike: "plain" or "sign-in"; the dense run's
+    if none is said.
+    """
 
     lr: float
     weight_decay: float = 5e-4
+    parametrization: str | None = None
+    parametrization_options: dict[str, Any] = Field(default_factory=dict)
+
+    def changes(self) -> dict[str, Any]:
+        """Return the fields of a recipe that are others than the dense one's."""
+        named = ("lr", "weight_decay") if self.parametrization is None else tuple(type(self).model_fields)
+        return {name: getattr(self, name) for name in named}
+
+    @model_validator(mode="after")
+    def _options_of_a_name(self) -> "SparseConfig":
+        if self.parametrization is None and self.parametrization_options:
+            raise ValueError("parametrization_options belong to a parametrization; name it, as 'sign-in'")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True, config={"extra": "forbid"})
@@ -223,7 +242,7 @@ class Config(Section):
     @cached_property
     def sparse_recipe(self) -> Recipe:
         """The recipe of the sparse runs: the dense one with what they change."""
-        return replace(self.dense, **self.sparse.model_dump())
+        return replace(self.dense, **self.sparse.changes())
 
     @cached_property
     def finetuning_recipe(self) -> Recipe:

@@ -11,7 +11,7 @@ from reticket.training import Recipe, find_augmentation, find_optimiser
 from reticket.training.rate_schedules import find_schedule
 
 CODES = ("optimizer_code", "schedule_code", "objective_code", "train_code", "augment_code")
-OPTIONS = ("optimizer_options", "schedule_options", "augment_options")
+OPTIONS = ("optimizer_options", "schedule_options", "augment_options", "parametrization_options")
 NO_CODE = ("torch",)  # packages whose release is provenance
 RELEASED = ("timm", "torchvision")  # packages whose release is in the key, in place of their code
 

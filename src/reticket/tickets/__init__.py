@@ -24,6 +24,7 @@ from reticket.tickets.polish import polish
 from reticket.tickets.prunable import known_prunable, prunable
 from reticket.tickets.prune import prune, prune_magnitude
 from reticket.tickets.pruning import Pruning
+from reticket.tickets.sign_in import Products, sign_in
 from reticket.tickets.sign_share import share_of_signs
 from reticket.tickets.sparse import sparse
 from reticket.tickets.start import SparseStart
@@ -46,6 +47,7 @@ __all__ = [
     "MethodInputs",
     "Movement",
     "OneShot",
+    "Products",
     "Pruner",
     "Pruning",
     "Round",
@@ -72,6 +74,7 @@ __all__ = [
     "prune_round",
     "random_mask",
     "share_of_signs",
+    "sign_in",
     "signs_of",
     "sparse",
     "sparsify",

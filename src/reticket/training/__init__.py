@@ -13,6 +13,7 @@ from reticket.training.recipe import Recipe, learning_rate, parse_position, step
 from reticket.training.resume import Resume
 from reticket.training.run import Callback, Observer, TrainingRun
 from reticket.training.sgd import SGD
+from reticket.training.sign_in import PARAMETRIZATIONS, SignIn
 from reticket.training.state import EpochRecord, Progress, TrainResult, TrainState
 from reticket.training.torch_optimisers import find_optimiser
 from reticket.training.watched import WatchedRun
@@ -20,6 +21,7 @@ from reticket.training.watched import WatchedRun
 __all__ = [
     "AUGMENTATIONS",
     "OPTIMISERS",
+    "PARAMETRIZATIONS",
     "SCHEDULES",
     "SGD",
     "Callback",
@@ -39,6 +41,7 @@ __all__ = [
     "Recipe",
     "ReportProgress",
     "Resume",
+    "SignIn",
     "Span",
     "TrainResult",
     "TrainState",

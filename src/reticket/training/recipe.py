@@ -11,6 +11,7 @@ from reticket.lookup import imported
 from reticket.objectives import objective_of
 from reticket.training.augmentations import Transform, find_augmentation
 from reticket.training.rate_schedules import Moment, find_schedule
+from reticket.training.sign_in import check_parametrization
 from reticket.training.torch_optimisers import find_optimiser
 
 LATER = {
@@ -27,6 +28,8 @@ LATER = {
     "augment_options": {},
     "mixup": None,
     "cutmix": None,
+    "parametrization": "plain",
+    "parametrization_options": {},
 }  # what keys leave out, by default
 
 
@@ -70,6 +73,8 @@ class Recipe:
         mixup: alpha of the Beta distribution that pairs of inputs and their labels are mixed by, above 0; None for
             none. For classification.
         cutmix: the same of CutMix, for images; of both, every batch takes one by chance.
+        parametrization: "plain", or "sign-in": kept weights are trained as products of two factors, see `SignIn`.
+        parametrization_options: its own settings, checked against its signature.
 
     Raises:
         ConfigError: when a value is out of its range, or there is no such optimiser or option.
@@ -98,6 +103,8 @@ class Recipe:
     augment_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     mixup: float | None = None
     cutmix: float | None = None
+    parametrization: str = "plain"
+    parametrization_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}  # it is a table of an experiment's configuration as it stands
 
@@ -111,7 +118,7 @@ class Recipe:
         return {name: value for name, value in values.items() if name not in LATER or value != LATER[name]}
 
     def _options(self) -> dict[str, dict[str, Any]]:
-        """Return what optimiser, schedule and augmentation are set to, defaults included.
+        """Return what optimiser, schedule, augmentation and parametrization are set to, defaults included.
 
         Raises:
             ConfigError: when there is no such member or option.
@@ -126,6 +133,7 @@ class Recipe:
             "augment_options": augmenting,
             "optimizer_options": find_optimiser(self.optimizer).options.settings(self.optimizer_options),
             "schedule_options": find_schedule(self.schedule).options.settings(self.schedule_options),
+            "parametrization_options": check_parametrization(self.parametrization, self.parametrization_options),
         }
 
     def transform(self) -> Transform | None:
@@ -167,6 +175,11 @@ class Recipe:
             objective_of(self.objective)
         except InputError as problem:
             raise ConfigError(f"recipe: {problem}") from None
+        if self.train is not None and self.parametrization != "plain":
+            raise ConfigError(
+                f"recipe: parametrization '{self.parametrization}' is of this package's training, but train is "
+                f"'{self.train}'; leave it out, and use reticket.tickets.sign_in in that function"
+            )
         if ":" in self.objective and self.precision != "float32":
             raise ConfigError(f"recipe: '{self.objective}' runs the model itself, so precision must stay float32")
         for name in ("label_smoothing", "mixup", "cutmix"):

@@ -17,10 +17,11 @@ from reticket.training.batches import Batches, TrainingBatches, batches_by, sent
 from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
 from reticket.training.graphs import RecordedSteps, Recorder, RecordingError
-from reticket.training.optimisers import GrowingOptimiser
+from reticket.training.optimisers import GrowingOptimiser, Optimiser
 from reticket.training.placement import Placement
 from reticket.training.randomness import Randomness, undisturbed
 from reticket.training.recipe import Recipe
+from reticket.training.sign_in import SignIn
 from reticket.training.state import EpochRecord
 from reticket.training.step import TrainingStep
 from reticket.training.synchronised import synchronise
@@ -227,6 +228,8 @@ class TrainingRun(WatchedRun):
     def _end_epoch(self, record: EpochRecord) -> None:
         self.history.append(record)
         self._complete, self.losses = self.losses, []
+        if isinstance(self.optimiser, SignIn):
+            self.optimiser.end_epoch(record.epoch)
         for callback in self.callbacks:
             callback.after_epoch(self)
 
@@ -255,7 +258,7 @@ class TrainingRun(WatchedRun):
         """Return what of the recipe keeps a step from being recorded, if anything."""
         recipe = self.recipe
         if isinstance(self.optimiser, GrowingOptimiser):
-            return recipe.optimizer
+            return recipe.optimizer if recipe.parametrization == "plain" else recipe.parametrization
         if isinstance(recipe.augment, str):
             return recipe.augment
         return "" if self.batches.mixing is None else "mixup" if recipe.cutmix is None else "cutmix"
@@ -373,6 +376,11 @@ def _batches_of(
 
 def _update_of(model: nn.Module, parameters: FlatParameters, recipe: Recipe, where: Placement) -> TrainingStep:
     given = {"lr": recipe.lr, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
+    kind, options = find_optimiser(recipe.optimizer), recipe.parametrization_options
+
+    def build(moved: FlatParameters) -> Optimiser:
+        return kind(moved, given, recipe.optimizer_options)
+
     return TrainingStep(
         model,
         parameters,
@@ -383,7 +391,7 @@ def _update_of(model: nn.Module, parameters: FlatParameters, recipe: Recipe, whe
             smoothing=recipe.label_smoothing,
             soft=recipe.mixup is not None or recipe.cutmix is not None,
         ),
-        find_optimiser(recipe.optimizer)(parameters, given, recipe.optimizer_options),
+        build(parameters) if recipe.parametrization == "plain" else SignIn(parameters, build, **options),
         where.ranks,
         clip_norm=recipe.clip_norm,
         parts=recipe.accumulate,
