@@ -27,6 +27,7 @@ from reticket.tickets.sparse import sparse
 from reticket.tickets.start import SparseStart
 from reticket.tickets.ticket import Ticket, signs_of
 from reticket.tickets.transfer import transfer
+from reticket.tickets.widening import widen
 
 __all__ = [
     "CRITERIA",
@@ -72,4 +73,5 @@ __all__ = [
     "transfer",
     "true_density",
     "weights_of",
+    "widen",
 ]
