@@ -33,9 +33,18 @@ FRAMES: Mapping[str, Mapping[str, Any]] = {
     "share 0.25, scale 2": {"share": 0.25, "scale": 2.0},
     "share 0.5": {"share": 0.5},
     "share 0.5, scale 2": {"share": 0.5, "scale": 2.0},
+    "share 0.1, scale 4": {"share": 0.1, "scale": 4.0},
+    "share 0.25, scale 4": {"share": 0.25, "scale": 4.0},
+    "share 0.75": {"share": 0.75},
+    "share 0.5, scale 0.01": {"share": 0.5, "scale": 0.01},
+    "share 0.75, scale 0.01": {"share": 0.75, "scale": 0.01},
+    "share 0.9, scale 0.01": {"share": 0.9, "scale": 0.01},
+    "share 0.25, scale 4, trained": {"share": 0.25, "scale": 4.0, "frozen": False},
+    "share 0.5, scale 2, trained": {"share": 0.5, "scale": 2.0, "frozen": False},
     "share 0.25, trained": {"share": 0.25, "frozen": False},
     "share 0.5, trained": {"share": 0.5, "frozen": False},
     "share 0.75, trained": {"share": 0.75, "frozen": False},
+    "share 0.9, trained": {"share": 0.9, "frozen": False},
 }
 
 

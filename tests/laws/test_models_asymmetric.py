@@ -11,7 +11,8 @@ from torch.testing import assert_close
 
 from reticket import build_model, discover, generator_for, load_dataset, prune_magnitude, random_alignment, true_density
 from reticket.errors import ConfigError, ModelError
-from reticket.models import Frame, asymmetric, example_input, held_entries, model_params
+from reticket.fixed import fixed_entries
+from reticket.models import Frame, asymmetric, example_input, model_params
 from reticket.symmetry import load_into
 from reticket.training import Recipe, Resume, Span, TrainingRun, train
 
@@ -30,7 +31,7 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def fixed(model: nn.Module) -> dict[str, Tensor]:
-    return {name: ~values.isnan() for name, values in held_entries(model).items()}
+    return {name: ~values.isnan() for name, values in fixed_entries(model).items()}
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_two_initialisations_agree_on_the_frame_and_nowhere_else(name: str, para
         build_model(name, generator=generator_for(seed, "init"), **params, **more)
         for seed, more in ((1, {"asymmetric": FRAME}), (2, {"asymmetric": FRAME}), (1, {}))
     )
-    assert held_entries(a).keys() == {n for n, p in a.named_parameters() if p.dim() > 1}
+    assert fixed_entries(a).keys() == {n for n, p in a.named_parameters() if p.dim() > 1}
     assert a.state_dict().keys() == plain.state_dict().keys()
     of_a, of_b, before = weights(a), weights(b), weights(plain)
     for key, entries in fixed(a).items():
@@ -49,13 +50,13 @@ def test_two_initialisations_agree_on_the_frame_and_nowhere_else(name: str, para
         assert torch.equal(entries, fixed(b)[key])
         assert (entries.flatten(1).sum(1) == round(0.3 * entries[0].numel())).all()
         assert torch.equal(of_a[key][~entries], before[key][~entries])
-        other = held_entries(build_model(name, **params, asymmetric={**FRAME, "seed": 1}))[key]
+        other = fixed_entries(build_model(name, **params, asymmetric={**FRAME, "seed": 1}))[key]
         assert not torch.equal(other.isnan(), ~entries)
 
 
 def test_constants_are_those_of_one_ordinary_draw_times_the_scale() -> None:
     drawn = weights(build_model("mlp", generator=generator_for("frame", 0, "init"), **SMALL))
-    for key, values in held_entries(framed(1)).items():
+    for key, values in fixed_entries(framed(1)).items():
         entries = ~values.isnan()
         assert_close(values[entries], 2 * drawn[key][entries])
         bound = 2 * values.shape[1] ** -0.5
@@ -86,7 +87,7 @@ def test_the_frame_does_not_move_in_training_and_all_else_does(name: str) -> Non
 def test_a_trained_frame_begins_alike_and_a_share_of_0_is_the_ordinary_network() -> None:
     begun, held = framed(1, frozen=False), framed(1)
     assert_close(weights(begun), weights(held), rtol=0, atol=0)
-    assert not held_entries(begun)
+    assert not fixed_entries(begun)
     none, plain = framed(1, share=0.0), build_model("mlp", generator=generator_for(1, "init"), **SMALL)
     assert_close(train(none, DATA, RECIPE).weights, train(plain, DATA, RECIPE).weights, rtol=0, atol=0)
 
@@ -101,11 +102,11 @@ def test_gradients_of_fixed_entries_do_not_shorten_those_of_others() -> None:
 
 def test_fixed_entries_are_pruned_like_others_and_stay_at_0() -> None:
     model = framed(1)
-    mask = prune_magnitude(train(model, DATA, RECIPE).weights, 0.2, names=tuple(held_entries(model)))
+    mask = prune_magnitude(train(model, DATA, RECIPE).weights, 0.2, names=tuple(fixed_entries(model)))
     load_into(model, mask.apply_to(model.state_dict()))
     trained = train(model, DATA, RECIPE, mask=mask).weights
     assert true_density(mask, model) == mask.density == pytest.approx(0.2, abs=1e-3)
-    for key, values in held_entries(model).items():
+    for key, values in fixed_entries(model).items():
         entries = ~values.isnan()
         assert not trained[key][~mask[key]].any()
         assert torch.equal(trained[key][entries & mask[key]], values[entries & mask[key]])
@@ -155,7 +156,9 @@ def another_frame(model: nn.Module) -> None:
 def test_weights_outside_the_frame_are_not_trained(change: Callable[[nn.Module], None]) -> None:
     model = framed(1)
     change(model)
-    with pytest.raises(ModelError, match=r"fixed entries of 'layers.0.weight' are neither what the frame of this MLP"):
+    with pytest.raises(
+        ModelError, match=r"fixed entries of 'layers.0.weight' are neither what the frame of this model"
+    ):
         train(model, DATA, RECIPE)
 
 

@@ -8,6 +8,7 @@ from reticket.matching.footprint import matching_memory
 from reticket.matching.many import CommonFrame, match_many
 from reticket.matching.registry import MATCHERS, Matcher, list_matchers, match, matcher, memory_options
 from reticket.matching.seen import Activations
+from reticket.matching.wider import assign_repeated, match_wider
 
 __all__ = [
     "MATCHERS",
@@ -19,6 +20,7 @@ __all__ = [
     "Matcher",
     "activation",
     "assess",
+    "assign_repeated",
     "combined",
     "controls",
     "frank_wolfe",
@@ -26,6 +28,7 @@ __all__ = [
     "match",
     "match_each",
     "match_many",
+    "match_wider",
     "matcher",
     "matching_memory",
     "memory_options",

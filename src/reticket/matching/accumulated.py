@@ -265,6 +265,14 @@ class MomentAccumulator:
         return found
 
     def _scores(self, group: str, score: Score) -> Float64[Tensor, "..."]:
+        return self.scores(group, score).reshape(2 * self.shape(group))
+
+    def scores(self, group: str, score: Score) -> Float64[Tensor, "a b"]:
+        """Return how alike each unit of A is to each unit of B on what was seen so far, at all positions of parents.
+
+        Raises:
+            AlignmentError: when activations are not finite.
+        """
         names = [site.name for site in self.views[group].sites]
         scores = pooled(score, [moments for name in names for moments in self._moments(name, group)])
         if not scores.isfinite().all():
@@ -273,7 +281,7 @@ class MomentAccumulator:
                 f"activations at site '{where}' are not finite: give models that have not diverged, and batches "
                 "as they were trained on"
             )
-        return scores.cpu().reshape(2 * self.shape(group))
+        return scores.cpu()
 
 
 def _sides(every: Sequence[PairMoments]) -> tuple[list[Moments], list[Moments]]:

@@ -9,12 +9,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from reticket.errors import ModelError
+from reticket.fixed import BUFFER
 from reticket.lookup import nearest
 from reticket.rng import generator_for
-from reticket.wrapped import inside
 
 PARAMETER = "asymmetric"  # under which a model's parameters hold the frame
-BUFFER = "weight_frame"  # beside each weight: the fixed entries, NaN where an entry is free; no part of a state_dict
 KINDS: Mapping[str, type] = {"share": float, "scale": float, "frozen": bool, "seed": int}
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -128,38 +127,3 @@ def asymmetric(model: nn.Module, drawn: nn.Module, frame: Frame) -> nn.Module:
             f"{type(model).__name__} has neither linear layers nor convolutions, so there is nothing to fix"
         )
     return model
-
-
-def held_entries(model: nn.Module) -> dict[str, Float[Tensor, "..."]]:
-    """Return by parameter what a frozen frame fixes: its value, NaN where an entry is free; empty without a frame.
-
-    Args:
-        model: any module, in a wrapper or not; names are those of its own parameters.
-    """
-    found = {}
-    for name, module in model.named_modules():
-        buffer = module._buffers.get(BUFFER) if isinstance(module, LAYERS) else None
-        if buffer is not None:
-            found[f"{name}.weight" if name else "weight"] = buffer
-    return found
-
-
-def refuse_outside(model: nn.Module) -> None:
-    """Raise unless every fixed entry of a model is what its frame says, or 0 because it was pruned.
-
-    Args:
-        model: any module.
-
-    Raises:
-        ModelError: naming the first weight with an entry that is not.
-    """
-    parameters = dict(model.named_parameters())
-    for name, values in held_entries(model).items():
-        weight = parameters[name].detach()
-        odd = int((~values.isnan() & (weight != values) & (weight != 0)).sum())
-        if odd:
-            raise ModelError(
-                f"{odd} fixed entries of '{name}' are neither what the frame of this {type(inside(model)).__name__} "
-                f'says nor 0: its units were moved (frame = "mask" moves them), or it was trained without its frame; '
-                f"give weights of the same asymmetric, not permuted"
-            )

@@ -8,6 +8,7 @@ from reticket.symmetry.structure import Group, Member
 from reticket.symmetry.symmetry import Symmetry
 from reticket.symmetry.traced import Inside
 from reticket.symmetry.verify import verify
+from reticket.symmetry.widening import Widening
 from reticket.symmetry.writing import load_into
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Refusal",
     "Site",
     "Symmetry",
+    "Widening",
     "capture",
     "discover",
     "identity_alignment",

@@ -43,7 +43,7 @@ def _encode(term: Term, new: Tensor, parents: KeyedPositions, permutations: Mapp
         case Atom(key, _, above):
             return permutations[str(key)].index[(*(parents[parent] for parent in above), new)]
         case Product(factors):
-            digits = _digits(factors, new)
+            digits = digits_of(factors, new)
             own = {**parents, **_keyed_positions(factors, digits)}
             total = torch.zeros_like(new)
             for factor, digit in zip(factors, digits, strict=True):
@@ -61,7 +61,7 @@ def _encode(term: Term, new: Tensor, parents: KeyedPositions, permutations: Mapp
             return new
 
 
-def _digits(factors: Sequence[Term], new: Tensor) -> list[Tensor]:
+def digits_of(factors: Sequence[Term], new: Tensor) -> list[Tensor]:
     """Split positions into their row-major digits, one for each factor."""
     digits, stride = [], math.prod(factor.size for factor in factors)
     for factor in factors:
@@ -83,7 +83,7 @@ def _gather_dependent(tensor: Tensor, layout: Layout, permutations: Mapping[str,
         torch.arange(term.size, device="cpu").reshape([-1 if i == axis else 1 for i in range(len(layout))])
         for axis, term in enumerate(layout)
     ]
-    keyed = [_keyed_positions(own, _digits(own, new)) for own, new in zip(factors, positions, strict=True)]
+    keyed = [_keyed_positions(own, digits_of(own, new)) for own, new in zip(factors, positions, strict=True)]
     joint = False
     indices = list(positions)
     for axis, (term, new) in enumerate(zip(layout, positions, strict=True)):

@@ -31,6 +31,7 @@ from reticket.tickets.start import SparseStart
 from reticket.tickets.target import Target
 from reticket.tickets.ticket import Ticket, signs_of
 from reticket.tickets.transfer import transfer
+from reticket.tickets.widening import widen
 
 __all__ = [
     "CRITERIA",
@@ -81,4 +82,5 @@ __all__ = [
     "transfer",
     "true_density",
     "weights_of",
+    "widen",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reticket.data import DataSource
 from reticket.devices import current, deterministic
 from reticket.errors import ConfigError
-from reticket.models import held_entries
+from reticket.fixed import fixed_entries
 from reticket.training.own import OwnTraining, carry_out
 from reticket.training.placement import Placement
 from reticket.training.randomness import Randomness
@@ -147,7 +147,7 @@ def _train_by_own(
     run: OwnTraining, span: Span, resume: Resume, where: Placement, rng_label: tuple[str | int, ...]
 ) -> TrainResult:
     """Have the user's own function train, under the same care for devices and random numbers."""
-    if held_entries(run.model):
+    if fixed_entries(run.model):
         raise ConfigError(
             f"the training '{run.recipe.train}' does not hold the fixed entries of an asymmetric model; set frozen = "
             f"false there, or leave train out"

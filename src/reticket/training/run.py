@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reticket.copied import private_copy
 from reticket.data import DataSource
 from reticket.errors import ConfigError, TrainingError
-from reticket.models import held_entries, refuse_outside
+from reticket.fixed import fixed_entries, refuse_outside
 from reticket.objectives import objective_of
 from reticket.training.average import WeightAverage
 from reticket.training.batches import Batches, TrainingBatches, batches_by, sent
@@ -119,7 +119,7 @@ class TrainingRun(WatchedRun):
         if not self.ranks.alone:
             self.model = synchronise(self.model, self.ranks)
         refuse_outside(self.model)
-        held = {name: ~values.isnan() for name, values in held_entries(self.model).items()}
+        held = {name: ~values.isnan() for name, values in fixed_entries(self.model).items()}
         self.parameters = FlatParameters(self.model, mask, channels_last=channels_last, held=held)
         self.update = _update_of(self.model, self.parameters, recipe, where)
         self.optimiser, self.average = self.update.optimiser, self.update.average
