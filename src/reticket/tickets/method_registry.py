@@ -86,6 +86,7 @@ class Method:
         sparse: whether it depends on the sparsity.
         description: one line for a report.
         only_where: of `needs` those that one value of an option alone asks for: field -> (option, value).
+        dynamics: name of what changes its mask while it trains (`dynamics.DYNAMICS`); None for a mask that stays.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Method:
     sparse: bool
     description: str
     only_where: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
+    dynamics: str | None = None
 
     def __call__(self, inputs: MethodInputs, options: Mapping[str, Any] = NONE) -> SparseStart:
         """Return the initial sparse network.
@@ -159,6 +161,7 @@ def method(
     trains: bool = True,
     sparse: bool = True,
     only_where: Mapping[str, tuple[str, Any]] = NONE,
+    dynamics: str | None = None,
 ) -> Callable[[Callable[..., SparseStart]], Method]:
     """Register a function as a method.
 
@@ -173,6 +176,7 @@ def method(
         sparse: whether it depends on the sparsity.
         only_where: fields that one value of an option alone asks for, {"batches": ("by", "gradient")}; with others
             they are not planned, and None.
+        dynamics: name of what changes its mask while it trains; None for a mask that stays.
 
     Raises:
         InputError: when the name is taken, a parameter is neither a field of `MethodInputs` nor an option with a
@@ -200,7 +204,8 @@ def method(
         if not description:
             raise InputError(f"method '{name}' has no docstring; its first line is what the report says of it")
         needs = tuple(parameter for parameter in given if known[parameter] is None)
-        return METHODS.add(name, Method(name, function, needs, network, trains, sparse, description, only_where))
+        made = Method(name, function, needs, network, trains, sparse, description, only_where, dynamics)
+        return METHODS.add(name, made)
 
     return register
 
