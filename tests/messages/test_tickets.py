@@ -282,7 +282,11 @@ def test_weights_that_cannot_be_products() -> None:
     tied[1].weight = tied[0].weight
     pruned = nn.Sequential(prune.identity(nn.Linear(3, 3), "weight"))
     normed = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
-    for model, why in ((tied, "0.weight and 1.weight at once"), (pruned, "computed from other tensors"), (normed, "0.weight")):
+    for model, why in (
+        (tied, "0.weight and 1.weight at once"),
+        (pruned, "computed from other tensors"),
+        (normed, "0.weight"),
+    ):
         with pytest.raises(MaskError, match=why), sign_in(model, Mask({"0.weight": kept})):
             pass
     with (

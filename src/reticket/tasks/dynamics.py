@@ -83,11 +83,12 @@ class ChangingMask(Callback):
         progress = Updates.of(self.options, run.total - run.start).progress(run.step - run.start)
         if progress is None:
             return
-        mask = Mask(run.mask)
+        weights, kept = dict(run.model.named_parameters()), run.mask
+        mask = Mask({name: kept[name] for name in weights if name in kept})
         initial = Mask(run.first_mask).density
         moment = MaskMoment(
             mask=mask,
-            weights=_taken(dict(run.model.named_parameters()), mask),
+            weights=_taken(weights, mask),
             progress=progress,
             density=initial if self.density is None else self.density,
             initial=initial,

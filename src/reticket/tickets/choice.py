@@ -44,7 +44,7 @@ class Choice:
     'erk+rigl(alpha=0.2)'
     >>> Choice.parse("erk+riggl")
     Traceback (most recent call last):
-    reticket.errors.MaskError: unknown dynamics 'riggl', did you mean 'rigl'?; known are set, rigl
+    reticket.errors.MaskError: unknown dynamics 'riggl', did you mean 'rigl'?; known are set, rigl, srigl, gradual
     """
 
     method: str
@@ -54,6 +54,8 @@ class Choice:
 
     def __post_init__(self) -> None:
         method = get_method(self.method)
+        if method.dynamics is not None:
+            self._take_over(method, method.dynamics)
         object.__setattr__(self, "options", _decisive(method.options, self.options))
         if self.dynamics is None:
             if self.dynamics_options:
@@ -67,6 +69,18 @@ class Choice:
             )
         object.__setattr__(self, "dynamics_options", _decisive(chosen.options, self.dynamics_options))
         Updates.of(chosen.options.settings(self.dynamics_options), 1)  # raises for numbers out of range
+
+    def _take_over(self, method: Method, dynamics: str) -> None:
+        """Have the dynamics that a method has by itself, with those of its options that are theirs."""
+        if self.dynamics not in (None, dynamics):
+            raise InputError(
+                f"'{self.method}+{self.dynamics}': '{self.method}' changes its mask by itself, by '{dynamics}'; leave "
+                f"'+{self.dynamics}' out"
+            )
+        theirs = {key: value for key, value in self.options.items() if key not in method.options}
+        object.__setattr__(self, "dynamics", dynamics)
+        object.__setattr__(self, "options", {key: self.options[key] for key in self.options if key not in theirs})
+        object.__setattr__(self, "dynamics_options", {**self.dynamics_options, **theirs})
 
     @classmethod
     def parse(cls, text: str) -> "Choice":
@@ -104,12 +118,17 @@ class Choice:
     @property
     def description(self) -> str:
         """What a report says of it."""
-        more = self.chosen_dynamics
-        return self.chosen_method.description + ("" if more is None else f" While it trains: {more.description}")
+        method, more = self.chosen_method, self.chosen_dynamics
+        if more is None or method.dynamics is not None:
+            return method.description
+        return f"{method.description} While it trains: {more.description}"
 
     def __str__(self) -> str:
-        found = _written(self.method, self.options)
-        return found if self.dynamics is None else f"{found}+{_written(self.dynamics, self.dynamics_options)}"
+        if self.dynamics is None:
+            return _written(self.method, self.options)
+        if self.dynamics == self.chosen_method.dynamics:
+            return _written(self.method, {**self.options, **self.dynamics_options})
+        return f"{_written(self.method, self.options)}+{_written(self.dynamics, self.dynamics_options)}"
 
     def __hash__(self) -> int:
         return hash(str(self))

@@ -88,6 +88,7 @@ class Method:
         only_where: of `needs` those that one value of an option alone asks for: field -> (option, value).
         counts_alone: whether it takes of the ticket only how many weights it keeps, which is known before there is one.
         single: whether it chooses weight by weight, whatever pattern an experiment prunes by.
+        dynamics: name of what changes its mask while it trains (`dynamics.DYNAMICS`); None for a mask that stays.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Method:
     only_where: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
     counts_alone: bool = False
     single: bool = False
+    dynamics: str | None = None
 
     def __call__(self, inputs: MethodInputs, options: Mapping[str, Any] = NONE) -> SparseStart:
         """Return the initial sparse network.
@@ -165,6 +167,7 @@ def method(
     only_where: Mapping[str, tuple[str, Any]] = NONE,
     counts_alone: bool = False,
     single: bool = False,
+    dynamics: str | None = None,
 ) -> Callable[[Callable[..., SparseStart]], Method]:
     """Register a function as a method.
 
@@ -182,6 +185,7 @@ def method(
         counts_alone: whether it takes of the ticket only how many weights it keeps: no ticket need be found for it, and
             none is part of its cost.
         single: whether it chooses weight by weight, so that an experiment whose pruning has a pattern refuses it.
+        dynamics: name of what changes its mask while it trains; None for a mask that stays.
 
     Raises:
         InputError: when the name is taken, a parameter is neither a field of `MethodInputs` nor an option with a
@@ -209,7 +213,8 @@ def method(
         if not description:
             raise InputError(f"method '{name}' has no docstring; its first line is what the report says of it")
         needs = tuple(parameter for parameter in given if known[parameter] is None)
-        made = Method(name, function, needs, network, trains, sparse, description, only_where, counts_alone, single)
+        more = {"only_where": only_where, "counts_alone": counts_alone, "single": single, "dynamics": dynamics}
+        made = Method(name, function, needs, network, trains, sparse, description, **more)
         return METHODS.add(name, made)
 
     return register

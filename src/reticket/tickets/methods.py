@@ -123,6 +123,15 @@ def one_shot(trained_b: StateDict, target: Target) -> SparseStart:
     return _masked(trained_b, target.mask_of(trained_b))
 
 
+@method("gradual", dynamics="gradual")
+def gradual(rewound_b: StateDict, target: Target) -> SparseStart:
+    """Control: B rewound with all its weights, pruned by magnitude more and more while it is trained, once.
+
+    Zhu & Gupta 2017 (arXiv 1710.01878), by the dynamics of this name, whose options are its own; no ticket is needed.
+    """
+    return SparseStart(rewound_b, Mask.full({name: rewound_b[name] for name in target.names}))
+
+
 @method("snip")
 def snip(rewound_b: StateDict, target: Target, model: nn.Module, batches: Iterable[Any], loss: str) -> SparseStart:
     """Control: B rewound, pruned there by connection sensitivity |w g| on some training examples (SNIP).

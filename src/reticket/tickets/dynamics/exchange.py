@@ -50,7 +50,7 @@ def set_(
     for name in sorted(mask):
         kept = mask[name].flatten()
         pruned = (~kept).nonzero().flatten()
-        count = 0 if progress >= 1 else min(_count(fraction, int(kept.sum())), len(pruned))
+        count = 0 if progress >= 1 else min(exchanged(fraction, int(kept.sum())), len(pruned))
         stays = without_smallest(weights[name].flatten(), kept, count)
         stays[pruned[torch.randperm(len(pruned), generator=generator, device="cpu")[:count]]] = True
         found[name] = stays.view_as(mask[name])
@@ -94,7 +94,7 @@ def rigl(
     found = {}
     for name, before in mask.items():
         kept = before.flatten()
-        count = _count(share, int(kept.sum()))
+        count = exchanged(share, int(kept.sum()))
         stays = without_smallest(weights[name].flatten(), kept, count)
         size = gradient[name].flatten().abs().float().masked_fill(stays, -math.inf)
         found[name] = (stays | keep_largest(size, count)).view_as(before)
@@ -122,6 +122,12 @@ def without_smallest(weights: Float[Tensor, " n"], kept: Bool[Tensor, " n"], cou
     return keep_largest(size, int(kept.sum()) - count)
 
 
-def _count(share: float, kept: int) -> int:
-    """Return a share of what is kept in whole weights; last bits of a product do not count."""
+def exchanged(share: float, kept: int) -> int:
+    """Return a share of what is kept, in whole weights.
+
+    The product is rounded to 1e-6 first, so that its last bits do not count.
+
+    >>> exchanged(0.3, 10), exchanged(0.29, 10)
+    (3, 2)
+    """
     return math.floor(round(share * kept, 6))

@@ -25,7 +25,7 @@ class MaskMoment:
     """What dynamics decide by; each asks for some of these fields by name.
 
     Args:
-        mask: as it is.
+        mask: as it is, layers in their order in the network.
         weights: the masked weights by name, on the CPU; 0 where they are pruned.
         progress: share of the changing part of the training that is done, in (0, 1]; 1 at the last change.
         density: fraction kept that is wanted at the end, in (0, 1].
@@ -83,6 +83,12 @@ class Dynamics:
             )
         return found
 
+    @property
+    def says(self) -> str:
+        """One line for a list: what it is, and its options with their defaults."""
+        shown = ", ".join(f"{name} = {one.default!r}" for name, one in self.options.items() if one.default is not None)
+        return f"{self.description} Options: {shown}, every."
+
     @cached_property
     def uses(self) -> tuple[str, ...]:
         """The fields of `MaskMoment` that it looks at."""
@@ -91,7 +97,7 @@ class Dynamics:
         )
 
 
-DYNAMICS = Registry[Dynamics]("dynamics", "reticket.dynamics", MaskError, says=lambda one: one.description)
+DYNAMICS = Registry[Dynamics]("dynamics", "reticket.dynamics", MaskError, says=lambda one: one.says)
 WHEN = ("every", "end")
 """Options of all dynamics, which say at which steps the mask changes (`Updates`)."""
 
