@@ -114,6 +114,25 @@ def test_a_matcher_without_data_costs_no_epochs() -> None:
     assert found.own_epochs == DENSE + 3
 
 
+def test_controls_cost_what_b_alone_needs() -> None:
+    methods = "['one-shot', 'snip', 'synflow', 'erk+rigl', 'polished']"
+    larger = Facts("0" * 64, 1200, FACTS.classes, (64,), test_size=100)
+    controls = Blueprint(load_config(str(TINY), [f"methods={methods}", "match_at=['1ep']"])[1], larger)
+    found = {
+        cell.method: target_cost(tasks[0], nothing, larger.sizes)
+        for cell, tasks in controls.runs.items()
+        if (cell.sparsity, cell.rewind) == (0.7, "1ep")
+    }
+    looked_at = 512 / 1200  # of the training data, forward and backward
+    assert {name: (one.own_epochs, one.shared_epochs) for name, one in found.items()} == {
+        "one-shot": (DENSE + 3, 0),
+        "snip": (pytest.approx(1 + 3 + looked_at, abs=1e-5), 0),
+        "synflow": (1 + 3, 0),
+        "erk+rigl": (1 + 3, 0),
+        "polished": (pytest.approx(1 + MATCHED + 3, abs=1e-5), DENSE + ROUNDS),
+    }
+
+
 def test_seconds_are_of_all_that_was_computed_and_unknown_where_a_result_is_missing() -> None:
     target = plan().runs[Cell("naive", 0.7, "1ep", None)][0]
     everything = closure([target], resumes=True)

@@ -58,9 +58,10 @@ def front(results: Results) -> Finding | None:
         panels.append(Panel(draw, _title(sharing), words.heading, alt, 230.0))
         said.append(says)
     legend = tuple(LegendEntry(look.label, look.hex, look.mark, width=0.0) for look in styles.values())
-    where = f"At {percent(place[0])} sparsity, {rewound(place[1])}:"
+    where = f"At {percent(place[0])} sparsity, {rewound(place[1])}"
+    told = (f"{where}, {said[0][0].lower()}{said[0][1:]}", *said[1:])
     figure = FigureSpec("front", tuple(panels), legend)
-    return Finding(figure, (where, *said), f"{where} {_caption(results, shown, words)}")
+    return Finding(figure, told, f"{where}: {_caption(results, shown, words)}")
 
 
 def front_opened(results: Results) -> tuple[tuple[str, Table], ...]:

@@ -115,4 +115,6 @@ def _metric_columns(digits: int) -> tuple[Column, ...]:
         ),
         N,
         Column("", str, lambda row: {"values": _values(row)}),
+        column("own_epochs"),
+        column("shared_epochs"),
     )

@@ -35,7 +35,8 @@ def network_cost(targets: Sequence[Task], find: Find, sizes: Sizes, *, reused: b
 
     A dense training is a chain of positions; it is counted from its initialisation as far as somebody needs it, however
     it was computed. Matching is counted by its forward passes, at a third of a training pass each: those that its
-    result says, or all it may take. Discovering the symmetry takes seconds and is 0 model-epochs, and so is judging.
+    result says, or all it may take. Examples that a method looks at before the training (SNIP's) are one training pass.
+    Discovering the symmetry takes seconds and is 0 model-epochs, and so is judging.
 
     Args:
         targets: the tasks that train the networks, of which each is its own.
@@ -120,7 +121,8 @@ def _epochs(task: Task, find: Find, sizes: Sizes) -> float:
     """Return the model-epochs of a task that starts from nothing, without those of its inputs."""
     work = work_of(task, None, sizes)
     if "recipe" in task.spec:  # it trains; what it is judged by at its end is no part of it
-        return float(work.epochs)
+        looked_at = min(task.spec.get("examples", {}).get("count", 0), sizes.train)
+        return float(work.epochs) + Work(trained=looked_at).cost(sizes.train)
     result = find(task)
     if task.kind == "match" and result is not None:  # it may have stopped early
         seen = matched_images(task.spec, task.inputs, replace(sizes, train=result.values["samples"]))

@@ -116,5 +116,8 @@ class Ensembles(Check):
             for record in results.of(Diversity)
             if record.sparsity == place[0] and record.rewind in (place[1], None)
         ]
-        table = Table.of("diversity", kept, self.columns["diversity"])
+        columns = self.columns["diversity"]
+        if _several(kept):  # spreads need the room; the caption says the place
+            columns = [one for one in columns if one not in PLACE[1:3]]
+        table = Table.of("diversity", kept, columns)
         return ((f"Diversity at {percent(place[0])} sparsity, {rewound(place[1])}", table),)
