@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from reticket.cli.bench import bench
 from reticket.cli.data import data_app
 from reticket.cli.file_commands import FILE_COMMANDS
-from reticket.cli.parameters import Debug, ModelOption, Shape, Vocabulary, WeightsOutput
+from reticket.cli.parameters import DataFolder, Debug, ModelOption, Shape, Vocabulary, WeightsOutput
 from reticket.cli.store_commands import store_app
 from reticket.errors import InputError, ReticketError
 from reticket.files import write_file
@@ -32,9 +33,6 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
 INTERRUPTED = 130
-DataFolder = Annotated[
-    Path | None, typer.Option("--data", help="Folder of the data.  \\[default: RETICKET_DATA, then the system's place]")
-]
 
 
 @app.command()
@@ -299,6 +297,7 @@ def verify(model: ModelOption, input_shape: Shape = None, vocabulary: Vocabulary
     )
 
 
+app.command()(bench)
 for command in FILE_COMMANDS:
     app.command(rich_help_panel="On files of weights")(command)
 

@@ -1,5 +1,6 @@
 """Arguments and options that several commands share."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +21,9 @@ WeightsOutput = Annotated[
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="An option of the method, as cost=cosine; again for more."),
+]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", help="Folder of the data.  \\[default: RETICKET_DATA, then the system's place]")
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 WEIGHTS_HELP = "a state_dict as .safetensors or .pt, a checkpoint or FILE#KEY of one, or a folder of the Hub"

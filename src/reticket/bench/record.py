@@ -1,0 +1,141 @@
+"""`ticketbench.json`: of every task its results and its claims, in one file that a page is written from."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from reticket.bench.claims import LEVEL, ClaimRow, judged
+from reticket.errors import InputError
+from reticket.files import write_file
+from reticket.records import Record, damage
+from reticket.tasks.results import Results
+from reticket.tasks.run_files import read_json
+
+SCHEMA = 1
+FILE = "ticketbench.json"
+KEPT = ("schema", "title", "preset", "scale", "complete", "experiment", "rows", "gap_closed", "differences")
+KEPT += ("cost", "failures", "environment", "diversity")
+
+
+class BenchTask(Record):
+    """One task: what was planned, what was found, and what is claimed of it."""
+
+    name: str = Field(description="of the task; its preset is named ticketbench-NAME")
+    seeds: int = Field(description="pairs of networks that were planned")
+    claims: tuple[ClaimRow, ...] = Field(description="LTH > permuted > naive in every cell")
+    results: Mapping[str, Any] = Field(description="sections of `results.json` without the keys of results")
+
+    @cached_property
+    def found(self) -> Results:
+        """The results, as the report reads them."""
+        return Results.of_json(self.results, f"results of task '{self.name}'")
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing and nothing failed."""
+        return self.found.complete
+
+
+class Bench(Record):
+    """What TicketBench found."""
+
+    schema_version: int = Field(
+        default=SCHEMA, validation_alias="schema", serialization_alias="schema", description="version of this format"
+    )
+    level: float = Field(default=LEVEL, description="at which claims are settled, all of them together")
+    tasks: tuple[BenchTask, ...] = Field(default=(), description="in the order in which they were asked for")
+
+    @property
+    def complete(self) -> bool:
+        """Whether every task is."""
+        return all(task.complete for task in self.tasks)
+
+
+def task_of(name: str, seeds: int, results: Results, claims: Sequence[ClaimRow]) -> BenchTask:
+    """Return the record of one task.
+
+    Args:
+        name: of the task.
+        seeds: that were planned.
+        results: of its run.
+        claims: of it.
+    """
+    whole = results.to_json()
+    kept = {key: _without_keys(whole[key]) for key in KEPT if key in whole}
+    return BenchTask(name=name, seeds=seeds, claims=tuple(claims), results=kept)
+
+
+def bench_of(tasks: Iterable[BenchTask], level: float = LEVEL) -> Bench:
+    """Return the record of tasks, their claims judged together: the family of the adjustment is all that they claim.
+
+    Args:
+        tasks: each once.
+        level: at which claims are settled.
+    """
+    found = tuple(tasks)
+    settled = iter(judged([claim for task in found for claim in task.claims], level))
+    return Bench(
+        level=level,
+        tasks=tuple(task.model_copy(update={"claims": tuple(next(settled) for _ in task.claims)}) for task in found),
+    )
+
+
+def merged(*benches: Bench) -> Bench:
+    """Return records as one; of a task that stands in several, the last counts.
+
+    Args:
+        benches: at least one.
+    """
+    tasks = {task.name: task for bench in benches for task in bench.tasks}
+    return bench_of(tasks.values(), benches[-1].level)
+
+
+def read_bench(path: Path) -> Bench:
+    """Return the record in a file.
+
+    Args:
+        path: a `ticketbench.json`.
+
+    Raises:
+        InputError: when it is not there, damaged, or of another schema.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the {FILE} that `reticket bench` wrote")
+    values = read_json(path)
+    if values.get("schema") != SCHEMA:
+        raise InputError(
+            f"{path}: has schema {values.get('schema')!r}, this version reads schema {SCHEMA} of TicketBench; "
+            f"give a {FILE}, or run `reticket bench` again"
+        )
+    try:
+        bench = Bench.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{path}: {damage(error, Bench)}; run `reticket bench` again") from None
+    for task in bench.tasks:
+        Results.of_json(task.results, f"{path}: task '{task.name}'")
+    return bench
+
+
+def write_bench(bench: Bench, path: Path) -> None:
+    """Write a record.
+
+    Args:
+        bench: the record.
+        path: the file.
+
+    Raises:
+        InputError: when it cannot be written.
+    """
+    text = json.dumps(bench.model_dump(mode="json", by_alias=True), indent=1, allow_nan=False) + "\n"
+    write_file(path, text, error=InputError, advice="choose another folder with --out")
+
+
+def _without_keys(value: Any) -> Any:
+    """Return a section without what only its own store can look up."""
+    if isinstance(value, Mapping):
+        return {key: [] if key == "keys" else _without_keys(one) for key, one in value.items()}
+    return [_without_keys(one) for one in value] if isinstance(value, list) else value

@@ -1,0 +1,179 @@
+"""TicketBench: its claims come from pairs of seeds and are one family, its record keeps, its page is the record's."""
+
+from pathlib import Path
+
+import pytest
+
+from reticket.analysis import settle_claims
+from reticket.bench import BenchTask, chosen_tasks, claims_of, merged, read_bench, write_bench
+from reticket.bench.goals import goals_of
+from reticket.bench.page import BEGIN, END, write_page
+from reticket.bench.record import bench_of
+from reticket.bench.running import _with_budget, data_of
+from reticket.bench.tables import accuracy_table, claims_table, diversity_table
+from reticket.experiment import ExecutionConfig
+from reticket.tasks.presets import load_config
+from reticket.tasks.results import Results
+from tests.bench_tasks import GRID, MEANS, bench_task, ensemble, results
+
+
+def test_claims_are_differences_of_the_same_seed() -> None:
+    found = results()
+    claims = claims_of(found, GRID)
+    assert [(claim.words, claim.rewind, claim.match_at) for claim in claims[:3]] == [
+        ("lth > permuted", "0ep", "2ep"), ("permuted > naive", "0ep", "2ep"), ("lth > permuted", "0ep", "end"),
+    ]  # fmt: skip
+    assert len(claims) == 2 * 2 * 2
+    lth, permuted = (next(row for row in found.rows if row.method == name) for name in ("lth", "permuted"))
+    expected = [a - b for a, b in zip(lth.values, permuted.values, strict=True) if a is not None and b is not None]
+    assert claims[0].values == tuple(expected)
+
+
+def test_a_seed_that_one_method_lacks_is_no_pair() -> None:
+    values = results().to_json()
+    for row in values["rows"]:
+        if row["method"] == "permuted":
+            row.update({key: row[key][1:] for key in ("values", "seeds", "keys")})
+    claims = claims_of(Results.of_json(values), GRID)
+    whole = claims_of(results(), GRID)
+    assert claims[0].values == whole[0].values[1:]
+
+
+def test_the_family_is_what_was_planned_however_far_a_run_has_come() -> None:
+    early, late = (bench_of([bench_task(seeds=seeds)]).tasks[0].claims for seeds in ((0,), (0, 1, 2, 3)))
+    assert len(early) == len(late) == 8
+    assert {claim.verdict for claim in early} == {"open"}
+    assert late[0].adjusted == pytest.approx(min(8 * late[0].p, 1.0)) or late[0].adjusted > late[0].p
+
+
+def check_one_family(tasks: tuple[BenchTask, ...]) -> None:
+    claims = [claim for task in tasks for claim in task.claims]
+    expected = settle_claims([[v for v in claim.values if v is not None] for claim in claims])
+    assert [claim.adjusted for claim in claims] == [one.adjusted for one in expected]
+    assert [claim.verdict for claim in claims] == [one.verdict for one in expected]
+
+
+def test_claims_of_all_tasks_are_adjusted_together() -> None:
+    one, other = bench_of([bench_task("one")]), bench_of([bench_task("two", means={**MEANS, "permuted": 90.2})])
+    both = merged(one, other)
+    check_one_family(both.tasks)
+    with pytest.raises(AssertionError):  # each by itself
+        check_one_family((*one.tasks, *other.tasks))
+
+
+def test_of_a_task_that_stands_in_two_records_the_last_counts() -> None:
+    old, new = bench_of([bench_task(seeds=(0, 1)), bench_task("other")]), bench_of([bench_task()])
+    both = merged(old, new)
+    assert [(task.name, task.claims[0].n) for task in both.tasks] == [("made-up", 4), ("other", 4)]
+    assert merged(both) == both
+
+
+def test_a_record_is_read_as_it_was_written_and_holds_no_keys(tmp_path: Path) -> None:
+    bench = bench_of([bench_task(diversity=[ensemble("permuted", "one ticket", 95.0, 0.1, "end")])])
+    write_bench(bench, tmp_path / "ticketbench.json")
+    assert read_bench(tmp_path / "ticketbench.json") == bench
+    assert "fff" not in (tmp_path / "ticketbench.json").read_text()
+
+
+def test_a_budget_is_shared_by_what_is_left() -> None:
+    whole = ExecutionConfig(budget=100.0)
+    assert [_with_budget(whole, spent, left).budget for spent, left in ((0.0, 4), (40.0, 3), (130.0, 1))] == [25, 20, 0]
+    assert _with_budget(ExecutionConfig(), 10.0, 2).budget is None
+
+
+def test_a_folder_of_several_data_sets_gives_each_task_its_own(tmp_path: Path) -> None:
+    config = load_config("ticketbench-fashion-mlp")[1]
+    assert data_of(ExecutionConfig(data=tmp_path), config).data == tmp_path
+    (tmp_path / "fashion-mnist").mkdir()
+    assert data_of(ExecutionConfig(data=tmp_path), config).data == tmp_path / "fashion-mnist"
+
+
+@pytest.mark.parametrize("name", chosen_tasks("hour") + chosen_tasks("gpu"))
+def test_every_task_can_decide_its_claims_with_pairs_that_share_no_network(name: str) -> None:
+    config = load_config(f"ticketbench-{name}")[1]
+    assert {"lth", "permuted", "naive", "imp", "dense"} <= set(config.grid.methods)
+    assert config.grid.rewinds[0] == "0ep"
+    assert config.grid.match_at == (config.grid.rewinds[1], "end")
+    assert len(config.grid.seeds) >= 10
+
+
+SHARED_RECIPES = [("digits", "digits"), ("fashion-mlp",) * 2, ("fashion-conv",) * 2, ("resnet20", "cifar10-small")]
+
+
+@pytest.mark.parametrize(("task", "neighbour"), SHARED_RECIPES, ids=lambda name: name)
+def test_recipes_are_those_of_the_neighbours_so_that_results_are_shared(task: str, neighbour: str) -> None:
+    parts = ("data", "model", "dense", "sparse", "prune", "matching")
+    ours, theirs = (load_config(name)[1].model_dump(include=set(parts)) for name in (f"ticketbench-{task}", neighbour))
+    assert ours == theirs
+
+
+# -------------------------------------------------------------------- goals
+
+GAP = {"method": "permuted", "sparsity": 0.9, "rewind": "2ep", "match_at": "2ep", "n": 4, "low": 80.0, "high": 99.0}
+
+
+def met(share: float = 95.0, permuted: float = 93.0, accuracy: float = 95.0, spread: float = 0.1) -> list[bool]:
+    goals = goals_of(
+        "made-up",
+        results(
+            {**MEANS, "permuted": permuted},
+            gap_closed=[{**GAP, "share": share}],
+            diversity=[
+                ensemble("permuted", "one ticket", accuracy, spread, "2ep"),
+                ensemble("imp", "independent", 95.2, 0.12),
+            ],
+        ),
+    )
+    return [goal.met for goal in goals]
+
+
+def test_goals_are_met_where_they_are() -> None:
+    assert met() == [True, False, False]  # 80 model-epochs for the ensemble against 150 for independent runs
+    assert met(share=89.0) == [False, False, False]
+    assert met(permuted=94.6) == [True, True, False]
+
+
+def test_an_ensemble_has_to_be_good_and_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.bench_tasks.COSTS", {**{"dense": (1, 0), "lth": (38, 0), "naive": (1, 30)},
+                                                    "imp": (60.0, 0.0), "permuted": (12.0, 30.0)})  # fmt: skip
+    assert met()[2]
+    assert not met(accuracy=94.8)[2]
+
+
+def test_a_method_of_less_diversity_does_not_close_the_gap() -> None:
+    values = [ensemble("permuted", "one ticket", 94.0, 0.1, "2ep")]
+    assert goals_of("one", results(gap_closed=[{**GAP, "share": 95.0}], diversity=values))[0].met
+    assert not goals_of("one", results(gap_closed=[{**GAP, "share": 95.0}]))[0].met, "nobody knows its diversity"
+
+
+# -------------------------------------------------------------------- tables and page
+
+
+def test_the_table_has_cost_by_the_number_that_share_a_ticket_and_intervals() -> None:
+    table = accuracy_table(bench_task())
+    line = dict(zip(table.head, next(line for line in table.body if line[0] == "permuted"), strict=True))
+    assert [line[f"epochs, m = {m}"] for m in (1, 10, 100)] == ["40.0", "13.0", "10.3"]
+    assert line["test accuracy (%)"] == "93.12 ± 0.44"  # 3.182 sd / 2
+    assert line["seconds, m = 1"].replace("\u00a0", " ") == "1.3 min"
+
+
+def test_ensembles_of_one_ticket_stand_beside_independent_runs() -> None:
+    found = [ensemble("permuted", "one ticket", 95.0, 0.1, "end"), ensemble("imp", "independent", 95.2, 0.12),
+             ensemble("naive", "independent", 91.0, 0.2)]  # fmt: skip
+    assert [line[0] for line in diversity_table(bench_task(diversity=found)).body] == ["IMP", "permuted"]
+
+
+def test_a_page_is_written_between_its_marks_and_again_the_same(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# Before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
+    bench = bench_of([bench_task(diversity=[ensemble("permuted", "one ticket", 95.0, 0.1, "end")])])
+    write_page(bench, page)
+    text = page.read_text()
+    assert text.startswith(f"# Before\n\n{BEGIN}\n")
+    assert text.endswith(f"{END}\n\nafter\n")
+    assert "old" not in text
+    assert claims_table(bench).to_markdown() in text
+    assert "![Test accuracy (%) against model-epochs](images/ticketbench-made-up.svg)" in text
+    assert (tmp_path / "images" / "ticketbench-made-up.svg").read_text().startswith("<?xml")
+    write_page(bench, page)
+    assert page.read_text() == text
