@@ -174,12 +174,14 @@ def divergence_words() -> str:
     """Return why KL and JS of the paper do not stand beside those of this package as accuracies do.
 
     By the definitions of `analysis.diversity`, KL(p|q) + KL(q|p) is a sum of (p - q) log(p / q), which is at least four
-    times what each term of KL(p|m) + KL(q|m) is: their second derivatives in p / q = u are as (1 + u)^2 / u >= 4.
+    times what KL(p|m) + KL(q|m) is: their second derivatives in p / q = u are as (1 + u)^2 / u >= 4, the least where p
+    and q are nearly the same.
     """
     ratios = [one.kl / one.js for one in ensembles()]
     return (
-        f"KL and JS of the paper are not the quantities of this package: by the definitions here KL is at least 4 "
-        f"times JS, there it is {min(ratios):.1f} to {max(ratios):.1f} times, so the two cannot be compared."
+        f"Of the paper's KL and JS the definition is unknown: its ratios KL / JS of {min(ratios):.1f} to "
+        f"{max(ratios):.1f} lie below 4, the infimum of KL as the mean of both directions over JS as half the sum of "
+        "both divergences from the mean, which are the definitions here. So the two cannot be compared."
     )
 
 

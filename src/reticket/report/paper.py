@@ -112,7 +112,8 @@ def open_tables(results: Results) -> tuple[tuple[str, Table], ...]:
     elif met:
         found.append(("Accuracies", tables["paper"]))
     if "paper_diversity" in tables:
-        found.append(("Ensembles, ours / published", tables["paper_diversity"]))
+        caption = "Ensembles, ours / published; of the published KL and JS the definition is unknown"
+        found.append((caption, tables["paper_diversity"]))
     return tuple(found)
 
 

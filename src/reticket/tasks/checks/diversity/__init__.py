@@ -12,12 +12,10 @@ from reticket.figures.text import number, percent, rewound
 from reticket.tasks.cells import Runs
 from reticket.tasks.check import Check, register, settings_in
 from reticket.tasks.checks.diversity.figure import diversity, diversity_point
-from reticket.tasks.checks.diversity.members import DiversitySettings, Ensemble, ensembles, groups_of, member_seeds
-from reticket.tasks.checks.diversity.record import Diversity, OverTickets, row_of
+from reticket.tasks.checks.diversity.members import DiversitySettings, Ensemble, ensembles, groups_of
+from reticket.tasks.checks.diversity.record import Diversity, row_of
 from reticket.tasks.results import Results
 from reticket.tasks.stored import Stored
-
-__all__ = ["Diversity", "DiversitySettings", "Ensemble", "Ensembles", "OverTickets", "member_seeds"]
 
 
 def _over_tickets(name: str, head: str, digits: int, sign: bool = False) -> Column:

@@ -128,7 +128,11 @@ def _where(plan: Runs) -> tuple[float, str]:
 
 
 def member_seeds(seeds: tuple[int, ...], count: int) -> tuple[int, ...]:
-    """Return `count` seeds for the members of an ensemble: those of the table first, then fresh ones.
+    """Return seeds for the members of an ensemble: those of the table first, then fresh ones.
+
+    Args:
+        seeds: of the table.
+        count: how many are wanted.
 
     >>> member_seeds((0, 3), 4)
     (0, 3, 4, 5)
