@@ -124,7 +124,7 @@ def _epochs(task: Task, find: Find, sizes: Sizes) -> float:
         looked_at = min(task.spec.get("examples", {}).get("count", 0), sizes.train)
         return float(work.epochs) + Work(trained=looked_at).cost(sizes.train)
     result = find(task)
-    if task.kind == "match" and result is not None:  # it may have stopped early
+    if task.kind == "match" and result is not None and "samples" in result.values:  # it may have stopped early
         seen = matched_images(task.spec, task.inputs, replace(sizes, train=result.values["samples"]))
         work = Work(evaluated=seen or 0)
     return work.cost(sizes.train)
