@@ -20,6 +20,7 @@ from reticket.tasks.checks import diversity as check
 from reticket.tasks.checks.diversity import Diversity, Ensemble
 from reticket.tasks.networks import Facts
 from reticket.tasks.presets import load_config
+from reticket.tasks.results import Results
 from reticket.tasks.stored import Stored
 
 TINY = Path(__file__).parents[1] / "e2e" / "tiny.toml"
@@ -176,3 +177,23 @@ def test_one_ticket_has_the_tasks_and_the_rows_it_had(rows: Rows) -> None:
 def test_what_cannot_be_is_said_before_anything_is_trained(settings: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         _ = plan(*settings).targets
+
+
+def test_section_table_and_figure_show_the_spread(rows: Rows) -> None:
+    written = [row.model_dump(mode="json") for row in rows(plan(), MadeUp()).values()]
+    results = Results.of_json({"schema": 1, "diversity": written})
+    (one,) = [one for one in checks() if one.name == "diversity"]
+    ((caption, table),) = one.opened(results)
+    assert caption == "Diversity at 70\u00a0% sparsity, rewound to 1\u00a0epoch"
+    assert {"n", "gain (points)"} <= set(table.head)
+    shown = dict(zip(table.head, table.body[0], strict=True))
+    stat, row = written[0]["over_tickets"]["kl"], results.of(Diversity)[0]
+    assert (shown["n"], shown["KL (nats)"]) == ("2", f"{row.kl:.2f} ± {stat['sd']:.2f}")
+    finding = one.finding(results)
+    assert finding is not None
+    assert "means over tickets (n = 2), each with an ensemble of seeds that no other has" in finding.caption
+    assert all("±" in said for said in finding.says)
+    usual = Results.of_json({"schema": 1, "diversity": [{**line, "over_tickets": None, "n": 1} for line in written]})
+    ((_, bare),) = one.opened(usual)
+    assert "n" not in bare.head
+    assert "±" not in str(bare.body)

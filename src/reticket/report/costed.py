@@ -68,7 +68,7 @@ class Point:
         if self.members == 1:
             return "network"
         alone = isinstance(self.row, Diversity) and self.row.protocol == "independent"
-        return f"ensemble of {self.members}{' independent runs' if alone else ''}"
+        return f"ensemble of {self.members}{', independent' if alone else ''}"
 
     @property
     def name(self) -> str:

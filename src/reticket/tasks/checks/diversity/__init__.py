@@ -19,11 +19,13 @@ from reticket.tasks.stored import Stored
 
 
 def _over_tickets(name: str, head: str, digits: int, sign: bool = False) -> Column:
-    """Return the column of a number of an ensemble, with its spread over tickets where there are several."""
+    """Return the column of a number of an ensemble, with its spread, and a digit less, where there are several."""
 
     def text(row: Diversity) -> str:
         sd = row.over_tickets and getattr(row.over_tickets, name).sd
-        return number(getattr(row, name), digits, sign=sign) + ("" if sd is None else f" ± {number(sd, digits)}")
+        if sd is None:
+            return number(getattr(row, name), digits, sign=sign)
+        return f"{number(getattr(row, name), digits - 1, sign=sign)} ± {number(sd, digits - 1)}"
 
     def record(row: Diversity) -> dict[str, Value]:
         return {name: getattr(row, name), f"{name}_sd": row.over_tickets and getattr(row.over_tickets, name).sd}
