@@ -134,7 +134,7 @@ def test_goals_are_met_where_they_are() -> None:
 
 
 def test_an_ensemble_has_to_be_good_and_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.bench_tasks.COSTS", {**{"dense": (1, 0), "lth": (38, 0), "naive": (1, 30)},
+    monkeypatch.setattr("tests.bench_tasks.COSTS", {"dense": (1, 0), "lth": (38, 0), "naive": (1, 30),
                                                     "imp": (60.0, 0.0), "permuted": (12.0, 30.0)})  # fmt: skip
     assert met()[2]
     assert not met(accuracy=94.8)[2]

@@ -10,9 +10,8 @@ from reticket.errors import ConfigError, InputError
 from reticket.experiment import Plan, Task
 from reticket.experiment.task import closure
 from reticket.tasks.blueprint import Blueprint
-from reticket.tasks.cells import Cell
+from reticket.tasks.cells import Cell, member_seeds
 from reticket.tasks.checks.diversity import Ensemble
-from reticket.tasks.checks.diversity.members import member_seeds
 from reticket.tasks.networks import Facts, density_of
 from reticket.tasks.presets import list_presets, load_config
 from tests.zoo.torchvision_operators import named_operators

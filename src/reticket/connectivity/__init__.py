@@ -4,5 +4,6 @@ from reticket.connectivity.barriers import BarrierCurve, barrier
 from reticket.connectivity.interpolation import interpolate
 from reticket.connectivity.merging import merge, merge_partly
 from reticket.connectivity.repairing import Repairer, repair
+from reticket.connectivity.soups import soup
 
-__all__ = ["BarrierCurve", "Repairer", "barrier", "interpolate", "merge", "merge_partly", "repair"]
+__all__ = ["BarrierCurve", "Repairer", "barrier", "interpolate", "merge", "merge_partly", "repair", "soup"]

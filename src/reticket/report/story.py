@@ -178,7 +178,12 @@ def _pruning(section: Mapping[str, Any]) -> str:
 
 def _sparse(section: Mapping[str, Any]) -> str:
     decay = f", weight decay {section['weight_decay']}" if "weight_decay" in section else ""
-    return f"From the rewind point to the last epoch of dense training, learning rate {section.get('lr', '?')}{decay}."
+    told = f"From the rewind point to the last epoch of dense training, learning rate {section.get('lr', '?')}{decay}"
+    if section.get("parametrization") in (None, "plain"):
+        return f"{told}."
+    options = section.get("parametrization_options") or {}
+    own = ", ".join(f"{name} {value}" for name, value in options.items())
+    return f"{told}; kept weights are parametrized as {section['parametrization']}{f' ({own})' if own else ''}."
 
 
 def _matching(section: Mapping[str, Any]) -> str:

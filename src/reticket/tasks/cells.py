@@ -182,6 +182,16 @@ def _choices(config: Config) -> dict[str, Choice]:
     return found
 
 
+def member_seeds(seeds: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """Return `count` seeds for the members of an ensemble: those of the table first, then fresh ones.
+
+    >>> member_seeds((0, 3), 4)
+    (0, 3, 4, 5)
+    """
+    fresh = range(max(seeds) + 1, max(seeds) + 1 + count)
+    return (*seeds, *fresh)[:count]
+
+
 def _present(sparsity: float | None) -> float:
     if sparsity is None:
         raise ConfigError("a pruned network needs a sparsity")

@@ -112,7 +112,7 @@ def checks() -> tuple[Check, ...]:
     """Return every check in the order of the report.
 
     >>> [check.name for check in checks()]
-    ['barriers', 'matching', 'trust', 'overlap', 'diversity', 'per_class', 'exemplars']
+    ['barriers', 'matching', 'trust', 'overlap', 'diversity', 'soups', 'per_class', 'exemplars']
     """
     return tuple(cast(Check, check) for check in declared())
 

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from reticket.errors import ConfigError
 from reticket.experiment import Task
-from reticket.tasks.cells import Cell, Runs
+from reticket.tasks.cells import Cell, Runs, member_seeds
 from reticket.tasks.check import settings_in
 from reticket.tasks.declared import CheckSettings
 from reticket.tasks.section import Fraction, Position
@@ -125,17 +125,3 @@ def _seed_groups(settings: DiversitySettings, seeds: tuple[int, ...]) -> tuple[t
 def _where(plan: Runs) -> tuple[float, str]:
     settings, grid = settings_in(plan, DiversitySettings), plan.config.grid
     return settings.diversity_sparsity or max(grid.sparsities), settings.diversity_rewind or grid.rewinds[-1]
-
-
-def member_seeds(seeds: tuple[int, ...], count: int) -> tuple[int, ...]:
-    """Return seeds for the members of an ensemble: those of the table first, then fresh ones.
-
-    Args:
-        seeds: of the table.
-        count: how many are wanted.
-
-    >>> member_seeds((0, 3), 4)
-    (0, 3, 4, 5)
-    """
-    fresh = range(max(seeds) + 1, max(seeds) + 1 + count)
-    return (*seeds, *fresh)[:count]
