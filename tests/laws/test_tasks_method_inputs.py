@@ -1,14 +1,16 @@
 """What a method is planned with: a control asks nothing of A, an option asks for what it looks at and nothing else."""
 
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 from reticket.errors import ConfigError
-from reticket.experiment import Task
+from reticket.experiment import Context, Task
 from reticket.experiment.task import closure
 from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.cells import Cell
+from reticket.tasks.method_inputs import method_inputs
 from reticket.tasks.networks import Facts
 from reticket.tasks.presets import load_config
 from reticket.tickets.choice import Choice
@@ -108,3 +110,12 @@ def test_what_chooses_weight_by_weight_refuses_a_pattern() -> None:
         ConfigError, match=r"'polished' chooses weight by weight, which breaks prune\.pattern fan-in; leave"
     ):
         plan("prune.pattern=fan-in")
+
+
+def test_the_slope_is_that_of_the_loss_which_the_network_is_trained_by() -> None:
+    tokens = Facts("0" * 64, 500, tuple(map(str, range(96))), (48,), is_tokens=True)
+    small = ("grid.methods=['snip']", "grid.seeds=1", "model.params.width=32", "model.params.depth=1")
+    spoken = next(iter(Blueprint(load_config("text-gpt", small)[1], tokens).runs.values()))[0]
+    here = Context(1, "cpu", Path())
+    assert method_inputs(spoken, (), {}, here).loss == "language-model"
+    assert method_inputs(task_of("snip"), (), {}, here).loss == "classification"

@@ -21,6 +21,7 @@ from reticket.tasks.inputs import (
     required_mask,
     symmetry_in,
 )
+from reticket.tasks.recipes import recipe_in
 from reticket.tasks.tensors import WEIGHTS, stripped
 from reticket.tickets import MethodInputs, Target, Ticket, known_prunable
 
@@ -67,7 +68,7 @@ def method_inputs(task: Task, needs: Iterable[str], inputs: Mapping[str, Result]
         "batches": lambda: _examples(task, context),
         "example_inputs": lambda: _one_example(task, context),
     }
-    settings = {"frame": task.spec.get("frame", "init"), "loss": task.spec.get("objective", "classification")}
+    settings = {"frame": task.spec.get("frame", "init"), "loss": recipe_in(task.spec).objective}
     return MethodInputs(**settings, **{need: sources[need]() for need in needs})
 
 

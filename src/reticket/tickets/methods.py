@@ -208,7 +208,7 @@ def polished(
     loss: str,
     frame: Frame,
     *,
-    share: Share = 0.5,
+    share: Share = 0.1,
     by: Literal["magnitude", "gradient"] = "magnitude",
     scope: Room = "layer",
 ) -> SparseStart:

@@ -21,7 +21,7 @@ def polish(
     pruned_a: StateDict,
     trained_a: StateDict,
     scores_b: Mapping[str, Tensor],
-    share: float = 0.5,
+    share: float = 0.1,
     scope: Room = "layer",
 ) -> Mask:
     """Return a mask that keeps as many weights as a moved one, those of the highest score (1 - share) r_A + share r_B.
