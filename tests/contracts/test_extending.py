@@ -33,6 +33,7 @@ from reticket.tasks.presets import load_config
 from reticket.tasks.recipes import recipe_in
 from reticket.tasks.tensors import mask_in
 from reticket.tickets import CRITERIA
+from reticket.tickets.dynamics import DYNAMICS
 from reticket.tickets.methods import METHODS
 from reticket.training import AUGMENTATIONS, OPTIMISERS, TrainingRun, TrainResult, TrainState
 from reticket.training.batches import batches_by
@@ -43,7 +44,19 @@ PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text("utf-8")
 MODULES = dict(re.findall(r"^`(mine/\w+\.py)`.*?^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 (ANNOUNCED,) = re.findall(r"^```toml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 GROUPS: Mapping[str, Mapping[str, str]] = tomllib.loads(ANNOUNCED)["project"]["entry-points"]
-REGISTRIES = (MATCHERS, METHODS, CRITERIA, OPTIMISERS, AUGMENTATIONS, EXECUTORS, STORES, LOGGERS, DATASETS, MODELS)
+REGISTRIES = (
+    MATCHERS,
+    METHODS,
+    DYNAMICS,
+    CRITERIA,
+    OPTIMISERS,
+    AUGMENTATIONS,
+    EXECUTORS,
+    STORES,
+    LOGGERS,
+    DATASETS,
+    MODELS,
+)
 EXPERIMENT = """
 [data]
 name = "clouds"
@@ -65,7 +78,7 @@ lr = 0.01
 method = "by-bias"
 [grid]
 sparsities = [0.5]
-methods = ["imp", "permuted", "own-largest"]
+methods = ["imp", "permuted", "own-largest", "permuted + swap(count=2)"]
 [checks]
 barriers = false
 overlap = false
@@ -107,7 +120,7 @@ def test_the_page_has_an_example_for_each_seat_and_each_is_listed(
         "augmentation", "check", "criterion", "data set", "executor", "logger", "matcher", "method", "model",
         "optimiser", "store",
     ]  # fmt: skip
-    assert len(MODULES) == len(re.findall(r"^```python", PAGE, re.MULTILINE)) == 10
+    assert len(MODULES) == len(re.findall(r"^```python", PAGE, re.MULTILINE)) == 11
     for group, members in GROUPS.items():
         for name in members:
             assert listing(group.removeprefix("reticket."))[name].endswith(".")
@@ -362,13 +375,17 @@ def test_one_experiment_with_all_of_them(tmp_path: Path) -> None:
             assert len(recipe["optimizer_code"]) == 64
             assert recipe_in(task.spec).optimizer == "own-adamw"
     rows = {row.method: row for row in results.rows if row.metric == "accuracy"}
-    assert rows.keys() == {"imp", "permuted", "own-largest"}
+    assert rows.keys() == {"imp", "permuted", "own-largest", "permuted+swap(count=2)"}
     assert all(sum(one or 0 for one in row.values) > 85 for row in rows.values()), rows
     masks = {name: mask_in(store.get(row.keys[0])) for name, row in rows.items()}
-    own, moved = masks["own-largest"], masks["permuted"]
+    own, moved, swapped = masks["own-largest"], masks["permuted"], masks["permuted+swap(count=2)"]
     assert own is not None
     assert moved is not None
+    assert swapped is not None
+    assert swapped != moved
+    assert results.mask(method="permuted+swap( count = 2 )", sparsity=0.5) == swapped
     assert {n: int(kept.sum()) for n, kept in own.items()} == {n: int(kept.sum()) for n, kept in moved.items()}
+    assert {n: int(kept.sum()) for n, kept in own.items()} == {n: int(kept.sum()) for n, kept in swapped.items()}
     assert own.kept == 16
     logs = {path.name: path.read_text().splitlines() for path in (tmp_path / "out" / "logs").iterdir()}
     assert logs.keys() == {logged(task).file_name + ".txt" for task in tasks if "recipe" in task.spec}

@@ -22,6 +22,7 @@ from reticket.tasks.check import checks
 from reticket.tasks.config import is_key
 from reticket.tasks.results import results_model
 from reticket.tickets import CRITERIA
+from reticket.tickets.dynamics import DYNAMICS
 from reticket.tickets.methods import METHODS
 from reticket.training import AUGMENTATIONS, OPTIMISERS
 
@@ -40,7 +41,7 @@ PACKAGES = (
 NAMED = re.compile(rf"(?<![\w./\-])(?:reticket\.)?((?:{PACKAGES})(?:\.[A-Za-z_]\w*)+)(?![\w/=])")
 FILES = ("html", "json", "py", "md", "svg", "toml")
 REGISTRIES = (
-    AUGMENTATIONS, CRITERIA, DATASETS, EXECUTORS, LOGGERS, MATCHERS, METHODS, MODELS, OPTIMISERS, STORES,
+    AUGMENTATIONS, CRITERIA, DATASETS, DYNAMICS, EXECUTORS, LOGGERS, MATCHERS, METHODS, MODELS, OPTIMISERS, STORES,
     declared.CHECKS,
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ from reticket.tickets.criteria import CRITERIA, Criterion, criterion
 from reticket.tickets.density import Coverage, coverage, true_density
 from reticket.tickets.density_schedules import Cyclic, Gradual, OneShot, Schedule
 from reticket.tickets.during import Pruner, sparsify
+from reticket.tickets.evolving import EvolvingMask, evolving
 from reticket.tickets.imp import (
     STYLES,
     Chain,
@@ -42,6 +43,7 @@ __all__ = [
     "Coverage",
     "Criterion",
     "Cyclic",
+    "EvolvingMask",
     "Gradual",
     "Mask",
     "Method",
@@ -62,6 +64,7 @@ __all__ = [
     "criterion",
     "erk_counts",
     "erk_mask",
+    "evolving",
     "get_method",
     "iterative_magnitude_pruning",
     "kept_count",
