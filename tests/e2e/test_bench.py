@@ -50,7 +50,7 @@ def test_a_bench_is_interrupted_and_goes_on(
     whole = json.loads((tmp_path / "out" / "ticketbench.json").read_text())
     out = capsys.readouterr().out
     assert "digits: TicketBench: an MLP on scikit-learn's digits, 98 % pruned" in out
-    assert " 15 taken from the store" in out or ", 0 taken" not in out
+    assert "26 tasks computed, 15 taken from the store" in out
     for bench_record, complete in ((early, False), (whole, True)):
         (task,) = bench_record["tasks"]
         assert (task["name"], task["seeds"], task["results"]["complete"]) == ("digits", 2, complete)
