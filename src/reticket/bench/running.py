@@ -9,8 +9,7 @@ from pathlib import Path
 from reticket.bench.claims import claims_of
 from reticket.bench.record import FILE, Bench, bench_of, merged, read_bench, task_of, write_bench
 from reticket.bench.tiers import PREFIX
-from reticket.experiment import ExecutionConfig
-from reticket.experiment.events import Listener
+from reticket.experiment import Event, ExecutionConfig
 from reticket.tasks.config import Config
 from reticket.tasks.ownership import refuse_other
 from reticket.tasks.planning import plan_experiment
@@ -19,7 +18,7 @@ from reticket.tasks.results import Results
 from reticket.workflow import run
 
 
-def _unwatched(name: str) -> AbstractContextManager[Listener]:
+def _unwatched(name: str) -> AbstractContextManager[Callable[[Event], None]]:
     return nullcontext(lambda event: None)
 
 
@@ -29,7 +28,7 @@ def run_bench(
     *,
     settings: Iterable[str] = (),
     execution: ExecutionConfig | None = None,
-    watch: Callable[[str], AbstractContextManager[Listener]] = _unwatched,
+    watch: Callable[[str], AbstractContextManager[Callable[[Event], None]]] = _unwatched,
     on_done: Callable[[Results], None] = lambda results: None,
 ) -> Bench:
     """Run what is missing of some tasks and write `out/ticketbench.json`, after each of them.
