@@ -105,6 +105,12 @@ def test_the_dial_at_its_default_is_the_method_without() -> None:
     assert len({task_of(m).key for m in METHODS}) == len(METHODS)
 
 
+def test_a_key_holds_every_option_but_of_what_is_older_than_its_options() -> None:
+    assert dict(task_of("polished").spec["options"]) == {"share": 0.1, "by": "magnitude", "scope": "layer"}
+    assert dict(task_of("signed(share=0.5)").spec["options"]) == {"share": 0.5, "by": "magnitude"}
+    assert all("options" not in task_of(m).spec for m in ("signed", "permuted", "one-shot"))
+
+
 def test_what_chooses_weight_by_weight_refuses_a_pattern() -> None:
     with pytest.raises(
         ConfigError, match=r"'polished' chooses weight by weight, which breaks prune\.pattern fan-in; leave"

@@ -17,6 +17,8 @@ from reticket.tasks.method_inputs import MATCHED, examples_spec
 from reticket.tasks.networks import Facts, Networks, density_of, matched_text, rng_label_of
 from reticket.tickets.choice import Choice
 
+OLDER = ("signed", "naive-signed")  # than their options: at its defaults their results keep their keys
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -155,8 +157,8 @@ class Runs:
             choices["target"] = self.networks.target(density)
         if {"batches", "correlations"} & set(choice.needs):
             choices["examples"] = examples_spec(b)
-        if choice.options:
-            choices["options"] = dict(choice.options)
+        if choice.options or (method.options and method.name not in OLDER):
+            choices["options"] = method.options.settings(choice.options)
         if code := self._code(method.function):  # of an installed package or a script
             choices["code"] = code
         return choices
