@@ -49,7 +49,7 @@ def test_labels_with_room_stay_where_they_point() -> None:
 def test_every_method_of_the_package_has_its_own_look_and_description() -> None:
     known = looks(METHODS)
     assert list(known) == list(looks(reversed(list(METHODS))))
-    assert len({(look.colour, look.marker, look.dash) for look in known.values()}) == len(METHODS) == 17
+    assert len({(look.colour, look.marker, look.dash) for look in known.values()}) == len(METHODS) == 18
     assert all(look.colour in PALETTE for look in looks(map(str, range(40))).values())
 
 

@@ -98,6 +98,7 @@ _KNOWN: tuple[Look, ...] = (
     Look("naive-signed", "naive-signed", "variant", "v", (4.0, 1.6)),
     Look("polished", "polished", "variant", "D", (1.2, 1.4)),
     Look("one-shot", "control-5", "reference", "H"),
+    Look("gradual", "control-6", "reference", "H", (4.0, 1.6)),
     Look("random-permutation", "control-1", "control", "p"),
     Look("layer-shuffle", "control-2", "control", "h", (4.0, 1.6)),
     Look("random", "control-3", "control", "d", (1.2, 1.4)),
