@@ -90,6 +90,14 @@ def test_the_control_that_prunes_gradually_needs_no_ticket() -> None:
         plan("gradual(ends=0.5)")
 
 
+def test_members_that_share_a_ticket_are_those_of_methods_with_a_ticket() -> None:
+    """B's own mask is another one for every B, whatever happens to it then."""
+    shared = plan("lth+rigl", "imp-b", "imp-b+rigl", "permuted+set", settings=("checks.diversity_members=3",))
+    assert [one.cell.method for one in shared.of("diversity")] == ["lth+rigl", "permuted+set"]
+    (of_lth, of_b) = (tasks for tasks in shared.of("diversity").values())
+    assert len({one.key for one in (*of_lth, *of_b)}) == 6
+
+
 def test_no_dynamics_under_a_training_of_the_users_own() -> None:
     own = (f"dense.train={__name__}:fit",)
     with pytest.raises(ConfigError, match=r"'erk\+set' changes the mask while .*:fit' trains it by itself"):
