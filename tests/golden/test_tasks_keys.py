@@ -108,3 +108,21 @@ def test_the_key_of_a_round_and_what_follows_it_differ_and_others_do_not() -> No
     assert "prunable" in rounds.spec
     assert "prunable" not in dense.spec
     assert "prunable" not in digits().networks.round(("A", 0), 1).spec
+
+
+DYNAMIC: dict[str, str] = {
+    "erk+rigl": "f363f195bff4",
+    "erk+set(fraction=0.2)": "e872da185c5d",
+    "permuted+srigl": "3167316dc962",
+    "gradual": "14fbaffe027e",
+    "signed(share=0.5)": "392492a568c1",
+}
+
+
+def test_keys_of_methods_with_options_and_dynamics_are_pinned() -> None:
+    config = load_config("digits", (f"grid.methods={list(DYNAMIC)}",))[1]
+    runs = Blueprint(config, FACTS).runs
+    keys = {
+        cell.method: tasks[0].key[:12] for cell, tasks in runs.items() if (cell.sparsity, cell.rewind) == (0.9, "5ep")
+    }
+    assert keys == DYNAMIC

@@ -64,6 +64,40 @@ def test_an_unknown_method_is_an_error_of_the_configuration() -> None:
         plan("erk+riggl")
 
 
+def test_dynamics_that_break_a_pattern_are_refused() -> None:
+    pattern = ('prune.pattern="fan-in"',)
+    with pytest.raises(ConfigError, match=r"'lth\+rigl' changes single weights, which breaks prune.pattern fan-in"):
+        plan("lth+rigl", settings=pattern)
+    with pytest.raises(ConfigError, match=r"'gradual' changes single weights"):
+        plan("gradual", settings=pattern)
+    plan("lth+srigl", settings=pattern)
+
+
+def test_the_control_that_prunes_gradually_needs_no_ticket() -> None:
+    found = task("gradual")
+    assert set(found.inputs) == {"rewound_b"}
+    assert thawed(found.spec)["dynamics"] == {
+        "name": "gradual",
+        "options": {"scope": "global", "end": 0.75, "every": 12},
+        "density": 0.02,
+    }
+    assert task("gradual(end=0.5)", spelling='gradual(scope="global", end=0.5)').label.startswith("gradual(end=0.5) 98")
+    with pytest.raises(
+        ConfigError, match=r"'gradual\+rigl': 'gradual' changes its mask by itself, by 'gradual'; leave"
+    ):
+        plan("gradual+rigl")
+    with pytest.raises(ConfigError, match="dynamics 'gradual' has no option 'ends', did you mean 'end'"):
+        plan("gradual(ends=0.5)")
+
+
+def test_members_that_share_a_ticket_are_those_of_methods_with_a_ticket() -> None:
+    """B's own mask is another one for every B, whatever happens to it then."""
+    shared = plan("lth+rigl", "imp-b", "imp-b+rigl", "permuted+set", settings=("checks.diversity_members=3",))
+    assert [one.cell.method for one in shared.of("diversity")] == ["lth+rigl", "permuted+set"]
+    (of_lth, of_b) = (tasks for tasks in shared.of("diversity").values())
+    assert len({one.key for one in (*of_lth, *of_b)}) == 6
+
+
 def test_no_dynamics_under_a_training_of_the_users_own() -> None:
     own = (f"dense.train={__name__}:fit",)
     with pytest.raises(ConfigError, match=r"'erk\+set' changes the mask while .*:fit' trains it by itself"):

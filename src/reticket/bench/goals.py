@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reticket.bench.record import BenchTask
-from reticket.figures.looks import ORACLES, label
+from reticket.figures.looks import is_oracle, label
 from reticket.figures.table import Table, column
 from reticket.figures.text import number, percent, position, rewind_order
 from reticket.report.accuracy_rows import accuracy_rows
@@ -68,7 +68,7 @@ def _early(results: Results) -> str | None:
 
 def _moved(rows: Iterable[Row], at: str | None) -> list[Row]:
     """Return the networks whose start comes from A's ticket, carried to B without a training of B past k."""
-    return [row for row in rows if row.method not in ORACLES and row.shared_epochs and row.match_at in (at, None)]
+    return [row for row in rows if not is_oracle(row.method) and row.shared_epochs and row.match_at in (at, None)]
 
 
 def _gap(name: str, results: Results) -> Goal | None:
@@ -109,7 +109,7 @@ def _start(name: str, results: Results) -> Goal | None:
     rows = [row for row in accuracy_rows(results) if row.rewind in ("0ep", "0it")]
     here = [row for row in rows if row.sparsity == max(one.sparsity for one in rows)]
     lth = next((row for row in here if row.method == "lth"), None)
-    moved = [row for row in here if row.method not in ORACLES and row.shared_epochs]
+    moved = [row for row in here if not is_oracle(row.method) and row.shared_epochs]
     if lth is None or not moved:
         return None
     metric = results.experiment.metric
@@ -138,7 +138,7 @@ def _ensemble(name: str, results: Results) -> Goal | None:
     shared = [one for one in results.of(Diversity) if one.protocol == "one ticket" and one.sparsity > 0]
     alone = _independent(results, {one.members for one in shared})
     known = [one for one in shared if one.ensemble_accuracy is not None and one.epochs_each(1) is not None]
-    known = [one for one in known if one.method not in ORACLES and one.shared_epochs]
+    known = [one for one in known if not is_oracle(one.method) and one.shared_epochs]
     if alone is None or not known:
         return None
     price, goal = alone.epochs_each(1) or 0.0, alone.ensemble_accuracy or 0.0

@@ -7,7 +7,7 @@ from reticket.analysis import mean_interval
 from reticket.bench.claims import CONFIDENCE, ClaimRow
 from reticket.bench.record import Bench, BenchTask
 from reticket.figures.columns import MATCHED, METHOD, PLACE, N, decimals
-from reticket.figures.looks import ORACLES, label
+from reticket.figures.looks import is_oracle, label
 from reticket.figures.table import Column, Table, column
 from reticket.figures.text import DASH, duration, number, percent, position
 from reticket.records import Stat
@@ -100,7 +100,7 @@ def diversity_table(task: BenchTask) -> Table:
     """Return what ensembles of one ticket gain, how members differ, and what one costs, beside independent runs."""
     shared = [one for one in task.found.of(Diversity) if one.protocol == "one ticket"]
     rewinds = {None, *(one.rewind for one in shared)}
-    alone = [one for one in task.found.of(Diversity) if one.protocol == "independent" and one.method in ORACLES]
+    alone = [one for one in task.found.of(Diversity) if one.protocol == "independent" and is_oracle(one.method)]
     return Table.of(
         "diversity",
         [one for one in (*alone, *shared) if one.rewind in rewinds],

@@ -144,7 +144,16 @@ def is_oracle(method: str) -> bool:
     >>> is_oracle("lth+rigl"), is_oracle("permuted+rigl")
     (True, False)
     """
-    return method.partition("+")[0].partition("(")[0] in ORACLES
+    return base(method) in ORACLES
+
+
+def base(method: str) -> str:
+    """Return the name of a method without its options and dynamics.
+
+    >>> base("signed(share=0.5)+rigl")
+    'signed'
+    """
+    return method.partition("+")[0].partition("(")[0]
 
 
 def _worded(part: str, names: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ from functools import partial
 
 from reticket.analysis import PairedDifference, paired_difference, pareto_front
 from reticket.figures.columns import METHOD, PLACE, SPARSITY, N
-from reticket.figures.looks import label
+from reticket.figures.looks import base, label
 from reticket.figures.table import Column, Table, column
 from reticket.figures.text import number, plus_minus, position, rewind_order
 from reticket.records import Stat
@@ -101,7 +101,8 @@ def points_of(results: Results) -> list[Point]:
         Point(one, _accuracy(one), one.members, several)
         for one in results.of(Diversity)
         if one.sparsity > 0 and one.ensemble_accuracy is not None
-        if one.protocol == "one ticket" or (one.method in WITHOUT_TICKET and (one.members in sharing or not sharing))
+        if one.protocol == "one ticket"
+        or (base(one.method) in WITHOUT_TICKET and (one.members in sharing or not sharing))
     ]
     return [point for point in (*networks, *ensembles) if point.row.epochs_each(1) is not None]
 

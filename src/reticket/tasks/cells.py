@@ -174,7 +174,7 @@ def _choices(config: Config) -> dict[str, Choice]:
             raise ConfigError(f"grid.methods: {problem}") from None
         if str(choice) in found:
             raise ConfigError(f"grid.methods: '{text}' is '{choice}', which stands there twice; leave one out")
-        check_dynamics(choice, config.dense)
+        check_dynamics(choice, config.dense, config.prune.pattern)
         if choice.chosen_method.single and config.prune.pattern is not None:
             raise ConfigError(
                 f"grid.methods: '{choice}' chooses weight by weight, which breaks prune.pattern "

@@ -15,13 +15,24 @@ from reticket.tickets.dynamics import DYNAMICS, Dynamics, MaskMoment, Updates
 from reticket.training import Callback, Recipe, TrainingRun
 
 
-def check_dynamics(choice: Choice, recipe: Recipe) -> None:
-    """Refuse dynamics where nothing can change the mask.
+def check_dynamics(choice: Choice, recipe: Recipe, pattern: str | None) -> None:
+    """Refuse dynamics where nothing can change the mask, or where it may not be changed so.
+
+    Args:
+        choice: the method with its dynamics.
+        recipe: of the training.
+        pattern: that masks of pruning have; None for any.
 
     Raises:
-        ConfigError: when the training is a function of the user's own.
+        ConfigError: when the training is a function of the user's own, or the dynamics break the pattern.
     """
-    if choice.dynamics is not None and recipe.train is not None:
+    chosen = choice.chosen_dynamics
+    if chosen is not None and pattern not in (None, chosen.keeps):
+        raise ConfigError(
+            f"grid.methods: '{choice}' changes single weights, which breaks prune.pattern {pattern}; leave one of them "
+            f"out"
+        )
+    if chosen is not None and recipe.train is not None:
         raise ConfigError(
             f"grid.methods: '{choice}' changes the mask while a network trains, but '{recipe.train}' trains it by "
             f"itself; leave the dynamics out, or dense.train"

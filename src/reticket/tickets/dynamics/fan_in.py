@@ -14,10 +14,11 @@ from reticket.tickets.counts import kept_count
 from reticket.tickets.dynamics.exchange import annealed, exchanged, without_smallest
 from reticket.tickets.dynamics.registry import dynamics
 from reticket.tickets.mask import Mask
+from reticket.tickets.patterns import FAN_IN
 from reticket.tickets.ranking import keep_largest
 
 
-@dynamics("srigl")
+@dynamics("srigl", keeps=FAN_IN)
 def srigl(
     mask: Mask,
     weights: Mapping[str, Float[Tensor, "..."]],
@@ -32,9 +33,10 @@ def srigl(
 
     Of a layer with n kept weights the K = floor(f n) of least |w| go, f as in `rigl`. What stays and the K largest
     |dL/dw| of the others are salient. A neuron with fewer than gamma k salient weights, k its layer's fan-in, is
-    ablated for good, but for those of the network's last layer. Every other neuron keeps what stays, at most k' of largest |w|, and takes the others of largest
-    |dL/dw| until it has k'. The k' of the layers are those that keep their counts, rounded down, and then one more in
-    layers that lost most, as long as no more weights are kept than at the beginning.
+    ablated for good, but for those of the network's last layer. Every other neuron keeps what stays, at most k' of
+    largest |w|, and takes the others of largest |dL/dw| until it has k'. The k' of the layers are those that keep their
+    counts, rounded down, and then one more in layers that lost most, as long as no more weights are kept than at the
+    beginning.
 
     A mask without a constant fan-in gets one at the first change: neurons without weights stay so, and none is ablated.
 

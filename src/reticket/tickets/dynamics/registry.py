@@ -53,12 +53,14 @@ class Dynamics:
             `generator`.
         options: its own, those after the `*`, and when it changes the mask: `every` and `end`.
         description: one line for a report.
+        keeps: the pattern that its masks have, as of `patterns.pattern_of`; None for any.
     """
 
     name: str
     function: Callable[..., Mask]
     options: Options
     description: str
+    keeps: str | None = None
 
     def __call__(self, moment: MaskMoment, options: Mapping[str, Any] = MappingProxyType({})) -> Mask:
         """Return the next mask.
@@ -102,7 +104,7 @@ WHEN = ("every", "end")
 """Options of all dynamics, which say at which steps the mask changes (`Updates`)."""
 
 
-def dynamics(name: str, *, end: float = 0.75) -> Callable[[Callable[..., Mask]], Dynamics]:
+def dynamics(name: str, *, end: float = 0.75, keeps: str | None = None) -> Callable[[Callable[..., Mask]], Dynamics]:
     """Register a function as dynamics.
 
     Its parameters are the fields of `MaskMoment` that it looks at, and after a `*` its options; the first line of its
@@ -111,6 +113,7 @@ def dynamics(name: str, *, end: float = 0.75) -> Callable[[Callable[..., Mask]],
     Args:
         name: as in a configuration and a table.
         end: share of the training after which the mask stays, by default.
+        keeps: the pattern that its masks have, "fan-in"; None for any.
 
     Raises:
         MaskError: when the name is taken, a parameter is no field of `MaskMoment`, an option is called as those that
@@ -132,7 +135,7 @@ def dynamics(name: str, *, end: float = 0.75) -> Callable[[Callable[..., Mask]],
         if not description:
             raise MaskError(f"dynamics '{name}' have no docstring; its first line is what the report says of them")
         options = Options(f"dynamics '{name}'", own, MaskError, _when(end))
-        return DYNAMICS.add(name, Dynamics(name, function, options, description))
+        return DYNAMICS.add(name, Dynamics(name, function, options, description, keeps))
 
     return register
 

@@ -90,8 +90,8 @@ def _one_ticket(plan: Runs) -> dict[Ensemble, tuple[Task, ...]]:
             found[Ensemble("one ticket", cell)] = tuple(
                 plan.run(cell, group[0], group[0], repeat=member) for group in groups for member in range(len(group))
             )
-        elif method.trains and name != "imp-b":
-            places = grid.match_at if "alignment" in method.needs else (None,)
+        elif method.trains and method.name != "imp-b":
+            places = grid.match_at if "alignment" in plan.choices[name].needs else (None,)
             for cell in (Cell(name, sparsity, rewind, at) for at in places):
                 found[Ensemble("one ticket", cell)] = tuple(
                     plan.run(cell, group[0], other) for group in groups for other in group
