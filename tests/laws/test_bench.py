@@ -9,7 +9,7 @@ from reticket.bench import BenchTask, chosen_tasks, claims_of, merged, read_benc
 from reticket.bench.goals import goals_of
 from reticket.bench.page import BEGIN, END, write_page
 from reticket.bench.record import bench_of
-from reticket.bench.running import _with_budget, data_of
+from reticket.bench.running import data_of, with_budget
 from reticket.bench.tables import accuracy_table, claims_table, diversity_table
 from reticket.experiment import ExecutionConfig
 from reticket.tasks.presets import load_config
@@ -77,8 +77,8 @@ def test_a_record_is_read_as_it_was_written_and_holds_no_keys(tmp_path: Path) ->
 
 def test_a_budget_is_shared_by_what_is_left() -> None:
     whole = ExecutionConfig(budget=100.0)
-    assert [_with_budget(whole, spent, left).budget for spent, left in ((0.0, 4), (40.0, 3), (130.0, 1))] == [25, 20, 0]
-    assert _with_budget(ExecutionConfig(), 10.0, 2).budget is None
+    assert [with_budget(whole, spent, left).budget for spent, left in ((0.0, 4), (40.0, 3), (130.0, 1))] == [25, 20, 0]
+    assert with_budget(ExecutionConfig(), 10.0, 2).budget is None
 
 
 def test_a_folder_of_several_data_sets_gives_each_task_its_own(tmp_path: Path) -> None:

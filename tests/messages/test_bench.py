@@ -65,3 +65,7 @@ def test_damaged_records_are_named(said, tmp_path: Path) -> None:
         assert sentence in said("--from", "a.json")
     file.write_text("{")
     assert "a.json: is not JSON" in said("--from", "a.json")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "ticketbench.json").write_text("{")
+    assert "is not JSON (line 1" in (sentence := said("--task", "digits", "--out", "out"))
+    assert "move it away: the runs beside it are kept" in sentence

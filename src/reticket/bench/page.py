@@ -8,7 +8,7 @@ from reticket.bench.record import Bench, BenchTask
 from reticket.bench.tables import accuracy_table, claims_table, diversity_table, shown_claims
 from reticket.errors import InputError
 from reticket.figures.drawing import draw
-from reticket.figures.text import duration, percent
+from reticket.figures.text import duration, percent, plural
 from reticket.files import read_text, write_file
 from reticket.report.front import front
 from reticket.report.metric_words import MetricWords
@@ -107,7 +107,11 @@ def _where(task: BenchTask) -> str:
         f"{at.get('cores', '?')} cores",
         f"device {at.get('device')}",
     ]
-    words += [f"{at.get('jobs')} jobs of {at.get('threads')} thread", f"torch {at.get('torch')}", str(at.get("date"))]
+    words += [
+        f"{plural(at.get('jobs', 1), 'job')} of {plural(at.get('threads', 1), 'thread')}",
+        f"torch {at.get('torch')}",
+        str(at.get("date")),
+    ]
     part = "" if task.complete else " Incomplete: each cell has as many seeds as its n says."
     levels = ", ".join(percent(level) for level in sorted({row.sparsity for row in results.rows if row.sparsity}))
     planned = f"{levels} pruned, {task.seeds} pairs planned"

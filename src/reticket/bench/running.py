@@ -9,6 +9,7 @@ from pathlib import Path
 from reticket.bench.claims import claims_of
 from reticket.bench.record import FILE, Bench, bench_of, merged, read_bench, task_of, write_bench
 from reticket.bench.tiers import PREFIX
+from reticket.errors import InputError
 from reticket.experiment import Event, ExecutionConfig
 from reticket.tasks.config import Config
 from reticket.tasks.ownership import refuse_other
@@ -56,10 +57,10 @@ def run_bench(
     for name, config in configs.items():
         refuse_other(config, out / name)
         plan_experiment(config, folder=data_of(execution, config).folder, threads=execution.threads)
-    before = [read_bench(file)] if file.is_file() else []
+    before = _before(file)
     started, tasks = time.monotonic(), []
     for number, (name, config) in enumerate(configs.items()):
-        part = _with_budget(data_of(execution, config), time.monotonic() - started, len(configs) - number)
+        part = with_budget(data_of(execution, config), time.monotonic() - started, len(configs) - number)
         where = {"name": f"{PREFIX}{name}", "out": out / name, "store": out / "store"}
         with watch(name) as tell:
             results = run(config, **where, execution=part, on_event=tell)
@@ -67,6 +68,16 @@ def run_bench(
         write_bench(merged(*before, bench_of(tasks)), file)
         on_done(results)
     return merged(*before, bench_of(tasks))
+
+
+def _before(file: Path) -> list[Bench]:
+    try:
+        return [read_bench(file)] if file.is_file() else []
+    except InputError as error:
+        raise InputError(
+            f"the record of earlier tasks cannot be gone on with ({error}); move it away: the runs beside it are kept, "
+            f"and running their tasks again takes what they have"
+        ) from None
 
 
 def data_of(execution: ExecutionConfig, config: Config) -> ExecutionConfig:
@@ -80,7 +91,14 @@ def data_of(execution: ExecutionConfig, config: Config) -> ExecutionConfig:
     return replace(execution, data=own) if own is not None and own.is_dir() else execution
 
 
-def _with_budget(execution: ExecutionConfig, spent: float, left: int) -> ExecutionConfig:
+def with_budget(execution: ExecutionConfig, spent: float, left: int) -> ExecutionConfig:
+    """Return how to carry the next task out: with an equal part of what is left of the budget, if there is one.
+
+    Args:
+        execution: of the whole bench.
+        spent: seconds since its start.
+        left: tasks that are left, the next one included.
+    """
     if execution.budget is None:
         return execution
     return replace(execution, budget=max(0.0, execution.budget - spent) / left)
