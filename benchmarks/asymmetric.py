@@ -16,11 +16,13 @@ from typing import Any
 import torch
 
 from benchmarks.kept import Kept
+from benchmarks.marks import write_between
 from reticket.analysis import PairedDifference, paired_difference
 from reticket.tasks.presets import load_config
 from reticket.tasks.results import Results
 from reticket.tasks.running import run_experiment
 
+BEGIN, END = "<!-- asymmetric: written by python -m benchmarks.asymmetric -->", "<!-- end of asymmetric -->"
 OUT = Path(__file__).parent / "results" / "asymmetric.json"
 METHODS = ("dense", "lth", "permuted", "naive")
 CASES = {"digits": (0.98, "5ep"), "fashion-conv": (0.9, "2ep")}
@@ -130,6 +132,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--store", type=Path, default=Path("runs/asymmetric"))
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--page", type=Path, help="page that the table goes into")
     args = parser.parse_args()
     torch.set_num_threads(1)
     kept = Kept(args.out)
@@ -138,7 +141,10 @@ def main() -> None:
             f"{args.preset}, {name}",
             lambda name=name: measured(args.preset, FRAMES.get(name), args.seeds, args.store),
         )
-    print("\n".join(table(kept.cases, args.preset)))
+    lines = "\n".join(table(kept.cases, args.preset)) + "\n"
+    print(lines)
+    if args.page is not None:
+        write_between(args.page, BEGIN, END, lines)
 
 
 if __name__ == "__main__":

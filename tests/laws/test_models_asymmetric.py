@@ -66,6 +66,14 @@ def test_constants_are_those_of_one_ordinary_draw_times_the_scale() -> None:
 OPTIMISERS = {
     "sgd": RECIPE,
     "adamw": Recipe(epochs=3, batch_size=16, lr=0.01, optimizer="adamw", weight_decay=0.1),
+    "sign-in": Recipe(
+        epochs=3,
+        batch_size=16,
+        lr=0.05,
+        weight_decay=0.1,
+        parametrization="sign-in",
+        parametrization_options={"every": 1},
+    ),
     "clipped and averaged": Recipe(epochs=3, batch_size=16, lr=0.05, weight_decay=0.1, clip_norm=0.1, ema=0.5),
 }
 

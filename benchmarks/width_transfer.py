@@ -1,0 +1,186 @@
+"""`python -m benchmarks.width_transfer`: a ticket of an MLP on the digits carried to two and four times the width.
+
+Every pair is a narrow A and a wider B that share nothing, each trained, and pruned for itself, as the preset "digits"
+says. From B's weights at epoch 5 the same sparse training is done with: A's mask carried by `match_wider` and `widen`
+("widened"; "widened early" where B was matched at epoch 5), the same in the order in which units happen to stand
+("tiled"), that mask shuffled within layers, a random one of Erdős-Rényi-kernel densities, and B's own IMP mask
+("imp-b"). All keep the same fraction of the prunable weights.
+Networks are results of experiments in a store; a row that the file has is not measured again.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import reticket as rt
+from benchmarks.asymmetric import text
+from benchmarks.kept import Kept
+from benchmarks.marks import write_between
+from reticket.analysis import paired_difference
+from reticket.data import Reading, load_dataset
+from reticket.matching import match_wider
+from reticket.models import build_model
+from reticket.rng import generator_for
+from reticket.symmetry import Widening, load_into
+from reticket.tasks.config import Config
+from reticket.tasks.presets import load_config
+from reticket.tasks.results import Results
+from reticket.tasks.running import run_experiment
+from reticket.tickets import Mask, erk_mask, layer_shuffle, widen
+from reticket.training import Span, evaluate, parse_position, steps_per_epoch, train
+
+BEGIN, END = "<!-- width-transfer: written by python -m benchmarks.width_transfer -->", "<!-- end of width-transfer -->"
+OUT = Path(__file__).parent / "results" / "width-transfer.json"
+NARROW, FACTORS, REWIND = 64, (2, 4), "5ep"
+SPARSITIES = (0.95, 0.98)
+METHODS = ("imp-b", "widened", "widened early", "tiled", "layer-shuffle", "erk")
+
+
+def config_of(width: int, seed: int) -> Config:
+    """Return the experiment that trains a network of a width and prunes it for itself."""
+    settings = [f"grid.seeds=[{seed}]", f"grid.sparsities={list(SPARSITIES)}", f'grid.rewinds=["{REWIND}"]']
+    settings += ['grid.methods=["dense", "imp", "lth"]', f"model.params.hidden=[{width}, {width}]"]
+    return load_config("digits", [*settings, "checks.diversity_members=0", "checks.overlap=false"])[1]
+
+
+def initial(config: Config, *label: str | int) -> nn.Module:
+    """Return a network of an experiment as it is before training."""
+    return build_model(config.model.name, generator=generator_for(*label, "init"), **config.model.params)
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A network with the masks that pruning it for itself gives.
+
+    Args:
+        network: at the end of dense training.
+        masks: by sparsity.
+        own: accuracies in percent, of "dense" and of "lth" at each sparsity.
+    """
+
+    network: nn.Module
+    masks: Mapping[float, Mask]
+    own: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, config: Config, seed: int, store: Path) -> "Pruned":
+        """Return what an experiment of one seed finds, of which a store may hold some already."""
+        with tempfile.TemporaryDirectory() as folder:
+            run_experiment(config, Path(folder), store=store)
+            results, network = Results.load(Path(folder), store=store), initial(config, "A", seed)
+            load_into(network, results.weights(method="dense", seed=seed))
+            masks = {s: results.mask(method="imp", seed=seed, sparsity=s) for s in SPARSITIES}
+        rows = [row for row in results.rows if row.metric == "accuracy" and row.method in ("dense", "lth")]
+        return cls(
+            network,
+            masks,
+            {row.method if row.method == "dense" else f"{row.method} {row.sparsity:.0%}": row.mean for row in rows},
+        )
+
+
+class Wide:
+    """Sparse trainings of wide networks from epoch 5.
+
+    Args:
+        config: their experiment.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.data = config, load_dataset("digits")
+        self.start = parse_position(REWIND, steps_per_epoch(self.data.size("train"), config.dense.batch_size))
+
+    def rewound(self, seed: int) -> nn.Module:
+        """Return the network of a seed at epoch 5."""
+        model, order = initial(self.config, "A", seed), ("A", seed, "order", 0)
+        load_into(
+            model, train(model, self.data, self.config.dense, rng_label=order, span=Span(stop=self.start)).weights
+        )
+        return model
+
+    def accuracy(self, rewound: nn.Module, mask: Mask, seed: int) -> float:
+        """Return the accuracy in percent after sparse training with a mask."""
+        model = initial(self.config, "A", seed)
+        load_into(model, mask.apply_to(rewound))
+        recipe, order = self.config.sparse_recipe, ("A", seed, "order", 0)
+        found = train(model, self.data, recipe, rng_label=order, mask=mask, span=Span(self.start))
+        return evaluate(model, self.data, weights=found.weights).accuracy
+
+
+def measured(factor: int, seed: int, store: Path) -> dict[str, Any]:
+    """Return the accuracies in percent of one pair by sparsity and method.
+
+    Args:
+        factor: of B's width to A's.
+        seed: of both networks.
+        store: of results, in which A is there for every factor.
+    """
+    begun, by_b = time.process_time(), Wide(config_of(NARROW * factor, seed))
+    of_a, of_b = Pruned.of(config_of(NARROW, seed), seed, store), Pruned.of(by_b.config, seed, store)
+    narrow, wide = (rt.discover(one.network, torch.zeros(2, 64)) for one in (of_a, of_b))
+    tiled = {name: torch.arange(g.size) % narrow.groups[name].size for name, g in wide.groups.items()}
+    rewound, images = by_b.rewound(seed), Reading(by_b.data, "train", 512)
+    matched = match_wider(of_a.network, of_b.network, narrow, wide, images)
+    early = match_wider(of_a.network, rewound, narrow, wide, images)
+    found: dict[str, Any] = {"correlation": dict(matched.correlation)}
+    for sparsity in SPARSITIES:
+        source = generator_for("width", factor, seed, f"{sparsity}")
+        widened = widen(of_a.masks[sparsity], matched, rewound)
+        masks = {
+            "imp-b": of_b.masks[sparsity],
+            "widened": widened,
+            "widened early": widen(of_a.masks[sparsity], early, rewound),
+            "tiled": widen(of_a.masks[sparsity], Widening(narrow, wide, tiled), rewound),
+            "layer-shuffle": layer_shuffle(widened, source),
+            "erk": erk_mask(widened, widened.density, source),
+        }
+        found[f"{sparsity:.0%}"] = {method: by_b.accuracy(rewound, one, seed) for method, one in masks.items()}
+    own = {f"{name} {method}": value for name, one in (("A", of_a), ("B", of_b)) for method, value in one.own.items()}
+    return {**found, **own, "seconds": time.process_time() - begun}
+
+
+def table(cases: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
+    """Return the rows as a Markdown table, with paired differences and their 95 % intervals."""
+    lines = [
+        f"| B's width | sparsity | n | {' | '.join(METHODS)} | widened - erk | widened - layer-shuffle | "
+        "widened - tiled | imp-b - widened |",
+        "|" + "---|" * (3 + len(METHODS) + 4),
+    ]
+    for factor in FACTORS:
+        rows = [row for name, row in cases.items() if name.startswith(f"x{factor}, ")]
+        for sparsity in (f"{s:.0%}" for s in SPARSITIES if len(rows) > 1):
+            by = {method: [row[sparsity][method] for row in rows] for method in METHODS}
+            means = [f"{sum(by[m]) / len(by[m]):.2f}" for m in METHODS]
+            pairs = [("widened", m) for m in ("erk", "layer-shuffle", "tiled")] + [("imp-b", "widened")]
+            differences = [text(paired_difference(by[one], by[other])) for one, other in pairs]
+            lines.append(f"| x{factor} | {sparsity} | {len(rows)} | {' | '.join([*means, *differences])} |")
+    return lines
+
+
+def main() -> None:
+    """Measure what the file lacks, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=12)
+    parser.add_argument("--store", type=Path, default=Path("runs/width-transfer"))
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--page", type=Path, help="page that the table goes into")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    kept = Kept(args.out)
+    for seed, factor in product(range(args.seeds), FACTORS):
+        kept.row(f"x{factor}, seed {seed}", lambda pair=(factor, seed): measured(*pair, args.store))
+    lines = "\n".join(table(kept.cases)) + "\n"
+    print(lines)
+    if args.page is not None:
+        write_between(args.page, BEGIN, END, lines)
+
+
+if __name__ == "__main__":
+    main()
