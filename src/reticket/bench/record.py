@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from reticket.bench.claims import LEVEL, ClaimRow, judged
+from reticket.bench.tiers import of_whom
 from reticket.errors import InputError
 from reticket.files import write_file
 from reticket.records import Record, damage
@@ -72,11 +73,16 @@ def task_of(name: str, seeds: int, results: Results, claims: Sequence[ClaimRow])
 def bench_of(tasks: Iterable[BenchTask], level: float = LEVEL) -> Bench:
     """Return the record of tasks, their claims judged together: the family of the adjustment is all that they claim.
 
+    A task that compares more methods on the first pairs of another one, as `digits-methods` of `digits`, claims nothing
+    beside that: it would be the same networks once more.
+
     Args:
         tasks: each once.
         level: at which claims are settled.
     """
     found = tuple(tasks)
+    names = {task.name for task in found}
+    found = tuple(task.model_copy(update={"claims": ()}) if of_whom(task.name) in names else task for task in found)
     settled = iter(judged([claim for task in found for claim in task.claims], level))
     return Bench(
         level=level,

@@ -7,10 +7,11 @@ from reticket.lookup import nearest
 from reticket.tasks.presets import list_presets
 
 PREFIX = "ticketbench-"
+MORE = "-methods"  # ends the name of a task that compares more methods on the first pairs of another
 MINUTES = ("digits", "digits-vit")
 TIERS: Mapping[str, tuple[str, ...]] = {
     "minutes": MINUTES,
-    "hour": (*MINUTES, "fashion-mlp", "fashion-conv", "resnet20"),
+    "hour": (*MINUTES, "digits-methods", "fashion-mlp", "fashion-conv", "fashion-conv-methods", "resnet20"),
     "gpu": ("cifar10",),
 }
 
@@ -22,6 +23,15 @@ def bench_tasks() -> dict[str, str]:
     True
     """
     return {name.removeprefix(PREFIX): title for name, title in list_presets().items() if name.startswith(PREFIX)}
+
+
+def of_whom(name: str) -> str | None:
+    """Return the task whose pairs a task compares more methods on; None for one that has its own.
+
+    >>> of_whom("digits-methods"), of_whom("digits")
+    ('digits', None)
+    """
+    return name.removesuffix(MORE) if name.endswith(MORE) else None
 
 
 def chosen_tasks(tier: str, names: Sequence[str] = ()) -> tuple[str, ...]:
