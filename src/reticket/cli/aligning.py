@@ -21,7 +21,7 @@ from reticket.rng import generator_for
 from reticket.symmetry import Alignment, Symmetry, discover, load_into
 from reticket.symmetry.alignment import resolve_name
 from reticket.symmetry.model_tensors import is_extra
-from reticket.tasks.config import read_options
+from reticket.tasks.key_values import read_options
 from reticket.tickets import Ticket, transfer
 from reticket.tickets.patterns import follows
 from reticket.tickets.sharded import Counted, transfer_shards

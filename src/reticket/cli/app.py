@@ -96,7 +96,7 @@ def run(
     from reticket.cli.progress import Display
     from reticket.experiment import ExecutionConfig, named_store
     from reticket.experiment.distributed import taking_part
-    from reticket.tasks.config import read_options
+    from reticket.tasks.key_values import read_options
     from reticket.tasks.ownership import RUNS, default_store, release
     from reticket.tasks.presets import load_config
     from reticket.workflow import run as run_and_report

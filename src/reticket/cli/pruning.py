@@ -12,7 +12,7 @@ from reticket.cli.models import resolve
 from reticket.cli.notes import note
 from reticket.errors import MaskError
 from reticket.nested import inputs_of
-from reticket.tasks.config import read_options
+from reticket.tasks.key_values import read_options
 from reticket.tickets import Coverage, Ticket, coverage, prunable, prune
 from reticket.tickets.criteria import CRITERIA
 from reticket.tickets.prunable import known_prunable

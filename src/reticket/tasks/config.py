@@ -1,10 +1,7 @@
 """The configuration of an experiment: every field that decides a result, checked once, with a hint for a slip."""
 
-import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -25,6 +22,7 @@ from pydantic.dataclasses import dataclass
 from reticket.errors import ConfigError, MaskError
 from reticket.lookup import closest, nearest
 from reticket.tasks.declared import CheckSettings, declared, settings_model, settings_of
+from reticket.tasks.key_values import toml_value
 from reticket.tasks.section import Fraction, JoinedPositions, Position, PositionOrEnd, Section
 from reticket.tickets import Pruning
 from reticket.tickets.patterns import check_density
@@ -390,44 +388,6 @@ def _sentence(error: Mapping[str, Any]) -> str:
         hint = nearest(str(error["input"]).lower(), choices)
         return f"'{where}' is {error['input']!r}{hint + ';' if hint else ','} expected {error['ctx']['expected']}"
     return f"'{where}' is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
-
-
-def toml_value(text: str) -> Any:
-    """Return the value that a TOML text stands for, or a table of JSON; a bare word is a text.
-
-    >>> toml_value("4"), toml_value("{a = [0, 5]}"), toml_value('{"a": [0, 5]}'), toml_value("mlp")
-    (4, {'a': [0, 5]}, {'a': [0, 5]}, 'mlp')
-    """
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        with suppress(ValueError, RecursionError):
-            if text.startswith("{"):
-                return json.loads(text)
-        return text
-
-
-def read_options(settings: Iterable[str], flag: str = "--set", example: str = "cost=cosine") -> dict[str, Any]:
-    """Return the options that `key=value` texts give; values are TOML, bare words are text.
-
-    Args:
-        settings: as users write them.
-        flag: before which they stand, for the error.
-        example: of one, for the error.
-
-    Raises:
-        ConfigError: for a text without key or sign.
-
-    >>> read_options(["cost=cosine", "rounds=3"])
-    {'cost': 'cosine', 'rounds': 3}
-    """
-    found: dict[str, Any] = {}
-    for setting in settings:
-        key, sign, text = setting.partition("=")
-        if not sign or not key.strip():
-            raise ConfigError(f"{flag} {setting}: expected key=value, for instance {flag} {example}")
-        found[key.strip()] = toml_value(text.strip())
-    return found
 
 
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:
