@@ -43,9 +43,13 @@ def run(out: Path, on_event: Callable[[Event], None] = lambda event: None) -> tu
 
 def shown(results: dict[str, Any]) -> dict[str, Any]:
     """Return all that does not tell of time."""
-    left = {name: value for name, value in results.items() if name != "environment"}
-    costs = [{name: value for name, value in cost.items() if name != "seconds"} for cost in results["cost"]]
-    return {**left, "cost": costs}
+    timed = ("seconds", "own_seconds", "shared_seconds")
+    sections = {name: [without(row, timed) for row in results[name]] for name in ("cost", "rows", "diversity")}
+    return {**without(results, ("environment",)), **sections}
+
+
+def without(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
 
 
 @pytest.fixture(scope="module")

@@ -115,7 +115,7 @@ DYNAMIC: dict[str, str] = {
     "erk+set(fraction=0.2)": "e872da185c5d",
     "permuted+srigl": "3167316dc962",
     "gradual": "14fbaffe027e",
-    "signed(share=0.5)": "392492a568c1",
+    "signed(share=0.5)": "a11fa5792af9",
 }
 
 

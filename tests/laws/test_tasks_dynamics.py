@@ -81,13 +81,30 @@ def test_the_control_that_prunes_gradually_needs_no_ticket() -> None:
         "options": {"scope": "global", "end": 0.75, "every": 12},
         "density": 0.02,
     }
-    assert task("gradual(end=0.5)", spelling='gradual(scope="global", end=0.5)').label.startswith("gradual(end=0.5) 98")
+    assert task("gradual(end=0.5)", spelling="gradual( end = 0.50)").label.startswith("gradual(end=0.5) 98")
     with pytest.raises(
         ConfigError, match=r"'gradual\+rigl': 'gradual' changes its mask by itself, by 'gradual'; leave"
     ):
         plan("gradual+rigl")
     with pytest.raises(ConfigError, match="dynamics 'gradual' has no option 'ends', did you mean 'end'"):
         plan("gradual(ends=0.5)")
+
+
+def test_gradual_pruning_compares_as_pruning_does_in_the_experiment() -> None:
+    (key, *_), (by_layer, *_), (told, *_) = (
+        plan(text, settings=settings).runs[Cell(text, 0.98, "5ep")]
+        for text, settings in (
+            ("gradual", ()), ("gradual", ('prune.scope="layer"',)), ('gradual(scope="layer")', ())
+        )
+    )  # fmt: skip
+    scopes = [thawed(one.spec)["dynamics"]["options"]["scope"] for one in (key, by_layer, told)]
+    assert scopes == ["global", "layer", "layer"]
+
+
+def test_a_mask_that_would_never_change_is_refused() -> None:
+    for text in ("erk+rigl(every=1000)", "erk+set(end=0.001)"):
+        with pytest.raises(ConfigError, match=r"every \d+ steps up to step \d+ of \d+, which is never"):
+            _ = plan(text).runs
 
 
 def test_members_that_share_a_ticket_are_those_of_methods_with_a_ticket() -> None:

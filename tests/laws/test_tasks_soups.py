@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import reticket as rt
+from reticket.errors import ConfigError
 from reticket.experiment import Context, FolderStore, Task
 from reticket.symmetry import Symmetry
 from reticket.tasks.blueprint import Blueprint
@@ -107,3 +108,8 @@ def test_members_are_runs_of_the_table_and_of_its_ensembles() -> None:
         not in planned(*SETTINGS, "grid.frame=mask").of("soups")[Cell("permuted", 0.7, "1ep", "end")][0].inputs
     )
     assert planned(*SETTINGS, "soup_members=1").of("soups") == {}
+
+
+def test_more_tickets_than_seeds_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"checks.soup_tickets is 3, but grid.seeds has 2; give more seeds"):
+        planned(*SETTINGS, "soup_tickets=3").of("soups")

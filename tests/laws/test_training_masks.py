@@ -161,6 +161,26 @@ def test_the_dense_gradient_is_that_of_the_next_batch_at_masked_weights_too(name
     assert not torch.equal(found[next(iter(mask))], velocity)
 
 
+def test_the_dense_gradient_is_taken_in_parts_where_the_batch_is() -> None:
+    model = MODELS["mlp"]().double()
+    runs = [
+        TrainingRun(model, data(), replace(RECIPE, accumulate=parts), rng_label=ORDER, mask=mask_of(model))
+        for parts in (1, 3)
+    ]
+    step, sizes = runs[1].update, list[int]()
+    once = step.loss_and_gradient
+
+    def counted(x: Tensor, y: Tensor, n: int) -> Tensor:
+        sizes.append(len(x))
+        return once(x, y, n)
+
+    step.loss_and_gradient = counted
+    whole, parted = (run.dense_gradient() for run in runs)
+    assert len(sizes) == 3
+    for key, slope in whole.items():
+        assert_close(parted[key], slope, rtol=1e-9, atol=1e-12)
+
+
 class Begins(Callback):
     """Sets a mask at a step, of a run that may have had none."""
 

@@ -10,7 +10,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reticket.analysis import holm_adjusted, paired_t_test, settle_claims
+from reticket.analysis import holm_adjusted, paired_difference, paired_t_test, settle_claims
 from reticket.errors import InputError
 
 Adjust = Callable[[Sequence[float]], Sequence[float]]
@@ -53,6 +53,21 @@ def test_equal_differences_have_the_p_of_flipped_signs_and_not_0() -> None:
     for n in (2, 3, 7):
         assert paired_t_test([0.5] * n) == flipped_signs([0.5] * n) == 2.0 ** (1 - n)
     assert paired_t_test([0.0, 0.0, 0.0]) == 1.0
+
+
+@pytest.mark.parametrize("images", [500, 1000, 2000])
+def test_equal_differences_of_counts_are_equal_whatever_their_last_bits(images: int) -> None:
+    """3 of 500 images more are .6 points or .6000000000000085, by what they are more than."""
+    rng = np.random.default_rng(images)
+    for _ in range(50):
+        counts = rng.integers(0, images - 3, size=3)
+        one, other = ([100 * (int(count) + more) / images for count in counts] for more in (3, 0))
+        differences = [a - b for a, b in zip(one, other, strict=True)]
+        assert paired_t_test(differences) == 0.25
+        assert not paired_difference(one, other).settled
+    many = paired_difference([float(k % 7) + 0.6 for k in range(12)], [float(k % 7) for k in range(12)])
+    assert many.settled
+    assert many.low == many.high == pytest.approx(0.6)
 
 
 # -------------------------------------------------------------------- Holm

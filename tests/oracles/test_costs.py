@@ -128,7 +128,7 @@ def test_controls_cost_what_b_alone_needs() -> None:
         "one-shot": (DENSE + 3, 0),
         "snip": (pytest.approx(1 + 3 + looked_at, abs=1e-5), 0),
         "synflow": (1 + 3, 0),
-        "erk+rigl": (1 + 3, 0),
+        "erk+rigl": (pytest.approx(1 + 3 + 27 * 50 / 1200, abs=1e-5), 0),  # every second of 54 steps a batch more
         "polished": (pytest.approx(1 + MATCHED + 3, abs=1e-5), DENSE + ROUNDS),
     }
 

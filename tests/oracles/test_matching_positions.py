@@ -33,12 +33,13 @@ def setting() -> tuple[nn.Module, nn.Module, Symmetry, Tensor]:
 
 
 def pairwise_correlation(a: nn.Module, b: nn.Module, x: Tensor, every: int, first_of_b: int = 0) -> np.ndarray:
-    """Return the correlations of the first convolution's channels over every so-many-th pixel of the batch."""
+    """Return the correlations of the first convolution's channels over every so-many-th pixel of each image."""
     with torch.no_grad():
-        seen = [model[0](x).permute(1, 0, 2, 3).reshape(6, -1).double().numpy() for model in (a, b)]  # pyright: ignore
-    one, other = seen[0][:, ::every], seen[1][:, first_of_b::every]
-    n = min(one.shape[1], other.shape[1])
-    return np.corrcoef(one[:, :n], other[:, :n])[:6, 6:]
+        seen = [model[0](x).double().flatten(2).numpy() for model in (a, b)]  # pyright: ignore
+    one, other = seen[0][:, :, ::every], seen[1][:, :, first_of_b::every]
+    n = min(one.shape[2], other.shape[2])
+    flat = [part[:, :, :n].transpose(1, 0, 2).reshape(6, -1) for part in (one, other)]
+    return np.corrcoef(*flat)[:6, 6:]
 
 
 def similarity(a: nn.Module, b: nn.Module, sym: Symmetry, x: Tensor, positions: int | None) -> np.ndarray:
@@ -51,11 +52,8 @@ def similarity(a: nn.Module, b: nn.Module, sym: Symmetry, x: Tensor, positions: 
 
 def test_moments_at_some_positions_are_those_of_the_same_pixels_by_numpy() -> None:
     a, b, sym, x = setting()
-    distance = 10  # at most 5 of 49 positions: every tenth sample, which shares no factor with 12 * 49 = 588 ...
-    while np.gcd(distance, IMAGES * SIDE**2) > 1:
-        distance += 1  # ... once it is 11
-    assert distance == 11
     found = similarity(a, b, sym, x, POSITIONS)
+    distance = 10  # 5 of 49 positions at most: 0, 10, ... 40, and 10 has no factor in common with 49
     np.testing.assert_allclose(found, pairwise_correlation(a, b, x, distance), atol=1e-5)
     for other in (pairwise_correlation(a, b, x, 1), pairwise_correlation(a, b, x, distance, first_of_b=1)):
         assert np.abs(found - other).max() > 0.05  # all pixels, or other pixels of B, are told from them
@@ -75,11 +73,24 @@ def test_a_planted_permutation_is_found_at_few_positions() -> None:
     assert match(a, b, sym, [x], positions=POSITIONS).permutations == planted.permutations
 
 
-@pytest.mark.parametrize("samples", [64, 96, 1000, 1024])
+def test_what_is_held_at_once_does_not_change_what_is_looked_at() -> None:
+    a, b, sym, x = setting()
+    whole, cut = (match(a, b, sym, [x], positions=POSITIONS, held_bytes=held) for held in (None, 2_000))
+    assert cut.permutations == whole.permutations
+    for group, quality in whole.quality.items():
+        assert cut.quality[group].correlation == pytest.approx(quality.correlation, abs=1e-5)
+    seen = [MomentAccumulator(sym, 2_000, positions) for positions in (None, POSITIONS)]
+    assert seen[0].at_once(a, x) < seen[1].at_once(a, x) < IMAGES  # it was cut, into larger parts than all would be
+
+
+@pytest.mark.parametrize("each", [64, 96, 1000, 1024])
 @pytest.mark.parametrize("most", [1, 3, 10, 63, 500, 2000])
-def test_every_residue_is_taken_in_turn(samples: int, most: int) -> None:
-    left = thinned(torch.arange(samples), most)
-    assert 1 <= len(left) <= max(most, 1) or len(left) == samples <= most
-    if len(left) >= 8 and samples % 8 == 0 and len(left) < samples:
-        counts = torch.bincount(left % 8, minlength=8)  # columns of images eight wide
+def test_every_column_is_looked_at_alike(each: int, most: int) -> None:
+    left = thinned(torch.arange(2 * each), 2, most)
+    assert len(left) % 2 == 0
+    first, second = left.chunk(2)
+    torch.testing.assert_close(second, first + each)
+    assert 1 <= len(first) <= most or len(first) == each <= most
+    if 8 <= len(first) < each:
+        counts = torch.bincount(first % 8, minlength=8)  # columns of images eight wide
         assert int(counts.max() - counts.min()) <= 1

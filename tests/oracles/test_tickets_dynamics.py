@@ -218,6 +218,21 @@ def test_gradual_lets_nothing_come_back() -> None:
     assert DYNAMICS["gradual"](now) == now.mask
 
 
+def test_gradual_inside_layers_leaves_those_that_keep_less() -> None:
+    now = moment(2, 0.5, 0.8, final=0.1)
+    names = list(SHAPES)
+    sparse = now.mask[names[0]].clone().flatten()
+    sparse[1:] = False
+    sparse[0] = True
+    mask = Mask({**now.mask, names[0]: sparse.view(SHAPES[names[0]])})
+    uneven = MaskMoment(mask, mask.apply_to(now.weights), 0.5, 0.1, mask.density)
+    found = DYNAMICS["gradual"](uneven, {"scope": "layer"})
+    wanted = 0.1 + (mask.density - 0.1) * 0.5**3
+    assert torch.equal(found[names[0]], mask[names[0]])
+    for name in names[1:]:
+        assert int(found[name].sum()) == min(int(mask[name].sum()), round(wanted * mask[name].numel()))
+
+
 def test_a_moment_that_lacks_something_is_named() -> None:
     now = moment(0)
     with pytest.raises(MaskError, match=r"dynamics 'rigl' need gradient; give MaskMoment\(gradient=...\)"):

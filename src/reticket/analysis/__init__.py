@@ -3,7 +3,7 @@
 from reticket.analysis.claims import Claim, holm_adjusted, paired_t_test, settle_claims
 from reticket.analysis.class_tests import ClassTest, changed_classes
 from reticket.analysis.classes import per_class_accuracy, per_class_change
-from reticket.analysis.difference import PairedDifference, paired_difference, seeds_needed
+from reticket.analysis.difference import PairedDifference, is_settled, paired_difference, seeds_needed
 from reticket.analysis.diversity import Diversity, diversity
 from reticket.analysis.exemplars import Exemplars, accuracy_on, exemplars, modal_prediction
 from reticket.analysis.front import pareto_front
@@ -27,6 +27,7 @@ __all__ = [
     "exemplars",
     "gap_closed",
     "holm_adjusted",
+    "is_settled",
     "mean_interval",
     "modal_prediction",
     "overlap",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from reticket.analysis.stats import Stat, mean_interval
+from reticket.analysis.stats import Stat, alike, mean_interval
 from reticket.errors import InputError
 
 Verdict = Literal["for", "against", "open"]
@@ -41,7 +41,7 @@ def settle_claims(
 
     A claim is settled where p of its paired t test, by Holm's adjustment over all the claims, is below `level`: the
     probability that any claim is settled wrongly is at most that. Claims that cannot be tested yet count as open ones
-    of p = 1, so that the family is the same however far a run has come.
+    of p = 1, so that the family of the tasks that were begun is the same however far these have come.
 
     Args:
         differences: by claim, what should be better less what should be worse, one value a seed.
@@ -96,7 +96,7 @@ def paired_t_test(differences: Sequence[float]) -> float:
         raise InputError("a paired test needs at least two seeds, got one")
     if stat.mean == 0:
         return 1.0
-    if stat.sd == 0:
+    if alike(stat.values):
         return 2.0 ** (1 - stat.n)
     return 2 * float(stdtr(stat.n - 1, -abs(stat.mean) * math.sqrt(stat.n) / stat.sd))
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reticket.analysis.stats import Stat, mean_interval, t_quantile
+from reticket.analysis.stats import Stat, alike, mean_interval, t_quantile
 from reticket.errors import InputError
 
 MOST_SEEDS = 10_000
@@ -35,8 +35,8 @@ class PairedDifference:
 
     @property
     def settled(self) -> bool:
-        """Whether the interval lies on one side of 0."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval lies on one side of 0, see `is_settled`."""
+        return is_settled(self.n, self.low, self.high, self.confidence)
 
 
 def paired_difference(one: Sequence[float], other: Sequence[float], confidence: float = 0.95) -> PairedDifference:
@@ -57,10 +57,33 @@ def paired_difference(one: Sequence[float], other: Sequence[float], confidence: 
         raise InputError(f"paired values are needed, got {len(one)} and {len(other)}; give both for the same seeds")
     values = [a - b for a, b in zip(one, other, strict=True)]
     low, high = mean_interval(values, confidence)
-    stat, settled = Stat.of(values), low > 0 or high < 0
-    sd = stat.sd or 0.0
+    stat, sd = Stat.of(values), 0.0
+    if alike(values):
+        low = high = stat.mean
+    else:
+        sd = stat.sd or 0.0
+    settled = is_settled(stat.n, low, high, confidence)
     seeds = None if settled or sd == 0 else seeds_needed(stat.mean, sd, confidence)
     return PairedDifference(stat.n, stat.mean, sd, stat.values, low, high, confidence, seeds)
+
+
+def is_settled(n: int, low: float, high: float, confidence: float) -> bool:
+    """Return whether paired seeds settle the sign of a difference: whether its t interval excludes 0.
+
+    Where all differences are equal the interval is a point, which two seeds would settle anything by; then that counts
+    which the exact test by flipped signs says, p = 2^(1 - n).
+
+    Args:
+        n: number of seeds.
+        low, high: the interval.
+        confidence: of the interval, in (0, 1).
+
+    >>> is_settled(2, 0.6, 0.6, 0.95), is_settled(6, 0.6, 0.6, 0.95), is_settled(3, 0.1, 0.9, 0.95)
+    (False, True, True)
+    """
+    if low == high:
+        return low != 0 and 2.0 ** (1 - n) < 1 - confidence
+    return low > 0 or high < 0
 
 
 def seeds_needed(mean: float, sd: float, confidence: float = 0.95, power: float = 0.8) -> int | None:

@@ -61,6 +61,18 @@ class Stat:
         return f"{self.mean:.2f}{spread} (n={self.n})"
 
 
+def alike(values: Sequence[float]) -> bool:
+    """Whether numbers differ by no more than the rounding of what they were computed from.
+
+    Accuracies are counts over a number of images, so that differences that are equal come out as .6 and .60000001: by
+    Student's t they would settle anything.
+
+    >>> alike([80.8 - 80.2, 87.2 - 86.6]), alike([0.6, 0.4])
+    (True, False)
+    """
+    return max(values) - min(values) <= 1e-9 * max(1.0, max(map(abs, values)))
+
+
 def t_quantile(freedom: int | float, confidence: float) -> float:
     """Return t such that Student's t with `freedom` degrees of freedom lies in [-t, t] with probability `confidence`.
 

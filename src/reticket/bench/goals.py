@@ -83,7 +83,10 @@ def _gap(name: str, results: Results) -> Goal | None:
     }
     known = [(row, gaps[row.method, row.match_at]) for row in here if (row.method, row.match_at) in gaps]
     differ = {(one.method, one.match_at): one.disagreement for one in _sharing(results, level, rewind)}
-    least = DISAGREEMENT * (differ.get(("permuted", at)) or 0.0)
+    of_permuted = differ.get(("permuted", at))
+    if of_permuted is None:
+        return None
+    least = DISAGREEMENT * of_permuted
     scored = [(_enough(differ.get((row.method, row.match_at)), least), gap.share, row, gap) for row, gap in known]
     scored = [one for one in scored if one[1] is not None]
     if not scored:

@@ -103,10 +103,6 @@ class MomentAccumulator:
         given = sum(math.prod(shape_of(layout)) for layout in self.sym.inputs)
         return sum(tensor.numel() for tensor in tensors_in(inputs)) / given if given else 1.0
 
-    def most(self, inputs: object) -> int | None:
-        """Return how many samples of a batch are looked at, at most, at every site; None for all."""
-        return None if self.positions is None else self.positions * examples_in(inputs)
-
     def hold(self, model: nn.Module, inputs: object) -> dict[At, Units]:
         """Return what A's units do at every site, in memory of its own."""
         held: dict[At, Units] = {}
@@ -160,11 +156,11 @@ class MomentAccumulator:
     ) -> None:
         """Run a model once and show the units of every group at every site as it is computed."""
 
-        most = self.most(inputs)
+        examples = examples_in(inputs)
 
         def on_site(site: Site, tensor: Tensor) -> None:
             for group in self.groups_at[site.name]:
-                on_units(site, group, self._units(site, tensor, group, centre_at((site.name, group)), most))
+                on_units(site, group, self._units(site, tensor, group, centre_at((site.name, group)), examples))
 
         def on_next(site: Site, before: Site, module: nn.Module) -> bool:
             if (known := self.known.get((id(model), site.name))) is None:
@@ -177,12 +173,12 @@ class MomentAccumulator:
         with torch.no_grad(), capture(model, self.sites, on_site, on_next):
             call(model, inputs)
 
-    def _units(self, site: Site, tensor: Tensor, group: str, centre: Centre, most: int | None) -> CentredBatch:
-        """Return what the units do at a site in at most so many samples, without those that a mask takes out.
+    def _units(self, site: Site, tensor: Tensor, group: str, centre: Centre, examples: int) -> CentredBatch:
+        """Return what the units do at a site where it is looked at, without samples that a mask takes out.
 
         Masks come in by functional calls, and may then be met anywhere. Whether there is one costs a GPU a wait.
         """
-        rows = thinned(site.units(tensor, group, self.views[group].along), most)
+        rows = thinned(site.units(tensor, group, self.views[group].along), examples, self.positions)
         if rows.is_complex():  # real and imaginary parts are samples like any other
             rows = torch.view_as_real(rows).flatten(-2)
         rows = rows.reshape(-1, rows.shape[-1])
@@ -288,25 +284,26 @@ def _sides(every: Sequence[PairMoments]) -> tuple[list[Moments], list[Moments]]:
     return [moments.a for moments in every], [moments.b for moments in every]
 
 
-def thinned(rows: Tensor, most: int | None) -> Tensor:
-    """Return samples at even distances, at most so many of them, or all for None.
+def thinned(rows: Tensor, examples: int, positions: int | None) -> Tensor:
+    """Return samples of the same positions of every example, at even distances, or all for None.
 
-    The distance has no factor in common with the number of samples: it would leave out whole columns of images.
+    The distance has no factor in common with the number of positions: it would leave out whole columns of images.
 
     Args:
-        rows: a sample in each column of the last axis.
-        most: samples to leave.
+        rows: a sample in each column of the last axis, those of one example after the other.
+        examples: how many there are.
+        positions: of an example to leave, at most.
 
-    >>> thinned(torch.arange(12), 4).tolist()
-    [0, 5, 10]
+    >>> thinned(torch.arange(12), 2, 3).tolist()
+    [0, 5, 6, 11]
     """
-    samples = rows.shape[-1]
-    if most is None or samples <= most:
+    each, rest = divmod(rows.shape[-1], examples)
+    if positions is None or each <= positions or rest:
         return rows
-    distance = -(-samples // most)
-    while math.gcd(distance, samples) > 1:
+    distance = -(-each // positions)
+    while math.gcd(distance, each) > 1:
         distance += 1
-    return rows[..., ::distance]
+    return rows.unflatten(-1, (examples, each))[..., ::distance].flatten(-2)
 
 
 def take_together(

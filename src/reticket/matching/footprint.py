@@ -190,7 +190,7 @@ def _run(model: nn.Module, seen: MomentAccumulator, inputs: object) -> list[Look
         before, alive = living.most, living.alive
         with living.paused():
             for group in seen.groups_at[site.name]:
-                rows = thinned(site.units(tensor, group, seen.views[group].along), seen.most(inputs))
+                rows = thinned(site.units(tensor, group, seen.views[group].along), examples_in(inputs), seen.positions)
                 batch = centred(rows.reshape(-1, rows.shape[-1]))
                 own = [_memory(one) for one in (tensor, rows, batch.values)]
                 whole = tensor.device.type != "cpu"

@@ -32,9 +32,8 @@ def _says(found: tuple[Difference, ...]) -> tuple[str, ...]:
     for one in found:
         settings.setdefault((one.sparsity, one.rewind, one.match_at), []).append(one)
     whole = [steps for steps in settings.values() if len(steps) == STEPS]
-    held = sum(all(step.low > 0 for step in steps) for steps in whole)
+    held = sum(all(step.settled and step.low > 0 for step in steps) for steps in whole)
     said = [f"LTH > permuted > naive holds beyond the noise in {held} of {len(whole)} settings."] if whole else []
-    against = [
-        f"{difference_words(one)} at {percent(one.sparsity)}, {rewound(one.rewind)}" for one in found if one.high < 0
-    ]
+    below = [one for one in found if one.settled and one.high < 0]
+    against = [f"{difference_words(one)} at {percent(one.sparsity)}, {rewound(one.rewind)}" for one in below]
     return (*said, *([f"Below 0, beyond the noise: {listed(against)}."] if against else []))

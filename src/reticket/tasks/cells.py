@@ -104,7 +104,7 @@ class Runs:
             **self.networks.common,
             "method": choice.method,
             **self._decisive(choice, a, b, density),
-            **dynamics_spec(choice, density, self.networks.end - start),
+            **dynamics_spec(choice, density, self.networks.end - start, self.config.prune.scope),
             "recipe": self.networks.recipe(self.config.sparse_recipe),
             "start": start,
             "end": self.networks.end,

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from reticket.analysis import paired_difference, welch_interval
+from reticket.analysis import is_settled, paired_difference, welch_interval
 from reticket.records import Number, Stat
 from reticket.tasks.rows import CellRecord, Row
 
@@ -33,8 +33,10 @@ class Comparison(CellRecord):
 
     @property
     def settled(self) -> bool:
-        """Whether the interval lies on one side of 0."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        """Whether the interval lies on one side of 0, and not as a point of few seeds."""
+        if self.low is None or self.high is None:
+            return False
+        return is_settled(self.n, self.low, self.high, self.confidence or 0.95)
 
 
 def compare_rows(

@@ -39,7 +39,7 @@ def check_dynamics(choice: Choice, recipe: Recipe, pattern: str | None) -> None:
         )
 
 
-def dynamics_spec(choice: Choice, density: float, length: int) -> dict[str, Any]:
+def dynamics_spec(choice: Choice, density: float, length: int, scope: str) -> dict[str, Any]:
     """Return what decides how a mask changes, for the spec of a task; empty for a mask that stays.
 
     All options stand in it, defaults too, `every` in steps.
@@ -48,17 +48,42 @@ def dynamics_spec(choice: Choice, density: float, length: int) -> dict[str, Any]
         choice: the method with its dynamics.
         density: fraction kept that is wanted at the end.
         length: steps of the sparse training.
+        scope: of the experiment's pruning, which is theirs where they have one and none is said.
+
+    Raises:
+        ConfigError: when the training is too short for the mask to change in it.
     """
     chosen = choice.chosen_dynamics
     if chosen is None:
         return {}
     options = chosen.options.settings(choice.dynamics_options)
-    spec: dict[str, Any] = {"name": chosen.name, "options": {**options, "every": Updates.of(options, length).every}}
+    if "scope" in chosen.options:
+        options.setdefault("scope", scope)
+    updates = Updates.of(options, length)
+    if not updates.last or updates.every > updates.last:
+        raise ConfigError(
+            f"grid.methods: '{choice}' changes the mask every {updates.every} steps up to step {updates.last} of "
+            f"{length}, which is never; give a smaller 'every' or a larger 'end'"
+        )
+    spec: dict[str, Any] = {"name": chosen.name, "options": {**options, "every": updates.every}}
     if "density" in chosen.uses:
         spec["density"] = density
     if code := code_outside(chosen.function):
         spec["code"] = code
     return {"dynamics": spec}
+
+
+def looked_at(spec: Mapping[str, Any], length: int) -> int:
+    """Return how many inputs the dynamics of a task pass through its network, forward and backward, beside the steps.
+
+    Args:
+        spec: of the task.
+        length: steps of its training.
+    """
+    found = spec.get("dynamics")
+    if found is None or "gradient" not in DYNAMICS.named(found["name"]).uses:
+        return 0
+    return Updates.of(found["options"], length).count * spec["recipe"]["batch_size"]
 
 
 def dynamics_in(spec: Mapping[str, Any]) -> "list[Callback]":

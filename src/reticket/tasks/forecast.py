@@ -9,6 +9,7 @@ from reticket.experiment.frozen import text_of
 from reticket.experiment.plan import ResultIndex
 from reticket.experiment.task import closure
 from reticket.tasks.check import checks
+from reticket.tasks.dynamics import looked_at
 from reticket.tasks.networks import matched_images
 from reticket.tasks.timing import Speed
 from reticket.tasks.work import Sizes, Work
@@ -133,7 +134,7 @@ def work_of(task: Task, resumed: Task | None, sizes: Sizes) -> Work:
         per_epoch = steps_per_epoch(sizes.train, recipe["batch_size"])
         start = (resumed.spec["at"] if resumed else 0) if task.kind == "dense" else spec["start"]
         end = spec["at"] if task.kind == "dense" else recipe["epochs"] * per_epoch
-        epochs = (end - start) / per_epoch
+        epochs = (end - start) / per_epoch + looked_at(spec, end - start) / sizes.train
         return Work(trained=epochs * sizes.train, evaluated=sizes.test, epochs=epochs)
     if task.kind == "match":
         return Work(evaluated=matched_images(spec, task.inputs, sizes) or 0)

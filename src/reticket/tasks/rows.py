@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
+from reticket.analysis import is_settled
 from reticket.records import Number, Record, Stat
 from reticket.tasks.metric import Metric
 
@@ -97,8 +98,8 @@ class Difference(Stat):
 
     @property
     def settled(self) -> bool:
-        """Whether the interval lies on one side of 0."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval lies on one side of 0, and not as a point of few seeds."""
+        return is_settled(self.n, self.low, self.high, self.confidence)
 
 
 class Cost(Record):

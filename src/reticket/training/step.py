@@ -100,7 +100,7 @@ class TrainingStep:
         with self._buffers_kept():
             kept = gradient.clone()
             gradient.zero_()
-            self.loss_and_gradient(x, y, n)
+            self._loss_and_gradient(x, y, n)
             self.ranks.all_reduce_(gradient)
             found = gradient.clone()
             gradient.copy_(kept)

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from reticket.analysis import diversity as diversity_of
 from reticket.connectivity import soup
+from reticket.errors import ConfigError
 from reticket.experiment import Context, Output, Result, Task
 from reticket.figures.chart import Dot, dot_of, labelled_dots, name_room, row_height
 from reticket.figures.columns import PLACE, N
@@ -134,6 +135,11 @@ class Soups(Check):
             for at in (grid.match_at if "alignment" in choice.needs else (None,))
         ]
         tickets = grid.seeds[: settings.soup_tickets]
+        if len(tickets) < settings.soup_tickets:
+            raise ConfigError(
+                f"checks.soup_tickets is {settings.soup_tickets}, but grid.seeds has {len(tickets)}; give more seeds, "
+                "or fewer tickets"
+            )
         return {cell: tuple(_task(plan, settings, seed, cell) for seed in tickets) for cell in cells}
 
     def work(self, task: Task, sizes: Sizes) -> Work:

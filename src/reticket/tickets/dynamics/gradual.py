@@ -19,7 +19,7 @@ def gradual(
     density: float,
     initial: float,
     *,
-    scope: Scope = "global",
+    scope: Scope | None = None,
 ) -> Mask:
     """Pruned by magnitude more and more slowly, until the density is that of the sparsity; nothing comes back.
 
@@ -32,7 +32,8 @@ def gradual(
         progress: t, share of the changing part of the training that is done, in (0, 1].
         density: d, fraction kept at the end.
         initial: d_0, fraction kept when the training began.
-        scope: compare magnitudes over all layers or inside each.
+        scope: compare magnitudes over all layers ("global") or inside each, where no layer that keeps less already
+            loses anything; None for what pruning does in the experiment, or else "global".
 
     Returns:
         The next mask, within this one.
@@ -45,4 +46,10 @@ def gradual(
     tensor([False, False, False, False, False,  True,  True,  True])
     """
     wanted = density + (initial - density) * (1 - progress) ** 3
-    return prune_magnitude(dict(weights), min(wanted, mask.density), names=list(mask), scope=scope, within=mask)
+    rooms = [list(mask)] if scope in (None, "global") else [[name] for name in mask]
+    found: dict[str, Tensor] = {}
+    for names in rooms:
+        before = Mask({name: mask[name] for name in names})
+        among = {name: weights[name] for name in names}
+        found |= prune_magnitude(among, min(wanted, before.density), names=names, within=before)
+    return Mask({name: found[name] for name in mask})

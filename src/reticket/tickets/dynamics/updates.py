@@ -56,6 +56,15 @@ class Updates:
         last = round(end * length)
         return cls(max(1, min(LONGEST, last // FEWEST)) if every is None else every, last)
 
+    @property
+    def count(self) -> int:
+        """How often the mask changes.
+
+        >>> Updates(every=4, last=10).count, Updates(every=5, last=10).count
+        (3, 2)
+        """
+        return -(-self.last // self.every)
+
     def progress(self, done: int) -> float | None:
         """Return the share of the changing part that is done, in (0, 1], or None where the mask stays.
 
