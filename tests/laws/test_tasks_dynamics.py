@@ -108,8 +108,8 @@ def test_a_mask_that_would_never_change_is_refused() -> None:
 
 
 def test_members_that_share_a_ticket_are_those_of_methods_with_a_ticket() -> None:
-    """B's own mask is another one for every B, whatever happens to it then."""
-    shared = plan("lth+rigl", "imp-b", "imp-b+rigl", "permuted+set", settings=("checks.diversity_members=3",))
+    """What B makes of itself is another one for every B, whatever happens to it then."""
+    shared = plan("lth+rigl", "imp-b+rigl", "one-shot", "permuted+set", settings=("checks.diversity_members=3",))
     assert [one.cell.method for one in shared.of("diversity")] == ["lth+rigl", "permuted+set"]
     (of_lth, of_b) = (tasks for tasks in shared.of("diversity").values())
     assert len({one.key for one in (*of_lth, *of_b)}) == 6
