@@ -102,8 +102,8 @@ def _caption(results: Results, points: Sequence[Point], words: MetricWords) -> s
         "The line is the front: nothing to its left is as good. Where m networks share a ticket each costs its own "
         "part and 1/m of what is made of A alone, its dense training and its pruning; a new network of LTH or IMP "
         "needs all of that again. Discovering the symmetry takes seconds and counts 0. The front is of means; whiskers "
-        f"are ± 1 sd ({counts(point.n for point in points if point.members == 1)}). What is set against permuted is the "
-        "best of all that cost no more, which its interval takes no account of."
+        f"are ± 1 sd ({counts(point.n for point in points if point.members == 1)}). What is set against permuted is "
+        "the best of all that cost no more, which its interval takes no account of."
     ]
     if ensembles:
         sizes = listed(map(str, ensembles))

@@ -75,8 +75,8 @@ def _one_ticket(plan: Runs) -> dict[Ensemble, tuple[Task, ...]]:
     """Return the ensembles of the paper's protocol.
 
     Member j trains A's ticket, of the first seed of a group, on the j-th B of the group. LTH has one initialisation
-    only: its members differ by the order of the data. `dense`, `imp` and what needs no ticket, as `one-shot`, have none to
-    share; their members are independent runs.
+    only: its members differ by the order of the data. `dense`, `imp` and what needs no ticket, as `one-shot`, have none
+    to share; their members are independent runs.
     """
     settings, grid = settings_in(plan, DiversitySettings), plan.config.grid
     if settings.diversity_members < 2:
