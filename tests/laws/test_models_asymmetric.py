@@ -14,6 +14,8 @@ from reticket.errors import ConfigError, ModelError
 from reticket.fixed import fixed_entries
 from reticket.models import Frame, asymmetric, example_input, model_params
 from reticket.symmetry import load_into
+from reticket.tickets import Ticket
+from reticket.tickets.methods import MethodInputs, get_method
 from reticket.training import Recipe, Resume, Span, TrainingRun, train
 
 DATA = load_dataset("digits", train_size=70)
@@ -168,6 +170,19 @@ def test_weights_outside_the_frame_are_not_trained(change: Callable[[nn.Module],
         ModelError, match=r"fixed entries of 'layers.0.weight' are neither what the frame of this model"
     ):
         train(model, DATA, RECIPE)
+
+
+def test_signs_of_the_same_units_are_those_of_the_frame_and_signs_of_moved_units_are_not() -> None:
+    a, b = framed(1), framed(2)
+    ticket = Ticket.of(weights(a), prune_magnitude(a, 0.5, names=tuple(fixed_entries(a))))
+    own = get_method("naive-signed")(MethodInputs(ticket=ticket, rewound_b=weights(b)))
+    load_into(b, own.weights)
+    train(b, DATA, RECIPE, mask=own.mask)
+    alignment = random_alignment(discover(a, example_input("mlp", **SMALL)), 0)
+    moved = get_method("signed")(MethodInputs(ticket=ticket, rewound_b=weights(framed(2)), alignment=alignment))
+    load_into(b, moved.weights)
+    with pytest.raises(ModelError, match=r"fixed entries of 'layers.0.weight' are neither"):
+        train(b, DATA, RECIPE, mask=moved.mask)
 
 
 def test_the_function_keeps_the_symmetry_that_the_frame_breaks() -> None:
