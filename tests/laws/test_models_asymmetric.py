@@ -1,5 +1,6 @@
 """Laws of asymmetric networks: initialisations agree on the frame alone, and nothing that trains moves it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,16 @@ def test_a_model_of_ones_own_can_have_a_frame() -> None:
         asymmetric(nn.ReLU(), nn.ReLU(), Frame(share=0.5))
 
 
+@pytest.mark.parametrize("name", ["mlp", "timm:resnet18"])
+def test_parameters_of_one_model_are_one_text_however_its_frame_is_written(name: str) -> None:
+    whole = {"share": 1.0, "scale": 1.0, "frozen": True, "seed": 0}
+    spellings = [{"share": 1}, {"seed": 0, "share": 1.0}, {"share": 1, "scale": 1}, whole]
+    found = {json.dumps(model_params(name, (1, 8, 8), 7, asymmetric=one), sort_keys=True) for one in spellings}
+    assert len(found) == 1
+    assert json.loads(found.pop())["asymmetric"] == whole
+    assert "asymmetric" not in model_params(name, (1, 8, 8), 7)
+
+
 def own_training(model: nn.Module, step: int, stop: int) -> None:
     """Never called."""
 
@@ -230,6 +241,5 @@ def test_messages() -> None:
     ):
         with pytest.raises(ModelError, match=message):
             build_model("mlp", **SMALL, asymmetric=options)
-    assert model_params("mlp", (1, 8, 8), 7, asymmetric=FRAME)["asymmetric"] == FRAME
     with pytest.raises(ConfigError, match="does not hold the fixed entries of an asymmetric model"):
         train(framed(1), DATA, Recipe(epochs=1, batch_size=16, lr=0.1, train=f"{__name__}:own_training"))
