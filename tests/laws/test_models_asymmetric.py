@@ -1,5 +1,6 @@
 """Laws of asymmetric networks: initialisations agree on the frame alone, and nothing that trains moves it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from reticket.errors import ConfigError, ModelError
 from reticket.fixed import fixed_entries
 from reticket.models import Frame, asymmetric, example_input, model_params
 from reticket.symmetry import load_into
+from reticket.tickets import Ticket
+from reticket.tickets.methods import MethodInputs, get_method
 from reticket.training import Recipe, Resume, Span, TrainingRun, train
 
 DATA = load_dataset("digits", train_size=70)
@@ -170,6 +173,19 @@ def test_weights_outside_the_frame_are_not_trained(change: Callable[[nn.Module],
         train(model, DATA, RECIPE)
 
 
+def test_signs_of_the_same_units_are_those_of_the_frame_and_signs_of_moved_units_are_not() -> None:
+    a, b = framed(1), framed(2)
+    ticket = Ticket.of(weights(a), prune_magnitude(a, 0.5, names=tuple(fixed_entries(a))))
+    own = get_method("naive-signed")(MethodInputs(ticket=ticket, rewound_b=weights(b)))
+    load_into(b, own.weights)
+    train(b, DATA, RECIPE, mask=own.mask)
+    alignment = random_alignment(discover(a, example_input("mlp", **SMALL)), 0)
+    moved = get_method("signed")(MethodInputs(ticket=ticket, rewound_b=weights(framed(2)), alignment=alignment))
+    load_into(b, moved.weights)
+    with pytest.raises(ModelError, match=r"fixed entries of 'layers.0.weight' are neither"):
+        train(b, DATA, RECIPE, mask=moved.mask)
+
+
 def test_the_function_keeps_the_symmetry_that_the_frame_breaks() -> None:
     model, plain = framed(1), build_model("mlp", **SMALL)
     x = example_input("mlp", **SMALL)
@@ -199,6 +215,16 @@ def test_a_model_of_ones_own_can_have_a_frame() -> None:
         asymmetric(nn.ReLU(), nn.ReLU(), Frame(share=0.5))
 
 
+@pytest.mark.parametrize("name", ["mlp", "timm:resnet18"])
+def test_parameters_of_one_model_are_one_text_however_its_frame_is_written(name: str) -> None:
+    whole = {"share": 1.0, "scale": 1.0, "frozen": True, "seed": 0}
+    spellings = [{"share": 1}, {"seed": 0, "share": 1.0}, {"share": 1, "scale": 1}, whole]
+    found = {json.dumps(model_params(name, (1, 8, 8), 7, asymmetric=one), sort_keys=True) for one in spellings}
+    assert len(found) == 1
+    assert json.loads(found.pop())["asymmetric"] == whole
+    assert "asymmetric" not in model_params(name, (1, 8, 8), 7)
+
+
 def own_training(model: nn.Module, step: int, stop: int) -> None:
     """Never called."""
 
@@ -215,6 +241,5 @@ def test_messages() -> None:
     ):
         with pytest.raises(ModelError, match=message):
             build_model("mlp", **SMALL, asymmetric=options)
-    assert model_params("mlp", (1, 8, 8), 7, asymmetric=FRAME)["asymmetric"] == FRAME
     with pytest.raises(ConfigError, match="does not hold the fixed entries of an asymmetric model"):
         train(framed(1), DATA, Recipe(epochs=1, batch_size=16, lr=0.1, train=f"{__name__}:own_training"))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from reticket.errors import ConfigError
 from reticket.models import build_model
 from reticket.tasks.dynamics import ChangingMask
 from reticket.tickets.dynamics import DYNAMICS, Updates
@@ -117,3 +118,13 @@ def test_changes_by_default_are_25_or_more_and_at_most_100_steps_apart(length: i
     assert len(steps) >= min(25, updates.last)
     assert steps[-1:] == [updates.last] * bool(updates.last)
     assert [updates.progress(step) for step in steps] == [step / updates.last for step in steps]
+
+
+@pytest.mark.parametrize("name", ["set", "rigl", "srigl"])
+def test_dynamics_that_revive_are_refused_where_entries_are_fixed(name: str) -> None:
+    params: dict[str, Any] = {"in_features": 192, "hidden": (24,), "classes": 4}
+    held, loose = (build_model("mlp", **params, asymmetric={"share": 0.3, "frozen": f}) for f in (True, False))
+    with pytest.raises(ConfigError, match=f"dynamics '{name}' let pruned weights return, at 0, where a fixed entry"):
+        train(held, data(), RECIPE, mask=mask_of(held), callbacks=[changing(name)])
+    train(loose, data(), RECIPE, mask=mask_of(loose), callbacks=[changing(name)], span=Span(stop=1))
+    train(held, data(), RECIPE, mask=mask_of(held), callbacks=[changing("gradual")], span=Span(stop=5))

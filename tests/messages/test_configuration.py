@@ -7,7 +7,9 @@ import pytest
 
 from reticket import lookup
 from reticket.errors import ConfigError
+from reticket.models import Frame
 from reticket.tasks.presets import load_config
+from reticket.tasks.sweep import variants
 from reticket.training import learning_rate
 
 TINY = Path(__file__).parents[1] / "e2e" / "tiny.toml"
@@ -76,3 +78,33 @@ def test_the_fixed_entries_of_an_asymmetric_model_cannot_move_with_its_units() -
     with pytest.raises(ConfigError, match=r'grid\.frame is "mask", which moves B.s weights, but the fixed entries of'):
         load_config(TINY, settings)
     assert load_config(TINY, [*settings, "model.params.asymmetric.frozen=false"])[1].grid.frame == "mask"
+
+
+@pytest.mark.parametrize("method", ["erk+rigl", "permuted + set(fraction=0.2)", "imp-b+srigl"])
+def test_a_pruned_fixed_entry_cannot_return(method: str) -> None:
+    settings = [f"grid.methods=['naive', '{method}']", "model.params.asymmetric.share=0.1"]
+    with pytest.raises(ConfigError, match=r"grid\.methods: '.+' lets pruned weights return, at 0, where a fixed entry"):
+        load_config(TINY, settings)
+    load_config(TINY, [*settings, "model.params.asymmetric.frozen=false"])
+
+
+def test_signs_of_units_that_moved_cannot_be_given_to_fixed_entries() -> None:
+    frame = "model.params.asymmetric.share=0.1"
+    for method in ("signed", "signed(share=0.5)"):
+        with pytest.raises(ConfigError, match=r"grid\.methods: 'signed.*' gives B's weights the signs of A's moved"):
+            load_config(TINY, [f"grid.methods=['{method}']", frame])
+        load_config(TINY, [f"grid.methods=['{method}']", frame, "model.params.asymmetric.frozen=false"])
+    harmless = ["signed(share=0)", "naive-signed", "gradual", "permuted+gradual", "imp"]
+    load_config(TINY, [f"grid.methods={harmless}", frame])
+    load_config(TINY, ["grid.methods=['no such method']", frame])  # who plans it says so
+
+
+def test_a_frame_is_checked_before_anything_is_planned_and_in_each_experiment_of_a_sweep() -> None:
+    with pytest.raises(ConfigError, match=r"model\.params\.asymmetric has no 'scal', did you mean 'scale'"):
+        load_config(TINY, ["model.params.asymmetric.share=0.1", "model.params.asymmetric.scal=2.0"])
+    settings = ["model.params.asymmetric.scale=2.0", "sweep.model.params.asymmetric.share=[0.1, 0.2]"]
+    swept = load_config(TINY, [*settings, "grid.methods=['permuted']"])[1]
+    assert [Frame.of(one.config.model.params["asymmetric"]).share for one in variants(swept)] == [0.1, 0.2]
+    refused = load_config(TINY, [*settings, "grid.methods=['erk+rigl']"])[1]
+    with pytest.raises(ConfigError, match=r"share = 0\.1: grid\.methods: 'erk\+rigl' lets pruned weights return"):
+        variants(refused)

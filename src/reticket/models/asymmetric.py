@@ -57,6 +57,9 @@ class Frame:
         Args:
             options: a table of the fields; `share` has to be there.
 
+        Returns:
+            One frame for one meaning, a whole number as the float that it stands for.
+
         Raises:
             ModelError: for another kind of value, an unknown key, or one of the wrong kind.
 
@@ -71,7 +74,7 @@ class Frame:
             kind = KINDS[key]
             if type(value) is not kind and not (kind is float and type(value) is int):
                 raise ModelError(f"asymmetric: {key} is {value!r}, expected a {kind.__name__}")
-        return cls(**options)
+        return cls(**{key: KINDS[key](value) for key, value in options.items()})
 
     def fixed_in(self, name: str, weight: Float[Tensor, "out *fan_in"]) -> Bool[Tensor, "out *fan_in"]:
         """Return which entries of a weight are fixed: as many in every row, decided by `seed` and its name.

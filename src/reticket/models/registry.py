@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -150,6 +150,8 @@ def example_input(name: str, **params: Any) -> Tensor:
 def model_params(name: str, input_shape: tuple[int, ...], classes: int, /, **params: Any) -> dict[str, Any]:
     """Return `params` with input size and classes filled in from a data set, where the model takes them, and defaults.
 
+    They say all that decides the model, those of an `asymmetric` frame too, so that keys may be made of them.
+
     Args:
         name: as for `build_model`.
         input_shape: of one input: `(features,)`, `(channels, height, width)` or `(tokens,)`.
@@ -157,14 +159,17 @@ def model_params(name: str, input_shape: tuple[int, ...], classes: int, /, **par
         params: given by the user; they win.
 
     Raises:
-        ModelError: when a parameter is unknown.
+        ModelError: when a parameter is unknown, or one of a frame.
 
     >>> model_params("resnet20", (3, 32, 32), 100)
     {'in_channels': 3, 'classes': 100, 'width': 1}
     """
+    own, frame = _without_frame(params)
+    if frame is not None:
+        params = {**params, PARAMETER: asdict(frame)}
     if name.startswith(TIMM):
         return {"num_classes": classes, "in_chans": input_shape[0], **params}
-    build, _ = _builder(name, _without_frame(params)[0])
+    build, _ = _builder(name, own)
     known = {"in_features": math.prod(input_shape), "in_channels": input_shape[0], "classes": classes}
     known |= {"context": input_shape[0], "vocabulary": classes}  # of a model of tokens
     taken = inspect.signature(build).parameters

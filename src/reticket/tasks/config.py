@@ -22,6 +22,7 @@ from pydantic.dataclasses import dataclass
 from reticket.errors import ConfigError, MaskError
 from reticket.lookup import closest, nearest
 from reticket.tasks.declared import CheckSettings, declared, settings_model, settings_of
+from reticket.tasks.frozen_frame import check_frame
 from reticket.tasks.key_values import toml_value
 from reticket.tasks.section import Fraction, JoinedPositions, Position, PositionOrEnd, Section
 from reticket.tickets import Pruning
@@ -275,13 +276,12 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _frame_stays(self) -> "Config":
-        """Refuse to move weights whose fixed entries have to stay where they are."""
-        options = self.model.params.get("asymmetric")
-        if self.grid.frame == "mask" and isinstance(options, Mapping) and options.get("frozen", True):
-            raise ValueError(
-                'grid.frame is "mask", which moves B\'s weights, but the fixed entries of model.params.asymmetric have '
-                'to stay in place; choose "init", or frozen = false there'
-            )
+        """Refuse to change fixed entries; of a sweep it is its experiments that are checked, each by itself."""
+        if not self.sweep:
+            try:
+                check_frame(self.model.params, self.grid.frame, self.grid.methods)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
         return self
 
     @model_validator(mode="after")

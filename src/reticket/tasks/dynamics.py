@@ -7,12 +7,27 @@ import torch
 from torch import Tensor
 
 from reticket.errors import ConfigError
+from reticket.fixed import fixed_entries
 from reticket.models.code import code_outside
 from reticket.rng import generator_for
 from reticket.tickets import Mask
 from reticket.tickets.choice import Choice
 from reticket.tickets.dynamics import DYNAMICS, Dynamics, MaskMoment, Updates
 from reticket.training import Callback, Recipe, TrainingRun
+
+ONLY_PRUNING = ("gradual",)  # of the dynamics; what others do, somebody's own among them, nothing says
+
+
+def may_revive(dynamics: Dynamics | None) -> bool:
+    """Return whether weights that are pruned may be kept again; they begin at 0 then.
+
+    Args:
+        dynamics: of a mask; None for one that stays.
+
+    >>> may_revive(DYNAMICS["rigl"]), may_revive(DYNAMICS["gradual"]), may_revive(None)
+    (True, False, False)
+    """
+    return dynamics is not None and dynamics.name not in ONLY_PRUNING
 
 
 def check_dynamics(choice: Choice, recipe: Recipe, pattern: str | None) -> None:
@@ -113,6 +128,18 @@ class ChangingMask(Callback):
         self, dynamics: Dynamics, options: Mapping[str, Any], density: float | None, label: tuple[str | int, ...]
     ) -> None:
         self.dynamics, self.options, self.density, self.label = dynamics, dict(options), density, label
+
+    def on_start(self, run: TrainingRun) -> None:
+        """Refuse a model with fixed entries where the mask may let pruned weights return.
+
+        Raises:
+            ConfigError: naming the dynamics.
+        """
+        if may_revive(self.dynamics) and fixed_entries(run.model):
+            raise ConfigError(
+                f"dynamics '{self.dynamics.name}' let pruned weights return, at 0, where a fixed entry of an "
+                f"asymmetric model would stay for ever; choose dynamics that only prune, as gradual, or frozen = false"
+            )
 
     def after_step(self, run: TrainingRun) -> None:
         """Change the mask where it is time to."""
