@@ -294,3 +294,36 @@ def test_weights_that_cannot_be_products() -> None:
         sign_in(nn.Linear(3, 3), Mask({"weight": kept}), beta=0.0),
     ):
         pass
+
+
+def test_an_optimizer_on_the_other_side_of_a_sign_in_block_is_refused_and_moves_nothing() -> None:
+    net, mask = nn.Linear(4, 1), Mask({"weight": torch.tensor([[True, False, True, False]])})
+    biases = torch.optim.SGD([net.bias], lr=0.1)
+    made_before = torch.optim.AdamW(net.parameters(), lr=0.1)
+    begun = mask.apply_to({"weight": net.weight.detach().clone()})["weight"]
+
+    def step(optimizer: torch.optim.Optimizer) -> None:
+        net(torch.ones(2, 4)).square().mean().backward()
+        optimizer.step()
+
+    bias = net.bias.detach().clone()
+    with pytest.raises(MaskError, match=r"made outside `sign_in`.*make it inside the block"), sign_in(net, mask):
+        step(made_before)
+    assert torch.equal(net.bias, bias)
+    torch.testing.assert_close(net.weight.detach(), begun)  # folded back, the error notwithstanding
+    with sign_in(net, mask):
+        inside = torch.optim.AdamW(net.parameters(), lr=0.1)
+        step(biases)  # which holds no masked weight at all
+        step(inside)
+    assert not torch.equal(net.weight, begun)
+    bias = net.bias.detach().clone()
+    with pytest.raises(MaskError, match=r"made inside `sign_in`.*make one after the block"):
+        step(inside)
+    assert torch.equal(net.bias, bias)
+    with pytest.raises(MaskError, match=r"made inside `sign_in`"), sign_in(net, mask):
+        step(inside)
+    inside.add_param_group({"params": [net.weight]})
+    weight = net.weight.detach().clone()
+    step(inside)
+    step(made_before)
+    assert not torch.equal(net.weight, weight)

@@ -1,11 +1,14 @@
 """Sign-In in any loop: kept weights are trained as products of two factors, and are plain weights again afterwards."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from reticket.errors import MaskError
 from reticket.products import as_product
@@ -48,9 +51,10 @@ def sign_in(model: nn.Module, mask: Mask, *, beta: float = 1.0) -> Iterator[Prod
     They begin as `m^2 - w^2 = beta`, of the same product, and change their signs more easily than plain weights: see
     `reticket.training.SignIn`, which does the same in `reticket.train` (Gadhikar et al. 2025, arXiv 2504.12801, who
     reset the imbalance every so many epochs; here the loop calls `rescale`). Masked weights are exactly 0 in every
-    forward, whatever the optimizer does to their factors. The optimizer has to be made inside the block. There
-    `model.parameters()` and its `state_dict` have m and w, as `parametrizations.NAME.original0` and `original1`, in
-    place of each weight. On exit the products are written into the weights that were there before.
+    forward, whatever the optimizer does to their factors. The optimizer has to be made inside the block, and another
+    one after it. In the block `model.parameters()` and its `state_dict` have m and w, as
+    `parametrizations.NAME.original0` and `original1`, in place of each weight. On exit the products are written into
+    the weights that were there before.
 
     Args:
         model: in a parallel or compiled wrapper or not; made of modules that `torch.nn.utils.parametrize` can change.
@@ -63,7 +67,8 @@ def sign_in(model: nn.Module, mask: Mask, *, beta: float = 1.0) -> Iterator[Prod
 
     Raises:
         MaskError: when the mask belongs to another model, or a weight is pruned, parametrized or used in two places;
-            or beta is not above 0.
+            or beta is not above 0; and by a step of an optimizer that was made before the block, or of one that has
+            trained the factors and is used after it: either would train nothing.
 
     >>> net = nn.Linear(4, 1)
     >>> mask = Mask({"weight": torch.tensor([[True, False, True, False]])})
@@ -80,13 +85,16 @@ def sign_in(model: nn.Module, mask: Mask, *, beta: float = 1.0) -> Iterator[Prod
     if not beta > 0:
         raise MaskError(f"beta is {beta!r}, but an imbalance above 0 was expected: at 0 no weight passes 0")
     found = _modules_of(inside(module_of(model)), mask)
+    weights = [module.get_parameter(attribute) for module, attribute in found.values()]
+    products = Products(found, beta)
     with ExitStack() as undone:
         for name, (module, attribute) in found.items():
             before = dict(module._parameters)
             kept = mask[name].to(module.get_parameter(attribute).device)
             parametrize.register_parametrization(module, attribute, _Product(kept, beta))
             undone.callback(_fold, module, attribute, before)
-        yield Products(found, beta)
+        undone.enter_context(_watched(products, weights))
+        yield products
 
 
 class _Product(nn.Module):
@@ -104,6 +112,51 @@ class _Product(nn.Module):
         kept = self.get_buffer("kept")
         first, second = as_product(weight, self._beta)
         return first.masked_fill(~kept, 0), second.masked_fill(~kept, 0)
+
+
+@contextmanager
+def _watched(products: Products, weights: list[nn.Parameter]) -> Iterator[None]:
+    """Refuse steps that train nothing: those of weights while their factors stand in their place, and the reverse."""
+    trained: list[Optimizer] = []
+
+    def before_step(optimizer: Optimizer, *_: Any) -> None:
+        if _holds(optimizer, _all(products)):
+            if all(optimizer is not other for other in trained):
+                trained.append(optimizer)
+        elif _holds(optimizer, [weight for weight in weights if weight.requires_grad]):
+            raise MaskError(
+                "the optimizer was made outside `sign_in`: it holds weights and not the factors that are trained in "
+                "their place, so it would train nothing; make it inside the block, from model.parameters()"
+            )
+
+    handle = register_optimizer_step_pre_hook(before_step)
+    try:
+        yield
+    finally:
+        handle.remove()
+        factors = _all(products)
+        for optimizer in trained:
+            optimizer.register_step_pre_hook(_refusing(factors, weights))
+
+
+def _refusing(factors: list[nn.Parameter], weights: list[nn.Parameter]) -> Callable[..., None]:
+    def before_step(optimizer: Optimizer, *_: Any) -> None:
+        if _holds(optimizer, factors) and not _holds(optimizer, weights):
+            raise MaskError(
+                "the optimizer was made inside `sign_in`: it holds the factors of a block that has ended and not the "
+                "weights, so it would train nothing; make one after the block, from model.parameters()"
+            )
+
+    return before_step
+
+
+def _all(products: Products) -> list[nn.Parameter]:
+    return [factor for pair in products.factors.values() for factor in pair]
+
+
+def _holds(optimizer: Optimizer, parameters: list[nn.Parameter]) -> bool:
+    own = {id(parameter) for parameter in parameters}
+    return any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"])
 
 
 def _factors(module: nn.Module, attribute: str) -> tuple[nn.Parameter, nn.Parameter]:
