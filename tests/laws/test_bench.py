@@ -8,10 +8,11 @@ from reticket.analysis import settle_claims
 from reticket.bench import BenchTask, chosen_tasks, claims_of, merged, read_bench, write_bench
 from reticket.bench.goals import goals_of
 from reticket.bench.page import BEGIN, END, write_page
-from reticket.bench.record import bench_of
+from reticket.bench.record import bench_of, task_of
 from reticket.bench.running import data_of, with_budget
 from reticket.bench.tables import accuracy_table, claims_table, diversity_table
 from reticket.bench.tiers import of_whom
+from reticket.cli.benching import show_claims
 from reticket.experiment import ExecutionConfig
 from reticket.tasks.presets import load_config
 from reticket.tasks.results import Results
@@ -130,6 +131,26 @@ def test_recipes_are_those_of_the_neighbours_so_that_results_are_shared(task: st
     parts = ("data", "model", "dense", "sparse", "prune", "matching")
     ours, theirs = (load_config(name)[1].model_dump(include=set(parts)) for name in (f"ticketbench-{task}", neighbour))
     assert ours == theirs
+
+
+def unclaimed(name: str = "made-up") -> BenchTask:
+    return task_of(name, 2, results(), claims_of(results(), GRID.model_copy(update={"methods": ("erk", "one-shot")})))
+
+
+@pytest.mark.parametrize("tasks", [(), (unclaimed(),)], ids=["no task", "no claim"])
+def test_where_nothing_is_claimed_that_is_what_is_said(
+    tasks: tuple[BenchTask, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN}\nold\n{END}\n")
+    show_claims(bench_of(tasks))
+    assert capsys.readouterr().out == "no claims: they need LTH and permuted, or permuted and naive\n"
+    write_page(bench_of(tasks), page)
+    if tasks:
+        text = page.read_text()
+        assert "There are no claims: they need LTH and permuted, or permuted and naive.\n" in text
+        assert "Holm" not in text
+        assert "|  |\n" not in text
 
 
 # -------------------------------------------------------------------- goals

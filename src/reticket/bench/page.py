@@ -15,6 +15,8 @@ from reticket.report.metric_words import MetricWords
 
 BEGIN, END = "<!-- figures: written by reticket bench --page -->", "<!-- end of figures -->"
 
+SETTLED = "p is that of a two-sided t test of differences paired by seed; intervals are 95 % of each claim by itself."
+
 
 def check_page(page: Path) -> str:
     """Return the text of a page that has both marks.
@@ -69,9 +71,12 @@ def _image(task: str) -> str:
 def _lines(bench: Bench, drawn: Iterable[str]) -> Iterator[str]:
     claims = [claim for task in bench.tasks for claim in task.claims]
     yield from ("", "## Is the order settled?", "")
-    yield f"{shown_claims(claims)}. A claim is settled at p < {bench.level:g} after Holm's adjustment over all of them;"
-    yield "p is that of a two-sided t test of differences paired by seed; intervals are 95 % of each claim by itself."
-    yield from ("", claims_table(bench).to_markdown())
+    if claims:
+        level = f"A claim is settled at p < {bench.level:g} after Holm's adjustment over all of them;"
+        yield from (f"{shown_claims(claims)}. {level}", SETTLED, "")
+        yield claims_table(bench).to_markdown()
+    else:
+        yield from (f"There are {shown_claims(claims)}.", "")
     goals = goals_table(bench.tasks)
     if goals.body:
         yield from ("## Goals beyond the paper", "", goals.to_markdown())

@@ -9,12 +9,13 @@ from reticket.bench.record import Bench, BenchTask
 from reticket.figures.columns import MATCHED, METHOD, PLACE, N, decimals
 from reticket.figures.looks import is_oracle, label
 from reticket.figures.table import Column, Table, column
-from reticket.figures.text import DASH, duration, number, percent, position
+from reticket.figures.text import DASH, duration, number, percent, plural, position
 from reticket.records import Stat
 from reticket.report.accuracy_rows import accuracy_rows
 from reticket.report.costed import SHARING, epochs
 from reticket.report.metric_words import MetricWords
 from reticket.tasks.checks.diversity import Diversity
+from reticket.tasks.results_builder import ORDER
 from reticket.tasks.rows import Row
 
 VERDICTS = {"for": "holds", "against": "the contrary holds", "open": "open"}
@@ -155,6 +156,13 @@ def _ensemble_text(one: Diversity) -> str:
 
 
 def shown_claims(claims: Sequence[ClaimRow]) -> str:
-    """Return how many claims are settled, in words."""
+    """Return how many claims are settled, in words.
+
+    >>> shown_claims([])
+    'no claims: they need LTH and permuted, or permuted and naive'
+    """
+    if not claims:
+        return f"no claims: they need {', or '.join(' and '.join(map(label, step)) for step in ORDER)}"
     counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in VERDICTS}
-    return f"{len(claims)} claims: {counts['for']} hold, {counts['against']} hold the other way, {counts['open']} open"
+    whole = plural(len(claims), "claim")
+    return f"{whole}: {counts['for']} hold, {counts['against']} hold the other way, {counts['open']} open"

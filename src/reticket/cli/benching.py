@@ -86,4 +86,5 @@ def show_claims(found: Bench) -> None:
     for line in table_lines(claims_table(found), width, ("sparsity", "p")):
         print(line)
     part = "" if found.complete else "; some of it is still missing: run the same command again to go on"
-    print(f"{shown_claims(claims)} (p < {found.level:g}, Holm over all of them){part}")
+    level = f" (p < {found.level:g}, Holm over all of them)" if claims else ""
+    print(f"{shown_claims(claims)}{level}{part}")
