@@ -218,8 +218,42 @@ def test_a_page_is_written_between_its_marks_and_again_the_same(tmp_path: Path) 
     assert text.startswith(f"# Before\n\n{BEGIN}\n")
     assert text.endswith(f"{END}\n\nafter\n")
     assert "of an earlier run" not in text
-    assert claims_table(bench).to_markdown() in text
+    assert claims_table(bench.tasks).to_markdown() in text
     assert "![Test accuracy (%) against model-epochs](images/ticketbench-made-up.svg)" in text
     assert (tmp_path / "images" / "ticketbench-made-up.svg").read_text().startswith("<?xml")
     write_page(bench, page)
     assert page.read_text() == text
+
+
+def empty_task(name: str) -> BenchTask:
+    found = Results.of_json({**results().to_json(), "rows": []})
+    return task_of(name, 4, found, claims_of(found, GRID))
+
+
+def test_a_task_that_has_nothing_yet_is_left_out_with_a_word_and_a_page_of_none_stays(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    good = f"{BEGIN}\ngood tables\n{END}\n"
+    page.write_text(good)
+    assert not write_page(bench_of([empty_task("later")]), page)
+    assert page.read_text() == good
+    assert write_page(bench_of([bench_task("first"), empty_task("later")]), page)
+    text = page.read_text()
+    assert text.startswith(f"{BEGIN}\n\n## Is the order settled?\n\n16 claims: ")
+    assert "\nlater: nothing of its 4 pairs is there yet; its 8 claims count as open.\n" in text
+    assert "| later |" not in text
+    assert "## later" not in text
+    assert "## first" in text
+
+
+@pytest.mark.parametrize("levels", [(), (0.9,)])
+def test_how_much_is_pruned_is_said_once_and_not_before_it_is_known(levels: tuple[float, ...], tmp_path: Path) -> None:
+    values = results().to_json()
+    values["rows"] = [one for one in values["rows"] if one["sparsity"] in (0.0, *levels)]
+    page = tmp_path / "page.md"
+    for title in ("A task", "A task, 90 % pruned"):
+        found = Results.of_json({**values, "title": title})
+        page.write_text(f"{BEGIN}\n{END}\n")
+        write_page(bench_of([task_of("one", 4, found, ())]), page)
+        text = page.read_text().replace("\u00a0", " ")
+        said = "90 % pruned, " if levels and title == "A task" else ""
+        assert f"\n{title}. {said}4 pairs planned; a processor" in text

@@ -1,11 +1,11 @@
 """The tables of TicketBench: accuracy beside cost, ensembles, and the claims of all tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reticket.analysis import mean_interval
 from reticket.bench.claims import CONFIDENCE, ClaimRow
-from reticket.bench.record import Bench, BenchTask
+from reticket.bench.record import BenchTask
 from reticket.figures.columns import MATCHED, METHOD, PLACE, N, decimals
 from reticket.figures.looks import is_oracle, label
 from reticket.figures.table import Column, Table, column
@@ -43,9 +43,9 @@ class TaskClaim:
         return f"{number(claim.mean, 2, sign=True)} [{number(claim.low, 2)}, {number(claim.high, 2)}]"
 
 
-def claims_table(bench: Bench) -> Table:
-    """Return every claim of every task with its p, adjusted over all of them, and its verdict."""
-    rows = [TaskClaim(task.name, claim) for task in bench.tasks for claim in task.claims]
+def claims_table(tasks: Iterable[BenchTask]) -> Table:
+    """Return every claim of tasks with its p, adjusted over all of the record, and its verdict."""
+    rows = [TaskClaim(task.name, claim) for task in tasks for claim in task.claims]
     at = column("match_at", "matched at", lambda at: "the end" if at == "end" else position(at), "claim.match_at")
     return Table.of(
         "claims",
