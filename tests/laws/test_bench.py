@@ -8,10 +8,11 @@ from reticket.analysis import settle_claims
 from reticket.bench import BenchTask, chosen_tasks, claims_of, merged, read_bench, write_bench
 from reticket.bench.goals import goals_of
 from reticket.bench.page import BEGIN, END, write_page
-from reticket.bench.record import bench_of
+from reticket.bench.record import bench_of, task_of
 from reticket.bench.running import data_of, with_budget
 from reticket.bench.tables import accuracy_table, claims_table, diversity_table
 from reticket.bench.tiers import of_whom
+from reticket.cli.benching import show_claims
 from reticket.experiment import ExecutionConfig
 from reticket.tasks.presets import load_config
 from reticket.tasks.results import Results
@@ -132,6 +133,26 @@ def test_recipes_are_those_of_the_neighbours_so_that_results_are_shared(task: st
     assert ours == theirs
 
 
+def unclaimed(name: str = "made-up") -> BenchTask:
+    return task_of(name, 2, results(), claims_of(results(), GRID.model_copy(update={"methods": ("erk", "one-shot")})))
+
+
+@pytest.mark.parametrize("tasks", [(), (unclaimed(),)], ids=["no task", "no claim"])
+def test_where_nothing_is_claimed_that_is_what_is_said(
+    tasks: tuple[BenchTask, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN}\nold\n{END}\n")
+    show_claims(bench_of(tasks))
+    assert capsys.readouterr().out == "no claims: they need LTH and permuted, or permuted and naive\n"
+    write_page(bench_of(tasks), page)
+    if tasks:
+        text = page.read_text()
+        assert "There are no claims: they need LTH and permuted, or permuted and naive.\n" in text
+        assert "Holm" not in text
+        assert "|  |\n" not in text
+
+
 # -------------------------------------------------------------------- goals
 
 GAP = {"method": "permuted", "sparsity": 0.9, "rewind": "2ep", "match_at": "2ep", "n": 4, "low": 80.0, "high": 99.0}
@@ -197,8 +218,42 @@ def test_a_page_is_written_between_its_marks_and_again_the_same(tmp_path: Path) 
     assert text.startswith(f"# Before\n\n{BEGIN}\n")
     assert text.endswith(f"{END}\n\nafter\n")
     assert "of an earlier run" not in text
-    assert claims_table(bench).to_markdown() in text
+    assert claims_table(bench.tasks).to_markdown() in text
     assert "![Test accuracy (%) against model-epochs](images/ticketbench-made-up.svg)" in text
     assert (tmp_path / "images" / "ticketbench-made-up.svg").read_text().startswith("<?xml")
     write_page(bench, page)
     assert page.read_text() == text
+
+
+def empty_task(name: str) -> BenchTask:
+    found = Results.of_json({**results().to_json(), "rows": []})
+    return task_of(name, 4, found, claims_of(found, GRID))
+
+
+def test_a_task_that_has_nothing_yet_is_left_out_with_a_word_and_a_page_of_none_stays(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    good = f"{BEGIN}\ngood tables\n{END}\n"
+    page.write_text(good)
+    assert not write_page(bench_of([empty_task("later")]), page)
+    assert page.read_text() == good
+    assert write_page(bench_of([bench_task("first"), empty_task("later")]), page)
+    text = page.read_text()
+    assert text.startswith(f"{BEGIN}\n\n## Is the order settled?\n\n16 claims: ")
+    assert "\nlater: nothing of its 4 pairs is there yet; its 8 claims count as open.\n" in text
+    assert "| later |" not in text
+    assert "## later" not in text
+    assert "## first" in text
+
+
+@pytest.mark.parametrize("levels", [(), (0.9,)])
+def test_how_much_is_pruned_is_said_once_and_not_before_it_is_known(levels: tuple[float, ...], tmp_path: Path) -> None:
+    values = results().to_json()
+    values["rows"] = [one for one in values["rows"] if one["sparsity"] in (0.0, *levels)]
+    page = tmp_path / "page.md"
+    for title in ("A task", "A task, 90 % pruned"):
+        found = Results.of_json({**values, "title": title})
+        page.write_text(f"{BEGIN}\n{END}\n")
+        write_page(bench_of([task_of("one", 4, found, ())]), page)
+        text = page.read_text().replace("\u00a0", " ")
+        said = "90 % pruned, " if levels and title == "A task" else ""
+        assert f"\n{title}. {said}4 pairs planned; a processor" in text

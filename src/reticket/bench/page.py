@@ -15,6 +15,8 @@ from reticket.report.metric_words import MetricWords
 
 BEGIN, END = "<!-- figures: written by reticket bench --page -->", "<!-- end of figures -->"
 
+SETTLED = "p is that of a two-sided t test of differences paired by seed; intervals are 95 % of each claim by itself."
+
 
 def check_page(page: Path) -> str:
     """Return the text of a page that has both marks.
@@ -35,7 +37,7 @@ def check_page(page: Path) -> str:
     return whole
 
 
-def write_page(bench: Bench, page: Path) -> Path:
+def write_page(bench: Bench, page: Path) -> bool:
     """Put the tables between the marks of a page, and the figures as SVG into `images` beside it.
 
     Args:
@@ -43,12 +45,14 @@ def write_page(bench: Bench, page: Path) -> Path:
         page: a Markdown file with both marks.
 
     Returns:
-        The page.
+        Whether it was written; a page stays as it is where no task has a row yet.
 
     Raises:
         InputError: as `check_page`, or when something cannot be written.
     """
     whole, images = check_page(page), page.parent / "images"
+    if not any(task.begun for task in bench.tasks):
+        return False
     drawn = {task.name: figure.figure for task in bench.tasks if (figure := front(task.found)) and figure.figure}
     advice = "name a page in a folder that can be written"
     if drawn:
@@ -59,7 +63,7 @@ def write_page(bench: Bench, page: Path) -> Path:
     write_file(
         page, f"{whole.split(BEGIN)[0]}{BEGIN}\n{text}\n{END}{whole.split(END)[1]}", error=InputError, advice=advice
     )
-    return page
+    return True
 
 
 def _image(task: str) -> str:
@@ -68,15 +72,26 @@ def _image(task: str) -> str:
 
 def _lines(bench: Bench, drawn: Iterable[str]) -> Iterator[str]:
     claims = [claim for task in bench.tasks for claim in task.claims]
+    begun = [task for task in bench.tasks if task.begun]
     yield from ("", "## Is the order settled?", "")
-    yield f"{shown_claims(claims)}. A claim is settled at p < {bench.level:g} after Holm's adjustment over all of them;"
-    yield "p is that of a two-sided t test of differences paired by seed; intervals are 95 % of each claim by itself."
-    yield from ("", claims_table(bench).to_markdown())
-    goals = goals_table(bench.tasks)
+    if claims:
+        level = f"A claim is settled at p < {bench.level:g} after Holm's adjustment over all of them;"
+        yield from (f"{shown_claims(claims)}. {level}", SETTLED, "")
+        yield claims_table(begun).to_markdown()
+    else:
+        yield from (f"There are {shown_claims(claims)}.", "")
+    yield from (line for task in bench.tasks if not task.begun for line in _not_begun(task))
+    goals = goals_table(begun)
     if goals.body:
         yield from ("## Goals beyond the paper", "", goals.to_markdown())
-    for task in bench.tasks:
+    for task in begun:
         yield from _task_lines(task, drawn=task.name in drawn)
+
+
+def _not_begun(task: BenchTask) -> Iterator[str]:
+    """Say of a task without a row that it is left out; its claims are of the family all the same."""
+    open_ones = f"; its {plural(len(task.claims), 'claim')} count as open" if task.claims else ""
+    yield from (f"{task.name}: nothing of its {plural(task.seeds, 'pair')} is there yet{open_ones}.", "")
 
 
 def _task_lines(task: BenchTask, *, drawn: bool) -> Iterator[str]:
@@ -114,5 +129,7 @@ def _where(task: BenchTask) -> str:
     ]
     part = "" if task.complete else " Incomplete: each cell has as many seeds as its n says."
     levels = ", ".join(percent(level) for level in sorted({row.sparsity for row in results.rows if row.sparsity}))
-    planned = f"{levels} pruned, {task.seeds} pairs planned"
+    pruned, planned = f"{levels} pruned", f"{plural(task.seeds, 'pair')} planned"
+    if levels and pruned.replace("\u00a0", " ") not in results.title.replace("\u00a0", " "):
+        planned = f"{pruned}, {planned}"
     return f"{planned}; {', '.join(words)}; {duration(seconds)} of one process in all.{part}"

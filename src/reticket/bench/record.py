@@ -36,6 +36,11 @@ class BenchTask(Record):
         return Results.of_json(self.results, f"results of task '{self.name}'")
 
     @property
+    def begun(self) -> bool:
+        """Whether a row of its table is there."""
+        return bool(self.found.rows)
+
+    @property
     def complete(self) -> bool:
         """Whether nothing is missing and nothing failed."""
         return self.found.complete

@@ -1,20 +1,21 @@
 """The tables of TicketBench: accuracy beside cost, ensembles, and the claims of all tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from reticket.analysis import mean_interval
 from reticket.bench.claims import CONFIDENCE, ClaimRow
-from reticket.bench.record import Bench, BenchTask
+from reticket.bench.record import BenchTask
 from reticket.figures.columns import MATCHED, METHOD, PLACE, N, decimals
 from reticket.figures.looks import is_oracle, label
 from reticket.figures.table import Column, Table, column
-from reticket.figures.text import DASH, duration, number, percent, position
+from reticket.figures.text import DASH, duration, number, percent, plural, position
 from reticket.records import Stat
 from reticket.report.accuracy_rows import accuracy_rows
 from reticket.report.costed import SHARING, epochs
 from reticket.report.metric_words import MetricWords
 from reticket.tasks.checks.diversity import Diversity
+from reticket.tasks.results_builder import ORDER
 from reticket.tasks.rows import Row
 
 VERDICTS = {"for": "holds", "against": "the contrary holds", "open": "open"}
@@ -42,9 +43,9 @@ class TaskClaim:
         return f"{number(claim.mean, 2, sign=True)} [{number(claim.low, 2)}, {number(claim.high, 2)}]"
 
 
-def claims_table(bench: Bench) -> Table:
-    """Return every claim of every task with its p, adjusted over all of them, and its verdict."""
-    rows = [TaskClaim(task.name, claim) for task in bench.tasks for claim in task.claims]
+def claims_table(tasks: Iterable[BenchTask]) -> Table:
+    """Return every claim of tasks with its p, adjusted over all of the record, and its verdict."""
+    rows = [TaskClaim(task.name, claim) for task in tasks for claim in task.claims]
     at = column("match_at", "matched at", lambda at: "the end" if at == "end" else position(at), "claim.match_at")
     return Table.of(
         "claims",
@@ -155,6 +156,13 @@ def _ensemble_text(one: Diversity) -> str:
 
 
 def shown_claims(claims: Sequence[ClaimRow]) -> str:
-    """Return how many claims are settled, in words."""
+    """Return how many claims are settled, in words.
+
+    >>> shown_claims([])
+    'no claims: they need LTH and permuted, or permuted and naive'
+    """
+    if not claims:
+        return f"no claims: they need {', or '.join(' and '.join(map(label, step)) for step in ORDER)}"
     counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in VERDICTS}
-    return f"{len(claims)} claims: {counts['for']} hold, {counts['against']} hold the other way, {counts['open']} open"
+    whole = plural(len(claims), "claim")
+    return f"{whole}: {counts['for']} hold, {counts['against']} hold the other way, {counts['open']} open"

@@ -69,6 +69,7 @@ def bench(
         found = run_tasks(names, out, texts, execution, debug=debug)
     show_claims(found)
     if page is not None:
-        print(f"page:    {write_page(found, page)}")
+        written = write_page(found, page)
+        print(f"page:    {page}{'' if written else ' is left as it is: no task has a row yet'}")
     if any(task.found.failures for task in found.tasks):
         raise typer.Exit(1)

@@ -83,7 +83,8 @@ def show_claims(found: Bench) -> None:
     console = Console()
     width = console.width if console.is_terminal else 10**6
     claims = [claim for task in found.tasks for claim in task.claims]
-    for line in table_lines(claims_table(found), width, ("sparsity", "p")):
+    for line in table_lines(claims_table(found.tasks), width, ("sparsity", "p")):
         print(line)
     part = "" if found.complete else "; some of it is still missing: run the same command again to go on"
-    print(f"{shown_claims(claims)} (p < {found.level:g}, Holm over all of them){part}")
+    level = f" (p < {found.level:g}, Holm over all of them)" if claims else ""
+    print(f"{shown_claims(claims)}{level}{part}")

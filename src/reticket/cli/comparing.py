@@ -68,6 +68,8 @@ def table_lines(table: Table, width: int, spare: Sequence[str] = ()) -> list[str
     >>> table_lines(table, 80), table_lines(table, 14, ["n"])
     (['method  n   mean', 'lth     5  97.56'], ['method   mean', 'lth     97.56'])
     """
+    if not table.head:  # of no rows no column is shown
+        return []
     columns = list(zip(table.head, *table.body, strict=True))
     for head in spare:
         if sum(len(GAP) + max(map(len, column)) for column in columns) - len(GAP) > width:
