@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reticket.matching import match
+from reticket.matching import Activations, match
 from reticket.matching.accumulated import MomentAccumulator, thinned
 from reticket.rng import generator_for
 from reticket.symmetry import Symmetry, discover, load_into, random_alignment
@@ -33,13 +33,12 @@ def setting() -> tuple[nn.Module, nn.Module, Symmetry, Tensor]:
 
 
 def pairwise_correlation(a: nn.Module, b: nn.Module, x: Tensor, every: int, first_of_b: int = 0) -> np.ndarray:
-    """Return the correlations of the first convolution's channels over every so-many-th pixel of each image."""
+    """Return the correlations of the first convolution's channels over every so-many-th pixel of the batch."""
     with torch.no_grad():
-        seen = [model[0](x).double().flatten(2).numpy() for model in (a, b)]  # pyright: ignore
-    one, other = seen[0][:, :, ::every], seen[1][:, :, first_of_b::every]
-    n = min(one.shape[2], other.shape[2])
-    flat = [part[:, :, :n].transpose(1, 0, 2).reshape(6, -1) for part in (one, other)]
-    return np.corrcoef(*flat)[:6, 6:]
+        seen = [model[0](x).permute(1, 0, 2, 3).reshape(6, -1).double().numpy() for model in (a, b)]  # pyright: ignore
+    one, other = seen[0][:, ::every], seen[1][:, first_of_b::every]
+    n = min(one.shape[1], other.shape[1])
+    return np.corrcoef(one[:, :n], other[:, :n])[:6, 6:]
 
 
 def similarity(a: nn.Module, b: nn.Module, sym: Symmetry, x: Tensor, positions: int | None) -> np.ndarray:
@@ -53,7 +52,7 @@ def similarity(a: nn.Module, b: nn.Module, sym: Symmetry, x: Tensor, positions: 
 def test_moments_at_some_positions_are_those_of_the_same_pixels_by_numpy() -> None:
     a, b, sym, x = setting()
     found = similarity(a, b, sym, x, POSITIONS)
-    distance = 10  # 5 of 49 positions at most: 0, 10, ... 40, and 10 has no factor in common with 49
+    distance = 10  # 5 of 49 positions at most, and 10 has no factor in common with 49
     np.testing.assert_allclose(found, pairwise_correlation(a, b, x, distance), atol=1e-5)
     for other in (pairwise_correlation(a, b, x, 1), pairwise_correlation(a, b, x, distance, first_of_b=1)):
         assert np.abs(found - other).max() > 0.05  # all pixels, or other pixels of B, are told from them
@@ -83,14 +82,28 @@ def test_what_is_held_at_once_does_not_change_what_is_looked_at() -> None:
     assert seen[0].at_once(a, x) < seen[1].at_once(a, x) < IMAGES  # it was cut, into larger parts than all would be
 
 
+def test_further_batches_go_on_where_the_last_one_ended() -> None:
+    a, b, sym, x = setting()
+    whole, apart = (match(a, b, sym, batches, positions=POSITIONS, stop="never") for batches in ([x], x.split(5)))
+    for group, quality in whole.quality.items():
+        assert apart.quality[group].correlation == pytest.approx(quality.correlation, abs=1e-5)
+    kept = Activations(sym)
+    for part in x.split(5):
+        going_on = match(a, b, sym, [part], positions=POSITIONS, stop="never", seen=kept)
+    assert going_on.permutations == whole.permutations
+    first = match(a, b, sym, [x.roll(1, dims=0)], positions=POSITIONS, stop="never")
+    assert any(
+        first.quality[group].correlation != pytest.approx(quality.correlation, abs=1e-5)
+        for group, quality in whole.quality.items()
+    )  # where every image begins at the same position, its place in the batch would not matter
+
+
 @pytest.mark.parametrize("each", [64, 96, 1000, 1024])
 @pytest.mark.parametrize("most", [1, 3, 10, 63, 500, 2000])
-def test_every_column_is_looked_at_alike(each: int, most: int) -> None:
-    left = thinned(torch.arange(2 * each), 2, most)
-    assert len(left) % 2 == 0
-    first, second = left.chunk(2)
-    torch.testing.assert_close(second, first + each)
-    assert 1 <= len(first) <= most or len(first) == each <= most
-    if 8 <= len(first) < each:
-        counts = torch.bincount(first % 8, minlength=8)  # columns of images eight wide
-        assert int(counts.max() - counts.min()) <= 1
+def test_every_position_has_its_turn(each: int, most: int) -> None:
+    counts = torch.zeros(each, dtype=torch.long)
+    for before in range(0, 3 * each, 3):
+        left = thinned(torch.arange(3 * each), 3, most, before)
+        assert 1 <= len(left) <= 3 * most or len(left) == 3 * each <= 3 * most
+        counts += torch.bincount(left % each, minlength=each)
+    assert int(counts.max() - counts.min()) <= 6

@@ -58,6 +58,7 @@ class MomentAccumulator:
         self.shifts: dict[At, Tensor] = {}  # means of A's units in the last part, to centre the next
         self.known: dict[tuple[int, str], dict[str, ScaledUnits]] = {}  # by the model's id and a site
         self.examples = self.batches = 0
+        self.before = self.place = 0  # examples before all of these, and before those that are run just now
         self.moments: dict[At, list[PairMoments]] = {}  # one for each pair of checkpoints
         self.scaled: dict[At, list[tuple[ScaledUnits, ScaledUnits]]] = {}  # likewise, of what is not measured
 
@@ -178,7 +179,7 @@ class MomentAccumulator:
 
         Masks come in by functional calls, and may then be met anywhere. Whether there is one costs a GPU a wait.
         """
-        rows = thinned(site.units(tensor, group, self.views[group].along), examples, self.positions)
+        rows = thinned(site.units(tensor, group, self.views[group].along), examples, self.positions, self.place)
         if rows.is_complex():  # real and imaginary parts are samples like any other
             rows = torch.view_as_real(rows).flatten(-2)
         rows = rows.reshape(-1, rows.shape[-1])
@@ -246,7 +247,8 @@ class MomentAccumulator:
     def empty(self) -> "MomentAccumulator":
         """Return one that has seen nothing, and knows what is known of the models here."""
         found = copy.copy(self)
-        found.examples, found.batches, found.moments, found.scaled = 0, 0, {}, {}
+        found.before, found.examples, found.batches = self.before + self.examples, 0, 0
+        found.moments, found.scaled = {}, {}
         return found
 
     def merged(self, other: "MomentAccumulator") -> "MomentAccumulator":
@@ -284,18 +286,20 @@ def _sides(every: Sequence[PairMoments]) -> tuple[list[Moments], list[Moments]]:
     return [moments.a for moments in every], [moments.b for moments in every]
 
 
-def thinned(rows: Tensor, examples: int, positions: int | None) -> Tensor:
-    """Return samples of the same positions of every example, at even distances, or all for None.
+def thinned(rows: Tensor, examples: int, positions: int | None, before: int = 0) -> Tensor:
+    """Return samples at even distances, at most so many of an example, or all for None.
 
-    The distance has no factor in common with the number of positions: it would leave out whole columns of images.
+    The distance has no factor in common with the number of positions, so that every position has its turn, and goes on
+    from one part of the data to the next.
 
     Args:
         rows: a sample in each column of the last axis, those of one example after the other.
         examples: how many there are.
         positions: of an example to leave, at most.
+        before: examples that were seen before these.
 
-    >>> thinned(torch.arange(12), 2, 3).tolist()
-    [0, 5, 6, 11]
+    >>> thinned(torch.arange(12), 2, 3).tolist(), thinned(torch.arange(6), 1, 3, before=1).tolist()
+    ([0, 5, 10], [4])
     """
     each, rest = divmod(rows.shape[-1], examples)
     if positions is None or each <= positions or rest:
@@ -303,7 +307,7 @@ def thinned(rows: Tensor, examples: int, positions: int | None) -> Tensor:
     distance = -(-each // positions)
     while math.gcd(distance, each) > 1:
         distance += 1
-    return rows.unflatten(-1, (examples, each))[..., ::distance].flatten(-2)
+    return rows[..., min(-before * each % distance, rows.shape[-1] - 1) :: distance]
 
 
 def take_together(
@@ -325,6 +329,8 @@ def take_together(
             one.norms = scaling_in([*models_a, *(model for models in each_b for model in models)])
     size = accumulators[0].at_once(models_a[0], inputs)
     for number, model_a in enumerate(models_a):
+        for one in accumulators:
+            one.place = one.before + one.examples
         for part in parts(inputs, size):
             _take(accumulators, number, model_a, [models[number] for models in each_b], part)
     for one in accumulators:
@@ -359,6 +365,7 @@ def _take(
     for one, model_b in zip(accumulators, models_b, strict=True):
         one.masked |= first.masked
         one.compare(number, held if one is accumulators[-1] else dict(held), model_b, inputs)
+        one.place += examples_in(inputs)
 
 
 def scaling_in(models: Sequence[nn.Module]) -> frozenset[str]:
