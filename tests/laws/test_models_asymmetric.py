@@ -96,6 +96,14 @@ def test_the_frame_does_not_move_in_training_and_all_else_does(name: str) -> Non
         )
 
 
+def test_a_moving_average_is_one_of_weights_and_finite() -> None:
+    model = framed(1)
+    result = train(model, DATA, OPTIMISERS["clipped and averaged"])
+    assert result.state.average.keys() == model.state_dict().keys()
+    assert all(tensor.isfinite().all() for tensor in result.state.average.values())
+    assert all(torch.equal(result.state.average[name], tensor) for name, tensor in result.weights.items())
+
+
 def test_a_trained_frame_begins_alike_and_a_share_of_0_is_the_ordinary_network() -> None:
     begun, held = framed(1, frozen=False), framed(1)
     assert_close(weights(begun), weights(held), rtol=0, atol=0)
