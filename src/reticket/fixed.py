@@ -12,13 +12,29 @@ def fixed_entries(model: nn.Module) -> dict[str, Float[Tensor, "..."]]:
     """Return by parameter what a frozen frame fixes: its value, NaN where an entry is free; empty without a frame.
 
     Args:
-        model: any module, in a wrapper or not; names are those of its own parameters.
+        model: any module, in a wrapper or not; names are those of its own parameters, of a shared one its first.
+
+    Raises:
+        ModelError: when a weight with a frame is no parameter any more, or two that have one were tied afterwards.
     """
-    found = {}
-    for name, module in model.named_modules():
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found: dict[str, Tensor] = {}
+    for place, module in model.named_modules():
         buffer = module._buffers.get(BUFFER)
-        if buffer is not None:
-            found[f"{name}.weight" if name else "weight"] = buffer
+        if buffer is None:
+            continue
+        name = names.get(id(module._parameters.get("weight")))
+        if name is None:
+            raise ModelError(
+                f"the weight of '{place}' has fixed entries, but is computed from other parameters now; leave its "
+                f"parametrization out, or set frozen = false"
+            )
+        if name in found:
+            raise ModelError(
+                f"'{name}' is also the weight of '{place}', which has fixed entries of its own; tie weights before "
+                f"their model becomes asymmetric"
+            )
+        found[name] = buffer
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 from torch.testing import assert_close
 
 from reticket import build_model, discover, generator_for, load_dataset, prune_magnitude, random_alignment, true_density
@@ -93,6 +94,14 @@ def test_the_frame_does_not_move_in_training_and_all_else_does(name: str) -> Non
         assert_close(
             loose["layers.0.weight"][entry := fixed(model)["layers.0.weight"]], before["layers.0.weight"][entry]
         )
+
+
+def test_a_moving_average_is_one_of_weights_and_finite() -> None:
+    model = framed(1)
+    result = train(model, DATA, OPTIMISERS["clipped and averaged"])
+    assert result.state.average.keys() == model.state_dict().keys()
+    assert all(tensor.isfinite().all() for tensor in result.state.average.values())
+    assert all(torch.equal(result.state.average[name], tensor) for name, tensor in result.weights.items())
 
 
 def test_a_trained_frame_begins_alike_and_a_share_of_0_is_the_ordinary_network() -> None:
@@ -213,6 +222,47 @@ def test_a_model_of_ones_own_can_have_a_frame() -> None:
         asymmetric(net(), nn.Sequential(nn.Linear(3, 6)), Frame(share=0.5))
     with pytest.raises(ModelError, match="ReLU has neither linear layers nor convolutions, so there is nothing to fix"):
         asymmetric(nn.ReLU(), nn.ReLU(), Frame(share=0.5))
+
+
+class Tied(nn.Module):
+    """Two layers of one weight, and a head that is the embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(10, 64)
+        self.enc, self.dec, self.head = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+        self.dec.weight, self.head.weight = self.enc.weight, self.embedding.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.dec(torch.relu(self.enc(x.flatten(1))))))
+
+
+def test_a_weight_that_layers_share_is_framed_once_and_held() -> None:
+    model, other, drawn = Tied(), Tied(), Tied()
+    for one in (model, other):
+        asymmetric(one, drawn, Frame(share=0.3))
+    assert fixed(model).keys() == {"enc.weight", "embedding.weight"}
+    trained, before = train(model, DATA, RECIPE).weights, weights(model)
+    for key, entries in fixed(model).items():
+        assert torch.equal(before[key] == weights(other)[key], entries)
+        assert (entries.sum(1) == round(0.3 * 64)).all()
+        assert torch.equal(trained[key][entries], before[key][entries])
+        assert (trained[key] != before[key])[~entries].float().mean() > 0.9
+
+
+def test_weights_that_are_tied_or_parametrized_after_their_frame_are_named() -> None:
+    def net() -> nn.Sequential:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10))
+
+    tied, normalised = asymmetric(net(), net(), Frame(share=0.3)), asymmetric(net(), net(), Frame(share=0.3))
+    tied.get_submodule("2").weight = tied.get_submodule("1").weight
+    with pytest.raises(ModelError, match=r"'1.weight' is also the weight of '2', which has fixed entries of its own"):
+        train(tied, DATA, RECIPE)
+    weight_norm(normalised.get_submodule("2"))
+    with pytest.raises(ModelError, match=r"the weight of '2' has fixed entries, but is computed from other parameters"):
+        train(normalised, DATA, RECIPE)
+    with pytest.raises(ModelError, match=r"the weight of '2' is computed from other parameters, so none of its entr"):
+        asymmetric(normalised, net(), Frame(share=0.3))
 
 
 @pytest.mark.parametrize("name", ["mlp", "timm:resnet18"])

@@ -97,7 +97,8 @@ def asymmetric(model: nn.Module, drawn: nn.Module, frame: Frame) -> nn.Module:
 
     The model computes what it did: same modules, same names in its state_dict. Where the frame is frozen, each weight
     has a buffer beside it that says which of its entries `reticket.train` holds; it is no part of the state_dict, since
-    whoever builds the model again builds the frame again.
+    whoever builds the model again builds the frame again. A weight that several layers share is framed once, by the
+    first of them.
 
     Args:
         model: freshly initialised.
@@ -105,28 +106,40 @@ def asymmetric(model: nn.Module, drawn: nn.Module, frame: Frame) -> nn.Module:
         frame: which entries, how large, frozen or not.
 
     Raises:
-        ModelError: when the model has neither linear layers nor convolutions, or `drawn` is another one.
+        ModelError: when the model has neither linear layers nor convolutions, `drawn` is another one, or a weight is
+            computed from others, as by weight normalisation.
 
     >>> a, b, drawn = (nn.Linear(4, 3) for _ in range(3))
     >>> a, b = (asymmetric(one, drawn, Frame(share=0.5)) for one in (a, b))
     >>> (a.weight == b.weight).sum(1), a.state_dict().keys() == drawn.state_dict().keys()
     (tensor([2, 2, 2]), True)
     """
-    constants, found = dict(drawn.named_modules()), False
+    constants, framed = dict(drawn.named_modules()), set[int]()
     with torch.no_grad():
         for name, layer in model.named_modules():
-            if not isinstance(layer, LAYERS):
+            if not isinstance(layer, LAYERS) or id(weight := _own_weight(name, layer)) in framed:
                 continue
-            source, found = getattr(constants.get(name), "weight", None), True
-            if not isinstance(source, Tensor) or source.shape != layer.weight.shape:
+            framed.add(id(weight))
+            source = getattr(constants.get(name), "weight", None)
+            if not isinstance(source, Tensor) or source.shape != weight.shape:
                 raise ModelError(f"the model that constants are drawn from has no layer '{name}' of this shape")
-            fixed = frame.fixed_in(name, layer.weight).to(layer.weight.device)
-            layer.weight.copy_(torch.where(fixed, source.detach() * frame.scale, layer.weight))
+            fixed = frame.fixed_in(name, weight).to(weight.device)
+            weight.copy_(torch.where(fixed, source.detach() * frame.scale, weight))
             if frame.frozen:
-                held = layer.weight.detach().masked_fill(~fixed, float("nan"))
+                held = weight.detach().masked_fill(~fixed, float("nan"))
                 layer.register_buffer(BUFFER, held, persistent=False)
-    if not found:
+    if not framed:
         raise ModelError(
             f"{type(model).__name__} has neither linear layers nor convolutions, so there is nothing to fix"
         )
     return model
+
+
+def _own_weight(name: str, layer: nn.Module) -> nn.Parameter:
+    weight = layer._parameters.get("weight")
+    if weight is None:
+        raise ModelError(
+            f"the weight of '{name}' is computed from other parameters, so none of its entries can be fixed; leave "
+            f"its parametrization out, or asymmetric"
+        )
+    return weight

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from reticket.fixed import BUFFER
 from reticket.training.flat import FlatParameters
 
 
 class WeightAverage:
     """The exponential moving average of weights and floating buffers: `a <- d a + (1 - d) w` after every step.
 
-    It begins as the weights that a run begins with. Masked weights are 0 in it as in the model.
+    It begins as the weights that a run begins with. Masked weights are 0 in it as in the model; what a frame fixes of
+    an asymmetric model is no buffer that a run changes, and is left out.
 
     Args:
         model: whose buffers are averaged.
@@ -21,7 +23,11 @@ class WeightAverage:
 
     def __init__(self, model: nn.Module, parameters: FlatParameters, decay: float) -> None:
         self._parameters, self._share = parameters, 1 - decay
-        self._buffers = {name: b for name, b in model.named_buffers() if b.is_floating_point()}
+        self._buffers = {
+            name: buffer
+            for name, buffer in model.named_buffers()
+            if buffer.is_floating_point() and name.rpartition(".")[2] != BUFFER
+        }
         self._average = {name: buffer.clone() for name, buffer in self._buffers.items()}
         self.weights = parameters.weights.clone()
 
