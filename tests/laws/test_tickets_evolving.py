@@ -128,6 +128,26 @@ def test_nothing_is_left_behind() -> None:
     assert not model._forward_pre_hooks
 
 
+@pytest.mark.parametrize("name", ["rigl", "set"])
+def test_what_grows_by_gradients_needs_a_backward_pass_for_each_change(name: str) -> None:
+    """Without one the first pruned weights came, whichever they were; and those of older passes count for nothing."""
+    model = network()
+    adam, mask = torch.optim.Adam(model.parameters()), begun(model)
+    with evolving(model, adam, mask, name, steps=8, every=2) as run:
+        for step in (1, 2, 3):
+            F.cross_entropy(model(batch(step)[0]), batch(step)[1]).backward()
+            adam.step()
+            run.step()
+        changed = run.mask
+        assert changed != mask
+        if name == "set":
+            assert run.step()
+            return
+        with pytest.raises(MaskError, match=r"'rigl' look at gradients, and no backward pass .* for step 4, after"):
+            run.step()
+        assert run.mask == changed
+
+
 def test_what_cannot_be_is_one_sentence() -> None:
     model = network()
     adam = torch.optim.Adam(model.parameters())
@@ -136,9 +156,13 @@ def test_what_cannot_be_is_one_sentence() -> None:
         ({"alpa": 0.2}, "dynamics 'rigl' has no option 'alpa', did you mean 'alpha'"),
         ({"dynamics": "gradual"}, "need the fraction of weights that is kept at the end; give density="),
         ({"every": 0}, "every is 0, expected the steps"),
+        ({"every": 8}, "the mask would change every 8 steps up to step 7 of 9, which is never; give a smaller 'every'"),
+        ({"end": 0.01}, "every 1 steps up to step 0 of 9, which is never"),
+        ({"steps": 0}, "steps is 0, expected the number of steps of the whole training, 1 or more"),
+        ({"steps": -4}, "steps is -4, expected the number"),
     )
     for arguments, words in wrong:
-        with pytest.raises(MaskError, match=words), evolving(model, adam, begun(model), steps=9, **arguments):
+        with pytest.raises(MaskError, match=words), evolving(model, adam, begun(model), **{"steps": 9, **arguments}):
             pass
     with (
         pytest.raises(MaskError, match="the mask"),

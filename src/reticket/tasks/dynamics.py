@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reticket.errors import ConfigError
+from reticket.errors import ConfigError, MaskError
 from reticket.fixed import fixed_entries
 from reticket.models.code import code_outside
 from reticket.rng import generator_for
@@ -74,12 +74,10 @@ def dynamics_spec(choice: Choice, density: float, length: int, scope: str) -> di
     options = chosen.options.settings(choice.dynamics_options)
     if "scope" in chosen.options:
         options.setdefault("scope", scope)
-    updates = Updates.of(options, length)
-    if not updates.last or updates.every > updates.last:
-        raise ConfigError(
-            f"grid.methods: '{choice}' changes the mask every {updates.every} steps up to step {updates.last} of "
-            f"{length}, which is never; give a smaller 'every' or a larger 'end'"
-        )
+    try:
+        updates = Updates.changing(options, length)
+    except MaskError as problem:
+        raise ConfigError(f"grid.methods: '{choice}': {problem}") from problem
     spec: dict[str, Any] = {"name": chosen.name, "options": {**options, "every": updates.every}}
     if "density" in chosen.uses:
         spec["density"] = density

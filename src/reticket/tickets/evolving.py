@@ -42,17 +42,27 @@ class EvolvingMask:
         hold: Callable[[Mask], None],
     ) -> None:
         self.mask, self.steps = mask, 0
-        self._dynamics, self._options, self._updates = dynamics, options, Updates.of(options, steps)
+        self._dynamics, self._options, self._updates = dynamics, options, Updates.changing(options, steps)
         self._density, self._initial, self._generator = density, mask.density, generator
         self._weights, self._hold = weights, hold
         self._gradient: dict[str, Tensor] = {}
 
     def step(self) -> bool:
-        """Count a step of the optimizer, and change the mask if it is time to; return whether it was."""
+        """Count a step of the optimizer, and change the mask if it is time to; return whether it was.
+
+        Raises:
+            MaskError: when it is time to, by gradients, and no backward pass has computed any for this step.
+        """
         self.steps += 1
         progress = self._updates.progress(self.steps)
         if progress is None:
             return False
+        if "gradient" in self._dynamics.uses and not self._gradient:
+            raise MaskError(
+                f"dynamics '{self._dynamics.name}' look at gradients, and no backward pass has computed one of a "
+                f"masked weight for step {self.steps}, after which the mask changes; call backward() and the "
+                f"optimizer's step() before each step() of the mask"
+            )
         moment = MaskMoment(
             mask=self.mask,
             weights={name: _on_cpu(weight.parameter) for name, weight in self._weights.items()},
@@ -117,8 +127,8 @@ def evolving(
         The mask as it changes.
 
     Raises:
-        MaskError: for dynamics or an option that there is not, dynamics that need a density and have none, a training
-            by several processes, or as `sparse`.
+        MaskError: for dynamics or an option that there is not, dynamics that need a density and have none, steps in
+            which the mask would never change, a training by several processes, or as `sparse`.
 
     >>> from reticket.tickets import prune_magnitude
     >>> net = nn.Linear(8, 8)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from reticket.errors import MaskError
@@ -43,7 +44,7 @@ class Updates:
             length: steps of the training.
 
         Raises:
-            MaskError: when an option is out of range.
+            MaskError: when an option or the length is out of range.
 
         >>> Updates.of({"end": 0.75}, 32_000), Updates.of({"end": 0.75}, 400)
         (Updates(every=100, last=24000), Updates(every=12, last=300))
@@ -53,8 +54,33 @@ class Updates:
             raise MaskError(f"end is {end}, expected the share of the training after which the mask stays, in (0, 1]")
         if every is not None and every < 1:
             raise MaskError(f"every is {every}, expected the steps from one change of the mask to the next, 1 or more")
+        if not isinstance(length, Integral) or length < 1:
+            raise MaskError(f"steps is {length!r}, expected the number of steps of the whole training, 1 or more")
         last = round(end * length)
         return cls(max(1, min(LONGEST, last // FEWEST)) if every is None else every, last)
+
+    @classmethod
+    def changing(cls, options: Mapping[str, Any], length: int) -> "Updates":
+        """Return those of some options, refused where the mask would never change between the first step and the last.
+
+        Args:
+            options: as `of`.
+            length: steps of the training.
+
+        Raises:
+            MaskError: when it never would, or an option or the length is out of range.
+
+        >>> Updates.changing({"end": 0.75, "every": 31}, 40)
+        Traceback (most recent call last):
+        reticket.errors.MaskError: the mask would change every 31 steps up to step 30 of 40, which is never; ...
+        """
+        found = cls.of(options, length)
+        if not found.last or found.every > found.last:
+            raise MaskError(
+                f"the mask would change every {found.every} steps up to step {found.last} of {length}, which is never; "
+                f"give a smaller 'every' or a larger 'end'"
+            )
+        return found
 
     @property
     def count(self) -> int:
