@@ -77,11 +77,16 @@ def _claim(results: Results, higher: str, lower: str, sparsity: float, rewind: s
         if row.metric == metric.name and (row.sparsity, row.rewind) == (sparsity, rewind)
         if row.match_at in (match_at, None)
     ]
-    one, other = (_by_seed(row for row in here if row.method == name) for name in (higher, lower))
+    one, other = (seeds_of(row for row in here if row.method == name) for name in (higher, lower))
     values = tuple(metric.better_by(one[seed], other[seed]) for seed in one if seed in other)
     return ClaimRow(higher=higher, lower=lower, sparsity=sparsity, rewind=rewind, match_at=match_at, values=values)
 
 
-def _by_seed(rows: Iterable[Row]) -> dict[int, float]:
+def seeds_of(rows: Iterable[Row]) -> dict[int, float]:
+    """Return the values of rows by their seeds.
+
+    Args:
+        rows: of which no two have one seed.
+    """
     pairs = [pair for row in rows for pair in zip(row.seeds, row.values, strict=True)]
     return {seed: value for seed, value in pairs if value is not None}

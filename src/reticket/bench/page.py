@@ -77,7 +77,8 @@ def _lines(bench: Bench, drawn: Iterable[str]) -> Iterator[str]:
     if claims:
         level = f"A claim is settled at p < {bench.level:g} after Holm's adjustment over all of them;"
         yield from (f"{shown_claims(claims)}. {level}", SETTLED, "")
-        yield claims_table(begun).to_markdown()
+        table = claims_table(begun)
+        yield from (table.to_markdown(),) if table.body else ()
     else:
         yield from (f"There are {shown_claims(claims)}.", "")
     yield from (line for task in bench.tasks if not task.begun for line in _not_begun(task))
