@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from torch.testing import assert_close
 
 from reticket import build_model, discover, generator_for, load_dataset, prune_magnitude, random_alignment, true_density
-from reticket.errors import ConfigError, ModelError
+from reticket.errors import ConfigError, MaskError, ModelError
 from reticket.fixed import fixed_entries
 from reticket.models import Frame, asymmetric, example_input, model_params
 from reticket.symmetry import load_into
@@ -131,6 +131,24 @@ def test_fixed_entries_are_pruned_like_others_and_stay_at_0() -> None:
         assert not trained[key][~mask[key]].any()
         assert torch.equal(trained[key][entries & mask[key]], values[entries & mask[key]])
         assert (entries & ~mask[key]).any()
+
+
+def test_a_mask_may_lose_fixed_entries_and_never_gets_them_back() -> None:
+    model, loose = framed(1), framed(1, frozen=False)
+    masks = [prune_magnitude(model, density) for density in (0.5, 0.2)]
+    for one in (model, loose):
+        load_into(one, masks[0].apply_to(one.state_dict()))
+    run, other = (TrainingRun(one, DATA, RECIPE, rng_label=("t",), mask=masks[0]) for one in (model, loose))
+    for one in (run, other):
+        one.set_mask(masks[1])
+    other.set_mask(masks[0])
+    with pytest.raises(
+        MaskError, match=r"the new mask keeps \d+ fixed entries of an asymmetric model that were pruned"
+    ):
+        run.set_mask(masks[0])
+    free = {k: kept | ~fixed(model)[k] if k in fixed(model) else kept for k, kept in masks[1].items()}
+    run.set_mask(free)
+    assert all(torch.equal(run.mask[key], kept) for key, kept in free.items())
 
 
 def test_the_mask_that_a_run_tells_of_is_the_mask_alone() -> None:

@@ -102,12 +102,18 @@ class FlatParameters:
             mask: the whole mask: of a parameter that it does not name everything is kept.
 
         Raises:
-            MaskError: when it names what is no trainable parameter, or has another shape or type.
+            MaskError: when it names what is no trainable parameter, has another shape or type, or lets a held weight
+                go, which would stay at 0.
         """
         named = _renamed(mask, self._model, self._parameters)
         kept = self._flat_mask(named)
         if self.keep is None:
             self.keep = torch.empty_like(self._gradient_bits)
+        elif self.held is not None and (revived := int((self.held & kept & (self.keep == 0)).sum())):
+            raise MaskError(
+                f"the new mask keeps {revived} fixed entries of an asymmetric model that were pruned, and they would "
+                f"stay at 0; leave them pruned, or set frozen = false"
+            )
         self.keep.copy_(-kept.to(self._bits))
         self._masked = tuple(dict.fromkeys(name for name, _ in named))
         self.weights.masked_fill_(~kept, 0)
