@@ -44,7 +44,7 @@ def find_modules_beside(file: str | Path) -> None:
 
 
 def closest(name: str, known: Iterable[str], least: float = 0.6) -> str | None:
-    """Return the most similar of `known`, or None when none is similar.
+    """Return the most similar of `known`, capitals or not, or None when none is similar.
 
     Args:
         name: what somebody wrote.
@@ -53,8 +53,14 @@ def closest(name: str, known: Iterable[str], least: float = 0.6) -> str | None:
 
     >>> closest("resnet2", ["mlp", "resnet20"]), closest("vgg", ["mlp", "resnet20"])
     ('resnet20', None)
+    >>> closest("ResNet20", ["resnet20"]), closest("fc.W", ["fc.w", "fc.W1"])
+    ('resnet20', 'fc.w')
     """
-    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=least)), None)
+    spelled: dict[str, list[str]] = {}
+    for one in known:
+        spelled.setdefault(one.casefold(), []).append(one)
+    found = difflib.get_close_matches(name.casefold(), spelled, n=1, cutoff=least)
+    return difflib.get_close_matches(name, spelled[found[0]], n=1, cutoff=0)[0] if found else None
 
 
 def nearest(name: str, known: Iterable[str], least: float = 0.6) -> str:

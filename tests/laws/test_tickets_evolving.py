@@ -153,6 +153,12 @@ def test_what_cannot_be_is_one_sentence() -> None:
     adam = torch.optim.Adam(model.parameters())
     wrong: tuple[tuple[dict[str, Any], str], ...] = (
         ({"dynamics": "riggl"}, "unknown dynamics 'riggl', did you mean 'rigl'"),
+        ({"dynamics": "RigL"}, "unknown dynamics 'RigL', did you mean 'rigl'"),
+        (
+            {"dynamics": "rigl(alpha=0.5)"},
+            r"unknown dynamics 'rigl\(alpha=0.5\)'; options are given by keyword: evolving\(..., 'rigl', alpha=0.5\)$",
+        ),
+        ({"dynamics": "rigg(alpha=0.5)"}, "unknown dynamics 'rigg', did you mean 'rigl'"),
         ({"alpa": 0.2}, "dynamics 'rigl' has no option 'alpa', did you mean 'alpha'"),
         ({"dynamics": "gradual"}, "need the fraction of weights that is kept at the end; give density="),
         ({"every": 0}, "every is 0, expected the steps"),

@@ -93,3 +93,9 @@ def test_what_cannot_be_shared_is_refused() -> None:
         share_of_signs(ticket, scores, 1.1)
     with pytest.raises(MaskError, match="it masks 'second', which is not among the 1 tensors"):
         share_of_signs(ticket, {"first": scores["first"]}, 0.5)
+    kept = ticket.mask["second"]
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(MaskError, match=rf"give 'second' {int(kept.sum())} NaN or infinite ones of kept"):
+            share_of_signs(ticket, {**scores, "second": scores["second"].masked_fill(kept, value)}, 0.5)
+        of_pruned = {**scores, "second": scores["second"].masked_fill(~kept, value)}
+        assert share_of_signs(ticket, of_pruned, 0.5) == share_of_signs(ticket, scores, 0.5)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from reticket import Mask, Ticket, build_model, discover, generator_for, match, prune_magnitude
-from reticket.errors import AlignmentError, InputError
+from reticket.errors import AlignmentError, InputError, MaskError
 from reticket.matching import assign_repeated, match_wider
 from reticket.symmetry import Symmetry, Widening, load_into
 from reticket.symmetry.terms import Atom
@@ -149,4 +149,14 @@ def test_messages() -> None:
     assert repr(widening) == "Widening(layers.0.weight 5 -> 10, layers.1.weight 7 -> 21)"
     with pytest.raises(AlignmentError, match=r"'layers.0.weight' of shape \(10, 12\) is no tensor of the narrow"):
         widen(prune_magnitude(b, 0.5), widening)
+    mask = prune_magnitude(a, 0.5)
+    assert widen(mask, widening, b) == widen(mask, widening, dict(b.state_dict())) != mask
+    for hidden in ((5, 7), (10, 21, 7), (15, 21), (10, 14)):
+        of_another = build_model("mlp", in_features=12, hidden=hidden, classes=3)
+        with pytest.raises(MaskError, match=r"leads to a network whose '.*' has shape \(.*\), but in the weights"):
+            widen(mask, widening, of_another)
+        with pytest.raises(MaskError, match=r"leads to a network whose"):
+            widen(Ticket.of(a, mask), widening, of_another)
+    with pytest.raises(MaskError, match="the mask belongs to another model"):
+        widen(mask, widening, torch.nn.Linear(12, 10))
     assert widen(Mask({"layers.0.bias": torch.ones(5, dtype=torch.bool)}), widening).kept == 10

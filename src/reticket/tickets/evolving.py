@@ -142,7 +142,7 @@ def evolving(
     >>> run.mask.kept, int((net.weight != 0).sum())
     (16, 16)
     """
-    chosen = DYNAMICS.named(dynamics)
+    chosen = _named(dynamics)
     settings = chosen.options.settings(options)
     if "density" in chosen.uses and density is None:
         raise MaskError(f"dynamics '{dynamics}' need the fraction of weights that is kept at the end; give density=...")
@@ -176,6 +176,17 @@ def evolving(
         run.watch(watched.callback)  # before `sparse`, which masks what comes after
         hold(begun)
         yield run
+
+
+def _named(dynamics: str) -> Dynamics:
+    name, parenthesis, options = dynamics.partition("(")
+    chosen = DYNAMICS.named(name.strip() if parenthesis else dynamics)
+    if parenthesis:
+        raise MaskError(
+            f"unknown dynamics '{dynamics}'; options are given by keyword: "
+            f"evolving(..., '{chosen.name}', {options.removesuffix(')') or '...'})"
+        )
+    return chosen
 
 
 def _on_cpu(tensor: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ def share_of_signs(ticket: Ticket, scores: Mapping[str, Tensor], share: float) -
         share: of the kept weights of each layer, in [0, 1]; 1 gives the ticket, 0 one that keeps nothing.
 
     Raises:
-        MaskError: when the ticket has no signs, the share is out of range, or the scores do not fit.
+        MaskError: when the ticket has no signs, the share is out of range, the scores do not fit, or one of a kept
+            weight is NaN or infinite.
 
     >>> ticket = Ticket.of({"w": torch.tensor([0.5, -2.0, 0.1])}, Mask({"w": torch.tensor([True, True, False])}))
     >>> share_of_signs(ticket, {"w": torch.tensor([1.0, 2.0, 3.0])}, 0.5).write_signs({"w": torch.ones(3)})["w"]
@@ -37,6 +38,8 @@ def share_of_signs(ticket: Ticket, scores: Mapping[str, Tensor], share: float) -
     chosen = {}
     for name, kept in ticket.mask.items():
         among = scores[name].detach().cpu()[kept]
+        if bad := int((~torch.isfinite(among)).sum()):
+            raise MaskError(f"the scores give '{name}' {bad} NaN or infinite ones of kept weights, which have no rank")
         flags = torch.zeros(kept.shape, dtype=torch.bool, device="cpu")
         flags[kept] = keep_largest(among, int(share * len(among) + 0.5))
         chosen[name] = flags

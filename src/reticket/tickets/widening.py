@@ -5,7 +5,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from reticket.errors import InputError
+from reticket.errors import InputError, MaskError
 from reticket.tickets.mask import Mask
 from reticket.tickets.ticket import Ticket
 from reticket.weights import Weights, state_of
@@ -34,11 +34,12 @@ def widen(ticket: Carried, widening: Widens, weights: Weights | None = None) -> 
     Args:
         ticket: of A.
         widening: from A to B, as `matching.match_wider` finds it.
-        weights: B's, as they are where its sparse training begins; needed where widths are no whole multiples.
+        weights: B's, as they are where its sparse training begins; needed where widths are no whole multiples. Where
+            they are given, what is carried has to fit them.
 
     Raises:
         InputError: when counts have to be brought about and there are no weights, or an argument is of another kind.
-        MaskError: when the weights are another model's.
+        MaskError: when the weights are another model's, or of another width than the widening leads to.
 
     >>> class Twice:
     ...     def apply(self, x): return x.with_tensors({n: t.repeat_interleave(2, 0) for n, t in x.tensors().items()})
@@ -50,6 +51,7 @@ def widen(ticket: Carried, widening: Widens, weights: Weights | None = None) -> 
     if not isinstance(widening, Widens):
         raise InputError(f"widen needs a Widening to carry by, got {type(widening).__name__}; give that second")
     moved: Carried = widening.apply(ticket)
+    names = {} if weights is None else _names_in(weights, moved)
     before, tensors = ticket.tensors(), dict(moved.tensors())
     counts = {name: _as_dense(before[name], tensor) for name, tensor in tensors.items()}
     odd = [name for name, tensor in tensors.items() if int((tensor != 0).sum()) != counts[name]]
@@ -61,9 +63,21 @@ def widen(ticket: Carried, widening: Widens, weights: Weights | None = None) -> 
             f"weights make {counts[odd[0]]} is told by B's weights; give them as weights="
         )
     state = state_of(weights, "weights")
-    names = (moved.mask if isinstance(moved, Ticket) else moved).names_among(weights)
     tensors |= {name: _brought_to(counts[name], tensors[name], state[names[name]]) for name in odd}
     return moved.with_tensors(tensors)  # pyright: ignore[reportReturnType]
+
+
+def _names_in(weights: Weights, moved: Mask | Ticket) -> dict[str, str]:
+    """Return what each weight that was carried is called in B."""
+    mask = moved.mask if isinstance(moved, Ticket) else moved
+    state = state_of(weights, "weights")
+    for name, kept in mask.items():
+        if name in state and state[name].shape != kept.shape:
+            raise MaskError(
+                f"the widening leads to a network whose '{name}' has shape {tuple(kept.shape)}, but in the weights "
+                f"given it has {tuple(state[name].shape)}; give those of the wider network that was matched"
+            )
+    return mask.names_among(weights)
 
 
 def _as_dense(before: Tensor, after: Tensor) -> int:
