@@ -10,7 +10,8 @@ from reticket.bench import write_bench
 from reticket.bench.page import BEGIN, END
 from reticket.bench.record import bench_of
 from reticket.cli import main
-from tests.bench_tasks import bench_task
+from reticket.errors import InputError
+from tests.bench_tasks import bench_task, results
 
 
 @pytest.fixture
@@ -37,7 +38,11 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         (("--task", "resnet"), "--task: unknown task 'resnet', did you mean 'resnet20'?"),
         (("--page", "none.md"), "--page none.md: no such file; make it, with the lines"),
         (("--from", "none.json"), "none.json: no such file; give the ticketbench.json that `reticket bench` wrote"),
-        (("--from", "a.json", "--task", "digits"), "--from computes nothing; leave --task, --set and --dry-run out"),
+        (("--from", "a.json", "--task", "digits"), "--from computes nothing; leave --task out"),
+        (("--from", "a.json", "--budget", "0", "--jobs", "2", "--out", "x"), "leave --out, --jobs and --budget out"),
+        (("--from", "a.json", "--tier", "gpu", "--set", "grid.seeds=1"), "leave --tier and --set out"),
+        (("--from", "a.json", "--debug", "--page", "none.md"), "--page none.md: no such file"),
+        (("--from", "."), ".: is a folder; give the ticketbench.json that"),
         (("--task", "digits", "--set", "grid.seds=3"), "did you mean 'grid.seeds'?"),
         (("--jobs", "2", "--executor", "nowhere"), "unknown executor 'nowhere'"),
     ],
@@ -50,6 +55,39 @@ def test_a_page_needs_both_marks_in_order(said, tmp_path: Path) -> None:
     for text in ("no marks", BEGIN, f"{BEGIN}{END}{END}", f"{END}\n{BEGIN}"):
         (tmp_path / "page.md").write_text(text)
         assert "are needed once each, in this order; add them" in said("--page", "page.md")
+
+
+def test_results_of_a_run_are_no_record_and_the_record_beside_them_is_named(said, tmp_path: Path) -> None:
+    run = tmp_path / "b1" / "digits"
+    run.mkdir(parents=True)
+    (run / "results.json").write_text(json.dumps(results().to_json()))
+    sentence = "b1/digits/results.json: is of one run and no record of TicketBench; give {}"
+    asked = sentence.format("the ticketbench.json that `reticket bench` wrote")
+    assert asked in said("--from", "b1/digits/results.json")
+    write_bench(bench_of([bench_task()]), tmp_path / "b1" / "ticketbench.json")
+    assert sentence.format("b1/ticketbench.json") in said("--from", "b1/digits/results.json")
+    assert "b1: is a folder; give b1/ticketbench.json" in said("--from", "b1")
+
+
+def test_another_experiment_in_the_folder_is_replaced_by_force_alone(
+    said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out" / "digits"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text("{}")
+    (folder / "config.toml").write_text("[grid]\nseeds = 77\n")
+    call = ("--task", "digits", "--out", "out")
+    assert "out/digits holds the results of another experiment" in (sentence := said(*call))
+    assert "or --force to replace its report" in sentence
+    assert (folder / "results.json").is_file()
+    assert "unknown executor 'nowhere'" in said(*call, "--force", "--executor", "nowhere")
+    assert (folder / "results.json").is_file(), "a slip is said before results go"
+
+    def stopped(*args: object, out: Path, **more: object) -> None:
+        raise InputError(f"{sorted(path.name for path in out.iterdir())} when it begins")
+
+    monkeypatch.setattr("reticket.bench.running.run", stopped)
+    assert "['config.toml'] when it begins" in said(*call, "--force")
 
 
 def test_damaged_records_are_named(said, tmp_path: Path) -> None:

@@ -115,8 +115,14 @@ def read_bench(path: Path) -> Bench:
         InputError: when it is not there, damaged, or of another schema.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file; give the {FILE} that `reticket bench` wrote")
+        inside = path / FILE
+        found = inside if inside.is_file() else f"the {FILE} that `reticket bench` wrote"
+        raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; give {found}")
     values = read_json(path)
+    if "title" in values:  # results.json or sweep.json
+        above = path.absolute().parent.parent / FILE
+        found = path.parent.parent / FILE if above.is_file() else f"the {FILE} that `reticket bench` wrote"
+        raise InputError(f"{path}: is of one run and no record of TicketBench; give {found}")
     if values.get("schema") != SCHEMA:
         raise InputError(
             f"{path}: has schema {values.get('schema')!r}, this version reads schema {SCHEMA} of TicketBench; "

@@ -12,7 +12,7 @@ from reticket.bench.tiers import PREFIX
 from reticket.errors import InputError
 from reticket.experiment import Event, ExecutionConfig
 from reticket.tasks.config import Config
-from reticket.tasks.ownership import refuse_other
+from reticket.tasks.ownership import difference, refuse_other, release
 from reticket.tasks.planning import plan_experiment
 from reticket.tasks.presets import load_config
 from reticket.tasks.results import Results
@@ -29,6 +29,7 @@ def run_bench(
     *,
     settings: Iterable[str] = (),
     execution: ExecutionConfig | None = None,
+    force: bool = False,
     watch: Callable[[str], AbstractContextManager[Callable[[Event], None]]] = _unwatched,
     on_done: Callable[[Results], None] = lambda results: None,
 ) -> Bench:
@@ -42,6 +43,7 @@ def run_bench(
         out: the folder; tasks that its record has from before stay in it.
         settings: `key=value` texts as `--set` takes them, for every task.
         execution: how to carry it out.
+        force: replace the reports of other experiments in these folders; the store is kept.
         watch: from a task's name to a context in which it runs, and what is told of its events.
         on_done: told of the results of each task.
 
@@ -55,9 +57,13 @@ def run_bench(
     execution, texts, file = execution or ExecutionConfig(), list(settings), out / FILE
     configs = {name: load_config(f"{PREFIX}{name}", texts)[1] for name in names}
     for name, config in configs.items():
-        refuse_other(config, out / name)
+        if not force:
+            refuse_other(config, out / name)
         plan_experiment(config, folder=data_of(execution, config).folder, threads=execution.threads)
     before = _before(file)
+    for name, config in configs.items():
+        if difference(config, out / name):
+            release(out / name)
     started, tasks = time.monotonic(), []
     for number, (name, config) in enumerate(configs.items()):
         part = with_budget(data_of(execution, config), time.monotonic() - started, len(configs) - number)

@@ -7,25 +7,26 @@ import typer
 
 from reticket.cli.parameters import DataFolder, Debug
 from reticket.errors import InputError
+from reticket.figures.text import listed
+
+TIER, OUT, DEVICE, EXECUTOR = "minutes", Path("runs/ticketbench"), "cpu", "local"
 
 
 def bench(
-    tier: Annotated[str, typer.Option("--tier", metavar="minutes|hour|gpu", help="Which tasks.")] = "minutes",
+    tier: Annotated[str, typer.Option("--tier", metavar="minutes|hour|gpu", help="Which tasks.")] = TIER,
     tasks: Annotated[
         list[str] | None, typer.Option("--task", metavar="NAME", help="This task, of any tier; again for more.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the runs, their store and ticketbench.json.")] = Path(
-        "runs/ticketbench"
-    ),
+    out: Annotated[Path, typer.Option("--out", help="Folder of the runs, their store and ticketbench.json.")] = OUT,
     data: DataFolder = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Tasks at a time: processes, or threads of one.")] = 1,
     threads: Annotated[
         int, typer.Option("--threads", min=1, help="Threads per task; decides the last bits of results.")
     ] = 1,
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.")] = DEVICE,
     executor: Annotated[
         str, typer.Option("--executor", help="What carries tasks out (reticket list executors).")
-    ] = "local",
+    ] = EXECUTOR,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Replace a field of every task; may be given again."),
@@ -44,6 +45,9 @@ def bench(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the tasks and how long they would take, compute nothing.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the reports of other experiments in the folder.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Settle LTH > permuted > naive with accuracy beside cost; running the same command again resumes."""
@@ -55,8 +59,22 @@ def bench(
     if page is not None:
         check_page(page)
     if records:
-        if dry_run or tasks or settings:
-            raise InputError("--from computes nothing; leave --task, --set and --dry-run out")
+        of_runs = {
+            "--tier": tier != TIER,
+            "--task": tasks,
+            "--out": out != OUT,
+            "--data": data,
+            "--jobs": jobs != 1,
+            "--threads": threads != 1,
+            "--device": device != DEVICE,
+            "--executor": executor != EXECUTOR,
+            "--set": settings,
+            "--budget": budget is not None,
+            "--dry-run": dry_run,
+            "--force": force,
+        }
+        if given := [name for name, is_given in of_runs.items() if is_given]:
+            raise InputError(f"--from computes nothing; leave {listed(given)} out")
         found = merged(*map(read_bench, records))
     else:
         execution = ExecutionConfig(
@@ -66,7 +84,7 @@ def bench(
         if dry_run:
             plan_tasks(names, out, texts, execution)
             return
-        found = run_tasks(names, out, texts, execution, debug=debug)
+        found = run_tasks(names, out, texts, execution, force=force, debug=debug)
     show_claims(found)
     if page is not None:
         written = write_page(found, page)

@@ -36,7 +36,7 @@ def plan_tasks(names: Sequence[str], out: Path, settings: Sequence[str], executi
 
 
 def run_tasks(
-    names: Sequence[str], out: Path, settings: Sequence[str], execution: ExecutionConfig, *, debug: bool
+    names: Sequence[str], out: Path, settings: Sequence[str], execution: ExecutionConfig, *, force: bool, debug: bool
 ) -> Bench:
     """Run tasks with their progress, and print the table of each when it ends.
 
@@ -45,13 +45,16 @@ def run_tasks(
         out: the folder.
         settings: `key=value` texts for every task.
         execution: what carries it out.
+        force: replace the reports of other experiments there.
         debug: print tracebacks of failed tasks.
 
     Returns:
         The record in the folder.
     """
     shown = _Shown(debug=debug)
-    found = run_bench(names, out, settings=settings, execution=execution, watch=shown.watch, on_done=shown.done)
+    found = run_bench(
+        names, out, settings=settings, execution=execution, force=force, watch=shown.watch, on_done=shown.done
+    )
     print(f"record:  {out / FILE}")
     return found
 
