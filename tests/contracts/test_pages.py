@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from reticket.bench import bench_tasks
+from reticket.cli.listing import KINDS
 from reticket.data.registry import DATASETS
 from reticket.experiment import EXECUTORS, LOGGERS, STORES
 from reticket.matching import MATCHERS
@@ -20,6 +22,7 @@ from reticket.symmetry.rules import RULES
 from reticket.tasks import declared
 from reticket.tasks.check import checks
 from reticket.tasks.config import is_key
+from reticket.tasks.presets import load_config
 from reticket.tasks.results import results_model
 from reticket.tickets import CRITERIA
 from reticket.tickets.dynamics import DYNAMICS
@@ -140,3 +143,20 @@ def test_a_name_that_is_not_there_is_seen() -> None:
     assert len(names_on("docs/architecture.md")) > 45
     assert not is_there("tasks.runing.run_experiment")
     assert not is_there("tasks.running.run_experimant")
+
+
+def test_the_readme_lists_the_kinds_that_there_are_and_counts_no_presets() -> None:
+    (kinds,) = re.findall(r"`reticket list (\S+)`", TEXTS["README.md"])
+    assert kinds.split("|") == [*KINDS]
+    assert not re.search(r"\d+ presets", TEXTS["README.md"])
+
+
+def test_the_page_of_the_bench_names_the_controls_of_every_task() -> None:
+    lines = re.findall(r"^  - ([`\w, -]+): (.+)$", TEXTS["docs/ticketbench.md"], re.MULTILINE)
+    said = {
+        name: set(re.findall(r"`(.+?)`", controls)) for names, controls in lines for name in names[1:-1].split("`, `")
+    }
+    known = set().union(*said.values())
+    assert {"erk", "imp-b"} < known
+    tasks = {name: {*load_config(f"ticketbench-{name}")[1].grid.methods} & known for name in bench_tasks()}
+    assert said == tasks

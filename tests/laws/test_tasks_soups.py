@@ -1,5 +1,6 @@
 """The check of soups says what averaging the stored runs by hand says, and trains nothing that is there."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,21 @@ def test_members_are_runs_of_the_table_and_of_its_ensembles() -> None:
         "alignment0"
         not in planned(*SETTINGS, "grid.frame=mask").of("soups")[Cell("permuted", 0.7, "1ep", "end")][0].inputs
     )
-    assert planned(*SETTINGS, "soup_members=1").of("soups") == {}
+    assert planned(*SETTINGS, "soup_members=0", "soup_tickets=1").of("soups") == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (("soup_members=1",), "checks.soup_members is 1, but a soup is of 2 members at least; give more, or 0"),
+        (("soup_members=0",), "checks.soup_tickets is 2, but a soup has 0 members; give soup_members, or leave it out"),
+        (('methods=["erk"]',), "checks.soup_members is 3, but grid.methods ['erk'] has none whose runs keep the mask"),
+        (('methods=["permuted+set"]',), "of A's ticket, lth, permuted, signed, naive, naive-signed; add one, or leave"),
+    ],
+)
+def test_soups_that_there_cannot_be_are_refused(settings: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        planned(*SETTINGS, "diversity_members=0", *settings).of("soups")
 
 
 def test_more_tickets_than_seeds_are_refused() -> None:

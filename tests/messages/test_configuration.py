@@ -45,6 +45,13 @@ TINY = Path(__file__).parents[1] / "e2e" / "tiny.toml"
             r"'checks\.diversity_members' is 1000000: input should be less than or eq",
         ),
         ("checks.alphas=2", r"'checks\.alphas' is 2: input should be greater than or equal to 3"),
+        (
+            "grid.methods=[erk]",
+            r"'grid.methods' is '\[erk\]', expected a list of texts, as "
+            r"grid.methods=\[\"erk\", \"lth\"\]; a shell needs single quotes around the whole setting$",
+        ),
+        ("grid.methods=signed(share=0.5)", r"'grid.methods' is 'signed\(share=0.5\)', expected a list of texts"),
+        ("rewinds=0ep", r"'grid.rewinds' is '0ep', expected a list of texts, as grid.rewinds=\[\"0ep\", \"5ep\"\]; a"),
         ("diversity_sparsity=0.3", r"checks\.diversity_sparsity is 0\.3, which is none of \[0\.4, 0\.7\]"),
     ],
 )

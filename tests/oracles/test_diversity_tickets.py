@@ -166,7 +166,8 @@ def test_one_ticket_has_the_tasks_and_the_rows_it_had(rows: Rows) -> None:
         ),
         (
             ("diversity_members=0", "diversity_tickets=2"),
-            r"checks\.diversity_tickets is 2, but an ensemble has 0 members; give diversity_members",
+            r"checks\.diversity_tickets is 2, but an ensemble has 0 members; "
+            r"set checks\.diversity_tickets=1 too, or give diversity_members",
         ),
         (
             ("independent_members=4", "diversity_tickets=2"),

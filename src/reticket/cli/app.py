@@ -147,7 +147,7 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="presets|datasets|models|matchers|methods|dynamics|criteria|optimisers|schedules|checks|executors|stores|loggers|formats"
+            metavar="presets|datasets|models|matchers|methods|dynamics|criteria|optimisers|schedules|augmentations|checks|executors|stores|loggers|formats"
         ),
     ],
     debug: Debug = False,

@@ -23,7 +23,7 @@ from reticket.errors import ConfigError, MaskError
 from reticket.lookup import closest, nearest
 from reticket.tasks.declared import CheckSettings, declared, settings_model, settings_of
 from reticket.tasks.frozen_frame import check_frame
-from reticket.tasks.key_values import toml_value
+from reticket.tasks.key_values import no_list, toml_value
 from reticket.tasks.section import Fraction, JoinedPositions, Position, PositionOrEnd, Section
 from reticket.tickets import Pruning
 from reticket.tickets.patterns import check_density
@@ -383,6 +383,8 @@ def _sentence(error: Mapping[str, Any]) -> str:
         return f"'{where}' is missing"
     if error["type"] == "value_error":
         return f"{where}: {error['ctx']['error']}" if where else str(error["ctx"]["error"])
+    if error["type"] == "tuple_type" and isinstance(error["input"], str):
+        return no_list(where, error["input"])
     if error["type"] == "literal_error":
         choices = [text.strip("'") for text in re.findall(r"'[^']*'", error["ctx"]["expected"])]
         hint = nearest(str(error["input"]).lower(), choices)

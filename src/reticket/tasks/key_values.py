@@ -2,11 +2,32 @@
 
 import json
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from reticket.errors import ConfigError
+
+LISTS: Mapping[str, tuple[str, str]] = {  # keys that hold one, and what goes wrong most often: of what, for instance
+    "grid.methods": ("texts", '["erk", "lth"]'),
+    "grid.rewinds": ("texts", '["0ep", "5ep"]'),
+    "grid.sparsities": ("numbers", "[0.9, 0.98]"),
+}
+
+
+def no_list(where: str, text: str) -> str:
+    """Return what is to be said of a text where a list belongs: a shell takes double quotes away.
+
+    Args:
+        where: the whole key.
+        text: what is there.
+
+    >>> no_list("grid.sparsities", "0.9")
+    "'grid.sparsities' is '0.9', expected a list of numbers, as grid.sparsities=[0.9, 0.98]"
+    """
+    kind, example = LISTS.get(where, ("texts or numbers", "[...]"))
+    quotes = "; a shell needs single quotes around the whole setting" if '"' in example else ""
+    return f"'{where}' is {text!r}, expected a list of {kind}, as {where}={example}{quotes}"
 
 
 def toml_value(text: str) -> Any:

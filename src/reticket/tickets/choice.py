@@ -150,13 +150,13 @@ def _part(text: str, whole: str) -> tuple[str, dict[str, Any]]:
     """Return the name and the options of a method or of dynamics."""
     found = PART.fullmatch(text)
     if found is None:
-        raise _unreadable(whole)
+        raise _unreadable(whole, text)
     options: dict[str, Any] = {}
     inner = (found[2] or "").strip()
     for one in _cut(inner, ",", whole) if inner else ():
         key, sign, value = (piece.strip() for piece in one.partition("="))
         if not (sign and value and re.fullmatch(r"\w+", key)):
-            raise _unreadable(whole)
+            raise _unreadable(whole, one)
         if key in options:
             raise InputError(f"'{whole}' gives option '{key}' twice; write it once")
         options[key] = _value(value, whole)
@@ -181,9 +181,9 @@ def _cut(text: str, at: str, whole: str) -> Iterator[str]:
             yield text[begin:place]
             begin = place + 1
         if depth < 0:
-            raise _unreadable(whole)
+            raise _unreadable(whole, reason=f"'{letter}' closes nothing")
     if depth or quote:
-        raise _unreadable(whole)
+        raise _unreadable(whole, reason="a quote is not closed" if quote else "a bracket is not closed")
     yield text[begin:]
 
 
@@ -193,16 +193,21 @@ def _value(text: str, whole: str) -> Any:
     except (tomllib.TOMLDecodeError, RecursionError):
         if BARE.fullmatch(text):
             return text
-        raise _unreadable(whole) from None
+        raise _unreadable(whole, text, advice="; a number begins with a digit, as 0.5" * text.startswith(".")) from None
     if set(found) != {"value"}:
-        raise _unreadable(whole)
+        raise _unreadable(whole, text)
     return found["value"]
 
 
-def _unreadable(text: str) -> InputError:
+def _unreadable(text: str, part: str = "", *, reason: str = "", advice: str = "") -> InputError:
+    """Return the error of a text, with the part of it that could not be read."""
+    part = part.strip()
+    if part and not reason:
+        blank = part == text.strip() and re.search(r"\s", part)
+        reason = "a name has no blank" if blank else f"'{part}' cannot be read{advice}" if part != text else ""
     return InputError(
-        f"'{text}' is no choice of a method; expected NAME, NAME(option=value), NAME+DYNAMICS or "
-        f"NAME+DYNAMICS(option=value), as 'erk+rigl(alpha=0.2)'"
+        f"'{text}' is no choice of a method{': ' * bool(reason)}{reason}; expected NAME, NAME(option=value), "
+        f"NAME+DYNAMICS or NAME+DYNAMICS(option=value), as 'erk+rigl(alpha=0.2)'"
     )
 
 

@@ -46,7 +46,7 @@ class SoupSettings(CheckSettings):
     """Which runs are averaged."""
 
     soup_members: int = Field(
-        default=0, ge=0, le=1000, description="runs of one ticket that are averaged; below 2 there are no soups"
+        default=0, ge=0, le=1000, description="runs of one ticket that are averaged, 2 or more; 0 for no soups"
     )
     soup_tickets: int = Field(default=1, ge=1, description="tickets of which a soup is made, those of the first seeds")
     soup_sparsity: Fraction | None = Field(default=None, description="one of the table's; null for the highest")
@@ -116,11 +116,18 @@ class Soups(Check):
     }
 
     def fits(self, settings: SoupSettings, sparsities: Sequence[float], rewinds: Sequence[str]) -> None:
-        """Refuse a sparsity or a rewind point that the table does not have."""
+        """Refuse a sparsity or a rewind point that the table does not have, and soups of too few members."""
         for field, known in (("soup_sparsity", sparsities), ("soup_rewind", rewinds)):
             wanted = getattr(settings, field)
             if wanted is not None and wanted not in known:
                 raise ValueError(f"checks.{field} is {wanted}, which is none of {list(known)}")
+        members, tickets = settings.soup_members, settings.soup_tickets
+        if members == 1:
+            raise ValueError("checks.soup_members is 1, but a soup is of 2 members at least; give more, or 0 for none")
+        if tickets > 1 and members == 0:
+            raise ValueError(
+                f"checks.soup_tickets is {tickets}, but a soup has 0 members; give soup_members, or leave it out"
+            )
 
     def tasks(self, plan: Runs) -> Mapping[Cell, tuple[Task, ...]]:
         """Return by cell of the table one soup a ticket; its members are runs of the table and of `diversity`."""
@@ -134,6 +141,11 @@ class Soups(Check):
             if choice.method in KEEPING and choice.dynamics is None
             for at in (grid.match_at if "alignment" in choice.needs else (None,))
         ]
+        if not cells:
+            raise ConfigError(
+                f"checks.soup_members is {settings.soup_members}, but grid.methods {list(grid.methods)} has none whose "
+                f"runs keep the mask of A's ticket, {', '.join(KEEPING)}; add one, or leave it out"
+            )
         tickets = grid.seeds[: settings.soup_tickets]
         if len(tickets) < settings.soup_tickets:
             raise ConfigError(

@@ -75,7 +75,8 @@ class Ensembles(Check):
         size, count, others = settings.diversity_members, settings.diversity_tickets, settings.independent_members
         if count > 1 and size < 2:
             raise ValueError(
-                f"checks.diversity_tickets is {count}, but an ensemble has {size} members; give diversity_members"
+                f"checks.diversity_tickets is {count}, but an ensemble has {size} members; "
+                "set checks.diversity_tickets=1 too, or give diversity_members"
             )
         if count > 1 and others not in (0, size):
             raise ValueError(
