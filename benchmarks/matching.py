@@ -95,10 +95,10 @@ class Setting:
         found = match(self.a, self.b, self.sym, self.batches, stop=stop, positions=positions, **held)
         return {name: one.index.tolist() for name, one in found.permutations.items()}
 
-    def each(self) -> Permutations:
+    def each(self, positions: int | None = None) -> Permutations:
         """Match A to several networks: B, as often."""
-        held = memory_options("activation", "cpu")
-        found = match_each(self.a, [copy.deepcopy(self.b) for _ in range(OTHERS)], self.sym, self.batches, **held)
+        options = {**memory_options("activation", "cpu"), "positions": positions}
+        found = match_each(self.a, [copy.deepcopy(self.b) for _ in range(OTHERS)], self.sym, self.batches, **options)
         return {name: one.index.tolist() for name, one in found[-1].permutations.items()}
 
 
@@ -108,8 +108,10 @@ CONTESTANTS: dict[str, Callable[[Setting], Permutations]] = {
     f"ours at {POSITIONS} positions of an image": lambda setting: setting.ours(positions=POSITIONS),
     f"ours until {SHARE:.0%} are unsettled": lambda setting: setting.ours(SHARE),
     f"ours, one A to {OTHERS} Bs": Setting.each,
+    f"ours, one A to {OTHERS} Bs at {POSITIONS} positions": lambda setting: setting.each(POSITIONS),
 }
-PLAIN, *OURS = CONTESTANTS
+PLAIN = next(iter(CONTESTANTS))
+TO_EACH = tuple(name for name in CONTESTANTS if f"to {OTHERS} Bs" in name)
 
 
 def main() -> None:
@@ -212,7 +214,7 @@ def _row(name: str, turns: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[st
     own, plain = turns[name], turns[PLAIN]
     found, right = own[0]["permutations"], plain[0]["permutations"]
     pairs = [pair for layer, index in right.items() for pair in zip(index, found[layer], strict=True)]
-    many = OTHERS if name == OURS[-1] else 1
+    many = OTHERS if name in TO_EACH else 1
     return {
         "seconds": spread([turn["seconds"] for turn in own]),
         "peak": max(turn["peak"] for turn in own),
