@@ -2,8 +2,8 @@
 
 Rows are contenders, one table a network; what nobody measured says why. It measures nothing itself: `pairs.json` gives
 time, memory, correlation and barriers, `matching.json` what of these it has of ResNets, `planted.json` and `noise.json`
-what was found of planted permutations with 1 % noise, `digits-matchers.json` and
-`fashion-conv-matchers.json` the accuracy of tickets.
+what was found of planted permutations with 1 % noise, `digits-matchers.json`, `fashion-conv-matchers.json` and
+`cifar10-small-matchers.json` the accuracy of tickets.
 """
 
 import argparse
@@ -43,6 +43,7 @@ PLANTED = {
 TICKETS = {  # by case: the file, and what a contender is called there
     "digits": ("digits-matchers.json", {"combined, weights 1": "combined, weights 1, signs 0", "identity": "naive"}),
     "fashion-conv": ("fashion-conv-matchers.json", {"identity": "naive"}),
+    "cifar10-small": ("cifar10-small-matchers.json", {"identity": "naive"}),
 }
 Rows = Mapping[str, Mapping[str, Any]]
 

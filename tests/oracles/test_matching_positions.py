@@ -88,9 +88,8 @@ def test_further_batches_go_on_where_the_last_one_ended() -> None:
     for group, quality in whole.quality.items():
         assert apart.quality[group].correlation == pytest.approx(quality.correlation, abs=1e-5)
     kept = Activations(sym)
-    for part in x.split(5):
-        going_on = match(a, b, sym, [part], positions=POSITIONS, stop="never", seen=kept)
-    assert going_on.permutations == whole.permutations
+    calls = [match(a, b, sym, [part], positions=POSITIONS, stop="never", seen=kept) for part in x.split(5)]
+    assert calls[-1].permutations == whole.permutations
     first = match(a, b, sym, [x.roll(1, dims=0)], positions=POSITIONS, stop="never")
     assert any(
         first.quality[group].correlation != pytest.approx(quality.correlation, abs=1e-5)
