@@ -1,6 +1,6 @@
 """The claims of TicketBench: LTH > permuted > naive in every cell of a task, tested over all tasks together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import product
 
@@ -11,7 +11,7 @@ from reticket.records import Number, Stat
 from reticket.tasks.config import GridConfig
 from reticket.tasks.results import Results
 from reticket.tasks.results_builder import ORDER
-from reticket.tasks.rows import MATCH_AT, REWIND, SPARSITY, Row
+from reticket.tasks.rows import MATCH_AT, REWIND, SPARSITY
 
 LEVEL = 0.01  # at which a claim is settled, of all claims together
 CONFIDENCE = 0.95
@@ -77,16 +77,6 @@ def _claim(results: Results, higher: str, lower: str, sparsity: float, rewind: s
         if row.metric == metric.name and (row.sparsity, row.rewind) == (sparsity, rewind)
         if row.match_at in (match_at, None)
     ]
-    one, other = (seeds_of(row for row in here if row.method == name) for name in (higher, lower))
+    one, other = (next((row.by_seed for row in here if row.method == name), {}) for name in (higher, lower))
     values = tuple(metric.better_by(one[seed], other[seed]) for seed in one if seed in other)
     return ClaimRow(higher=higher, lower=lower, sparsity=sparsity, rewind=rewind, match_at=match_at, values=values)
-
-
-def seeds_of(rows: Iterable[Row]) -> dict[int, float]:
-    """Return the values of rows by their seeds.
-
-    Args:
-        rows: of which no two have one seed.
-    """
-    pairs = [pair for row in rows for pair in zip(row.seeds, row.values, strict=True)]
-    return {seed: value for seed, value in pairs if value is not None}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reticket.analysis import mean_interval, welch_interval
-from reticket.bench.claims import CONFIDENCE, seeds_of
+from reticket.bench.claims import CONFIDENCE
 from reticket.bench.record import BenchTask
 from reticket.figures.looks import is_oracle, label
 from reticket.figures.table import Table, column
@@ -165,7 +165,7 @@ def _start(name: str, results: Results) -> Goal | None:
         return None
     metric = results.experiment.metric
     best = max(moved, key=lambda row: metric.better_by(row.mean or 0.0, 0.0))
-    ours, theirs = seeds_of([best]), seeds_of([lth])
+    ours, theirs = best.by_seed, lth.by_seed
     paired = [metric.better_by(theirs[seed], value) for seed, value in ours.items() if seed in theirs]
     if not paired:
         return None

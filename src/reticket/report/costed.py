@@ -179,9 +179,8 @@ def _paired(one: Row | Diversity, other: Row | Diversity, metric: Metric, confid
     """Return how much better one row is, over the seeds that both have."""
     if not isinstance(one, Row) or not isinstance(other, Row):
         return None
-    columns = [dict(zip(row.seeds, row.values, strict=False)) for row in (one, other)]
-    pairs = [(columns[0][seed], columns[1][seed]) for seed in columns[0] if seed in columns[1]]
-    known = [metric.better_by(a, b) for a, b in pairs if a is not None and b is not None]
+    mine, theirs = one.by_seed, other.by_seed
+    known = [metric.better_by(value, theirs[seed]) for seed, value in mine.items() if seed in theirs]
     return paired_difference(known, [0.0] * len(known), confidence) if len(known) > 1 else None
 
 

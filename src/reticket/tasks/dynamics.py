@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from reticket.errors import ConfigError, MaskError
@@ -12,7 +11,7 @@ from reticket.models.code import code_outside
 from reticket.rng import generator_for
 from reticket.tickets import Mask
 from reticket.tickets.choice import Choice
-from reticket.tickets.dynamics import DYNAMICS, Dynamics, MaskMoment, Updates
+from reticket.tickets.dynamics import DYNAMICS, Dynamics, MaskMoment, Updates, on_cpu
 from reticket.training import Callback, Recipe, TrainingRun
 
 ONLY_PRUNING = ("gradual",)  # of the dynamics; what others do, somebody's own among them, nothing says
@@ -160,5 +159,5 @@ class ChangingMask(Callback):
 
 
 def _taken(tensors: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
-    """Return those that the mask is about, on the CPU in one order of memory."""
-    return {name: tensors[name].detach().to("cpu", torch.float32).contiguous() for name in mask}
+    """Return those that the mask is about."""
+    return {name: on_cpu(tensors[name]) for name in mask}

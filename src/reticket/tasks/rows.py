@@ -60,6 +60,11 @@ class Row(Stat, CellRecord, Priced):
     keys: tuple[str, ...] = Field(default=(), description=KEYS)
     seeds: tuple[int, ...] = Field(default=(), description="the seeds, in the order of the values")
 
+    @property
+    def by_seed(self) -> dict[int, float]:
+        """The known values by their seeds; none in a file that is older than its seeds."""
+        return {seed: value for seed, value in zip(self.seeds, self.values, strict=False) if value is not None}
+
 
 class Gap(CellRecord):
     """The share of the LTH - naive gap that a method closes, paired by seed."""

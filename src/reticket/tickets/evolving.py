@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from reticket.errors import MaskError
 from reticket.rng import as_generator
-from reticket.tickets.dynamics import DYNAMICS, Dynamics, MaskMoment, Updates
+from reticket.tickets.dynamics import DYNAMICS, Dynamics, MaskMoment, Updates, on_cpu
 from reticket.tickets.held import HeldWeight, held_weights
 from reticket.tickets.mask import Mask
 from reticket.tickets.sparse import sparse
@@ -65,12 +65,12 @@ class EvolvingMask:
             )
         moment = MaskMoment(
             mask=self.mask,
-            weights={name: _on_cpu(weight.parameter) for name, weight in self._weights.items()},
+            weights={name: on_cpu(weight.parameter) for name, weight in self._weights.items()},
             progress=progress,
             density=self._density,
             initial=self._initial,
             gradient={
-                name: _on_cpu(self._gradient.get(name, torch.zeros_like(weight.parameter)))
+                name: on_cpu(self._gradient.get(name, torch.zeros_like(weight.parameter)))
                 for name, weight in self._weights.items()
             },
             generator=self._generator,
@@ -187,7 +187,3 @@ def _named(dynamics: str) -> Dynamics:
             f"evolving(..., '{chosen.name}', {options.removesuffix(')') or '...'})"
         )
     return chosen
-
-
-def _on_cpu(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", torch.float32).contiguous()

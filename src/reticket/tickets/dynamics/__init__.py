@@ -3,7 +3,7 @@
 from reticket.tickets.dynamics.exchange import rigl, set_
 from reticket.tickets.dynamics.fan_in import srigl
 from reticket.tickets.dynamics.gradual import gradual
-from reticket.tickets.dynamics.registry import DYNAMICS, Dynamics, MaskMoment, dynamics
+from reticket.tickets.dynamics.registry import DYNAMICS, Dynamics, MaskMoment, dynamics, on_cpu
 from reticket.tickets.dynamics.updates import Updates
 
-__all__ = ["DYNAMICS", "Dynamics", "MaskMoment", "Updates", "dynamics", "gradual", "rigl", "set_", "srigl"]
+__all__ = ["DYNAMICS", "Dynamics", "MaskMoment", "Updates", "dynamics", "gradual", "on_cpu", "rigl", "set_", "srigl"]

@@ -43,6 +43,11 @@ class MaskMoment:
     generator: torch.Generator | None = None
 
 
+def on_cpu(tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Return a tensor as a moment holds it: on the CPU, in float32, in one order of memory whatever the device's."""
+    return tensor.detach().to("cpu", torch.float32).contiguous()
+
+
 @dataclass(frozen=True)
 class Dynamics:
     """One way in which a mask changes.
