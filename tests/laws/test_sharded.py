@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import weakref
 from collections.abc import Sequence
 from functools import cache
@@ -203,13 +204,41 @@ def test_a_move_that_ends_half_way_leaves_nothing(
 
 def test_shards_go_into_a_new_folder_alone(alignment: Alignment, tmp_path: Path) -> None:
     save_shards([ticket(network(), signed=False)], tmp_path / "a")
-    with pytest.raises(InputError, match="is there already, and shards are written into a new folder; name another"):
+    with pytest.raises(
+        InputError, match=r"'[^']*' is there already, and shards are written into a folder without weights"
+    ):
         transfer_to_shards(tmp_path / "a" / INDEX_NAME, tmp_path / "al.safetensors", tmp_path / "a")
     with pytest.raises(InputError, match="a ticket in shards is written as shards into a folder; give a folder"):
         transfer_to_shards(tmp_path / "a" / INDEX_NAME, tmp_path / "al.safetensors", tmp_path / "b.safetensors")
     (tmp_path / "empty").mkdir()
     transfer_to_shards(tmp_path / "a" / INDEX_NAME, tmp_path / "al.safetensors", tmp_path / "empty")
     assert left(tmp_path / "empty") == left(tmp_path / "a")
+
+
+def test_shards_go_beside_a_configuration_all_or_none(
+    alignment: Alignment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_shards([ticket(network(), signed=False)], tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "config.json").write_text("{}")
+    moved, rename = list[str](), os.rename
+
+    def failing(source: Path, target: Path) -> None:
+        moved.append(target.name)
+        if target.name == INDEX_NAME:
+            raise OSError(28, "No space left on device")
+        rename(source, target)
+
+    monkeypatch.setattr("reticket.weight_files.shards.os.rename", failing)
+    with pytest.raises(InputError, match="cannot be written"):
+        transfer_to_shards(tmp_path / "a" / INDEX_NAME, tmp_path / "al.safetensors", tmp_path / "b")
+    assert moved[-1] == INDEX_NAME
+    assert len(moved) > 1
+    assert left(tmp_path / "b") == {"config.json"}
+    monkeypatch.undo()
+    transfer_to_shards(tmp_path / "a" / INDEX_NAME, tmp_path / "al.safetensors", tmp_path / "b")
+    assert left(tmp_path / "b") == {"config.json"} | left(tmp_path / "a")
+    assert (tmp_path / "b" / "config.json").read_text() == "{}"
 
 
 def test_the_commands_take_shards(

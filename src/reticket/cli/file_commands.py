@@ -75,7 +75,9 @@ def transfer(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Move a ticket of A through an alignment, so that it fits B; one in shards tensor by tensor, into a new folder.
+    """Move a ticket of A through an alignment, so that it fits B.
+
+    One in shards goes tensor by tensor into a folder without weights.
 
     Example: reticket transfer ticket.safetensors al.safetensors -o moved.safetensors
     """
@@ -164,7 +166,7 @@ def apply(
 ) -> None:
     """Move weights of A through an alignment, into B's order; the network computes what it did.
 
-    Shards of safetensors go tensor by tensor into the same shards of a new folder.
+    Shards of safetensors go tensor by tensor into the same shards of a folder without weights.
 
     Example: reticket apply al.safetensors a.safetensors -o moved.safetensors
     """

@@ -32,6 +32,7 @@ WHOLE = {
     4: torch.int32,
     8: torch.int64,
 }  # by bytes: moved as they are, whatever they say
+OF_WEIGHTS = (".safetensors", INDEX, ".bin", ".pt", ".pth", ".ckpt")  # end names of weights, whoever wrote them
 PART = ".part"  # ends the name of a folder that is being written
 
 
@@ -159,11 +160,11 @@ class Shards:
         """Write a folder of the same shards with other values; it is there when it is whole, and not before.
 
         Args:
-            target: the folder; there may be an empty one.
+            target: the folder; there may be one without weights.
             moved: returns the new numbers of a tensor, in as many bytes; asked for one after another.
 
         Raises:
-            InputError: when something is there already, or it cannot be written; nothing half-written is left.
+            InputError: when weights are there already, or it cannot be written; nothing half-written is left.
         """
         with new_folder(target) as folder:
             for shard in self.files:
@@ -188,37 +189,57 @@ def index_at(source: str | Path) -> Path | None:
 
 
 def check_new(target: Path) -> None:
-    """Refuse a folder for shards in which something is already; to be asked before a long computation.
+    """Refuse a folder for shards in which weights are already; to be asked before a long computation.
 
     Args:
-        target: where shards are to go.
+        target: where shards are to go; other files, as a configuration, may be there.
 
     Raises:
-        InputError: when something is there.
+        InputError: when weights are there, or something that is no folder.
     """
-    if target.is_dir() and not any(target.iterdir()):
-        return
-    if os.path.lexists(target):
-        raise InputError(f"{target}: is there already, and shards are written into a new folder; name another with -o")
+    if target.is_dir():
+        if found := sorted(one.name for one in target.iterdir() if one.name.endswith(OF_WEIGHTS)):
+            raise InputError(
+                f"{target}: '{found[0]}' is there already, and shards are written into a folder without weights; name "
+                f"another with -o"
+            )
+    elif os.path.lexists(target):
+        raise InputError(f"{target}: is there already, and shards are written into a folder; name another with -o")
 
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Give a folder that becomes `target` when the block ends, and goes if it fails.
+    """Give a folder whose files come into `target` when the block ends, and go if it fails.
 
     Args:
-        target: where it is to be; there may be an empty one.
+        target: where they are to be; a folder without weights may be there.
 
     Raises:
-        InputError: when something is there already, or it cannot be written.
+        InputError: when weights are there already, or it cannot be written.
     """
     check_new(target)
     beside = target.with_name(f".{target.name[:32]}.{uuid.uuid4().hex[:12]}{PART}")
     try:
         beside.mkdir(parents=True)
         yield beside
-        os.replace(beside, target)
+        if target.is_dir() and any(target.iterdir()):
+            _move_into(target, beside)
+        else:
+            os.replace(beside, target)
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({said(error)}); choose another place with -o") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _move_into(target: Path, beside: Path) -> None:
+    """Move files beside those of a folder, the index last, which makes them weights; all or none."""
+    names = sorted((one.name for one in beside.iterdir()), key=lambda name: (name.endswith(INDEX), name))
+    try:
+        for name in names:
+            os.rename(beside / name, target / name)
+    except BaseException:
+        for name in names:
+            if not (beside / name).exists():
+                (target / name).unlink(missing_ok=True)
+        raise
