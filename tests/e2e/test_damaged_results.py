@@ -16,6 +16,7 @@ from reticket.experiment import Event, Summary
 from reticket.tasks.config import Config
 from reticket.tasks.log import Log
 from reticket.tasks.running import OutputError, run_experiment
+from tests.untimed import untimed
 
 CONFIG = Config.model_validate(
     {
@@ -39,17 +40,6 @@ CONFIG = Config.model_validate(
 def run(out: Path, on_event: Callable[[Event], None] = lambda event: None) -> tuple[Summary, dict[str, Any]]:
     summary = run_experiment(CONFIG, out, on_event=on_event)
     return summary, json.loads((out / "results.json").read_text())
-
-
-def shown(results: dict[str, Any]) -> dict[str, Any]:
-    """Return all that does not tell of time."""
-    timed = ("seconds", "own_seconds", "shared_seconds")
-    sections = {name: [without(row, timed) for row in results[name]] for name in ("cost", "rows", "diversity")}
-    return {**without(results, ("environment",)), **sections}
-
-
-def without(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name not in names}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +85,7 @@ def damage_changes_nothing(finished: Path, out: Path, damage: Callable[[Path], o
         damage(folder)
     summary, results = run(out)
     before = json.loads((finished / "results.json").read_text())
-    assert shown(results) == shown(before)
+    assert untimed(results) == untimed(before)
     assert summary.complete
 
 
@@ -212,7 +202,7 @@ def test_a_store_that_can_only_be_read_and_has_every_result_is_enough(
         r"cannot be written \(Read-only file system\).*; every result is there, so the run goes on", notices[0]
     )
     again, whole = (json.loads((out / "results.json").read_text()) for out in (tmp_path / "again", finished))
-    assert shown(again) == shown(whole)
+    assert untimed(again) == untimed(whole)
     shutil.rmtree(next((tmp_path / "store" / "results").iterdir()))
     with pytest.raises(StoreError, match=r"cannot be written \(Read-only file system\)"):
         run_experiment(CONFIG, tmp_path / "third", store=tmp_path / "store")

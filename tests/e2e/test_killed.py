@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.test_files import reticket
+from tests.untimed import untimed
 
 TINY = Path(__file__).with_name("tiny.toml")
 EXPERIMENT = os.environ.get("RETICKET_KILL_EXPERIMENT", str(TINY))
@@ -82,11 +83,7 @@ def start(out: Path, *arguments: str, orders: Sequence[Any] = ()) -> subprocess.
 
 
 def without_times(out: Path) -> dict[str, Any]:
-    results = json.loads((out / "results.json").read_text())
-    results.pop("environment")
-    for cost in results["cost"]:
-        cost.pop("seconds")
-    return results
+    return untimed(json.loads((out / "results.json").read_text()))
 
 
 def drawn(draw: random.Random, victims: Sequence[str], most: int) -> list[Any]:
