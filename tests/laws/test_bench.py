@@ -125,7 +125,7 @@ def test_what_is_claimed_of_the_same_pairs_is_claimed_once() -> None:
     assert [claim.adjusted for claim in both.tasks[1].claims] == [claim.adjusted for claim in alone.tasks[0].claims]
 
 
-SHARED_RECIPES = [("digits", "digits"), ("fashion-mlp",) * 2, ("fashion-conv",) * 2, ("resnet20", "cifar10-small")]
+SHARED_RECIPES = [("digits", "digits"), ("fashion-mlp",) * 2]
 
 
 @pytest.mark.parametrize(("task", "neighbour"), SHARED_RECIPES, ids=lambda name: name)

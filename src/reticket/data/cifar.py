@@ -12,6 +12,7 @@ from reticket.data.dataset import Dataset
 from reticket.data.description import Description
 from reticket.data.folders import base_folders, find_folder
 from reticket.data.registry import dataset
+from reticket.data.shrinking import check_side, shrunk
 from reticket.errors import DataError
 
 ARCHIVE = "cifar-10-binary.tar.gz"
@@ -19,7 +20,8 @@ PICKLED = ("cifar-10-python.tar.gz", "cifar-10-batches-py")
 TRAIN_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 TEST_FILES = ("test_batch.bin",)
 RECORDS = 10_000  # in each file
-PIXELS = 3 * 32 * 32
+SIDE = 32
+PIXELS = 3 * SIDE * SIDE
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # Per channel (red, green, blue) of all pixels of the 50,000 training images in [0, 1], computed in float64.
 MEAN = (0.49139968, 0.48215841, 0.44653091)
@@ -72,26 +74,34 @@ def find_published(name: str, published: Published, folder: Path | None, subfold
     return place
 
 
-@dataset("cifar10", lambda: Description(len(TRAIN_FILES) * RECORDS, RECORDS, 10, (3, 32, 32)))
-def load_cifar10(folder: Path | None = None) -> Dataset:
+def _described(side: int = SIDE) -> Description:
+    check_side("cifar10", side, SIDE)
+    return Description(len(TRAIN_FILES) * RECORDS, RECORDS, 10, (3, side, side))
+
+
+@dataset("cifar10", _described)
+def load_cifar10(folder: Path | None = None, side: int = SIDE) -> Dataset:
     """Return CIFAR-10 with flip-and-crop augmentation.
 
     Args:
         folder: `cifar-10-batches-bin` or its parent, or `cifar-10-binary.tar.gz` or the folder it lies in; the archive
             is read as it is, nothing is unpickled.
+        side: height and width of an image in pixels; below 32 each pixel is the mean of a square of the published ones.
 
     Raises:
-        DataError: when files are missing or truncated, or only the pickled Python version is there.
+        DataError: when files are missing or truncated, or only the pickled Python version is there, or
+            `side` is no whole part of 32.
     """
+    check_side("cifar10", side, SIDE)
     subfolders = ("cifar-10-batches-bin", "cifar10", "cifar-10", "cifar10/cifar-10-batches-bin")
     place = find_published("cifar10", PUBLISHED, folder, subfolders)
     contents = PUBLISHED.read(place, dict.fromkeys((*TRAIN_FILES, *TEST_FILES), RECORDS * (1 + PIXELS)))
     parsed = {name: parse_records(raw, f"{place}/{name}") for name, raw in contents.items()}
     return Dataset(
         name="cifar10",
-        train_x=torch.cat([parsed[name][0] for name in TRAIN_FILES]),
+        train_x=shrunk(torch.cat([parsed[name][0] for name in TRAIN_FILES]), side),
         train_y=torch.cat([parsed[name][1] for name in TRAIN_FILES]),
-        test_x=parsed[TEST_FILES[0]][0],
+        test_x=shrunk(parsed[TEST_FILES[0]][0], side),
         test_y=parsed[TEST_FILES[0]][1],
         classes=CLASSES,
         mean=MEAN,

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from reticket.data.archives import Published
 from reticket.data.bounded import held
-from reticket.data.cifar import PIXELS, find_published
+from reticket.data.cifar import PIXELS, SIDE, find_published
 from reticket.data.dataset import Dataset
 from reticket.data.description import Description
 from reticket.data.moments import channel_moments
 from reticket.data.registry import dataset
+from reticket.data.shrinking import check_side, shrunk
 from reticket.errors import DataError
 
 COUNTS = {"train.bin": 50_000, "test.bin": 10_000}
@@ -71,8 +72,13 @@ def class_names(raw: bytes | None, source: str) -> tuple[str, ...]:
     return names
 
 
-@dataset("cifar100", lambda: Description(COUNTS["train.bin"], COUNTS["test.bin"], FINE, (3, 32, 32)))
-def load_cifar100(folder: Path | None = None) -> Dataset:
+def _described(side: int = SIDE) -> Description:
+    check_side("cifar100", side, SIDE)
+    return Description(COUNTS["train.bin"], COUNTS["test.bin"], FINE, (3, side, side))
+
+
+@dataset("cifar100", _described)
+def load_cifar100(folder: Path | None = None, side: int = SIDE) -> Dataset:
     """Return CIFAR-100 with its fine labels and flip-and-crop augmentation.
 
     Mean and standard deviation are those of the training images, computed exactly when they are read.
@@ -80,16 +86,20 @@ def load_cifar100(folder: Path | None = None) -> Dataset:
     Args:
         folder: `cifar-100-binary` or its parent, or `cifar-100-binary.tar.gz` or the folder it lies in. Without
             `fine_label_names.txt` the classes are called by their numbers.
+        side: height and width of an image in pixels; below 32 each pixel is the mean of a square of the published ones.
 
     Raises:
-        DataError: when files are missing or truncated, or only the pickled Python version is there.
+        DataError: when files are missing or truncated, or only the pickled Python version is there, or
+            `side` is no whole part of 32.
     """
+    check_side("cifar100", side, SIDE)
     place = find_published("cifar100", PUBLISHED, folder, ("cifar-100-binary", "cifar100", "cifar-100"))
     sizes = {name: count * RECORD for name, count in COUNTS.items()}
     contents = PUBLISHED.read(place, sizes, optional={NAMES: NAMES_BYTES})
     (train_x, train_y), (test_x, test_y) = (
         parse_records(contents[name], count, f"{place}/{name}") for name, count in COUNTS.items()
     )
+    train_x, test_x = shrunk(train_x, side), shrunk(test_x, side)
     mean, std = channel_moments(train_x)
     return Dataset(
         name="cifar100",

@@ -26,7 +26,8 @@ class Dataset(DataSource):
         classes: the names of the classes; the vocabulary; or what each number is.
         mean, std: per channel (images, those of bytes scaled to [0, 1]), or one number each for all features.
         augmentation: what training does to a batch: "crop" is a crop of the image's own size after padding by 4 black
-            pixels, "flip-crop" the same and a horizontal flip with probability 1/2, drawn for each image.
+            pixels (below 25 a side by an eighth of it), "flip-crop" the same and a horizontal flip with probability
+            1/2, drawn for each image.
 
     Raises:
         DataError: when shapes, types, counts or labels do not fit each other.

@@ -14,11 +14,13 @@ from reticket.data.folders import find_folder
 from reticket.data.mat import read_arrays
 from reticket.data.moments import channel_moments
 from reticket.data.registry import dataset
+from reticket.data.shrinking import check_side, shrunk
 from reticket.errors import DataError
 
 COUNTS = {"train_32x32.mat": 73_257, "test_32x32.mat": 26_032}
 SOURCE = "put train_32x32.mat and test_32x32.mat from http://ufldl.stanford.edu/housenumbers there"
-PIXELS, LABEL = 32 * 32 * 3, 16  # bytes of one image, and the most of its label, as stored and as a float64
+SIDE = 32
+PIXELS, LABEL = SIDE * SIDE * 3, 16  # bytes of one image, and the most of its label, as stored and as a float64
 
 
 def read_mat(path: Path, count: int) -> tuple[UInt8[Tensor, "n 3 32 32"], Int64[Tensor, " n"]]:
@@ -49,8 +51,13 @@ def read_mat(path: Path, count: int) -> tuple[UInt8[Tensor, "n 3 32 32"], Int64[
     return images, torch.from_numpy(y.astype(np.int64)).flatten() % 10
 
 
-@dataset("svhn", lambda: Description(COUNTS["train_32x32.mat"], COUNTS["test_32x32.mat"], 10, (3, 32, 32)))
-def load_svhn(folder: Path | None = None) -> Dataset:
+def _described(side: int = SIDE) -> Description:
+    check_side("svhn", side, SIDE)
+    return Description(COUNTS["train_32x32.mat"], COUNTS["test_32x32.mat"], 10, (3, side, side))
+
+
+@dataset("svhn", _described)
+def load_svhn(folder: Path | None = None, side: int = SIDE) -> Dataset:
     """Return SVHN's training and test part (the extra part is not used), augmented by crops.
 
     Digits are not mirrored, because a mirrored digit is another sign; the paper does not say what it did. Mean and
@@ -58,10 +65,12 @@ def load_svhn(folder: Path | None = None) -> Dataset:
 
     Args:
         folder: holds the two files, or is the parent of `svhn`.
+        side: height and width of an image in pixels; below 32 each pixel is the mean of a square of the published ones.
 
     Raises:
-        DataError: when a file is missing, truncated or of another kind.
+        DataError: when a file is missing, truncated or of another kind, or `side` is no whole part of 32.
     """
+    check_side("svhn", side, SIDE)
     place = find_folder(
         "svhn",
         folder,
@@ -74,6 +83,7 @@ def load_svhn(folder: Path | None = None) -> Dataset:
     if missing:
         raise DataError(f"'{place}' lacks {missing[0]}, the other file of SVHN is there; {SOURCE}")
     (train_x, train_y), (test_x, test_y) = (read_mat(place / name, count) for name, count in COUNTS.items())
+    train_x, test_x = shrunk(train_x, side), shrunk(test_x, side)
     mean, std = channel_moments(train_x)
     return Dataset(
         name="svhn",
