@@ -8,6 +8,8 @@ import pytest
 from reticket import lookup
 from reticket.errors import ConfigError
 from reticket.models import Frame
+from reticket.tasks.blueprint import Blueprint
+from reticket.tasks.networks import Facts
 from reticket.tasks.presets import load_config
 from reticket.tasks.sweep import variants
 from reticket.training import learning_rate
@@ -115,3 +117,15 @@ def test_a_frame_is_checked_before_anything_is_planned_and_in_each_experiment_of
     refused = load_config(TINY, [*settings, "grid.methods=['erk+rigl']"])[1]
     with pytest.raises(ConfigError, match=r"share = 0\.1: grid\.methods: 'erk\+rigl' lets pruned weights return"):
         variants(refused)
+
+
+@pytest.mark.parametrize("section", ["dense", "sparse"])
+def test_normalisation_that_is_not_there_is_said_while_planning(section: str) -> None:
+    images = Facts("0" * 64, 600, tuple("0123456789"), (64,))
+    with pytest.raises(ConfigError, match="recipe: interpolate_norms is set, but the model has no normalisation layer"):
+        Blueprint(load_config("digits", [f"{section}.interpolate_norms=true"])[1], images)
+    config = load_config("digits-vit", ["dense.interpolate_norms=true", f"{section}.interpolate_norms=true"])[1]
+    Blueprint(config, images)
+    assert config.sparse_recipe.interpolate_norms
+    off = load_config("digits-vit", ["dense.interpolate_norms=true", "sparse.interpolate_norms=false"])[1]
+    assert (off.sparse_recipe.interpolate_norms, off.finetuning_recipe.interpolate_norms) == (False, True)

@@ -174,6 +174,7 @@ def test_evaluation_of_a_model_with_other_classes() -> None:
             "every of sign-in is -1, but it must",
         ),
         ({"parametrization": "sign-in", "train": "math:sqrt"}, "use reticket.tickets.sign_in in that function"),
+        ({"interpolate_norms": True, "train": "math:sqrt"}, "interpolate_norms is of this package's training, but"),
     ],
 )
 def test_a_parametrization_that_cannot_be(changes: dict[str, Any], message: str) -> None:

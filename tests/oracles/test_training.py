@@ -138,19 +138,22 @@ def test_a_warm_up_climbs_to_what_the_milestones_have_left() -> None:
 
 @pytest.mark.parametrize("augmentation", ["crop", "flip-crop"])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_augmentation_equals_a_loop_over_images(channels_last: bool, augmentation: Augmentation) -> None:
-    data = dataclasses.replace(image_data(), augmentation=augmentation)
+@pytest.mark.parametrize(("side", "padding"), [(8, 1), (32, 4)])
+def test_augmentation_equals_a_loop_over_images(
+    channels_last: bool, augmentation: Augmentation, side: int, padding: int
+) -> None:
+    data = dataclasses.replace(image_data(size=side), augmentation=augmentation)
     made = Batches(
         data, 16, ORDER, augment=True, dtype=torch.float32, device=torch.device("cpu"), channels_last=channels_last
     )
     generator = generator_for(*ORDER, "epoch", 2)
     order = torch.randperm(50, generator=generator)
-    crops = torch.randint(9, (2, 50), generator=generator).tolist()
+    crops = torch.randint(2 * padding + 1, (2, 50), generator=generator).tolist()
     flips = (torch.rand(50, generator=generator) < 0.5).tolist() if augmentation == "flip-crop" else [False] * 50
     expected = []
     for place, i in enumerate(order.tolist()):
         top, left = crops[0][place], crops[1][place]
-        image = F.pad(data.train_x[i], (4, 4, 4, 4))[:, top : top + 8, left : left + 8]
+        image = F.pad(data.train_x[i], (padding,) * 4)[:, top : top + side, left : left + side]
         expected.append(image.flip(2) if flips[place] else image)
     seen = list(made.epoch(2))
     assert_close(torch.cat([x for x, _ in seen]), data.normalise(torch.stack(expected)), rtol=0, atol=0)

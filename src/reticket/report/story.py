@@ -25,6 +25,8 @@ from reticket.tasks.checks.matching import Match
 from reticket.tasks.results import Results
 from reticket.training import find_optimiser
 
+INTERPOLATED = "normalisation at random places on the way to its beginning"
+
 
 @dataclass(frozen=True)
 class Fact:
@@ -124,7 +126,8 @@ def what_was_run(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 def _data(section: Mapping[str, Any]) -> str:
     size = section.get("train_size")
     part = f"{size:,} training images, drawn by class" if isinstance(size, int) else "all training images"
-    return f"{section.get('name', 'unnamed')}, {part}."
+    params = "".join(f", {name} {value}" for name, value in (section.get("params") or {}).items())
+    return f"{section.get('name', 'unnamed')}{params}, {part}."
 
 
 def _model(section: Mapping[str, Any]) -> str:
@@ -149,6 +152,7 @@ def _training(section: Mapping[str, Any]) -> str:
     options = section.get("optimizer_options") or {}
     parts += [f"{name} {tuple(value) if isinstance(value, list) else value}" for name, value in options.items()]
     parts += [f"{section['warmup_epochs']} warm-up epochs"] if section.get("warmup_epochs") else []
+    parts += [INTERPOLATED] if section.get("interpolate_norms") else []
     return ", ".join(parts) + "."
 
 
@@ -179,6 +183,8 @@ def _pruning(section: Mapping[str, Any]) -> str:
 def _sparse(section: Mapping[str, Any]) -> str:
     decay = f", weight decay {section['weight_decay']}" if "weight_decay" in section else ""
     told = f"From the rewind point to the last epoch of dense training, learning rate {section.get('lr', '?')}{decay}"
+    if section.get("interpolate_norms") is not None:
+        told += f"; {INTERPOLATED if section['interpolate_norms'] else 'normalisation as it is'}"
     if section.get("parametrization") in (None, "plain"):
         return f"{told}."
     options = section.get("parametrization_options") or {}

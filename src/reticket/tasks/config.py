@@ -89,19 +89,22 @@ A run that starts at a rewind point restarts the schedule over what is left.
 class SparseConfig(Section):
     """What the sparse runs change of the dense recipe; they end at the dense run's last epoch.
 
-    `parametrization` is what kept weights are trained as, of every method alike: "plain" or "sign-in"; the dense run's
-    if none is said.
+    `parametrization` is what kept weights are trained as, of every method alike: "plain" or "sign-in", and
+    `interpolate_norms` whether the parameters of normalisation layers stand at random places on the way to their
+    beginning; the dense run's if none is said.
     """
 
     lr: float
     weight_decay: float = 5e-4
     parametrization: str | None = None
     parametrization_options: dict[str, Any] = Field(default_factory=dict)
+    interpolate_norms: bool | None = None
 
     def changes(self) -> dict[str, Any]:
         """Return the fields of a recipe that are others than the dense one's."""
-        named = ("lr", "weight_decay") if self.parametrization is None else tuple(type(self).model_fields)
-        return {name: getattr(self, name) for name in named}
+        left = {"interpolate_norms"} if self.interpolate_norms is None else set()
+        left |= {"parametrization", "parametrization_options"} if self.parametrization is None else set()
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in left}
 
     @model_validator(mode="after")
     def _options_of_a_name(self) -> "SparseConfig":

@@ -12,7 +12,7 @@ from typing import Any
 from reticket.errors import ConfigError
 from reticket.experiment import Task
 from reticket.experiment.frozen import SharedSpec
-from reticket.models import model_params
+from reticket.models import build_model, model_params
 from reticket.tasks.config import Config, MatchingConfig, StartConfig
 from reticket.tasks.matchers import check_matching, looks_at_tickets, matcher_spec
 from reticket.tasks.pruned_weights import prunable_spec
@@ -20,6 +20,7 @@ from reticket.tasks.recipes import recipe_spec
 from reticket.tasks.work import Sizes, Work
 from reticket.tickets.imp import STYLES, chain
 from reticket.training import Recipe, parse_position, steps_per_epoch
+from reticket.training.norms import norm_beginnings
 from reticket.training.recipe import warms_up_past_milestone
 
 SYMMETRY_COST = 1.0  # in model-epochs; in truth seconds, of whatever model
@@ -75,6 +76,8 @@ class Networks:
         self.epoch = steps_per_epoch(facts.train_size, config.dense.batch_size)
         self.end = config.dense.epochs * self.epoch
         check_matching(config.matching)
+        if config.dense.interpolate_norms or config.sparse_recipe.interpolate_norms:
+            norm_beginnings(build_model(config.model.name, **self.params))
         self.rewinds = {text: self._position(text, "grid.rewinds") for text in config.grid.rewinds}
         self._prune_rewind = self._position(config.prune.rewind, "prune.rewind")
         self._matched = {text: self._matched_steps(text) for text in config.grid.match_at}

@@ -30,6 +30,7 @@ LATER = {
     "cutmix": None,
     "parametrization": "plain",
     "parametrization_options": {},
+    "interpolate_norms": False,
 }  # what keys leave out, by default
 
 
@@ -75,6 +76,8 @@ class Recipe:
         cutmix: the same of CutMix, for images; of both, every batch takes one by chance.
         parametrization: "plain", or "sign-in": kept weights are trained as products of two factors, see `SignIn`.
         parametrization_options: its own settings, checked against its signature.
+        interpolate_norms: whether the parameters of normalisation layers stand, in each step, at a random place between
+            what torch initialises them to and what they are, see `NormInterpolation`.
 
     Raises:
         ConfigError: when a value is out of its range, or there is no such optimiser or option.
@@ -105,6 +108,7 @@ class Recipe:
     cutmix: float | None = None
     parametrization: str = "plain"
     parametrization_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    interpolate_norms: bool = False
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}  # it is a table of an experiment's configuration as it stands
 
@@ -179,6 +183,10 @@ class Recipe:
             raise ConfigError(
                 f"recipe: parametrization '{self.parametrization}' is of this package's training, but train is "
                 f"'{self.train}'; leave it out, and use reticket.tickets.sign_in in that function"
+            )
+        if self.train is not None and self.interpolate_norms:
+            raise ConfigError(
+                f"recipe: interpolate_norms is of this package's training, but train is '{self.train}'; leave it out"
             )
         if ":" in self.objective and self.precision != "float32":
             raise ConfigError(f"recipe: '{self.objective}' runs the model itself, so precision must stay float32")

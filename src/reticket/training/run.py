@@ -12,11 +12,13 @@ from reticket.data import DataSource
 from reticket.errors import ConfigError, TrainingError
 from reticket.fixed import fixed_entries, refuse_outside
 from reticket.objectives import objective_of
+from reticket.rng import generator_for
 from reticket.training.average import WeightAverage
 from reticket.training.batches import Batches, TrainingBatches, batches_by, sent
 from reticket.training.chain import loss_and_gradient
 from reticket.training.flat import FlatParameters
 from reticket.training.graphs import RecordedSteps, Recorder, RecordingError
+from reticket.training.norms import NormInterpolation
 from reticket.training.optimisers import GrowingOptimiser, Optimiser
 from reticket.training.placement import Placement
 from reticket.training.randomness import Randomness, undisturbed
@@ -187,11 +189,12 @@ class TrainingRun(WatchedRun):
 
     def _do(self, epoch: int, last: int) -> None:
         """Do steps operation by operation."""
-        batches, first, rates = self.batches, epoch * self.steps_in_epoch, self._rates(epoch)
+        batches, first = self.batches, epoch * self.steps_in_epoch
+        rates, shares = self._rates(epoch), self._shares(epoch)
         for x, y in batches.epoch(epoch, skip=self.step - first):
             unsettled = self._settling()
             number = self.step - first
-            self.losses.append(self.update(x, y, batches.size(number), rates[number]))
+            self.losses.append(self.update(x, y, batches.size(number), rates[number], shares[number]))
             del x, y  # else they would be there until the next batch is made
             if unsettled is not None:
                 unsettled.after_step()
@@ -261,6 +264,8 @@ class TrainingRun(WatchedRun):
             return recipe.optimizer if recipe.parametrization == "plain" else recipe.parametrization
         if isinstance(recipe.augment, str):
             return recipe.augment
+        if recipe.interpolate_norms:
+            return "interpolate_norms"
         return "" if self.batches.mixing is None else "mixup" if recipe.cutmix is None else "cutmix"
 
     def vectors(self) -> tuple[Tensor, ...]:
@@ -324,6 +329,13 @@ class TrainingRun(WatchedRun):
         if self.device.type != "cuda" or isinstance(self.optimiser, GrowingOptimiser):
             return rates
         return sent(torch.tensor(rates, dtype=self.parameters.dtype, device="cpu"), self.device).unbind()
+
+    def _shares(self, epoch: int) -> list[float]:
+        """Return how far on their way to their beginning normalisation layers stand in each step of an epoch."""
+        if not self.recipe.interpolate_norms:
+            return [0.0] * self.steps_in_epoch
+        generator = generator_for(*self.batches.rng_label, "epoch", epoch, "norms")
+        return torch.rand(self.steps_in_epoch, generator=generator, device="cpu").tolist()
 
     def last_loss(self) -> float:
         """Return the loss of the last step in nats; the host waits for the device, all processes take part."""
@@ -396,4 +408,5 @@ def _update_of(model: nn.Module, parameters: FlatParameters, recipe: Recipe, whe
         clip_norm=recipe.clip_norm,
         parts=recipe.accumulate,
         average=None if recipe.ema is None else WeightAverage(model, parameters, recipe.ema),
+        norms=NormInterpolation(model, parameters) if recipe.interpolate_norms else None,
     )

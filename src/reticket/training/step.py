@@ -1,7 +1,7 @@
 """One step of training: the gradient of the loss on a batch, then the optimiser's move, masked weights held at 0."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from jaxtyping import Float, Shaped
@@ -11,6 +11,7 @@ from reticket.ranks import ALONE, Ranks
 from reticket.training.average import WeightAverage
 from reticket.training.chain import LossAndGradient
 from reticket.training.flat import FlatParameters
+from reticket.training.norms import NormInterpolation
 from reticket.training.optimisers import Optimiser
 
 
@@ -26,6 +27,7 @@ class TrainingStep:
         clip_norm: largest norm of the gradient, None for any.
         parts: how many parts a batch is passed in.
         average: takes in the weights after every step.
+        norms: where the parameters of normalisation layers stand in a step; None for where they are.
     """
 
     def __init__(
@@ -39,13 +41,19 @@ class TrainingStep:
         clip_norm: float | None = None,
         parts: int = 1,
         average: WeightAverage | None = None,
+        norms: NormInterpolation | None = None,
     ) -> None:
         self.model, self.parameters, self.ranks = model, parameters, ranks
         self.loss_and_gradient, self.optimiser = loss_and_gradient, optimiser
-        self.clip_norm, self.parts, self.average = clip_norm, parts, average
+        self.clip_norm, self.parts, self.average, self.norms = clip_norm, parts, average, norms
 
     def __call__(
-        self, x: Shaped[Tensor, "b ..."], y: Shaped[Tensor, "b ..."], n: int, lr: float | Float[Tensor, ""]
+        self,
+        x: Shaped[Tensor, "b ..."],
+        y: Shaped[Tensor, "b ..."],
+        n: int,
+        lr: float | Float[Tensor, ""],
+        share: float = 0.0,
     ) -> Float[Tensor, ""]:
         """Do the step and return the loss before it in nats, or this process's share of it.
 
@@ -54,11 +62,12 @@ class TrainingStep:
             y: their labels.
             n: inputs in the batch, those of all processes together.
             lr: learning rate.
+            share: how far on the way to their beginning the parameters of normalisation layers stand, see `norms`.
         """
-        longest = self.clip_norm
-        self.optimiser.before_backward(leads=self.ranks.first or longest is not None)
-        if longest is not None:
-            loss = self._clipped(x, y, n, longest)
+        apart = self.clip_norm is not None or self.norms is not None
+        self.optimiser.before_backward(leads=self.ranks.first or apart)
+        if apart:
+            loss = self._changed(x, y, n, share)
         else:
             loss = self._loss_and_gradient(x, y, n)
             self.ranks.all_reduce_(self.parameters.gradient)
@@ -69,15 +78,20 @@ class TrainingStep:
             self.average.update()
         return loss
 
-    def _clipped(self, x: Tensor, y: Tensor, n: int, longest: float) -> Float[Tensor, ""]:
-        """Add the gradient of the kept weights, shortened as by `torch.nn.utils.clip_grad_norm_`."""
+    def _changed(self, x: Tensor, y: Tensor, n: int, share: float) -> Float[Tensor, ""]:
+        """Add the gradient of the kept weights, through `norms`, shortened as by `torch.nn.utils.clip_grad_norm_`."""
         gradient = self.parameters.gradient
         before = gradient.clone()  # what an optimiser has there already, as SGD its velocity
         gradient.zero_()
-        loss = self._loss_and_gradient(x, y, n)
+        with nullcontext() if self.norms is None else self.norms.at(share):
+            loss = self._loss_and_gradient(x, y, n)
         self.ranks.all_reduce_(gradient)
+        if self.norms is not None:
+            self.norms.scale(gradient, share)
         self.parameters.clear_masked_gradient()
-        gradient.mul_((longest / (gradient.norm() + 1e-6)).clamp_(max=1.0)).add_(before)
+        if self.clip_norm is not None:
+            gradient.mul_((self.clip_norm / (gradient.norm() + 1e-6)).clamp_(max=1.0))
+        gradient.add_(before)
         return loss
 
     def _loss_and_gradient(self, x: Tensor, y: Tensor, n: int) -> Float[Tensor, ""]:
