@@ -55,7 +55,7 @@ def shrunk(config: Config) -> list[str]:
     settings += ["checks.diversity_tickets=1"] * (checks.diversity_tickets > 1)
     if WIDTH in config.sweep:
         settings.append(f"sweep.{WIDTH}=[0.125, 0.25]")
-    elif model in ("resnet20", "resnet50", "vgg11"):
+    elif model in ("airbench", "resnet20", "resnet50", "vgg11"):
         settings.append(f"{WIDTH}=0.125")
     settings += ["model.params.hidden=[8]"] * (model == "mlp")
     settings += ["model.params.widths=[4, 4, 4, 4]"] * (model == "conv-small")

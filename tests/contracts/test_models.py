@@ -14,7 +14,11 @@ from reticket.errors import ModelError
 from reticket.models import build_model, example_input, list_models, model, model_params
 from reticket.rng import generator_for
 
-SMALL: dict[str, dict[str, Any]] = {"vgg11": {"width": 0.125}, "resnet50": {"width": 0.125, "classes": 10}}
+SMALL: dict[str, dict[str, Any]] = {
+    "airbench": {"width": 0.125},
+    "vgg11": {"width": 0.125},
+    "resnet50": {"width": 0.125, "classes": 10},
+}
 
 
 @pytest.mark.parametrize("name", list_models())

@@ -17,6 +17,7 @@ from reticket.models import build_model
         ("mlp", {"in_features": 784, "hidden": (256, 256)}, 269_322),
         ("conv-small", {}, 33_338),
         ("vit", {}, 58_138),
+        ("airbench", {}, 1_972_792),
         ("vgg11", {}, 9_225_610),
         ("resnet20", {}, 292_954),
         ("resnet20", {"width": 4}, 4_655_434),

@@ -32,6 +32,7 @@ RESNET50 = [64] + [w for w, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)) fo
 FAMILIES = {
     "mlp": ("mlp", None, [128, 128]),
     "vgg11": ("vgg11", None, [64, 128, 256, 256, 512, 512, 512, 512]),
+    "airbench": ("airbench", None, [24, 64, 64, 256, 256, 256, 256]),
     "resnet20": ("resnet20", None, [w for w in (16, 32, 64) for _ in range(4)]),
     "resnet20x4": ("resnet20", 4, [w for w in (64, 128, 256) for _ in range(4)]),
 }

@@ -12,7 +12,7 @@ MINUTES = ("digits", "digits-vit")
 TIERS: Mapping[str, tuple[str, ...]] = {
     "minutes": MINUTES,
     "hour": (*MINUTES, "digits-methods", "fashion-mlp", "fashion-conv", "fashion-conv-methods", "resnet20"),
-    "gpu": ("cifar10",),
+    "gpu": ("airbench", "cifar10"),
 }
 
 

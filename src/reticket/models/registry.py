@@ -58,7 +58,7 @@ def list_models() -> tuple[str, ...]:
     """Return the names of all registered models.
 
     >>> list_models()
-    ('conv-small', 'mlp', 'resnet20', 'resnet50', 'vgg11', 'vit')
+    ('airbench', 'conv-small', 'mlp', 'resnet20', 'resnet50', 'vgg11', 'vit')
     """
     return tuple(sorted(MODELS))
 
