@@ -73,6 +73,13 @@ def test_costs_are_those_worked_out_by_hand() -> None:
     assert {method for method, _, _ in BY_HAND} == set(plan().config.grid.methods)
 
 
+def test_a_matching_that_trains_costs_its_steps() -> None:
+    settings = ["matching.method=refine", "matching.options.steps=30", "matching.options.batch_size=20"]
+    plan = Blueprint(load_config(str(TINY), [*settings, "match_at=['1ep']", "methods=['permuted']"])[1], FACTS)
+    found = target_cost(plan.runs[Cell("permuted", 0.7, "1ep", "1ep")][0], nothing, FACTS.sizes)
+    assert found.own_epochs == pytest.approx(1 + MATCHED + 30 * 20 / 300 + 3, abs=1e-5)
+
+
 def _to_the_end(real: Callable[..., float]) -> Callable[..., float]:
     return lambda task, find, sizes: (task.spec["at"] > 0) * DENSE if task.kind == "dense" else real(task, find, sizes)
 

@@ -26,6 +26,7 @@ from reticket.wrapped import inside
 NetworkCheckpoints: TypeAlias = Weights | Sequence[Weights]  # one network, or one at several points of its training
 Function = Callable[..., Alignment]
 Memory: TypeAlias = Callable[..., int]
+Trained: TypeAlias = Callable[..., int]
 
 FIRST = ("models_a", "models_b", "sym")  # what every matcher is given, in this order
 GIVEN = {  # what a matcher asks for by naming it among its parameters, with how a user gives it
@@ -56,6 +57,7 @@ class Matcher:
         options: its settings and those that every matcher has, with their annotations and defaults.
         description: one line for a listing.
         memory: `(model, sym, batch, **options) -> bytes`, what it takes at its peak; None where that is not known.
+        trained: `(**options) -> examples` that it does steps of training on; None where it does none.
     """
 
     name: str
@@ -65,15 +67,19 @@ class Matcher:
     options: Options
     description: str
     memory: Memory | None = None
+    trained: Trained | None = None
 
     @classmethod
-    def of(cls, name: str, function: Function, memory: Memory | None = None) -> "Matcher":
+    def of(
+        cls, name: str, function: Function, memory: Memory | None = None, trained: Trained | None = None
+    ) -> "Matcher":
         """Read from a function's signature what it needs and which options it has.
 
         Args:
             name: what users write as `method`.
             function: `(models_a, models_b, sym, ...) -> Alignment`.
             memory: what it takes.
+            trained: what it trains on.
 
         Raises:
             InputError: for a parameter that is neither given nor an option.
@@ -92,7 +98,7 @@ class Matcher:
         uses = tuple(key for key in parameters if key in GIVEN)
         needs = tuple(key for key in uses if parameters[key].default is inspect.Parameter.empty)
         taken = Options(f"matcher '{name}'", options, InputError, COMMON)
-        return cls(name, function, uses, needs, taken, first_line(function), memory)
+        return cls(name, function, uses, needs, taken, first_line(function), memory, trained)
 
     def says(self, model: nn.Module, sym: Symmetry, batch: object, **options: Any) -> str:
         """Return what a bar says while networks are matched: with the memory that it takes, where that is known.
@@ -145,7 +151,9 @@ class Matcher:
 MATCHERS = Registry[Matcher]("matcher", "reticket.matchers", InputError, says=lambda one: one.description)
 
 
-def matcher(name: str, *, memory: Memory | None = None) -> Callable[[Function], Function]:
+def matcher(
+    name: str, *, memory: Memory | None = None, trained: Trained | None = None
+) -> Callable[[Function], Function]:
     """Register a matching method; its signature says what it needs and which options it has.
 
     Its first parameters are `models_a`, `models_b` and `sym`: two tuples of equal length, checkpoint by checkpoint, of
@@ -156,13 +164,14 @@ def matcher(name: str, *, memory: Memory | None = None) -> Callable[[Function], 
     Args:
         name: what users write as `method`.
         memory: says how much it takes, see `Matcher`.
+        trained: says from its options on how many examples it does steps of training, for plans and costs.
 
     Raises:
         InputError: when the name is taken or a parameter is none of these.
     """
 
     def register(function: Function) -> Function:
-        MATCHERS.add(name, Matcher.of(name, function, memory))
+        MATCHERS.add(name, Matcher.of(name, function, memory, trained))
         return function
 
     return register

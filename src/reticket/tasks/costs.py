@@ -7,7 +7,7 @@ from statistics import fmean
 from reticket.experiment import Result, Task
 from reticket.experiment.task import closure
 from reticket.tasks.forecast import work_of
-from reticket.tasks.networks import matched_images
+from reticket.tasks.networks import matching_work
 from reticket.tasks.work import Sizes, Work
 from reticket.tickets.methods import get_method
 
@@ -125,8 +125,7 @@ def _epochs(task: Task, find: Find, sizes: Sizes) -> float:
         return float(work.epochs) + Work(trained=looked_at).cost(sizes.train)
     result = find(task)
     if task.kind == "match" and result is not None and "samples" in result.values:  # it may have stopped early
-        seen = matched_images(task.spec, task.inputs, replace(sizes, train=result.values["samples"]))
-        work = Work(evaluated=seen or 0)
+        work = matching_work(task.spec, task.inputs, replace(sizes, train=result.values["samples"]))
     return work.cost(sizes.train)
 
 

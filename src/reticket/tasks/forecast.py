@@ -10,7 +10,7 @@ from reticket.experiment.plan import ResultIndex
 from reticket.experiment.task import closure
 from reticket.tasks.check import checks
 from reticket.tasks.dynamics import looked_at
-from reticket.tasks.networks import matched_images
+from reticket.tasks.networks import matching_work
 from reticket.tasks.timing import Speed
 from reticket.tasks.work import Sizes, Work
 from reticket.training import steps_per_epoch
@@ -137,7 +137,7 @@ def work_of(task: Task, resumed: Task | None, sizes: Sizes) -> Work:
         epochs = (end - start) / per_epoch + looked_at(spec, end - start) / sizes.train
         return Work(trained=epochs * sizes.train, evaluated=sizes.test, epochs=epochs)
     if task.kind == "match":
-        return Work(evaluated=matched_images(spec, task.inputs, sizes) or 0)
+        return matching_work(spec, task.inputs, sizes)
     if task.kind == "symmetry":
         return Work(seconds=SYMMETRY_SECONDS)
     return next(check for check in checks() if task.kind in check.runners).work(task, sizes)

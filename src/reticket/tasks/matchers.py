@@ -68,6 +68,12 @@ def matcher_options(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {name: spec[name] for name in OLDEST_OPTIONS if name in spec} | dict(spec.get("options", {}))
 
 
+def trained_on(spec: Mapping[str, Any]) -> int:
+    """Return on how many examples a matching does steps of training, by what `matcher_spec` made."""
+    trained = MATCHERS.named(spec["method"]).trained
+    return 0 if trained is None else trained(**matcher_options(spec))
+
+
 def given_to_matcher(spec: Mapping[str, Any], inputs: Mapping[str, Result], device: str) -> dict[str, Any]:
     """Return what a matching is given besides networks and batches: its options, a start, and what it asks of tickets.
 

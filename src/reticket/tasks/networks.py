@@ -14,7 +14,7 @@ from reticket.experiment import Task
 from reticket.experiment.frozen import SharedSpec
 from reticket.models import build_model, model_params
 from reticket.tasks.config import Config, MatchingConfig, StartConfig
-from reticket.tasks.matchers import check_matching, looks_at_tickets, matcher_spec
+from reticket.tasks.matchers import check_matching, looks_at_tickets, matcher_spec, trained_on
 from reticket.tasks.pruned_weights import prunable_spec
 from reticket.tasks.recipes import recipe_spec
 from reticket.tasks.work import Sizes, Work
@@ -210,8 +210,8 @@ class Networks:
 
     def _matched_by(self, chosen: MatchingConfig | StartConfig, inputs: Mapping[str, Task], label: str) -> Task:
         spec = {**self.common, **matcher_spec(self.config.matching, chosen)}
-        seen = matched_images(spec, inputs, self.facts.sizes)
-        cost = DATALESS_COST if seen is None else Work(evaluated=seen).cost(self.facts.train_size)
+        work = matching_work(spec, inputs, self.facts.sizes)
+        cost = work.cost(self.facts.train_size) or DATALESS_COST
         return Task(kind="match", version=2, spec=spec, inputs=dict(inputs), label=label, cost=cost)
 
     # ---------------------------------------------------------------- positions
@@ -290,8 +290,8 @@ def matched_text(place: str | None) -> str:
     return "" if place in (None, "end") else f" matched at {place}"
 
 
-def matched_images(spec: Mapping[str, Any], inputs: Collection[str], sizes: Sizes) -> int | None:
-    """Return how many images a matching passes through networks; None where the matcher looks at none.
+def matching_work(spec: Mapping[str, Any], inputs: Collection[str], sizes: Sizes) -> Work:
+    """Return which images a matching passes through networks; none where the matcher looks at none.
 
     It may stop before it has seen every image that it is allowed; they are counted in full.
 
@@ -301,5 +301,6 @@ def matched_images(spec: Mapping[str, Any], inputs: Collection[str], sizes: Size
         sizes: of the data.
     """
     if "samples" not in spec:
-        return None
-    return len(set(inputs) - {"symmetry", "start"}) * min(spec["samples"] or sizes.train, sizes.train)
+        return Work()
+    seen = len(set(inputs) - {"symmetry", "start"}) * min(spec["samples"] or sizes.train, sizes.train)
+    return Work(trained=trained_on(spec), evaluated=seen)
