@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from reticket.files import put_between
+
 
 def write_between(page: Path, begin: str, end: str, text: str) -> None:
     """Replace what stands between two marks of a page.
@@ -15,7 +17,4 @@ def write_between(page: Path, begin: str, end: str, text: str) -> None:
     Raises:
         ValueError: when a mark is missing or there twice.
     """
-    whole = page.read_text("utf-8")
-    if whole.count(begin) != 1 or whole.count(end) != 1:
-        raise ValueError(f"{page}: the marks '{begin}' and '{end}' are needed once each; put them where figures go")
-    page.write_text(f"{whole.split(begin)[0]}{begin}\n{text}{end}{whole.split(end)[1]}", encoding="utf-8")
+    page.write_text(put_between(page.read_text("utf-8"), begin, end, text), encoding="utf-8")

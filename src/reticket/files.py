@@ -111,6 +111,27 @@ def write_file(
         raise error(f"{what}'{path}' cannot be written ({reason(problem)}); {advice}") from None
 
 
+def put_between(page: str, begin: str, end: str, text: str) -> str:
+    """Return a page with other text between two of its lines, which are called marks.
+
+    Args:
+        page: text with both marks.
+        begin: the first mark.
+        end: the last mark.
+        text: what is to stand there, with a line break at its end.
+
+    Raises:
+        ValueError: when a mark is missing or there twice, or they stand in the other order.
+
+    >>> put_between("a [ old ] b", "[", "]", "new")
+    'a [\\nnew] b'
+    """
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(end) < page.index(begin):
+        raise ValueError(f"the lines '{begin}' and '{end}' are needed once each, in this order; add them")
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n{text}{end}{rest.split(end)[1]}"
+
+
 def replace_file(path: AnyPath, content: bytes, *, durable: bool = False) -> None:
     """Write beside a file and rename, so that it is either the old or the new one at every moment.
 

@@ -9,7 +9,7 @@ from reticket.bench.tables import accuracy_table, claims_table, diversity_table,
 from reticket.errors import InputError
 from reticket.figures.drawing import draw
 from reticket.figures.text import duration, percent, plural
-from reticket.files import read_text, write_file
+from reticket.files import put_between, read_text, write_file
 from reticket.report.front import front
 from reticket.report.metric_words import MetricWords
 
@@ -30,10 +30,10 @@ def check_page(page: Path) -> str:
     if not page.is_file():
         raise InputError(f"--page {page}: no such file; make it, with the lines '{BEGIN}' and '{END}' in it")
     whole = read_text(page, error=InputError, advice="name a Markdown file")
-    if whole.count(BEGIN) != 1 or whole.count(END) != 1 or whole.index(END) < whole.index(BEGIN):
-        raise InputError(
-            f"--page {page}: the lines '{BEGIN}' and '{END}' are needed once each, in this order; add them"
-        )
+    try:
+        put_between(whole, BEGIN, END, "")
+    except ValueError as problem:
+        raise InputError(f"--page {page}: {problem}") from None
     return whole
 
 
@@ -59,10 +59,8 @@ def write_page(bench: Bench, page: Path) -> bool:
         images.mkdir(exist_ok=True)
     for name, spec in drawn.items():
         write_file(images / _image(name), draw(spec).svg.decode(), error=InputError, advice=advice)
-    text = "\n".join(_lines(bench, set(drawn)))
-    write_file(
-        page, f"{whole.split(BEGIN)[0]}{BEGIN}\n{text}\n{END}{whole.split(END)[1]}", error=InputError, advice=advice
-    )
+    text = "\n".join([*_lines(bench, set(drawn)), ""])
+    write_file(page, put_between(whole, BEGIN, END, text), error=InputError, advice=advice)
     return True
 
 

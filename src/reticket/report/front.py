@@ -150,12 +150,15 @@ def _on_linear(axes: Axes, scaled: Sequence[tuple[float, float]]) -> list[tuple[
 
 
 def _limits(points: Sequence[Point], styles: dict[str, Look], words: MetricWords) -> Limits:
-    """Return the ranges of cost, of all panels, and of accuracy, without the controls where they flatten the rest."""
+    """Return the ranges of cost, of all panels, and of accuracy, without what would flatten the rest.
+
+    What counts is the front and the three methods; of others what lies within half their range below them.
+    """
     costs = [point.cost(sharing) for point in points for sharing in sharing_of(points)]
     fronts = [point for sharing in sharing_of(points) for point in on_front(points, sharing, words.metric)]
-    chosen = [point for point in points if styles[point.method].role != "control" or point in fronts]
-    everything, kept = _range(points), _range(chosen or points)
-    low, high = everything if everything[1] - everything[0] <= 2.2 * (kept[1] - kept[0]) else kept
+    chosen = [point for point in points if styles[point.method].role == "key" or point in fronts]
+    (lowest, high), kept = _range(points), _range(chosen or points)
+    low = lowest if high - lowest <= 2.2 * (high - kept[0]) else kept[0] - 0.5 * (high - kept[0])
     pad = 0.08 * (high - low) or 0.5
     return (max(min(costs), 1e-3) / 1.25, max(*costs, 1e-3) * 1.25), (low - pad, high + pad)
 
