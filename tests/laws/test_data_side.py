@@ -1,5 +1,6 @@
 """Published images averaged to a part of their side: their pixels, what is known without files, crops of them."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from reticket.data import Dataset, open_dataset
 from reticket.data.registry import describe
 from reticket.data.shrinking import check_side
+from reticket.data.source import Augmentation
 from reticket.errors import DataError
 from reticket.training.batches import training_batches
 from tests.generated_data import generate, make_small
@@ -79,3 +81,18 @@ def test_crops_leave_an_eighth_of_a_side_and_four_pixels_at_most(side: int, padd
     black = (x == 0).all(3).sum(2).flatten(), (x == 0).all(2).sum(2).flatten()  # rows and columns of each image
     for many in black:
         assert (int(many.min()), int(many.max())) == (0, padding)
+
+
+@pytest.mark.parametrize(
+    ("side", "augmentation", "changed"), [(8, "crop", True), (8, "none", False), (32, "crop", False)]
+)
+def test_results_of_crops_that_were_padded_otherwise_are_no_longer_found(
+    side: int, augmentation: Augmentation, changed: bool
+) -> None:
+    images, labels = torch.zeros((10, 1, side, side), dtype=torch.uint8), torch.arange(10)
+    data = Dataset("black", images, labels, images, labels, tuple("0123456789"), (0.5,), (1.0,), augmentation)
+    earlier = hashlib.sha256(repr((data.mean, data.std, augmentation, data.classes)).encode())
+    for tensor in (images, labels, images, labels):
+        earlier.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
+        earlier.update(tensor.numpy().tobytes())
+    assert (data.fingerprint() != earlier.hexdigest()) == changed

@@ -12,6 +12,8 @@ from torch import Tensor
 from reticket.data.source import Augmentation, DataSource, Split
 from reticket.errors import DataError
 
+PADDING = 4  # around an image that is cropped; an eighth of its side where that is less
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset(DataSource):
@@ -127,9 +129,17 @@ class Dataset(DataSource):
         else:
             yield from ((x[part], y[part]) for part in indices.split(batch_size))
 
+    @property
+    def padding(self) -> int:
+        """Pixels of black around an image before it is cropped in training; 0 where images are not cropped."""
+        if self.augmentation == "none":
+            return 0
+        return min(PADDING, -(-min(self.train_x.shape[2:]) // 8))
+
     def fingerprint(self) -> str:
         """Return a sha256 of everything that decides a result: every input, label and class, and the normalisation."""
-        digest = hashlib.sha256(repr((self.mean, self.std, self.augmentation, self.classes)).encode())
+        padding = () if self.padding in (0, PADDING) else (self.padding,)  # smaller images were padded as large ones
+        digest = hashlib.sha256(repr((self.mean, self.std, self.augmentation, self.classes, *padding)).encode())
         for tensor in (self.train_x, self.train_y, self.test_x, self.test_y):
             digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
             digest.update(tensor.contiguous().numpy().data.cast("B"))

@@ -20,7 +20,6 @@ from reticket.training.augmentations import Transform, transformed
 from reticket.training.mixing import Mixing, mixing_of
 from reticket.training.recipe import Recipe, steps_per_epoch
 
-PADDING = 4  # pixels of black around an image that is cropped, where it has 25 or more a side
 CHUNK_VALUES = 2**20  # gathered at a time: few calls for small inputs, little memory for large ones
 NORMALISED_BYTES = 256 * 2**20  # of inputs that are kept normalised, as nothing is drawn for them
 
@@ -201,7 +200,7 @@ class Batches(TrainingBatches):
         """Return what an epoch draws, on the CPU."""
         generator = generator_for(*self.rng_label, "epoch", epoch)
         order = torch.randperm(self.n, generator=generator, device="cpu")
-        places = 2 * _padding(self.x) + 1 if self.crop else 0
+        places = 2 * self.dataset.padding + 1
         crops = torch.randint(places, (2, self.n), generator=generator, device="cpu") if self.crop else None
         flips = torch.rand(self.n, generator=generator, device="cpu") < 0.5 if self.flip else None
         return Draws(order, crops, flips, None if self.transform is None else self.seeds(epoch))
@@ -210,7 +209,7 @@ class Batches(TrainingBatches):
         """Return the (normalised inputs, labels) that some draws stand for; nothing is read from a device."""
         x, y = self.x.index_select(0, draws.order), self.y.index_select(0, draws.order)
         if draws.crops is not None:
-            x = _cropped(x, draws.crops)
+            x = _cropped(x, draws.crops, self.dataset.padding)
         if draws.flips is not None:
             x = torch.where(draws.flips.view(-1, 1, 1, 1), x.flip(3), x)
         if self.transform is not None and draws.seeds is not None:
@@ -320,15 +319,10 @@ def batches_by(
     )
 
 
-def _cropped(x: UInt8[Tensor, "n c h w"], crops: Int64[Tensor, "2 n"]) -> UInt8[Tensor, "n c h w"]:
+def _cropped(x: UInt8[Tensor, "n c h w"], crops: Int64[Tensor, "2 n"], padding: int) -> UInt8[Tensor, "n c h w"]:
     """Return of every image, padded with black, the part that begins at its row and column of `crops`."""
-    windows = F.pad(x, (_padding(x),) * 4).unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)  # (n, c, top, left, h, w)
+    windows = F.pad(x, (padding,) * 4).unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)  # (n, c, top, left, h, w)
     return windows.movedim(1, 3)[torch.arange(len(x), device=x.device), crops[0], crops[1]]
-
-
-def _padding(x: Tensor) -> int:
-    """Return how much black is put around images before they are cropped: an eighth of a side, no more than usual."""
-    return min(PADDING, -(-min(x.shape[2:]) // 8))
 
 
 def staged(tensor: Tensor, device: torch.device) -> Tensor:
