@@ -1,8 +1,8 @@
-"""`python -m benchmarks.width_transfer`: a ticket of an MLP on the digits carried to two and four times the width.
+"""`python -m benchmarks.width_transfer`: a ticket carried to two and four times the width.
 
-Every pair is a narrow A and a wider B that share nothing, each trained, and pruned for itself, as the preset "digits"
-says. From B's weights at epoch 5 the same sparse training is done with: A's mask carried by `match_wider` and `widen`
-("widened"; "widened early" where B was matched at epoch 5), the same in the order in which units happen to stand
+Every pair is a narrow A and a wider B that share nothing, each trained, and pruned for itself, as a preset says. From
+B's weights at the rewind point the same sparse training is done with: A's mask carried by `match_wider` and `widen`
+("widened"; "widened early" where B was matched at that point), the same in the order in which units happen to stand
 ("tiled"), that mask shuffled within layers, a random one of Erdős-Rényi-kernel densities, and B's own IMP mask
 ("imp-b"). All keep the same fraction of the prunable weights.
 Networks are results of experiments in a store; a row that the file has is not measured again.
@@ -39,16 +39,45 @@ from reticket.training import Span, evaluate, parse_position, steps_per_epoch, t
 
 BEGIN, END = "<!-- width-transfer: written by python -m benchmarks.width_transfer -->", "<!-- end of width-transfer -->"
 OUT = Path(__file__).parent / "results" / "width-transfer.json"
-NARROW, FACTORS, REWIND = 64, (2, 4), "5ep"
-SPARSITIES = (0.95, 0.98)
+FACTORS = (2, 4)
 METHODS = ("imp-b", "widened", "widened early", "tiled", "layer-shuffle", "erk")
 
 
-def config_of(width: int, seed: int) -> Config:
-    """Return the experiment that trains a network of a width and prunes it for itself."""
-    settings = [f"grid.seeds=[{seed}]", f"grid.sparsities={list(SPARSITIES)}", f'grid.rewinds=["{REWIND}"]']
-    settings += ['grid.methods=["dense", "imp", "lth"]', f"model.params.hidden=[{width}, {width}]"]
-    return load_config("digits", [*settings, "checks.diversity_members=0", "checks.overlap=false"])[1]
+@dataclass(frozen=True)
+class Case:
+    """A family of networks of several widths, and how they are trained and pruned.
+
+    Args:
+        preset: how.
+        widths: the parameter of the model that says how wide each layer is.
+        narrow: its value for A.
+        sparsities: of the masks.
+        rewind: where sparse training begins.
+        prefix: before the names of its rows.
+    """
+
+    preset: str
+    widths: str
+    narrow: tuple[int, ...]
+    sparsities: tuple[float, ...]
+    rewind: str
+    prefix: str = ""
+
+    def config(self, factor: int, seed: int) -> Config:
+        """Return the experiment that trains a network of a width and prunes it for itself."""
+        settings = [f"grid.seeds=[{seed}]", f"grid.sparsities={list(self.sparsities)}"]
+        settings += [f'grid.rewinds=["{self.rewind}"]', 'grid.match_at=["end"]']
+        settings += [
+            'grid.methods=["dense", "imp", "lth"]',
+            f"model.params.{self.widths}={[factor * width for width in self.narrow]}",
+        ]
+        return load_config(self.preset, [*settings, "checks.diversity_members=0", "checks.overlap=false"])[1]
+
+
+CASES = {
+    "digits": Case("digits", "hidden", (64, 64), (0.95, 0.98), "5ep"),
+    "fashion-conv": Case("ticketbench-fashion-conv", "widths", (8, 16, 16, 32), (0.9,), "2ep", "fashion-conv, "),
+}
 
 
 def initial(config: Config, *label: str | int) -> nn.Module:
@@ -77,7 +106,7 @@ class Pruned:
             run_experiment(config, Path(folder), store=store)
             results, network = Results.load(Path(folder), store=store), initial(config, "A", seed)
             load_into(network, results.weights(method="dense", seed=seed))
-            masks = {s: results.mask(method="imp", seed=seed, sparsity=s) for s in SPARSITIES}
+            masks = {s: results.mask(method="imp", seed=seed, sparsity=s) for s in config.grid.sparsities}
         rows = [row for row in results.rows if row.metric == "accuracy" and row.method in ("dense", "lth")]
         return cls(
             network,
@@ -87,18 +116,20 @@ class Pruned:
 
 
 class Wide:
-    """Sparse trainings of wide networks from epoch 5.
+    """Sparse trainings of wide networks from the rewind point.
 
     Args:
         config: their experiment.
     """
 
     def __init__(self, config: Config) -> None:
-        self.config, self.data = config, load_dataset("digits")
-        self.start = parse_position(REWIND, steps_per_epoch(self.data.size("train"), config.dense.batch_size))
+        self.config = config
+        self.data = load_dataset(config.data.name, train_size=config.data.train_size, test_size=config.data.test_size)
+        per_epoch = steps_per_epoch(self.data.size("train"), config.dense.batch_size)
+        self.start = parse_position(config.grid.rewinds[0], per_epoch)
 
     def rewound(self, seed: int) -> nn.Module:
-        """Return the network of a seed at epoch 5."""
+        """Return the network of a seed at the rewind point."""
         model, order = initial(self.config, "A", seed), ("A", seed, "order", 0)
         load_into(
             model, train(model, self.data, self.config.dense, rng_label=order, span=Span(stop=self.start)).weights
@@ -114,23 +145,24 @@ class Wide:
         return evaluate(model, self.data, weights=found.weights).accuracy
 
 
-def measured(factor: int, seed: int, store: Path) -> dict[str, Any]:
+def measured(case: Case, factor: int, seed: int, store: Path) -> dict[str, Any]:
     """Return the accuracies in percent of one pair by sparsity and method.
 
     Args:
+        case: of the networks.
         factor: of B's width to A's.
         seed: of both networks.
         store: of results, in which A is there for every factor.
     """
-    begun, by_b = time.process_time(), Wide(config_of(NARROW * factor, seed))
-    of_a, of_b = Pruned.of(config_of(NARROW, seed), seed, store), Pruned.of(by_b.config, seed, store)
-    narrow, wide = (rt.discover(one.network, torch.zeros(2, 64)) for one in (of_a, of_b))
+    begun, by_b = time.process_time(), Wide(case.config(factor, seed))
+    of_a, of_b = Pruned.of(case.config(1, seed), seed, store), Pruned.of(by_b.config, seed, store)
+    narrow, wide = (rt.discover(one.network, torch.zeros(2, *by_b.data.input_shape)) for one in (of_a, of_b))
     tiled = {name: torch.arange(g.size) % narrow.groups[name].size for name, g in wide.groups.items()}
     rewound, images = by_b.rewound(seed), Reading(by_b.data, "train", 512)
     matched = match_wider(of_a.network, of_b.network, narrow, wide, images)
     early = match_wider(of_a.network, rewound, narrow, wide, images)
     found: dict[str, Any] = {"correlation": dict(matched.correlation)}
-    for sparsity in SPARSITIES:
+    for sparsity in case.sparsities:
         source = generator_for("width", factor, seed, f"{sparsity}")
         widened = widen(of_a.masks[sparsity], matched, rewound)
         masks = {
@@ -146,36 +178,39 @@ def measured(factor: int, seed: int, store: Path) -> dict[str, Any]:
     return {**found, **own, "seconds": time.process_time() - begun}
 
 
-def table(cases: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
+def table(rows_of: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
     """Return the rows as a Markdown table, with paired differences and their 95 % intervals."""
     lines = [
-        f"| B's width | sparsity | n | {' | '.join(METHODS)} | widened - erk | widened - layer-shuffle | "
+        f"| network | B's width | sparsity | n | {' | '.join(METHODS)} | widened - erk | widened - layer-shuffle | "
         "widened - tiled | imp-b - widened |",
-        "|" + "---|" * (3 + len(METHODS) + 4),
+        "|" + "---|" * (4 + len(METHODS) + 4),
     ]
-    for factor in FACTORS:
-        rows = [row for name, row in cases.items() if name.startswith(f"x{factor}, ")]
-        for sparsity in (f"{s:.0%}" for s in SPARSITIES if len(rows) > 1):
+    for (called, case), factor in product(CASES.items(), FACTORS):
+        rows = [row for name, row in rows_of.items() if name.startswith(f"{case.prefix}x{factor}, ")]
+        for sparsity in (f"{s:.0%}" for s in case.sparsities if len(rows) > 1):
             by = {method: [row[sparsity][method] for row in rows] for method in METHODS}
             means = [f"{sum(by[m]) / len(by[m]):.2f}" for m in METHODS]
             pairs = [("widened", m) for m in ("erk", "layer-shuffle", "tiled")] + [("imp-b", "widened")]
             differences = [text(paired_difference(by[one], by[other])) for one, other in pairs]
-            lines.append(f"| x{factor} | {sparsity} | {len(rows)} | {' | '.join([*means, *differences])} |")
+            lines.append(f"| {called} | x{factor} | {sparsity} | {len(rows)} | {' | '.join([*means, *differences])} |")
     return lines
 
 
 def main() -> None:
     """Measure what the file lacks, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("case", nargs="?", default="digits", choices=CASES)
+    parser.add_argument("--factors", type=int, nargs="+", default=list(FACTORS), choices=FACTORS)
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--store", type=Path, default=Path("runs/width-transfer"))
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--page", type=Path, help="page that the table goes into")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    kept = Kept(args.out)
-    for seed, factor in product(range(args.seeds), FACTORS):
-        kept.row(f"x{factor}, seed {seed}", lambda pair=(factor, seed): measured(*pair, args.store))
+    kept, case = Kept(args.out), CASES[args.case]
+    for seed, factor in product(range(args.seeds), args.factors):
+        name = f"{case.prefix}x{factor}, seed {seed}"
+        kept.row(name, lambda pair=(factor, seed): measured(case, *pair, args.store))
     lines = "\n".join(table(kept.cases)) + "\n"
     print(lines)
     if args.page is not None:

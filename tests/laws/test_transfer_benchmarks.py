@@ -1,6 +1,12 @@
 """The tables of the benchmarks of transfers: means and paired differences of the rows that are there."""
 
+import pytest
+import torch
+
+import reticket as rt
 from benchmarks import asymmetric, width_transfer
+from reticket.data.registry import describe
+from reticket.tasks.config import Config
 
 
 def framed(dense: float, naive: float) -> dict:
@@ -22,10 +28,30 @@ def test_the_table_of_frames_pairs_seeds_with_the_ordinary_networks() -> None:
 
 def test_the_table_of_widths_holds_the_pairs_that_were_measured() -> None:
     accuracies = dict.fromkeys(width_transfer.METHODS, 90.0)
-    row = {f"{s:.0%}": {**accuracies, "widened": 92.0, "imp-b": 93.5} for s in width_transfer.SPARSITIES}
-    head, rule, *rows = width_transfer.table({"x2, seed 0": row, "x2, seed 1": row, "x4, seed 0": row})
-    assert [one[:14] for one in rows] == ["| x2 | 95% | 2", "| x2 | 98% | 2"]
+    row = {f"{s:.0%}": {**accuracies, "widened": 92.0, "imp-b": 93.5} for s in (0.9, 0.95, 0.98)}
+    names = ("x2, seed 0", "x2, seed 1", "x4, seed 0", "fashion-conv, x4, seed 0", "fashion-conv, x4, seed 1")
+    head, rule, *rows = width_transfer.table(dict.fromkeys(names, row))
+    assert [one.split("|")[1:5] for one in rows] == [
+        [" digits ", " x2 ", " 95% ", " 2 "],
+        [" digits ", " x2 ", " 98% ", " 2 "],
+        [" fashion-conv ", " x4 ", " 90% ", " 2 "],
+    ]
     assert len({len(one.split("|")) for one in (head, rule, *rows)}) == 1
     assert rows[0].endswith(
         "| +2.00 [+2.00, +2.00] | +2.00 [+2.00, +2.00] | +2.00 [+2.00, +2.00] | +1.50 [+1.50, +1.50] |"
     )
+
+
+@pytest.mark.parametrize("name", width_transfer.CASES)
+def test_widths_are_those_of_networks_that_there_are(name: str) -> None:
+    case = width_transfer.CASES[name]
+    for factor in (1, *width_transfer.FACTORS):
+        config = case.config(factor, 0)
+        model = width_transfer.initial(config, "A", 0)
+        assert [group.size for group in rt.discover(model, example_of(config)).groups.values()] == [
+            factor * width for width in case.narrow
+        ]
+
+
+def example_of(config: Config) -> torch.Tensor:
+    return torch.zeros(2, *describe(config.data.name).input_shape)
