@@ -17,4 +17,7 @@ def write_between(page: Path, begin: str, end: str, text: str) -> None:
     Raises:
         ValueError: when a mark is missing or there twice.
     """
-    page.write_text(put_between(page.read_text("utf-8"), begin, end, text), encoding="utf-8")
+    try:
+        page.write_text(put_between(page.read_text("utf-8"), begin, end, text), encoding="utf-8")
+    except ValueError as problem:
+        raise ValueError(f"{page}: {problem}") from None

@@ -4,7 +4,8 @@ Every pair is a narrow A and a wider B that share nothing, each trained, and pru
 B's weights at the rewind point the same sparse training is done with: A's mask carried by `match_wider` and `widen`
 ("widened"; "widened early" where B was matched at that point), the same in the order in which units happen to stand
 ("tiled"), that mask shuffled within layers, a random one of Erdős-Rényi-kernel densities, and B's own IMP mask
-("imp-b"). All keep the same fraction of the prunable weights.
+("imp-b"), pruned to as many weights. Every mask of a pair keeps the same number. A's densities of layers are kept, so
+that a wider network, which grows in its inner layers most, has a lower density in all.
 Networks are results of experiments in a store; a row that the file has is not measured again.
 """
 
@@ -25,7 +26,7 @@ from benchmarks.asymmetric import text
 from benchmarks.kept import Kept
 from benchmarks.marks import write_between
 from reticket.analysis import paired_difference
-from reticket.data import Reading, load_dataset
+from reticket.data import Reading, open_dataset
 from reticket.matching import match_wider
 from reticket.models import build_model
 from reticket.rng import generator_for
@@ -40,6 +41,7 @@ from reticket.training import Span, evaluate, parse_position, steps_per_epoch, t
 BEGIN, END = "<!-- width-transfer: written by python -m benchmarks.width_transfer -->", "<!-- end of width-transfer -->"
 OUT = Path(__file__).parent / "results" / "width-transfer.json"
 FACTORS = (2, 4)
+OTHER = 1_000  # added to the seed for B, that it shares neither initialisation nor order with A
 METHODS = ("imp-b", "widened", "widened early", "tiled", "layer-shuffle", "erk")
 
 
@@ -63,9 +65,15 @@ class Case:
     rewind: str
     prefix: str = ""
 
-    def config(self, factor: int, seed: int) -> Config:
-        """Return the experiment that trains a network of a width and prunes it for itself."""
-        settings = [f"grid.seeds=[{seed}]", f"grid.sparsities={list(self.sparsities)}"]
+    def config(self, factor: int, seed: int, sparsities: Sequence[float] = ()) -> Config:
+        """Return the experiment that trains a network of a width and prunes it for itself.
+
+        Args:
+            factor: of its widths to A's.
+            seed: decides its initialisation and the order of its examples.
+            sparsities: of the masks, where they are others than the case's.
+        """
+        settings = [f"grid.seeds=[{seed}]", f"grid.sparsities={list(sparsities or self.sparsities)}"]
         settings += [f'grid.rewinds=["{self.rewind}"]', 'grid.match_at=["end"]']
         settings += [
             'grid.methods=["dense", "imp", "lth"]',
@@ -87,7 +95,7 @@ def initial(config: Config, *label: str | int) -> nn.Module:
 
 @dataclass(frozen=True)
 class Pruned:
-    """A network with the masks that pruning it for itself gives.
+    """A network with the masks that pruning it for itself gives, by the sparsities of its experiment.
 
     Args:
         network: at the end of dense training.
@@ -124,7 +132,8 @@ class Wide:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.data = load_dataset(config.data.name, train_size=config.data.train_size, test_size=config.data.test_size)
+        chosen = config.data.model_dump(exclude={"name"})
+        self.data = open_dataset(config.data.name, **chosen)
         per_epoch = steps_per_epoch(self.data.size("train"), config.dense.batch_size)
         self.start = parse_position(config.grid.rewinds[0], per_epoch)
 
@@ -151,29 +160,36 @@ def measured(case: Case, factor: int, seed: int, store: Path) -> dict[str, Any]:
     Args:
         case: of the networks.
         factor: of B's width to A's.
-        seed: of both networks.
+        seed: of A; B's is another one.
         store: of results, in which A is there for every factor.
     """
-    begun, by_b = time.process_time(), Wide(case.config(factor, seed))
-    of_a, of_b = Pruned.of(case.config(1, seed), seed, store), Pruned.of(by_b.config, seed, store)
+    begun, other = time.process_time(), OTHER + seed
+    by_b = Wide(case.config(factor, other))
+    of_a, of_b = Pruned.of(case.config(1, seed), seed, store), Pruned.of(by_b.config, other, store)
     narrow, wide = (rt.discover(one.network, torch.zeros(2, *by_b.data.input_shape)) for one in (of_a, of_b))
     tiled = {name: torch.arange(g.size) % narrow.groups[name].size for name, g in wide.groups.items()}
-    rewound, images = by_b.rewound(seed), Reading(by_b.data, "train", 512)
+    rewound, images = by_b.rewound(other), Reading(by_b.data, "train", 512)
     matched = match_wider(of_a.network, of_b.network, narrow, wide, images)
     early = match_wider(of_a.network, rewound, narrow, wide, images)
-    found: dict[str, Any] = {"correlation": dict(matched.correlation)}
-    for sparsity in case.sparsities:
+    found: dict[str, Any] = {"correlation": dict(matched.correlation), "density": {}}
+    carried = {sparsity: widen(of_a.masks[sparsity], matched, rewound) for sparsity in case.sparsities}
+    as_many = [1 - mask.density for mask in carried.values()]
+    pruned = Pruned.of(case.config(factor, other, as_many), other, store).masks.values()
+    for (sparsity, widened), of_its_own in zip(carried.items(), pruned, strict=True):
         source = generator_for("width", factor, seed, f"{sparsity}")
-        widened = widen(of_a.masks[sparsity], matched, rewound)
         masks = {
-            "imp-b": of_b.masks[sparsity],
+            "imp-b": of_its_own,
             "widened": widened,
             "widened early": widen(of_a.masks[sparsity], early, rewound),
             "tiled": widen(of_a.masks[sparsity], Widening(narrow, wide, tiled), rewound),
             "layer-shuffle": layer_shuffle(widened, source),
             "erk": erk_mask(widened, widened.density, source),
         }
-        found[f"{sparsity:.0%}"] = {method: by_b.accuracy(rewound, one, seed) for method, one in masks.items()}
+        kept = {method: one.kept for method, one in masks.items()}
+        if len(set(kept.values())) > 1:
+            raise ValueError(f"masks of different sizes: {kept}")
+        found["density"][f"{sparsity:.0%}"] = widened.density
+        found[f"{sparsity:.0%}"] = {method: by_b.accuracy(rewound, one, other) for method, one in masks.items()}
     own = {f"{name} {method}": value for name, one in (("A", of_a), ("B", of_b)) for method, value in one.own.items()}
     return {**found, **own, "seconds": time.process_time() - begun}
 

@@ -51,6 +51,10 @@ CASES = {
     "changing": (lambda: Convolutions(), RECIPE),
     "dropout": (lambda: Convolutions(0.3), RECIPE),
     "batchnorm": (lambda: build_model("conv-small", in_channels=3, widths=(4, 6, 6, 8), classes=4), RECIPE),
+    "interpolated": (
+        lambda: build_model("conv-small", in_channels=3, widths=(4, 6, 6, 8), classes=4),
+        replace(RECIPE, interpolate_norms=True),
+    ),
     "mlp": (lambda: build_model("mlp", in_features=192, hidden=(24,), classes=4), RECIPE),
     "adamw": (lambda: Convolutions(), replace(RECIPE, lr=0.01, optimizer="adamw", clip_norm=0.5, accumulate=3)),
     "long": (lambda: Convolutions(0.3), replace(RECIPE, epochs=60)),

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from reticket.analysis import pareto_front
 from reticket.errors import InputError
+from reticket.figures.looks import looks
 from reticket.report import build_report
 from reticket.report.costed import at_place, front_tables, main_place, on_front, points_of, rival
-from reticket.report.front import front, front_opened
+from reticket.report.front import _limits, front, front_opened
+from reticket.report.metric_words import MetricWords
 from reticket.tasks.metric import Metric
 from reticket.tasks.results import Results
 from tests.sample_results import stat, write_run
@@ -137,6 +139,24 @@ def test_lower_is_better_where_numbers_are_predicted() -> None:
     assert [p.method for p in on_front(points, 10, results.experiment.metric)] == [
         "erk", "naive", "permuted", "imp", "lth",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_control_far_off_flattens_nothing_whichever_way_is_better(sign: int) -> None:
+    metric = {"name": "score", "unit": "", "higher_is_better": sign > 0}
+
+    def range_with(worst: float) -> tuple[float, float]:
+        values = {**{name: [sign * value for value in of] for name, of in VALUES.items()}, "erk": [sign * worst] * 3}
+        rows = [{**row, "metric": "score"} for row in rows_of(COSTS, values)]
+        results = Results.of_json({"schema": 1, "rows": rows, "experiment": {"metric": metric}})
+        points = points_of(results)
+        return _limits(points, looks(point.method for point in points), MetricWords.of(results))[1]
+
+    near, far, farther = range_with(92.0), range_with(10.0), range_with(-1e4)
+    worst = min if sign > 0 else max
+    assert abs(worst(near)) < 92.5
+    assert far == farther, "it is out of the chart"
+    assert 90 < abs(worst(far)) < 93.5, "the three methods are in it, with half their range beside them"
 
 
 def test_ensembles_stand_beside_networks_of_the_same_size() -> None:

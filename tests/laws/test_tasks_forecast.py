@@ -5,9 +5,9 @@ from collections.abc import Collection
 import pytest
 
 from reticket.experiment import Pace, Task
-from reticket.experiment.pace import Spent, group_of
+from reticket.experiment.pace import Spent, group_of, network_of
 from reticket.tasks.blueprint import Blueprint
-from reticket.tasks.forecast import Forecast, forecast, model_of, work_of
+from reticket.tasks.forecast import Forecast, forecast, work_of
 from reticket.tasks.networks import Facts
 from reticket.tasks.presets import load_config
 from reticket.tasks.timing import Speed, Workload, measure
@@ -80,7 +80,7 @@ def test_images_of_evaluations_and_checks() -> None:
 
 def test_time_is_work_times_speed_shared_by_processes_but_no_shorter_than_the_longest_chain() -> None:
     found = counted(small("barriers=false", "overlap=false"))
-    seconds = found.timed({model_of(found.plan.tasks[0]): Speed(1e-3, 0.0, 64)})
+    seconds = found.timed({network_of(found.plan.tasks[0].spec): Speed(1e-3, 0.0, 64)})
     assert found.by_kind(seconds)["sparse"] == pytest.approx(135 * 1297 * 1e-3)
     assert found.elapsed(seconds, 1) == pytest.approx(sum(seconds.values()))
     assert found.elapsed(seconds, 2) >= sum(seconds.values()) / 2

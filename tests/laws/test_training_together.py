@@ -60,7 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["convolutions", "mlp", "batchnorm", "adamw"])
+@pytest.mark.parametrize("name", ["convolutions", "mlp", "batchnorm", "interpolated", "adamw"])
 def test_two_processes_give_what_one_gives(name: str, trained: Path) -> None:
     """20 steps in float32, with a mask, augmentation and a last batch of 5 that two processes cannot share evenly."""
     one, two = by_one(name), state_of(trained, name)
@@ -73,7 +73,7 @@ def test_two_processes_give_what_one_gives(name: str, trained: Path) -> None:
         assert not two.weights[key][~kept].any()
 
 
-@pytest.mark.parametrize("name", ["convolutions", "changing", "batchnorm", "dropout", "adamw"])
+@pytest.mark.parametrize("name", ["convolutions", "changing", "batchnorm", "interpolated", "dropout", "adamw"])
 def test_every_process_holds_the_same_bits(name: str, trained: Path) -> None:
     one, two = (state_of(trained, name, rank) for rank in (0, 1))
     close(one.weights, two.weights, 0)

@@ -11,8 +11,9 @@ from torch.testing import assert_close
 
 from reticket import Mask, Recipe, build_model, generator_for, load_dataset, train
 from reticket.errors import ConfigError
-from reticket.training import Resume, Span, learning_rate
-from reticket.training.norms import norm_beginnings
+from reticket.training import FlatParameters, Resume, Span, learning_rate
+from reticket.training.norms import NormInterpolation, norm_beginnings
+from reticket.training.run import TrainingRun
 
 DATA = load_dataset("digits", train_size=70)
 ORDER = ("norms", 0)
@@ -114,14 +115,55 @@ def test_a_run_that_is_interrupted_within_an_epoch_gives_the_same_bits(parametri
         assert torch.equal(values, second.weights[name])
 
 
-def test_vision_transformers_and_residual_networks_have_them_all() -> None:
-    for name in ("vit", "resnet20", "conv-small"):
-        model = build_model(name)
-        found = norm_beginnings(model)
-        named = {n for n, _ in model.named_parameters() if "norm" in n or "bn" in n}
-        assert named <= set(found) or not named
-        owners = {n.rpartition(".")[0] for n in found}
-        assert all("Norm" in type(model.get_submodule(owner)).__name__ for owner in owners)
+@pytest.mark.parametrize("name", ["vit", "resnet20", "conv-small", "airbench"])
+def test_every_normalisation_of_a_model_is_among_them(name: str) -> None:
+    model = build_model(name)
+    kinds = (nn.BatchNorm2d, nn.LayerNorm)
+    theirs = {
+        f"{place}.{kind}"
+        for place, module in model.named_modules()
+        if isinstance(module, kinds)
+        for kind, _ in module.named_parameters(recurse=False)
+    }
+    found = norm_beginnings(model)
+    assert set(found) == theirs
+    assert {kind.rpartition(".")[2]: value for kind, value in found.items()} == {"weight": 1.0, "bias": 0.0}
+
+
+class Renamed(nn.BatchNorm1d):
+    """A layer of torch under another name."""
+
+
+def test_what_is_made_from_torchs_layers_is_among_them() -> None:
+    assert set(norm_beginnings(nn.Sequential(nn.Linear(3, 3), Renamed(3)))) == {"1.weight", "1.bias"}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("parametrization", ["plain", "sign-in"])
+def test_a_share_of_nothing_is_plain_training(
+    optimizer: str, parametrization: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainingRun, "_shares", lambda self, epoch: [0.0] * self.steps_in_epoch)
+    values = {**RECIPE.decisive(), "optimizer": optimizer, "parametrization": parametrization, "ema": 0.5}
+    plain, there = (
+        train(Normalised().double(), DATA, Recipe(**{**values, "interpolate_norms": on}), mask=MASK, rng_label=ORDER)
+        for on in (False, True)
+    )
+    for name, tensor in plain.weights.items():
+        assert_close(there.weights[name], tensor, rtol=1e-12, atol=1e-12, msg=name)
+
+
+def test_a_masked_parameter_of_normalisation_stays_0_where_it_stands_in_between() -> None:
+    model, seen = Normalised(), []
+    mask = {"norm1.weight": torch.arange(12) % 2 == 0}
+    parameters = FlatParameters(model, mask, channels_last=False)
+    norms = NormInterpolation(model, parameters)
+    before = parameters.weights.clone()
+    with norms.at(0.5):
+        seen.append(model.norm1.weight.detach().clone())
+    assert not seen[0][1::2].any()
+    assert seen[0][::2].all()
+    assert torch.equal(parameters.weights, before)
 
 
 class OwnNorm(nn.Module):
@@ -139,6 +181,7 @@ class OwnNorm(nn.Module):
         (nn.Linear(3, 2), "the model has no normalisation layer with parameters that are trained; leave it out"),
         (nn.Sequential(nn.BatchNorm1d(3, affine=False)), "has no normalisation layer with parameters"),
         (nn.Sequential(nn.LayerNorm(4), OwnNorm()), "'1' is a OwnNorm with weight, of which it is not known"),
+        (OwnNorm(), "the model itself is a OwnNorm with weight"),
     ],
 )
 def test_what_cannot_be_interpolated_is_refused(model: nn.Module, said: str) -> None:

@@ -12,8 +12,9 @@ from reticket.cli.durations import time_text
 from reticket.devices import check_device
 from reticket.errors import InputError
 from reticket.experiment import EXECUTORS, ExecutionConfig, Pace, Store, Task, folder_of, named_store
+from reticket.experiment.pace import network_of
 from reticket.tasks.config import Config
-from reticket.tasks.forecast import SYMMETRY_SECONDS, Forecast, Total, Work, forecast, model_of, work_of
+from reticket.tasks.forecast import SYMMETRY_SECONDS, Forecast, Total, Work, forecast, work_of
 from reticket.tasks.planning import Outline, outline_experiment
 from reticket.tasks.scale import Sizes, scale_text
 from reticket.tasks.timing import Speed, Workload, measure
@@ -116,11 +117,11 @@ def _seconds(
 
 
 def _speeds(planned: Sequence[Outline], found: Forecast, execution: ExecutionConfig) -> dict[str, Speed]:
-    """Return the speed of every model that something is to be computed with, by `model_of`."""
-    needed = {model_of(task) for task in found.plan.tasks} - {""}
+    """Return the speed of every model that something is to be computed with, by `network_of`."""
+    needed = {network_of(task.spec) for task in found.plan.tasks} - {""}
     speeds: dict[str, Speed] = {}
     for outline in planned:
-        key = model_of(outline.blueprint.networks.symmetry)
+        key = network_of(outline.blueprint.networks.symmetry.spec)
         if key in needed and key not in speeds:
             config, facts = outline.variant.config, outline.blueprint.facts
             params = outline.blueprint.networks.params

@@ -9,14 +9,13 @@ from reticket.errors import DataError
 CHUNK = 2**13  # images that are held as whole numbers at a time
 
 
-def check_side(name: str, side: object, full: int) -> int:
-    """Return `side` where images of `full` pixels can be averaged to it.
+def check_side(name: str, side: object, full: int) -> None:
+    """Refuse a side that images of `full` pixels cannot be averaged to.
 
     Raises:
         DataError: when it is no whole part of `full`.
 
     >>> check_side("cifar10", 16, 32)
-    16
     """
     possible = [full // factor for factor in range(1, full // 2 + 1) if full % factor == 0]
     if type(side) is not int or side not in possible:
@@ -24,7 +23,6 @@ def check_side(name: str, side: object, full: int) -> int:
             f"data set '{name}': side is {side!r}, but its images have {full} pixels a side, which are averaged to "
             f"{', '.join(map(str, possible[:-1]))} or {possible[-1]}"
         )
-    return side
 
 
 def shrunk(images: UInt8[Tensor, "n c full full"], side: int) -> UInt8[Tensor, "n c side side"]:

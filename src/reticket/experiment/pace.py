@@ -36,9 +36,27 @@ class Spent:
 
 
 def group_of(kind: str, spec: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what tasks of one pace share: the model, as `spec["model"]` has it (empty without), and the kind."""
-    model = spec.get("model")
-    return ("" if model is None else text_of(model), kind)
+    """Return what tasks of one pace share: the network (`network_of`) and the kind."""
+    return network_of(spec), kind
+
+
+def network_of(spec: Mapping[str, Any]) -> str:
+    """Return one text for a model and the form of its inputs, as `model` and the `params` of `data` in a spec say.
+
+    Args:
+        spec: of a task.
+
+    Returns:
+        Nothing where the task has no model.
+
+    >>> network_of({"model": "mlp"}), network_of({"model": "mlp", "data": {"name": "x", "params": {"side": 16}}})
+    ('"mlp"', '"mlp" on {"side":16}')
+    """
+    model, data = spec.get("model"), spec.get("data")
+    if model is None:
+        return ""
+    params = data.get("params") if isinstance(data, Mapping) else None
+    return f"{text_of(model)} on {text_of(params)}" if params else text_of(model)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class RefinedAlignment(Alignment):
     loss_after: float = math.nan
 
 
-@matcher("refine", trained=lambda steps, batch_size, **_: steps * batch_size)
+@matcher("refine", trained=lambda batch, steps, batch_size, **_: steps * min(batch, batch_size))
 def match_by_loss(
     models_a: Sequence[nn.Module],
     models_b: Sequence[nn.Module],

@@ -57,7 +57,8 @@ class Matcher:
         options: its settings and those that every matcher has, with their annotations and defaults.
         description: one line for a listing.
         memory: `(model, sym, batch, **options) -> bytes`, what it takes at its peak; None where that is not known.
-        trained: `(**options) -> examples` that it does steps of training on; None where it does none.
+        trained: `(batch, **options) -> examples` that it does steps of training on, where batches are of so many; None
+            where it does none.
     """
 
     name: str
@@ -164,7 +165,7 @@ def matcher(
     Args:
         name: what users write as `method`.
         memory: says how much it takes, see `Matcher`.
-        trained: says from its options on how many examples it does steps of training, for plans and costs.
+        trained: says on how many examples it does steps of training, for plans and costs, see `Matcher`.
 
     Raises:
         InputError: when the name is taken or a parameter is none of these.

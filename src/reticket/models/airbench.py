@@ -16,8 +16,9 @@ SCALE = 1 / 9  # of the logits
 class Airbench(nn.Module):
     """A 2x2 convolution, three groups of two 3x3 convolutions with BatchNorm and GELU, max pooling, one linear layer.
 
-    Unlike the original, the first convolution is trained and not a fixed whitening of patches, BatchNorm has weights,
-    and no convolution begins as an identity, by which the units of two networks would stand in the same order.
+    The layers are the original's, the rest is not: the first convolution is trained and no fixed whitening of patches,
+    BatchNorm has weights and torch's momentum and epsilon, no convolution begins as an identity, by which the units of
+    two networks would stand in the same order, and how it is trained is the recipe's matter.
 
     Args:
         in_channels: of the images.

@@ -152,13 +152,16 @@ def _on_linear(axes: Axes, scaled: Sequence[tuple[float, float]]) -> list[tuple[
 def _limits(points: Sequence[Point], styles: dict[str, Look], words: MetricWords) -> Limits:
     """Return the ranges of cost, of all panels, and of accuracy, without what would flatten the rest.
 
-    What counts is the front and the three methods; of others what lies within half their range below them.
+    What counts is the three methods and the front without controls, which may be on it for being cheap; of others what
+    lies within half the range of these beside them.
     """
     costs = [point.cost(sharing) for point in points for sharing in sharing_of(points)]
     fronts = [point for sharing in sharing_of(points) for point in on_front(points, sharing, words.metric)]
-    chosen = [point for point in points if styles[point.method].role == "key" or point in fronts]
-    (lowest, high), kept = _range(points), _range(chosen or points)
-    low = lowest if high - lowest <= 2.2 * (high - kept[0]) else kept[0] - 0.5 * (high - kept[0])
+    chosen = [p for p in points if (role := styles[p.method].role) == "key" or (role != "control" and p in fronts)]
+    (low, high), kept = _range(points), _range(chosen or points)
+    if high - low > 2.2 * (kept[1] - kept[0]):
+        beside = 0.5 * (kept[1] - kept[0])
+        low, high = max(low, kept[0] - beside), min(high, kept[1] + beside)
     pad = 0.08 * (high - low) or 0.5
     return (max(min(costs), 1e-3) / 1.25, max(*costs, 1e-3) * 1.25), (low - pad, high + pad)
 

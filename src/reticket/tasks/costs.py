@@ -34,9 +34,10 @@ def network_cost(targets: Sequence[Task], find: Find, sizes: Sizes, *, reused: b
     """Return what the networks of `targets` cost together, everything that several of them need counted once.
 
     A dense training is a chain of positions; it is counted from its initialisation as far as somebody needs it, however
-    it was computed. Matching is counted by its forward passes, at a third of a training pass each: those that its
-    result says, or all it may take. Examples that a method looks at before the training (SNIP's) are one training pass.
-    Discovering the symmetry takes seconds and is 0 model-epochs, and so is judging.
+    it was computed. Matching is counted by its forward passes, at a third of a training pass each (those that its
+    result says, or all it may take), and by the steps of training that a matcher may take. Examples that a method looks
+    at before the training (SNIP's) are one training pass. Discovering the symmetry takes seconds and is 0 model-epochs,
+    and so is judging.
 
     Args:
         targets: the tasks that train the networks, of which each is its own.

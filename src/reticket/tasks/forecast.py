@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from reticket.experiment import Pace, Plan, Task
-from reticket.experiment.frozen import text_of
+from reticket.experiment.pace import network_of
 from reticket.experiment.plan import ResultIndex
 from reticket.experiment.task import closure
 from reticket.tasks.check import checks
@@ -54,7 +54,7 @@ class Forecast:
         """Return by key the seconds of each task, as such tasks took before; None where a model was not seen before."""
         found: dict[str, float] = {}
         for task in self.plan.tasks:
-            seconds = pace.seconds(task) if pace.knows(task) or not model_of(task) else None
+            seconds = pace.seconds(task) if pace.knows(task) or not network_of(task.spec) else None
             if seconds is None:
                 return None
             found[task.key] = seconds
@@ -80,7 +80,7 @@ class Forecast:
         return max(sum(seconds.values()) / jobs, max(until.values(), default=0.0))
 
     def _timed(self, task: Task, speeds: Mapping[str, Speed]) -> float:
-        work, speed = self.work[task.key], speeds.get(model_of(task))
+        work, speed = self.work[task.key], speeds.get(network_of(task.spec))
         if speed is None:  # a task of no model
             return float(work.seconds)
         return float(work.seconds + work.trained * speed.training + work.evaluated * speed.evaluation)
@@ -113,11 +113,6 @@ def forecast(
     alone = {task.key: work_of(task, None).epochs for task in whole.tasks}
     apart = sum(sum(alone[task.key] for task in closure([target])) for target in whole.targets)
     return Forecast(dict(kinds), len(whole) - len(plan), work, apart, plan)
-
-
-def model_of(task: Task) -> str:
-    """Return one text for the model of a task; empty where it has none."""
-    return text_of(task.spec["model"]) if "model" in task.spec else ""
 
 
 def work_of(task: Task, resumed: Task | None, sizes: Sizes) -> Work:

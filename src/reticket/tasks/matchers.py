@@ -71,7 +71,7 @@ def matcher_options(spec: Mapping[str, Any]) -> dict[str, Any]:
 def trained_on(spec: Mapping[str, Any]) -> int:
     """Return on how many examples a matching does steps of training, by what `matcher_spec` made."""
     trained = MATCHERS.named(spec["method"]).trained
-    return 0 if trained is None else trained(**matcher_options(spec))
+    return 0 if trained is None else trained(spec["batch_size"], **matcher_options(spec))
 
 
 def given_to_matcher(spec: Mapping[str, Any], inputs: Mapping[str, Result], device: str) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivat
 
 from reticket.errors import ConfigError
 from reticket.training.flat import FlatParameters
+from reticket.training.synchronised import SharedBatchNorm
 
-NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+NORMS = (_NormBase, SharedBatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 BEGINNING = {"weight": 1.0, "bias": 0.0}
 
 
@@ -31,11 +32,13 @@ def norm_beginnings(model: nn.Module) -> dict[str, float]:
     found: dict[str, float] = {}
     for place, module in model.named_modules():
         own = {kind: names[id(p)] for kind, p in module.named_parameters(recurse=False) if id(p) in names}
-        if not own or "norm" not in type(module).__name__.lower():
+        known = isinstance(module, NORMS)
+        if not own or not (known or "norm" in type(module).__name__.lower()):
             continue
-        if not isinstance(module, NORMS) or not set(own) <= set(BEGINNING):
+        if not known or not set(own) <= set(BEGINNING):
+            where = f"'{place}'" if place else "the model itself"
             raise ConfigError(
-                f"recipe: interpolate_norms knows torch's normalisation layers, but '{place}' is a "
+                f"recipe: interpolate_norms knows torch's normalisation layers, but {where} is a "
                 f"{type(module).__name__} with {', '.join(own)}, of which it is not known what it begins as; leave "
                 f"interpolate_norms out"
             )
@@ -87,9 +90,11 @@ class NormInterpolation:
         with torch.no_grad():
             weights.lerp_(self._beginning, share * self._moves)
             self.parameters.clear_masked_weights()
-        yield
-        with torch.no_grad():
-            weights.copy_(kept)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                weights.copy_(kept)
 
     @torch.no_grad()
     def scale(self, gradient: Float[Tensor, " n"], share: float) -> None:
