@@ -65,6 +65,19 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(
     assert "--price is for --dry-run" in capsys.readouterr().err
 
 
+def test_a_dry_run_times_what_takes_images_of_another_side(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Without the data: all that a preset with parameters of its data takes, not the search of symmetry alone."""
+    monkeypatch.delenv("RETICKET_DATA", raising=False)
+    dry = ("run", "ticketbench-resnet20", "--dry-run", "--set", "model.params.width=0.125", "--out", tmp_path / "none")
+    assert reticket(monkeypatch, *dry) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Timed just now, resnet20 of width 0.125" in said
+    assert "About 10 s" not in said
+    assert " 640 0 s " not in said, "the sparse runs take some time"
+
+
 def test_a_dry_run_on_a_store_goes_by_what_its_results_took_and_times_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

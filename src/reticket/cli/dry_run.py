@@ -121,7 +121,7 @@ def _speeds(planned: Sequence[Outline], found: Forecast, execution: ExecutionCon
     needed = {network_of(task.spec) for task in found.plan.tasks} - {""}
     speeds: dict[str, Speed] = {}
     for outline in planned:
-        key = network_of(outline.blueprint.networks.symmetry.spec)
+        key = network_of(outline.blueprint.networks.common)
         if key in needed and key not in speeds:
             config, facts = outline.variant.config, outline.blueprint.facts
             params = outline.blueprint.networks.params
@@ -210,8 +210,8 @@ def _where(execution: ExecutionConfig) -> str:
 def _timing_notes(speeds: Mapping[str, Speed], *, elsewhere: bool) -> list[str]:
     """Return in sentences how fast models were just now, and what a forecast by that assumes."""
     notes = []
-    for model, speed in speeds.items():
-        values = json.loads(model)
+    for network, speed in speeds.items():
+        values = json.loads(network.splitlines()[0])
         width = f" of width {values['params']['width']}" if "width" in values["params"] else ""
         notes.append(
             f"Timed just now, {escape(values['name'])}{width}: {1000 * speed.training:.3g} ms an image in training "

@@ -140,11 +140,11 @@ class Estimate:
 
 
 def _groups(plan: Plan) -> dict[str, Group]:
-    """Return the group of each task by key; of many tasks with one model it is worked out once."""
-    known: dict[tuple[str, str], Group] = {}
+    """Return the group of each task by key; of many tasks with one model and one data set it is worked out once."""
+    known: dict[tuple[str, str, str], Group] = {}
     found = {}
     for task in plan.tasks:
-        alike = (task.kind, repr(task.spec.get("model")))
+        alike = (task.kind, repr(task.spec.get("model")), repr(task.spec.get("data")))
         if alike not in known:
             known[alike] = group_of(task.kind, task.spec)
         found[task.key] = known[alike]

@@ -47,16 +47,17 @@ def network_of(spec: Mapping[str, Any]) -> str:
         spec: of a task.
 
     Returns:
-        Nothing where the task has no model.
+        The model as JSON, and the parameters of the data in a second line where there are any; nothing where the task
+        has no model.
 
     >>> network_of({"model": "mlp"}), network_of({"model": "mlp", "data": {"name": "x", "params": {"side": 16}}})
-    ('"mlp"', '"mlp" on {"side":16}')
+    ('"mlp"', '"mlp"\\n{"side":16}')
     """
     model, data = spec.get("model"), spec.get("data")
     if model is None:
         return ""
     params = data.get("params") if isinstance(data, Mapping) else None
-    return f"{text_of(model)} on {text_of(params)}" if params else text_of(model)
+    return f"{text_of(model)}\n{text_of(params)}" if params else text_of(model)
 
 
 @dataclass(frozen=True)
