@@ -1,8 +1,8 @@
 """`python -m benchmarks.asymmetric`: is a mask moved as it is once initialisations share a frame, and at what price?
 
-For each frame (`models.Frame`) the pairs (A, B) of one preset: dense accuracy, LTH, `naive`, `permuted` (matched as if
+For each frame (`models.Frame`) the pairs (A, B) of one case: dense accuracy, LTH, `naive`, `permuted` (matched as if
 there were no frame), the share of units that this matching leaves in place, and how often the retrained A and the
-retrained B that has its mask choose different classes. All differences are paired by seed with the same preset without
+retrained B that has its mask choose different classes. All differences are paired by seed with the same case without
 a frame or among methods of one pair. A row that the file has is not measured again.
 """
 
@@ -25,7 +25,8 @@ from reticket.tasks.running import run_experiment
 BEGIN, END = "<!-- asymmetric: written by python -m benchmarks.asymmetric -->", "<!-- end of asymmetric -->"
 OUT = Path(__file__).parent / "results" / "asymmetric.json"
 METHODS = ("dense", "lth", "permuted", "naive")
-CASES = {"digits": (0.98, "5ep"), "fashion-conv": (0.9, "2ep")}
+CASES = {"digits": ("digits", 0.98, "5ep"), "fashion-conv": ("ticketbench-fashion-conv-methods", 0.9, "2ep")}
+"""What is measured: a preset, and the sparsity and rewind point of it."""
 ORDINARY = "ordinary"
 FRAMES: Mapping[str, Mapping[str, Any]] = {
     "share 0.05": {"share": 0.05},
@@ -50,16 +51,16 @@ FRAMES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def measured(preset: str, frame: Mapping[str, Any] | None, seeds: int, store: Path) -> dict[str, Any]:
+def measured(case: str, frame: Mapping[str, Any] | None, seeds: int, store: Path) -> dict[str, Any]:
     """Return accuracies in percent by method and seed, and what the matching and the predictions say.
 
     Args:
-        preset: whose networks, at one sparsity and rewind point.
+        case: whose networks, at one sparsity and rewind point.
         frame: that they share; None for none.
         seeds: pairs.
         store: of results, so that a longer run goes on from a shorter one.
     """
-    sparsity, rewind = CASES[preset]
+    preset, sparsity, rewind = CASES[case]
     settings = [f"grid.seeds={seeds}", f"grid.sparsities=[{sparsity}]", f'grid.rewinds=["{rewind}"]']
     settings += [f"grid.methods={list(METHODS)}", "checks.diversity_members=0", "checks.overlap=false"]
     settings += [f"model.params.asymmetric.{key}={str(value).lower()}" for key, value in (frame or {}).items()]
@@ -89,22 +90,20 @@ def text(found: PairedDifference) -> str:
     return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
 
 
-def table(cases: Mapping[str, Mapping[str, Any]], preset: str) -> Sequence[str]:
-    """Return the table of one preset as Markdown: a row a frame, each difference with its 95 % interval.
+def table(cases: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
+    """Return the table as Markdown: a row a frame, each difference with its 95 % interval.
 
     Args:
-        cases: rows as `measured` makes them, by preset and frame.
-        preset: of the rows.
+        cases: rows as `measured` makes them, by case and frame, of each case the ordinary one too.
     """
     lines = [
-        "| frame | n | dense | dense less ordinary | LTH | naive | LTH - naive | naive - permuted of ordinary | units "
-        "in place | naive differs from LTH |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| network | frame | n | dense | dense less ordinary | LTH | naive | LTH - naive | naive - permuted of ordinary "
+        "| units in place | naive differs from LTH |",
+        "|" + "---|" * 11,
     ]
-    ordinary = cases[f"{preset}, {ORDINARY}"]
-    for name, row in cases.items():
-        if not name.startswith(f"{preset}, "):
-            continue
+    for called, row in cases.items():
+        case, frame = called.split(", ", 1)
+        ordinary = cases[f"{case}, {ORDINARY}"]
         n = min(len(row["dense"]), len(ordinary["dense"]))
         mean = {method: sum(row[method][:n]) / n for method in METHODS}
         less, gap, against = (
@@ -117,7 +116,7 @@ def table(cases: Mapping[str, Mapping[str, Any]], preset: str) -> Sequence[str]:
         )
         own = "" if row is ordinary else less
         lines.append(
-            f"| {name.removeprefix(f'{preset}, ')} | {n} | {mean['dense']:.2f} | {own} | {mean['lth']:.2f} | "
+            f"| {case} | {frame} | {n} | {mean['dense']:.2f} | {own} | {mean['lth']:.2f} | "
             f"{mean['naive']:.2f} | {gap} | {against} | {100 * sum(row['in place'][:n]) / n:.0f} % | "
             f"{sum(row['differ']['naive'][:n]) / n:.1f} % |"
         )
@@ -127,7 +126,7 @@ def table(cases: Mapping[str, Mapping[str, Any]], preset: str) -> Sequence[str]:
 def main() -> None:
     """Measure what the file lacks, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("preset", choices=sorted(CASES))
+    parser.add_argument("case", choices=sorted(CASES))
     parser.add_argument("--frames", nargs="*", default=[ORDINARY, *FRAMES], choices=[ORDINARY, *FRAMES])
     parser.add_argument("--seeds", type=int, default=12)
     parser.add_argument("--store", type=Path, default=Path("runs/asymmetric"))
@@ -138,10 +137,10 @@ def main() -> None:
     kept = Kept(args.out)
     for name in args.frames:
         kept.row(
-            f"{args.preset}, {name}",
-            lambda name=name: measured(args.preset, FRAMES.get(name), args.seeds, args.store),
+            f"{args.case}, {name}",
+            lambda name=name: measured(args.case, FRAMES.get(name), args.seeds, args.store),
         )
-    lines = "\n".join(table(kept.cases, args.preset)) + "\n"
+    lines = "\n".join(table(kept.cases)) + "\n"
     print(lines)
     if args.page is not None:
         write_between(args.page, BEGIN, END, lines)

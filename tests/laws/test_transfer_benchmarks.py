@@ -17,13 +17,15 @@ def framed(dense: float, naive: float) -> dict:
 
 
 def test_the_table_of_frames_pairs_seeds_with_the_ordinary_networks() -> None:
-    cases = {"digits, ordinary": framed(97.5, 93.0), "digits, share 0.5": framed(97.0, 94.5), "other, ordinary": {}}
-    head, _, ordinary, share = asymmetric.table(cases, "digits")
+    cases = {"digits, ordinary": framed(97.5, 93.0), "digits, share 0.5": framed(97.0, 94.5)}
+    cases |= {"fashion-conv, ordinary": framed(83.0, 79.0), "fashion-conv, share 0.5": framed(82.0, 79.0)}
+    head, _, ordinary, share, _, other = asymmetric.table(cases)
     assert len(head.split("|")) == len(share.split("|"))
     assert ordinary == (
-        "| ordinary | 3 | 97.50 |  | 96.00 | 93.00 | +3.00 [+3.00, +3.00] | -2.00 [-2.00, -2.00] | 50 % | 3.0 % |"
+        "| digits | ordinary | 3 | 97.50 |  | 96.00 | 93.00 | +3.00 [+3.00, +3.00] | -2.00 [-2.00, -2.00] | 50 % | 3.0 % |"
     )
     assert "| -0.50 [-0.50, -0.50] | 96.00 | 94.50 | +1.50 [+1.50, +1.50] | -0.50 [-0.50, -0.50] |" in share
+    assert other.startswith("| fashion-conv | share 0.5 | 3 | 82.00 | -1.00 [-1.00, -1.00] |")
 
 
 def test_the_table_of_widths_holds_the_pairs_that_were_measured() -> None:
