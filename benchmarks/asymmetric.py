@@ -97,8 +97,8 @@ def table(cases: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
         cases: rows as `measured` makes them, by case and frame, of each case the ordinary one too.
     """
     lines = [
-        "| network | frame | n | dense | dense less ordinary | LTH | naive | LTH - naive | naive - permuted of ordinary "
-        "| units in place | naive differs from LTH |",
+        "| network | frame | n | dense | dense less ordinary | LTH | naive | LTH - naive | naive - permuted of "
+        "ordinary | units in place | naive differs from LTH |",
         "|" + "---|" * 11,
     ]
     for called, row in cases.items():

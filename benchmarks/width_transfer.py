@@ -25,10 +25,10 @@ import reticket as rt
 from benchmarks.asymmetric import text
 from benchmarks.kept import Kept
 from benchmarks.marks import write_between
+from benchmarks.sparse_runs import SparseRuns, initial
 from reticket.analysis import paired_difference
-from reticket.data import Reading, open_dataset
+from reticket.data import Reading
 from reticket.matching import match_wider
-from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.symmetry import Widening, load_into
 from reticket.tasks.config import Config
@@ -36,7 +36,6 @@ from reticket.tasks.presets import load_config
 from reticket.tasks.results import Results
 from reticket.tasks.running import run_experiment
 from reticket.tickets import Mask, erk_mask, layer_shuffle, widen
-from reticket.training import Span, evaluate, parse_position, steps_per_epoch, train
 
 BEGIN, END = "<!-- width-transfer: written by python -m benchmarks.width_transfer -->", "<!-- end of width-transfer -->"
 OUT = Path(__file__).parent / "results" / "width-transfer.json"
@@ -88,11 +87,6 @@ CASES = {
 }
 
 
-def initial(config: Config, *label: str | int) -> nn.Module:
-    """Return a network of an experiment as it is before training."""
-    return build_model(config.model.name, generator=generator_for(*label, "init"), **config.model.params)
-
-
 @dataclass(frozen=True)
 class Pruned:
     """A network with the masks that pruning it for itself gives, by the sparsities of its experiment.
@@ -123,37 +117,6 @@ class Pruned:
         )
 
 
-class Wide:
-    """Sparse trainings of wide networks from the rewind point.
-
-    Args:
-        config: their experiment.
-    """
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        chosen = config.data.model_dump(exclude={"name"})
-        self.data = open_dataset(config.data.name, **chosen)
-        per_epoch = steps_per_epoch(self.data.size("train"), config.dense.batch_size)
-        self.start = parse_position(config.grid.rewinds[0], per_epoch)
-
-    def rewound(self, seed: int) -> nn.Module:
-        """Return the network of a seed at the rewind point."""
-        model, order = initial(self.config, "A", seed), ("A", seed, "order", 0)
-        load_into(
-            model, train(model, self.data, self.config.dense, rng_label=order, span=Span(stop=self.start)).weights
-        )
-        return model
-
-    def accuracy(self, rewound: nn.Module, mask: Mask, seed: int) -> float:
-        """Return the accuracy in percent after sparse training with a mask."""
-        model = initial(self.config, "A", seed)
-        load_into(model, mask.apply_to(rewound))
-        recipe, order = self.config.sparse_recipe, ("A", seed, "order", 0)
-        found = train(model, self.data, recipe, rng_label=order, mask=mask, span=Span(self.start))
-        return evaluate(model, self.data, weights=found.weights).accuracy
-
-
 def measured(case: Case, factor: int, seed: int, store: Path) -> dict[str, Any]:
     """Return the accuracies in percent of one pair by sparsity and method.
 
@@ -164,11 +127,11 @@ def measured(case: Case, factor: int, seed: int, store: Path) -> dict[str, Any]:
         store: of results, in which A is there for every factor.
     """
     begun, other = time.process_time(), OTHER + seed
-    by_b = Wide(case.config(factor, other))
+    by_b = SparseRuns(case.config(factor, other))
     of_a, of_b = Pruned.of(case.config(1, seed), seed, store), Pruned.of(by_b.config, other, store)
     narrow, wide = (rt.discover(one.network, torch.zeros(2, *by_b.data.input_shape)) for one in (of_a, of_b))
     tiled = {name: torch.arange(g.size) % narrow.groups[name].size for name, g in wide.groups.items()}
-    rewound, images = by_b.rewound(other), Reading(by_b.data, "train", 512)
+    rewound, images = by_b.rewound("A", other), Reading(by_b.data, "train", 512)
     matched = match_wider(of_a.network, of_b.network, narrow, wide, images)
     early = match_wider(of_a.network, rewound, narrow, wide, images)
     found: dict[str, Any] = {"correlation": dict(matched.correlation), "density": {}}
@@ -189,7 +152,9 @@ def measured(case: Case, factor: int, seed: int, store: Path) -> dict[str, Any]:
         if len(set(kept.values())) > 1:
             raise ValueError(f"masks of different sizes: {kept}")
         found["density"][f"{sparsity:.0%}"] = widened.density
-        found[f"{sparsity:.0%}"] = {method: by_b.accuracy(rewound, one, other) for method, one in masks.items()}
+        found[f"{sparsity:.0%}"] = {
+            method: by_b.accuracy(rewound.state_dict(), one, "A", other) for method, one in masks.items()
+        }
     own = {f"{name} {method}": value for name, one in (("A", of_a), ("B", of_b)) for method, value in one.own.items()}
     return {**found, **own, "seconds": time.process_time() - begun}
 

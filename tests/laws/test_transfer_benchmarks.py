@@ -1,10 +1,14 @@
 """The tables of the benchmarks of transfers: means and paired differences of the rows that are there."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
 import reticket as rt
-from benchmarks import asymmetric, width_transfer
+from benchmarks import asymmetric, soups, width_transfer
+from benchmarks.sparse_runs import initial
 from reticket.data.registry import describe
 from reticket.tasks.config import Config
 
@@ -22,7 +26,8 @@ def test_the_table_of_frames_pairs_seeds_with_the_ordinary_networks() -> None:
     head, _, ordinary, share, _, other = asymmetric.table(cases)
     assert len(head.split("|")) == len(share.split("|"))
     assert ordinary == (
-        "| digits | ordinary | 3 | 97.50 |  | 96.00 | 93.00 | +3.00 [+3.00, +3.00] | -2.00 [-2.00, -2.00] | 50 % | 3.0 % |"
+        "| digits | ordinary | 3 | 97.50 |  | 96.00 | 93.00 | +3.00 [+3.00, +3.00] | -2.00 [-2.00, -2.00] | 50 % "
+        "| 3.0 % |"
     )
     assert "| -0.50 [-0.50, -0.50] | 96.00 | 94.50 | +1.50 [+1.50, +1.50] | -0.50 [-0.50, -0.50] |" in share
     assert other.startswith("| fashion-conv | share 0.5 | 3 | 82.00 | -1.00 [-1.00, -1.00] |")
@@ -49,7 +54,7 @@ def test_widths_are_those_of_networks_that_there_are(name: str) -> None:
     case = width_transfer.CASES[name]
     for factor in (1, *width_transfer.FACTORS):
         config = case.config(factor, 0)
-        model = width_transfer.initial(config, "A", 0)
+        model = initial(config, "A", 0)
         assert [group.size for group in rt.discover(model, example_of(config)).groups.values()] == [
             factor * width for width in case.narrow
         ]
@@ -57,3 +62,61 @@ def test_widths_are_those_of_networks_that_there_are(name: str) -> None:
 
 def example_of(config: Config) -> torch.Tensor:
     return torch.zeros(2, *describe(config.data.name).input_shape)
+
+
+SMALL = """
+[data]
+name = "digits"
+train_size = 200
+
+[model]
+name = "mlp"
+params = { in_features = 64, hidden = [16], classes = 10 }
+
+[dense]
+epochs = 3
+batch_size = 50
+lr = 0.1
+
+[sparse]
+lr = 0.1
+
+[prune]
+style = "finetune"
+rate = 0.5
+epochs = 1
+lr = 0.02
+
+[matching]
+samples = 100
+
+[grid]
+sparsities = [0.75]
+rewinds = ["1ep"]
+methods = ["lth", "permuted", "signed"]
+"""
+
+
+def test_one_run_as_long_as_one_member_is_the_run_of_the_table(tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(SMALL)
+    case = soups.Case(str(tmp_path / "small.toml"), 0.75, "1ep", 2, ("lth", "permuted", "signed"))
+    measuring = soups.Measuring(case, 2, tmp_path / "store")
+    row = measuring.row(1)
+    table = {r.method: r.values[1] for r in measuring.results.rows if r.metric == "accuracy" and r.method != "imp"}
+    measuring.case = replace(case, members=1)
+    assert {method: measuring.single(method, 1) for method in case.methods} == table
+    assert {method: values["one run"] for method, values in row.items() if method != "seconds"} != table
+    soup = next(one for one in measuring.results.of(soups.Soup) if one.method == "signed")
+    assert row["signed"]["with REPAIR"] == soup.repaired_accuracy.values[1]
+
+
+def test_the_table_of_soups_has_a_row_a_method_of_the_case() -> None:
+    values = dict(zip((*soups.FIELDS, "one run"), (90.0, 80.0, 85.0, 92.0, 91.0), strict=True))
+    rows = {f"fashion-conv, seed {seed}": dict.fromkeys(("lth", "permuted", "signed"), values) for seed in range(3)}
+    head, _, *lines = soups.table({**rows, "digits, seed 0": {}})
+    assert [line.split("|")[2].strip() for line in lines] == ["lth", "permuted", "signed"]
+    assert lines[0] == (
+        "| fashion-conv | lth | 3 | 3 | 90.00 | 80.00 | 85.00 | 92.00 | 91.00 | -5.00 [-5.00, -5.00] | "
+        "+6.00 [+6.00, +6.00] |"
+    )
+    assert len(head.split("|")) == len(lines[0].split("|"))
