@@ -1,17 +1,20 @@
 """What a dry run counts: the epochs that a run then reports, and less where results are stored or shared."""
 
 from collections.abc import Collection
+from typing import Any
 
 import pytest
 
 from reticket.experiment import Pace, Task
 from reticket.experiment.pace import Spent, group_of, network_of
+from reticket.tasks import timing
 from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.forecast import Forecast, forecast, work_of
 from reticket.tasks.networks import Facts
 from reticket.tasks.presets import load_config
 from reticket.tasks.timing import Speed, Workload, measure
 from reticket.tasks.work import Sizes, Work
+from reticket.training import Recipe, TrainingRun
 
 FACTS = Facts("0" * 64, 1297, tuple("0123456789"), (64,))
 SIZES = Sizes(1297, 500)
@@ -117,6 +120,22 @@ def test_costs_are_the_work_in_epochs_an_evaluation_a_third() -> None:
 @pytest.mark.parametrize(("jobs", "augment"), [(1, True), (2, False)])
 def test_a_model_is_really_timed(jobs: int, augment: bool) -> None:
     params = {"in_channels": 3, "widths": (4, 4, 4, 4), "classes": 10}
-    found = measure(Workload("conv-small", params, (3, 32, 32), 10, 8, augment), jobs=jobs)
+    recipe = Recipe(90, 8, 0.1, milestones=(30, 60), schedule="step", warmup_epochs=5, accumulate=3, mixup=0.2)
+    found = measure(Workload("conv-small", params, (3, 32, 32), 10, recipe, augment), jobs=jobs)
     assert 0 < found.evaluation < found.training < 1
     assert (found.batch_size, found.jobs) == (8, jobs)
+
+
+@pytest.mark.parametrize("changes", [{"precision": "bfloat16"}, {"optimizer": "adamw"}, {"clip_norm": 1.0}])
+def test_what_is_timed_are_the_steps_of_the_recipe(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, seen = Recipe(5, 8, 0.1, **changes), []
+
+    class Seen(TrainingRun):
+        def go(self, *args: Any, **options: Any) -> Any:
+            seen.append(self.recipe)
+            return super().go(*args, **options)
+
+    monkeypatch.setattr(timing, "TrainingRun", Seen)
+    measure(Workload("mlp", {"in_features": 64, "hidden": [8], "classes": 10}, (64,), 10, recipe))
+    assert seen
+    assert all(getattr(one, name) == value for one in seen for name, value in changes.items())

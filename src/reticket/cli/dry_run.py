@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -125,10 +126,10 @@ def _speeds(planned: Sequence[Outline], found: Forecast, execution: ExecutionCon
         if key in needed and key not in speeds:
             config, facts = outline.variant.config, outline.blueprint.facts
             params = outline.blueprint.networks.params
-            batch = min(config.dense.batch_size, facts.train_size)
+            recipe = replace(config.dense, batch_size=min(config.dense.batch_size, facts.train_size))
             augment = bool(config.dense.augment) and outline.augmented
             shape, classes = facts.input_shape, len(facts.classes)
-            work = Workload(config.model.name, params, shape, classes, batch, augment, facts.is_tokens)
+            work = Workload(config.model.name, params, shape, classes, recipe, augment, facts.is_tokens)
             jobs = 1 if _elsewhere(execution) else execution.jobs
             speeds[key] = measure(work, jobs=jobs, threads=execution.threads, device=execution.device)
     return speeds

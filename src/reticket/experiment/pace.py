@@ -36,8 +36,14 @@ class Spent:
 
 
 def group_of(kind: str, spec: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what tasks of one pace share: the network (`network_of`) and the kind."""
-    return network_of(spec), kind
+    """Return what tasks of one pace share: the network (`network_of`), and the kind with the precision of its recipe.
+
+    >>> group_of("dense", {"model": "mlp", "recipe": {"lr": 0.1, "precision": "bfloat16"}})
+    ('"mlp"', 'dense in bfloat16')
+    """
+    recipe = spec.get("recipe")
+    precision = recipe.get("precision") if isinstance(recipe, Mapping) else None
+    return network_of(spec), kind if precision is None else f"{kind} in {precision}"
 
 
 def network_of(spec: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,19 @@ from reticket.training import Placement, Recipe, TrainingRun, evaluate
 
 LONG_ENOUGH = 0.4  # seconds; a batch is not made larger when a step takes as long
 STEPS = 3
+NOT_TIMED: Mapping[str, Any] = {
+    "schedule": "constant",
+    "schedule_options": {},
+    "warmup_epochs": 0,
+    "milestones": (),
+    "accumulate": 1,
+    "train": None,
+    "augment_options": {},
+    "label_smoothing": 0.0,
+    "mixup": None,
+    "cutmix": None,
+}
+"""Of a recipe, what costs a step nothing to speak of, or does not fit a few steps on made-up inputs."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class Workload:
         params: of the model.
         input_shape: of one input.
         classes: number of classes.
-        batch_size: of the training.
+        recipe: of the training: its batch size, precision, optimiser and whatever else a step of it does.
         augment: whether images are flipped and cropped.
         tokens: whether an input is a row of tokens, of which there are as many kinds as classes.
     """
@@ -55,7 +68,7 @@ class Workload:
     params: Mapping[str, Any]
     input_shape: tuple[int, ...]
     classes: int
-    batch_size: int
+    recipe: Recipe
     augment: bool = False
     tokens: bool = False
 
@@ -100,13 +113,13 @@ def _measure(work: Workload, threads: int, device: str) -> Speed:
 
 def _timed(model: nn.Module, work: Workload, device: str) -> Speed:
     """Return the speed of a model at batches as large as could be timed quickly."""
-    size = min(work.batch_size, 4)
+    size = min(work.recipe.batch_size, 4)
     while True:
         data = _made_up(work, size)
         seconds = _training_step(model, data, size, work, device)
-        if size == work.batch_size or seconds > LONG_ENOUGH:
+        if size == work.recipe.batch_size or seconds > LONG_ENOUGH:
             break
-        size = min(work.batch_size, 4 * size if seconds < LONG_ENOUGH / 8 else 2 * size)
+        size = min(work.recipe.batch_size, 4 * size if seconds < LONG_ENOUGH / 8 else 2 * size)
     many = _made_up(work, max(size, min(2048, int(LONG_ENOUGH * size / seconds))))
     evaluation = min(_seconds(lambda: evaluate(model, many, "train", device=device), device) for _ in range(2))
     return Speed(seconds / size, evaluation / many.size("train"), size)
@@ -114,8 +127,15 @@ def _timed(model: nn.Module, work: Workload, device: str) -> Speed:
 
 def _training_step(model: nn.Module, data: Dataset, size: int, work: Workload, device: str) -> float:
     """Return the seconds of one step, without the first, which sets things up."""
-    objective = "language-model" if work.tokens else "classification"
-    recipe = Recipe(epochs=1 + STEPS, batch_size=size, lr=1e-3, augment=work.augment, objective=objective)
+    recipe = replace(
+        work.recipe,
+        epochs=1 + STEPS,
+        batch_size=size,
+        lr=1e-3,
+        augment=work.augment,
+        objective="language-model" if work.tokens else "classification",
+        **NOT_TIMED,
+    )
     run = TrainingRun(model, data, recipe, rng_label=("timing",), where=Placement(device))
     run.go(1)
     return _seconds(lambda: run.go(1 + STEPS), device) / STEPS
