@@ -76,8 +76,8 @@ def place_names(marks: Sequence[tuple[float, float]], names: Sequence[str], size
 
 
 def _crowding(box: Box, taken: Sequence[Box], size: tuple[float, float]) -> float:
-    """Return the area shared with what is there, and a price for standing beyond the chart, where little fits."""
-    beyond = max(0.0, -box[0] - 20, box[2] - size[0] - 10, -box[1], box[3] - size[1] - 8)
+    """Return the area shared with what is there, and a price for standing beyond the chart (left are its ticks)."""
+    beyond = max(0.0, -box[0], box[2] - size[0] - 10, -box[1], box[3] - size[1] - 8)
     return sum(_shared(box, other) for other in taken) + 20 * beyond
 
 

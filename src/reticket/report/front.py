@@ -137,6 +137,7 @@ def _draw(axes: Axes, points: Sequence[Point], sharing: int, styles: dict[str, L
     ):
         if name:
             at = {"textcoords": "offset points", "ha": offset.ha, "va": "center", "annotation_clip": False}
+            at |= {"zorder": 1.5, "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 0.5}}  # the line stops
             colour, weight = styles[point.method].hex, "bold" if point in best else "normal"
             words_at = (offset.dx, offset.dy)
             belongs(point.method, axes.annotate(name, place, words_at, color=colour, size=SIZE, weight=weight, **at))
