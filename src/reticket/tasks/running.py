@@ -18,6 +18,7 @@ import torch
 from reticket.devices import hardware_of
 from reticket.errors import ConfigError, InputError, StoreError
 from reticket.experiment import (
+    EXECUTORS,
     Event,
     ExecutionConfig,
     KeptStore,
@@ -40,6 +41,7 @@ from reticket.tasks.order import by_seed
 from reticket.tasks.planning import Planned, plan_experiment
 from reticket.tasks.results_builder import ResultsBuilder
 from reticket.tasks.runners import RUNNERS
+from reticket.tasks.trial import try_model
 from reticket.version import __version__
 
 
@@ -84,6 +86,7 @@ def run_experiment(
     if isinstance(store, str):
         folder_of(store)  # a slip in its name is said before data are read
     planned = plan_experiment(config, folder=execution.folder, threads=execution.threads)
+    _try_models(planned, execution)
     results = _opened(store, out)
     compared = [task for experiment in planned for task in experiment.blueprint.compared]
     environment = environment_of(execution)
@@ -114,6 +117,19 @@ def run_experiment(
     if config.sweep:
         _write_json(out / "sweep.json", _sweep_of(config, preset, planned))
     return summary
+
+
+def _try_models(planned: Sequence[Planned], execution: ExecutionConfig) -> None:
+    """Try each model on its data once, where tasks would compute with it: here, on the CPU."""
+    if execution.device != "cpu" or EXECUTORS.named(execution.executor).elsewhere:
+        return
+    tried: set[tuple[str, str]] = set()
+    for one in planned:
+        facts, model = one.blueprint.facts, one.variant.config.model
+        pair = (facts.fingerprint, model.model_dump_json())
+        if pair not in tried:
+            try_model(one)
+        tried.add(pair)
 
 
 def _enter(store: Store, out: Path, plan: Plan) -> str:
