@@ -17,7 +17,9 @@ import torch
 
 from benchmarks.kept import Kept
 from benchmarks.marks import write_between
+from benchmarks.sparse_runs import TABLE_ALONE, whole
 from reticket.analysis import PairedDifference, paired_difference
+from reticket.tasks.config import Config
 from reticket.tasks.presets import load_config
 from reticket.tasks.results import Results
 from reticket.tasks.running import run_experiment
@@ -51,6 +53,21 @@ FRAMES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def config_of(case: str, frame: Mapping[str, Any] | None, seeds: int) -> tuple[str, Config]:
+    """Return the name and the experiment of a case with a frame.
+
+    Args:
+        case: one of `CASES`.
+        frame: that all its networks share; None for none.
+        seeds: pairs.
+    """
+    preset, sparsity, rewind = CASES[case]
+    settings = [f"grid.seeds={seeds}", f"grid.sparsities=[{sparsity}]", f'grid.rewinds=["{rewind}"]']
+    settings += [f"grid.methods={list(METHODS)}", *TABLE_ALONE]
+    settings += [f"model.params.asymmetric.{key}={str(value).lower()}" for key, value in (frame or {}).items()]
+    return load_config(preset, settings)
+
+
 def measured(case: str, frame: Mapping[str, Any] | None, seeds: int, store: Path) -> dict[str, Any]:
     """Return accuracies in percent by method and seed, and what the matching and the predictions say.
 
@@ -60,14 +77,11 @@ def measured(case: str, frame: Mapping[str, Any] | None, seeds: int, store: Path
         seeds: pairs.
         store: of results, so that a longer run goes on from a shorter one.
     """
-    preset, sparsity, rewind = CASES[case]
-    settings = [f"grid.seeds={seeds}", f"grid.sparsities=[{sparsity}]", f'grid.rewinds=["{rewind}"]']
-    settings += [f"grid.methods={list(METHODS)}", "checks.diversity_members=0", "checks.overlap=false"]
-    settings += [f"model.params.asymmetric.{key}={str(value).lower()}" for key, value in (frame or {}).items()]
-    name, config = load_config(preset, settings)
+    sparsity, rewind = CASES[case][1:]
+    name, config = config_of(case, frame, seeds)
     begun = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        run_experiment(config, Path(folder), preset=name, store=store)
+        whole(run_experiment(config, Path(folder), preset=name, store=store))
         results = Results.load(Path(folder), store=store)
         found: dict[str, Any] = {r.method: list(r.values) for r in results.rows if r.metric == "accuracy"}
         place = {"sparsity": sparsity, "rewind": rewind}
@@ -94,7 +108,7 @@ def table(cases: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
     """Return the table as Markdown: a row a frame, each difference with its 95 % interval.
 
     Args:
-        cases: rows as `measured` makes them, by case and frame, of each case the ordinary one too.
+        cases: rows as `measured` makes them, by case and frame; those of a case need the ordinary one.
     """
     lines = [
         "| network | frame | n | dense | dense less ordinary | LTH | naive | LTH - naive | naive - permuted of "
@@ -103,7 +117,9 @@ def table(cases: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
     ]
     for called, row in cases.items():
         case, frame = called.split(", ", 1)
-        ordinary = cases[f"{case}, {ORDINARY}"]
+        ordinary = cases.get(f"{case}, {ORDINARY}")
+        if ordinary is None:  # not measured yet
+            continue
         n = min(len(row["dense"]), len(ordinary["dense"]))
         mean = {method: sum(row[method][:n]) / n for method in METHODS}
         less, gap, against = (

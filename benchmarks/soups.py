@@ -1,10 +1,11 @@
-"""`python -m benchmarks.soups`: what the mean of several runs of one ticket is worth, beside one run of their cost.
+"""`python -m benchmarks.soups`: what the mean of several runs of one ticket is worth, beside one run as long as all.
 
 For each pair of a preset and each method that keeps A's mask: accuracies in percent of the members (mean), of their
 soup in the ticket's frame as it is and after REPAIR, of their ensemble, and of **one** run of the pair's own network
-from the same start that trains as many epochs as all members together, its schedule stretched over them. Members are
-the first networks of the preset, so that tickets of different pairs are carried to the same ones. A row that the file
-has is not measured again.
+from the same start whose sparse training has as many epochs as that of all members together, its schedule stretched
+over them; members of other methods than LTH have a start each besides, which that run saves. Members are the first
+networks of the preset, so that tickets of different pairs are carried to the same ones. A row that the file has is not
+measured again.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import torch
 from benchmarks.asymmetric import text
 from benchmarks.kept import Kept
 from benchmarks.marks import write_between
-from benchmarks.sparse_runs import SparseRuns
+from benchmarks.sparse_runs import TABLE_ALONE, SparseRuns, whole
 from reticket.analysis import paired_difference
 from reticket.tasks.checks.soups import Soup
 from reticket.tasks.presets import load_config
@@ -81,12 +82,11 @@ class Measuring:
     def __init__(self, case: Case, seeds: int, store: Path) -> None:
         self.case = case
         settings = [f"grid.seeds={seeds}", f"grid.sparsities=[{case.sparsity}]", f'grid.rewinds=["{case.rewind}"]']
-        settings += [f"grid.methods={['imp', *case.methods]}", "checks.diversity_members=0", "checks.overlap=false"]
-        settings += ["checks.diversity_tickets=1", "checks.barriers=false"]
+        settings += [f"grid.methods={['imp', *case.methods]}", *TABLE_ALONE]
         settings += [f"checks.soup_members={case.members}", f"checks.soup_tickets={seeds}"]
         name, config = load_config(case.preset, settings)
         with tempfile.TemporaryDirectory() as folder:
-            run_experiment(config, Path(folder), preset=name, store=store)
+            whole(run_experiment(config, Path(folder), preset=name, store=store))
             self.results = Results.load(Path(folder), store=store)
         self.runs = SparseRuns(config)
 

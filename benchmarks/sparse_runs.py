@@ -6,12 +6,31 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from reticket.data import open_dataset
+from reticket.experiment import Summary
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.symmetry import load_into
 from reticket.tasks.config import Config
 from reticket.tickets import Mask
 from reticket.training import Span, evaluate, parse_position, steps_per_epoch, train
+
+TABLE_ALONE = (
+    "checks.diversity_members=0",
+    "checks.diversity_tickets=1",
+    "checks.overlap=false",
+    "checks.barriers=false",
+)
+"""Settings of an experiment of which only the table is wanted."""
+
+
+def whole(summary: Summary) -> None:
+    """Refuse a run of which something is missing: its rows would be of other seeds than they say.
+
+    Args:
+        summary: of the run.
+    """
+    if not summary.complete:
+        raise RuntimeError(f"the experiment is not complete: {summary.failed or summary.unfinished}")
 
 
 def initial(config: Config, *label: str | int) -> nn.Module:
@@ -54,12 +73,17 @@ class SparseRuns:
             mask: that is held.
             role: "A" or "B": whose order of examples it is.
             seed: of the network.
-            times: how many times the epochs of the experiment's sparse training, over which the schedule is stretched.
+            times: how many times the epochs of the experiment's sparse training, over which a cosine is stretched.
+
+        Raises:
+            ValueError: when the experiment's schedule says more than its length, or begins within an epoch.
         """
         model = initial(self.config, role, seed)
         load_into(model, mask.apply_to(weights))
         recipe, order = self.config.sparse_recipe, (role, seed, "order", 0)
-        more = (times - 1) * (recipe.epochs - self.start / self.per_epoch)
-        recipe = replace(recipe, epochs=recipe.epochs + round(more))
+        begun, within = divmod(self.start, self.per_epoch)
+        if times > 1 and (recipe.schedule != "cosine" or recipe.warmup_epochs or within):
+            raise ValueError("only a cosine without warm-up, from a whole epoch on, is stretched")
+        recipe = replace(recipe, epochs=recipe.epochs + (times - 1) * (recipe.epochs - begun))
         found = train(model, self.data, recipe, rng_label=order, mask=mask, span=Span(self.start))
         return evaluate(model, self.data, weights=found.weights).accuracy

@@ -25,7 +25,7 @@ import reticket as rt
 from benchmarks.asymmetric import text
 from benchmarks.kept import Kept
 from benchmarks.marks import write_between
-from benchmarks.sparse_runs import SparseRuns, initial
+from benchmarks.sparse_runs import TABLE_ALONE, SparseRuns, initial, whole
 from reticket.analysis import paired_difference
 from reticket.data import Reading
 from reticket.matching import match_wider
@@ -78,7 +78,7 @@ class Case:
             'grid.methods=["dense", "imp", "lth"]',
             f"model.params.{self.widths}={[factor * width for width in self.narrow]}",
         ]
-        return load_config(self.preset, [*settings, "checks.diversity_members=0", "checks.overlap=false"])[1]
+        return load_config(self.preset, [*settings, *TABLE_ALONE])[1]
 
 
 CASES = {
@@ -105,7 +105,7 @@ class Pruned:
     def of(cls, config: Config, seed: int, store: Path) -> "Pruned":
         """Return what an experiment of one seed finds, of which a store may hold some already."""
         with tempfile.TemporaryDirectory() as folder:
-            run_experiment(config, Path(folder), store=store)
+            whole(run_experiment(config, Path(folder), store=store))
             results, network = Results.load(Path(folder), store=store), initial(config, "A", seed)
             load_into(network, results.weights(method="dense", seed=seed))
             masks = {s: results.mask(method="imp", seed=seed, sparsity=s) for s in config.grid.sparsities}

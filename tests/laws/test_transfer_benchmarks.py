@@ -1,16 +1,20 @@
 """The tables of the benchmarks of transfers: means and paired differences of the rows that are there."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import reticket as rt
-from benchmarks import asymmetric, soups, width_transfer
-from benchmarks.sparse_runs import initial
+from benchmarks import asymmetric, soups, sparse_runs, width_transfer
+from benchmarks.sparse_runs import TABLE_ALONE, initial
 from reticket.data.registry import describe
 from reticket.tasks.config import Config
+from reticket.tasks.presets import load_config
+from reticket.training import Recipe, train
 
 
 def framed(dense: float, naive: float) -> dict:
@@ -23,7 +27,7 @@ def framed(dense: float, naive: float) -> dict:
 def test_the_table_of_frames_pairs_seeds_with_the_ordinary_networks() -> None:
     cases = {"digits, ordinary": framed(97.5, 93.0), "digits, share 0.5": framed(97.0, 94.5)}
     cases |= {"fashion-conv, ordinary": framed(83.0, 79.0), "fashion-conv, share 0.5": framed(82.0, 79.0)}
-    head, _, ordinary, share, _, other = asymmetric.table(cases)
+    head, _, ordinary, share, _, other = asymmetric.table({**cases, "begun, share 0.5": framed(82.0, 79.0)})
     assert len(head.split("|")) == len(share.split("|"))
     assert ordinary == (
         "| digits | ordinary | 3 | 97.50 |  | 96.00 | 93.00 | +3.00 [+3.00, +3.00] | -2.00 [-2.00, -2.00] | 50 % "
@@ -31,6 +35,21 @@ def test_the_table_of_frames_pairs_seeds_with_the_ordinary_networks() -> None:
     )
     assert "| -0.50 [-0.50, -0.50] | 96.00 | 94.50 | +1.50 [+1.50, +1.50] | -0.50 [-0.50, -0.50] |" in share
     assert other.startswith("| fashion-conv | share 0.5 | 3 | 82.00 | -1.00 [-1.00, -1.00] |")
+
+
+@pytest.mark.parametrize("case", asymmetric.CASES)
+@pytest.mark.parametrize("frame", [None, *asymmetric.FRAMES.values()])
+def test_frames_are_of_experiments_that_there_are(case: str, frame: Mapping[str, Any] | None) -> None:
+    _, config = asymmetric.config_of(case, frame, 2)
+    assert (config.grid.methods, config.grid.seeds) == (asymmetric.METHODS, (0, 1))
+    assert config.model.params.get("asymmetric") == frame
+
+
+@pytest.mark.parametrize("case", soups.CASES.values(), ids=str)
+def test_soups_are_of_experiments_whose_schedule_can_be_stretched(case: soups.Case) -> None:
+    settings = [f"grid.sparsities=[{case.sparsity}]", f'grid.rewinds=["{case.rewind}"]', *TABLE_ALONE]
+    recipe = load_config(case.preset, settings)[1].sparse_recipe
+    assert (recipe.schedule, recipe.warmup_epochs) == ("cosine", 0)
 
 
 def test_the_table_of_widths_holds_the_pairs_that_were_measured() -> None:
@@ -97,7 +116,7 @@ methods = ["lth", "permuted", "signed"]
 """
 
 
-def test_one_run_as_long_as_one_member_is_the_run_of_the_table(tmp_path: Path) -> None:
+def test_one_run_as_long_as_one_member_is_the_run_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "small.toml").write_text(SMALL)
     case = soups.Case(str(tmp_path / "small.toml"), 0.75, "1ep", 2, ("lth", "permuted", "signed"))
     measuring = soups.Measuring(case, 2, tmp_path / "store")
@@ -106,6 +125,11 @@ def test_one_run_as_long_as_one_member_is_the_run_of_the_table(tmp_path: Path) -
     measuring.case = replace(case, members=1)
     assert {method: measuring.single(method, 1) for method in case.methods} == table
     assert {method: values["one run"] for method, values in row.items() if method != "seconds"} != table
+    seen: list[Recipe] = []
+    monkeypatch.setattr(sparse_runs, "train", lambda *args, **options: seen.append(args[2]) or train(*args, **options))
+    measuring.case = replace(case, members=3)
+    measuring.single("permuted", 1)
+    assert [recipe.epochs for recipe in seen[-1:]] == [1 + 3 * 2], "epoch 1 on, three times two epochs"
     soup = next(one for one in measuring.results.of(soups.Soup) if one.method == "signed")
     assert row["signed"]["with REPAIR"] == soup.repaired_accuracy.values[1]
 
