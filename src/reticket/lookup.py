@@ -88,13 +88,24 @@ def raised(reason: BaseException, by: Callable[..., Any] | None = None) -> str:
     ...     print(raised(reason, load))
     KeyError: 'train' (<doctest ...>, line 2)
     """
-    text = f"{type(reason).__name__}: {reason}"
+    text = f"{type(reason).__name__}: {(str(reason).strip().splitlines() or [''])[0]}"
     if isinstance(reason, SyntaxError):
         return text  # which says its place itself
     frames = traceback.extract_tb(reason.__traceback__)
     code = getattr(inspect.unwrap(by), "__code__", None) if by is not None else None
     mine = [frame for frame in frames if code is not None and frame.filename == code.co_filename] or frames
     return f"{text} ({mine[-1].filename}, line {mine[-1].lineno})" if mine else text
+
+
+def raised_in(model: object, reason: BaseException) -> str:
+    """Say what an exception of a model is, and in which line of the file of its forward pass it was raised.
+
+    Args:
+        model: a module, scripted or not.
+        reason: the exception, as it was caught.
+    """
+    forward = inspect.getattr_static(type(model), "forward", None)
+    return raised(reason, forward if inspect.isfunction(forward) else None)
 
 
 def imported(name: str, kind: str, error: type[InputError]) -> Callable[..., Any]:

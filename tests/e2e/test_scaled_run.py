@@ -87,7 +87,8 @@ def test_a_dry_run_on_a_store_goes_by_what_its_results_took_and_times_nothing(
     (dense,) = planned.blueprint.targets
     rest = sum(task.cost for task in planned.blueprint.targets)
     store = FolderStore(tmp_path)
-    other = Task("dense", 1, {"model": dense.spec["model"], "another": 1}, cost=2.0)
+    spec = {"model": dense.spec["model"], "recipe": dense.spec["recipe"], "another": 1}
+    other = Task("dense", 1, spec, cost=2.0)
     store.put(other.key, Output({}), provenance_of(other, ExecutionConfig(), 2.0 * 36.0))
     dry = ("run", TINY, *(f"--set={text}" for text in ("seeds=1", 'methods=["dense"]', "barriers=false")), "--dry-run")
     assert reticket(monkeypatch, *dry, "--set=overlap=false", "--store", tmp_path, "--price", "100") == 0

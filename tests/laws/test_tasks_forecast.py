@@ -4,12 +4,14 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from reticket.experiment import Pace, Task
 from reticket.experiment.pace import Spent, group_of, network_of
 from reticket.tasks import timing
 from reticket.tasks.blueprint import Blueprint
-from reticket.tasks.forecast import Forecast, forecast, work_of
+from reticket.tasks.forecast import Forecast, forecast, way_of, work_of
 from reticket.tasks.networks import Facts
 from reticket.tasks.presets import load_config
 from reticket.tasks.timing import Speed, Workload, measure
@@ -83,7 +85,7 @@ def test_images_of_evaluations_and_checks() -> None:
 
 def test_time_is_work_times_speed_shared_by_processes_but_no_shorter_than_the_longest_chain() -> None:
     found = counted(small("barriers=false", "overlap=false"))
-    seconds = found.timed({network_of(found.plan.tasks[0].spec): Speed(1e-3, 0.0, 64)})
+    seconds = found.timed({way_of(found.plan.tasks[0].spec): Speed(1e-3, 0.0, 64)})
     assert found.by_kind(seconds)["sparse"] == pytest.approx(135 * 1297 * 1e-3)
     assert found.elapsed(seconds, 1) == pytest.approx(sum(seconds.values()))
     assert found.elapsed(seconds, 2) >= sum(seconds.values()) / 2
@@ -101,6 +103,18 @@ def test_time_is_learned_where_every_model_was_seen_before() -> None:
     assert seconds == {task.key: pytest.approx(2.0 * task.cost) for task in found.plan.tasks}
     others = small("model.params.hidden=[8]")
     assert counted(others).learned(pace) is None, "of another model nothing is known"
+    assert counted(small("dense.precision=bfloat16")).learned(pace) is None, "and nothing of another precision"
+
+
+def test_each_kind_of_step_has_a_speed_of_its_own() -> None:
+    found = counted(small("sparse.parametrization=sign-in", "barriers=false", "overlap=false"))
+    ways = {task.kind: way_of(task.spec) for task in found.plan.tasks}
+    assert ways["dense"] == ways["prune-round"] != ways["sparse"]
+    assert {way[0] for way in ways.values() if way[0]} == {network_of(found.plan.tasks[0].spec)}
+    seconds = found.timed({ways["dense"]: Speed(1e-3, 0.0, 64), ways["sparse"]: Speed(1e-2, 0.0, 64)})
+    one = {task.kind: task for task in found.plan.tasks if task.kind in ("sparse", "dense")}
+    for kind, speed in (("sparse", 1e-2), ("dense", 1e-3)):
+        assert seconds[one[kind].key] == pytest.approx(found.work[one[kind].key].trained * speed)
 
 
 def test_costs_are_the_work_in_epochs_an_evaluation_a_third() -> None:
@@ -126,7 +140,18 @@ def test_a_model_is_really_timed(jobs: int, augment: bool) -> None:
     assert (found.batch_size, found.jobs) == (8, jobs)
 
 
-@pytest.mark.parametrize("changes", [{"precision": "bfloat16"}, {"optimizer": "adamw"}, {"clip_norm": 1.0}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "bfloat16"},
+        {"optimizer": "adamw"},
+        {"clip_norm": 1.0},
+        {"label_smoothing": 0.1, "mixup": 0.2},
+        {"accumulate": 4},
+        {"parametrization": "sign-in"},
+        {"objective": "regression"},
+    ],
+)
 def test_what_is_timed_are_the_steps_of_the_recipe(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, seen = Recipe(5, 8, 0.1, **changes), []
 
@@ -138,4 +163,21 @@ def test_what_is_timed_are_the_steps_of_the_recipe(changes: dict[str, Any], monk
     monkeypatch.setattr(timing, "TrainingRun", Seen)
     measure(Workload("mlp", {"in_features": 64, "hidden": [8], "classes": 10}, (64,), 10, recipe))
     assert seen
-    assert all(getattr(one, name) == value for one in seen for name, value in changes.items())
+    assert all(getattr(one, name) == value for one in seen[-2:] for name, value in changes.items())
+
+
+def test_rows_of_tokens_with_one_label_each_are_timed() -> None:
+    net = f"{__name__}:OfTokens"
+    found = measure(Workload(net, {}, (6,), 5, Recipe(1, 8, 0.1), tokens=True))
+    assert found.training > 0
+
+
+class OfTokens(nn.Module):
+    """One of five classes for a row of tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(5, 4), nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.embedding(x).mean(dim=1))

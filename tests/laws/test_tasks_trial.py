@@ -1,6 +1,7 @@
 """A model that does not fit the data is told once, before anything is computed or written."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,16 @@ MLP = 'name = "mlp"\nparams = {{ in_features = {}, hidden = [16], classes = {} }
 class Noisy(nn.Module):
     """A network of the digits that draws random numbers, and raises where it is told to."""
 
-    def __init__(self, outputs: int = 10, raising: bool = False) -> None:
+    def __init__(self, outputs: int = 10, raising: str = "", double: bool = False) -> None:
         super().__init__()
-        self.layer, self.raising = nn.Linear(64, outputs), raising
+        self.layer = nn.Linear(64, outputs, dtype=torch.float64 if double else torch.float32)
+        self.raising = raising
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.raising:
+        if self.raising == "exit" or self.raising in sys.modules:
             raise SystemExit(3)
+        if self.raising == "lines":
+            raise ValueError("one line\nand another")
         torch.rand(1)
         return self.layer(x)
 
@@ -77,16 +81,39 @@ def run(tmp_path: Path, model: str, *settings: str) -> Summary:
     ("model", "said"),
     [
         (MLP.format(63, 10), r"model 'mlp' does not fit data set 'digits', .* \(64,\): .*; change model\.p"),
-        (MLP.format(64, 5), r"model 'mlp' has 5 outputs, but data set 'digits' has 10 classes; change model\.p"),
-        (noisy(outputs=4), r"has 4 outputs, .* 10 classes"),
-        (noisy(outputs=12), r"has 12 outputs, .* 10 classes"),
-        (noisy(raising=True), r"does not fit .*: SystemExit"),
+        (
+            MLP.format(64, 5),
+            r"'mlp' does not fit .* shape \(2, 5\), but \(2, 10\) was expected: build it for 10 classes; ch",
+        ),
+        (noisy(outputs=4), r"\(2, 4\), but \(2, 10\) was expected"),
+        (noisy(outputs=12), r"\(2, 12\), but \(2, 10\) was expected"),
+        (noisy(raising="exit"), r"does not fit .*: SystemExit"),
+        (noisy(raising="lines"), r"does not fit .*: ValueError: one line \(.*test_tasks_trial\.py, line \d+\); change"),
     ],
 )
 def test_a_model_that_does_not_fit_the_data_is_one_sentence(tmp_path: Path, model: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as found:
         run(tmp_path, model)
     assert "\n" not in str(found.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_of_another_dtype_fits_as_it_trains(tmp_path: Path) -> None:
+    assert run(tmp_path, noisy(double=True)).complete
+
+
+def test_a_run_of_which_everything_is_stored_tries_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = noisy(raising="a_module_that_breaks_it")
+    assert run(tmp_path, model).complete
+    monkeypatch.setitem(sys.modules, "a_module_that_breaks_it", sys)
+    assert run(tmp_path, model).complete
+    with pytest.raises(ConfigError, match="SystemExit"):
+        run(tmp_path, model, "grid.seeds=2")
+
+
+def test_of_a_sweep_the_variant_is_named_and_all_that_differ_are_tried(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^outputs-12: model .* does not fit"):
+        run(tmp_path, noisy(outputs=10), 'sweep."model.params.outputs"=[10, 12]')
     assert not (tmp_path / "run").exists()
 
 

@@ -76,6 +76,15 @@ def test_one_model_on_inputs_of_another_form_has_a_pace_of_its_own() -> None:
     assert Estimate(Plan.of(tasks), pace=Pace(known)).remaining == pytest.approx(20 * 4.0 + 20 * 1.0)
 
 
+def test_another_precision_has_a_pace_of_its_own() -> None:
+    specs = [{"model": "net", "recipe": {"lr": 0.1, **precision}} for precision in ({}, {"precision": "bfloat16"})]
+    tasks = [Task("train", 1, {**spec, "seed": seed}, cost=1.0) for spec in specs for seed in range(20)]
+    known = {
+        group_of("train", spec): Spent(20, 20 * seconds, 20.0) for spec, seconds in zip(specs, (4.0, 1.0), strict=True)
+    }
+    assert Estimate(Plan.of(tasks), pace=Pace(known)).remaining == pytest.approx(20 * 4.0 + 20 * 1.0)
+
+
 def test_jobs_share_what_is_left_but_not_one_task_nor_a_chain_of_tasks() -> None:
     done, long = tasks("train", 10.0, 30.0)
     estimate = estimate_of(Plan.of([done, long]), *ended(done, 0.0, 10.0), now=10.0, jobs=4)

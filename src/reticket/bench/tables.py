@@ -98,13 +98,16 @@ def accuracy_table(task: BenchTask) -> Table:
 
 
 def diversity_table(task: BenchTask) -> Table:
-    """Return what ensembles of one ticket gain, how members differ, and what one costs, beside independent runs."""
+    """Return what ensembles of one ticket gain, how members differ, and what one costs, beside independent runs.
+
+    Nothing where no ensemble shares a ticket: those of all seeds of a table stand for nothing there.
+    """
     shared = [one for one in task.found.of(Diversity) if one.protocol == "one ticket"]
     rewinds = {None, *(one.rewind for one in shared)}
     alone = [one for one in task.found.of(Diversity) if one.protocol == "independent" and is_oracle(one.method)]
     return Table.of(
         "diversity",
-        [one for one in (*alone, *shared) if one.rewind in rewinds],
+        [one for one in (*alone, *shared) if shared and one.rewind in rewinds],
         (
             *PLACES,
             column("protocol", "protocol"),

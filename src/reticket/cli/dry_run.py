@@ -12,13 +12,13 @@ from rich.table import Table
 from reticket.cli.durations import time_text
 from reticket.devices import check_device
 from reticket.errors import InputError
-from reticket.experiment import EXECUTORS, ExecutionConfig, Pace, Store, Task, folder_of, named_store
+from reticket.experiment import EXECUTORS, ExecutionConfig, Pace, Store, Task, store_there
 from reticket.experiment.pace import network_of
 from reticket.tasks.config import Config
-from reticket.tasks.forecast import SYMMETRY_SECONDS, Forecast, Total, Work, forecast, work_of
+from reticket.tasks.forecast import SYMMETRY_SECONDS, Forecast, Total, Work, forecast, way_of, work_of
 from reticket.tasks.planning import Outline, outline_experiment
 from reticket.tasks.scale import Sizes, scale_text
-from reticket.tasks.timing import Speed, Workload, measure
+from reticket.tasks.timing import Speed, Workload, measure, step_of
 
 
 def show(
@@ -59,7 +59,7 @@ def show(
     if config.sweep:
         folders = ", ".join(outline.variant.folder for outline in planned)
         console.print(f"{len(planned)} variants: {folders}", highlight=False, markup=False)
-    results = None if any(outline.missing for outline in planned) else _opened(store)
+    results = None if any(outline.missing for outline in planned) else store_there(store)
     found = _forecast(planned, results)
     pace = Pace() if results is None else Pace.learned(results, execution)
     seconds, rests_on = _seconds(planned, found, pace, execution)
@@ -78,12 +78,6 @@ def _data_text(outline: Outline) -> str:
             f" as published: they could not be opened here, so results in a store are not looked for\n{outline.missing}"
         )
     return text
-
-
-def _opened(store: str | Path) -> Store | None:
-    """Return the store; None where it is a folder that is not there, and none is made."""
-    folder = folder_of(store)
-    return named_store(store) if folder is None or folder.is_dir() else None
 
 
 def _forecast(planned: Sequence[Outline], store: Store | None) -> Forecast:
@@ -117,21 +111,31 @@ def _seconds(
     return found.timed(speeds), _timing_notes(speeds, elsewhere=_elsewhere(execution))
 
 
-def _speeds(planned: Sequence[Outline], found: Forecast, execution: ExecutionConfig) -> dict[str, Speed]:
-    """Return the speed of every model that something is to be computed with, by `network_of`."""
-    needed = {network_of(task.spec) for task in found.plan.tasks} - {""}
-    speeds: dict[str, Speed] = {}
+def _speeds(planned: Sequence[Outline], found: Forecast, execution: ExecutionConfig) -> dict[tuple[str, str], Speed]:
+    """Return the speed of every model that something is to be computed with, at each kind of step, by `way_of`."""
+    needed = {way_of(task.spec) for task in found.plan.tasks}
+    trained = {network for network, step in needed if step}
+    speeds: dict[tuple[str, str], Speed] = {}
     for outline in planned:
-        key = network_of(outline.blueprint.networks.common)
-        if key in needed and key not in speeds:
-            config, facts = outline.variant.config, outline.blueprint.facts
-            params = outline.blueprint.networks.params
-            recipe = replace(config.dense, batch_size=min(config.dense.batch_size, facts.train_size))
-            augment = bool(config.dense.augment) and outline.augmented
-            shape, classes = facts.input_shape, len(facts.classes)
-            work = Workload(config.model.name, params, shape, classes, recipe, augment, facts.is_tokens)
+        config, facts = outline.variant.config, outline.blueprint.facts
+        network = network_of(outline.blueprint.networks.common)
+        for recipe in (config.dense, config.sparse_recipe, config.finetuning_recipe):
+            way = (network, step_of(recipe.decisive()))
+            alone = (network, "") in needed and network not in trained  # only evaluated
+            if way in speeds or not (way in needed or (alone and recipe is config.dense)):
+                continue
+            batch = min(recipe.batch_size, facts.train_size)
+            work = Workload(
+                config.model.name,
+                outline.blueprint.networks.params,
+                facts.input_shape,
+                len(facts.classes),
+                replace(recipe, batch_size=batch, accumulate=min(recipe.accumulate, batch)),
+                bool(recipe.augment) and outline.augmented,
+                facts.is_tokens,
+            )
             jobs = 1 if _elsewhere(execution) else execution.jobs
-            speeds[key] = measure(work, jobs=jobs, threads=execution.threads, device=execution.device)
+            speeds[way] = measure(work, jobs=jobs, threads=execution.threads, device=execution.device)
     return speeds
 
 
@@ -208,15 +212,16 @@ def _where(execution: ExecutionConfig) -> str:
     return f"{place} with --jobs {execution.jobs} --threads {execution.threads} --device {execution.device}"
 
 
-def _timing_notes(speeds: Mapping[str, Speed], *, elsewhere: bool) -> list[str]:
+def _timing_notes(speeds: Mapping[tuple[str, str], Speed], *, elsewhere: bool) -> list[str]:
     """Return in sentences how fast models were just now, and what a forecast by that assumes."""
     notes = []
-    for network, speed in speeds.items():
-        values = json.loads(network.splitlines()[0])
+    for (network, step), speed in speeds.items():
+        values, how = json.loads(network.splitlines()[0]), json.loads(step)
         width = f" of width {values['params']['width']}" if "width" in values["params"] else ""
+        ways = "".join(f", {how[name]}" for name in ("precision", "parametrization") if name in how)
         notes.append(
-            f"Timed just now, {escape(values['name'])}{width}: {1000 * speed.training:.3g} ms an image in training "
-            f"(batches of {speed.batch_size}), {1000 * speed.evaluation:.3g} ms in evaluation"
+            f"Timed just now, {escape(values['name'])}{width}{ways}: {1000 * speed.training:.3g} ms an image in "
+            f"training (batches of {speed.batch_size}), {1000 * speed.evaluation:.3g} ms in evaluation"
             + (f", {speed.jobs} processes side by side." if speed.jobs > 1 else ".")
         )
     alike = "the machines that compute are as fast as this one; " if elsewhere else ""

@@ -23,6 +23,7 @@ from reticket.experiment.store import (
     named_store,
     open_store,
     store,
+    store_there,
 )
 from reticket.experiment.task import Output, Task
 from reticket.experiment.until import Until
@@ -65,4 +66,5 @@ __all__ = [
     "open_store",
     "run_plan",
     "store",
+    "store_there",
 ]

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reticket.experiment.events import Event
-from reticket.experiment.pace import Pace, Spent, group_of
+from reticket.experiment.pace import Group, Pace, Spent, group_of, precision_of
 from reticket.experiment.plan import Plan, followers
 
 TRUSTED = 0.02  # below this fraction a task's own progress says too little
-Group = tuple[str, str]
 
 
 @dataclass
@@ -120,9 +119,9 @@ class Estimate:
             return None
         overall = _leaning(together, 1.0) if self._known else together.seconds / together.cost
         models: dict[str, Spent] = defaultdict(Spent)
-        for (model, _), spent in seen.items():
-            models[model] += spent
-        return {group: _leaning(seen.get(group, Spent()), _leaning(models[group[0]], overall)) for group in self._left}
+        for group, spent in seen.items():
+            models[group.network] += spent
+        return {one: _leaning(seen.get(one, Spent()), _leaning(models[one.network], overall)) for one in self._left}
 
     def _left_of(self, key: str, factor: float) -> float:
         task = self._running[key]
@@ -141,12 +140,13 @@ class Estimate:
 
 def _groups(plan: Plan) -> dict[str, Group]:
     """Return the group of each task by key; of many tasks with one model and one data set it is worked out once."""
-    known: dict[tuple[str, str, str], Group] = {}
+    known: dict[tuple[str, str, str, str | None], Group] = {}
     found = {}
     for task in plan.tasks:
-        alike = (task.kind, repr(task.spec.get("model")), repr(task.spec.get("data")))
+        spec = task.spec
+        alike = (task.kind, repr(spec.get("model")), repr(spec.get("data")), precision_of(spec))
         if alike not in known:
-            known[alike] = group_of(task.kind, task.spec)
+            known[alike] = group_of(task.kind, spec)
         found[task.key] = known[alike]
     return found
 

@@ -4,7 +4,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from reticket.devices import hardware_of
 from reticket.errors import StoreError
@@ -35,15 +35,37 @@ class Spent:
         return Spent(self.tasks + other.tasks, self.seconds + other.seconds, self.cost + other.cost)
 
 
-def group_of(kind: str, spec: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what tasks of one pace share: the network (`network_of`), and the kind with the precision of its recipe.
+class Group(NamedTuple):
+    """What tasks of one pace share.
+
+    Args:
+        network: as `network_of` says.
+        kind: of the task.
+        precision: of the recipe that it trains by; None for a task without one.
+    """
+
+    network: str
+    kind: str
+    precision: str | None = None
+
+
+def group_of(kind: str, spec: Mapping[str, Any]) -> Group:
+    """Return what tasks of one pace share: the network (`network_of`), the kind, and the precision of training.
 
     >>> group_of("dense", {"model": "mlp", "recipe": {"lr": 0.1, "precision": "bfloat16"}})
-    ('"mlp"', 'dense in bfloat16')
+    Group(network='"mlp"', kind='dense', precision='bfloat16')
+    """
+    return Group(network_of(spec), kind, precision_of(spec))
+
+
+def precision_of(spec: Mapping[str, Any]) -> str | None:
+    """Return the precision of the recipe in a spec, which leaves float32 unsaid; None where there is no recipe.
+
+    >>> precision_of({"recipe": {"lr": 0.1}}), precision_of({"model": "mlp"})
+    ('float32', None)
     """
     recipe = spec.get("recipe")
-    precision = recipe.get("precision") if isinstance(recipe, Mapping) else None
-    return network_of(spec), kind if precision is None else f"{kind} in {precision}"
+    return str(recipe.get("precision", "float32")) if isinstance(recipe, Mapping) else None
 
 
 def network_of(spec: Mapping[str, Any]) -> str:
@@ -79,7 +101,7 @@ class Pace:
     (6.0, True, None)
     """
 
-    spent: Mapping[tuple[str, str], Spent] = field(default_factory=dict)
+    spent: Mapping[Group, Spent] = field(default_factory=dict)
 
     @property
     def tasks(self) -> int:
@@ -87,20 +109,21 @@ class Pace:
         return round(sum(one.tasks for one in self.spent.values()))
 
     def knows(self, task: Task) -> bool:
-        """Return whether a task of the same model was seen."""
-        return any(model == group_of(task.kind, task.spec)[0] for model, _ in self.spent)
+        """Return whether a task of the same model was seen, and trained in the same precision if it trains."""
+        group = group_of(task.kind, task.spec)
+        return any(_alike(other, group) for other in self.spent)
 
     def seconds(self, task: Task) -> float | None:
         """Return how long a task will take; None where nothing was learned."""
         rate = self.rate(group_of(task.kind, task.spec))
         return None if rate is None else rate * task.cost
 
-    def rate(self, group: tuple[str, str]) -> float | None:
+    def rate(self, group: Group) -> float | None:
         """Return the seconds for a unit of cost of the tasks of a group; None where nothing was learned."""
-        model = group[0]
-        like: tuple[Callable[[tuple[str, str]], bool], ...] = (
+        like: tuple[Callable[[Group], bool], ...] = (
             lambda other: other == group,
-            lambda other: other[0] == model != "",
+            lambda other: group.network != "" and _alike(other, group),
+            lambda other: other.network == group.network != "",
             lambda other: True,
         )
         for alike in like:
@@ -126,12 +149,17 @@ class Pace:
             "threads": execution.threads,
             **({"hardware": hardware_of(execution.device)} if here else {}),
         }
-        spent: dict[tuple[str, str], Spent] = {}
+        spent: dict[Group, Spent] = {}
         for found in _provenances(store) if isinstance(store, KeptStore) else ():
             if all(found.get(name) == value for name, value in alike.items()) and "cost" in found:
                 group = group_of(found["task"]["kind"], found["task"]["spec"])
                 spent[group] = spent.get(group, Spent()) + Spent(1, found["seconds"], found["cost"])
         return cls(spent)
+
+
+def _alike(other: Group, group: Group) -> bool:
+    """Return whether what was seen of one group says something of another: in bfloat16 a step is another one."""
+    return other.network == group.network and (group.precision is None or other.precision == group.precision)
 
 
 def _provenances(store: KeptStore) -> Iterator[Mapping[str, Any]]:

@@ -198,6 +198,12 @@ def named_store(place: str | Path | Store) -> Store:
     return STORES.named(name)(text)
 
 
+def store_there(place: str | Path | Store) -> Store | None:
+    """Return the store that a user names as `named_store` does, or None where it is a folder that is not there yet."""
+    folder = folder_of(place) if isinstance(place, str | Path) else None
+    return named_store(place) if folder is None or folder.is_dir() else None
+
+
 def open_store(address: Mapping[str, Any]) -> Store:
     """Open the store that another process has open.
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from reticket.experiment import Pace, Plan, Task
 from reticket.experiment.pace import network_of
@@ -11,10 +12,11 @@ from reticket.experiment.task import closure
 from reticket.tasks.check import checks
 from reticket.tasks.dynamics import looked_at
 from reticket.tasks.networks import matching_work
-from reticket.tasks.timing import Speed
+from reticket.tasks.timing import Speed, step_of
 from reticket.tasks.work import Sizes, Work
 from reticket.training import steps_per_epoch
 
+Speeds: TypeAlias = Mapping[tuple[str, str], Speed]
 SYMMETRY_SECONDS = 10.0  # discovering and proving, of whatever model: an assumption, not a measurement
 
 
@@ -60,9 +62,14 @@ class Forecast:
             found[task.key] = seconds
         return found
 
-    def timed(self, speeds: Mapping[str, Speed]) -> dict[str, float]:
-        """Return by key the seconds of each task, given the speed of each model."""
-        return {task.key: self._timed(task, speeds) for task in self.plan.tasks}
+    def timed(self, speeds: Speeds) -> dict[str, float]:
+        """Return by key the seconds of each task.
+
+        Args:
+            speeds: of each model, by `network_of`, and of each way to take a step, by `step_of`.
+        """
+        otherwise = {network: speed for (network, _), speed in reversed(list(speeds.items()))}
+        return {task.key: self._timed(task, speeds, otherwise) for task in self.plan.tasks}
 
     def by_kind(self, seconds: Mapping[str, float]) -> dict[str, float]:
         """Return by kind of task the seconds of one process after the other, given those of each task by key."""
@@ -79,11 +86,17 @@ class Forecast:
             until[task.key] = waited + seconds[task.key]
         return max(sum(seconds.values()) / jobs, max(until.values(), default=0.0))
 
-    def _timed(self, task: Task, speeds: Mapping[str, Speed]) -> float:
-        work, speed = self.work[task.key], speeds.get(network_of(task.spec))
+    def _timed(self, task: Task, speeds: Speeds, otherwise: Mapping[str, Speed]) -> float:
+        work, way = self.work[task.key], way_of(task.spec)
+        speed = speeds.get(way, otherwise.get(way[0]))
         if speed is None:  # a task of no model
             return float(work.seconds)
         return float(work.seconds + work.trained * speed.training + work.evaluated * speed.evaluation)
+
+
+def way_of(spec: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what decides how fast a task computes: its network, and how it takes a step; "" where it takes none."""
+    return network_of(spec), step_of(spec["recipe"]) if "recipe" in spec else ""
 
 
 def forecast(

@@ -31,6 +31,7 @@ from reticket.experiment import (
     logged_by,
     named_store,
     run_plan,
+    store_there,
 )
 from reticket.experiment.task import closure
 from reticket.files import write_file
@@ -86,7 +87,7 @@ def run_experiment(
     if isinstance(store, str):
         folder_of(store)  # a slip in its name is said before data are read
     planned = plan_experiment(config, folder=execution.folder, threads=execution.threads)
-    _try_models(planned, execution)
+    _try_models(planned, store_there(out / "store" if store is None else store), execution)
     results = _opened(store, out)
     compared = [task for experiment in planned for task in experiment.blueprint.compared]
     environment = environment_of(execution)
@@ -119,17 +120,29 @@ def run_experiment(
     return summary
 
 
-def _try_models(planned: Sequence[Planned], execution: ExecutionConfig) -> None:
-    """Try each model on its data once, where tasks would compute with it: here, on the CPU."""
+def _try_models(planned: Sequence[Planned], store: Store | None, execution: ExecutionConfig) -> None:
+    """Try each model on its data once, where something of it is missing and is computed here, on the CPU.
+
+    Args:
+        planned: the experiments.
+        store: that their results go into; None where nothing is made yet.
+        execution: how they are carried out.
+    """
     if execution.device != "cpu" or EXECUTORS.named(execution.executor).elsewhere:
         return
-    tried: set[tuple[str, str]] = set()
+    tried: set[tuple[str | None, ...]] = set()
     for one in planned:
-        facts, model = one.blueprint.facts, one.variant.config.model
-        pair = (facts.fingerprint, model.model_dump_json())
-        if pair not in tried:
+        config = one.variant.config
+        what = (
+            one.blueprint.facts.fingerprint,
+            config.model.model_dump_json(),
+            config.dense.objective,
+            config.dense.train,
+        )
+        stored = store is not None and all(store.has(task.key) for task in one.blueprint.targets)
+        if what not in tried and not stored:
             try_model(one)
-        tried.add(pair)
+            tried.add(what)
 
 
 def _enter(store: Store, out: Path, plan: Plan) -> str:

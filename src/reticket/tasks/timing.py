@@ -1,36 +1,58 @@
 """How long a model takes for one image on this machine: real training steps and evaluations, on made-up inputs."""
 
+import json
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from reticket.data import Dataset
 from reticket.errors import OF_OTHERS, ModelError, ReticketError
-from reticket.lookup import raised
+from reticket.experiment.frozen import text_of
+from reticket.forward import call
+from reticket.lookup import raised_in
 from reticket.models import build_model
 from reticket.rng import generator_for
 from reticket.training import Placement, Recipe, TrainingRun, evaluate
 
 LONG_ENOUGH = 0.4  # seconds; a batch is not made larger when a step takes as long
 STEPS = 3
-NOT_TIMED: Mapping[str, Any] = {
+OF_NO_WEIGHT: Mapping[str, Any] = {
+    "epochs": 1,
+    "lr": 1e-3,
+    "momentum": 0.9,
+    "weight_decay": 0.0,
     "schedule": "constant",
     "schedule_options": {},
     "warmup_epochs": 0,
     "milestones": (),
-    "accumulate": 1,
+    "gamma": 0.1,
     "train": None,
-    "augment_options": {},
-    "label_smoothing": 0.0,
-    "mixup": None,
-    "cutmix": None,
 }
-"""Of a recipe, what costs a step nothing to speak of, or does not fit a few steps on made-up inputs."""
+"""Of a recipe, what does not decide how long a step takes, as it is while steps are timed."""
+OBJECTIVES = ("classification", "language-model", "regression")  # that made-up labels are made for
+
+
+def step_of(recipe: Mapping[str, Any]) -> str:
+    """Return what decides how long a step takes as one text.
+
+    Args:
+        recipe: what is decisive of it, as in the spec of a task.
+
+    >>> step_of({"epochs": 5, "lr": 0.1, "batch_size": 64}) == step_of({"epochs": 9, "lr": 0.2, "batch_size": 64})
+    True
+    """
+    return _step_of(text_of(recipe))
+
+
+@lru_cache(maxsize=64)
+def _step_of(text: str) -> str:
+    return text_of({name: value for name, value in json.loads(text).items() if name not in OF_NO_WEIGHT})
 
 
 @dataclass(frozen=True)
@@ -60,7 +82,7 @@ class Workload:
         input_shape: of one input.
         classes: number of classes.
         recipe: of the training: its batch size, precision, optimiser and whatever else a step of it does.
-        augment: whether images are flipped and cropped.
+        augment: whether inputs are augmented as the recipe says.
         tokens: whether an input is a row of tokens, of which there are as many kinds as classes.
     """
 
@@ -103,7 +125,7 @@ def _measure(work: Workload, threads: int, device: str) -> Speed:
     except ReticketError:
         raise
     except OF_OTHERS as reason:
-        why = raised(reason, type(model).forward)
+        why = raised_in(model, reason)
         raise ModelError(
             f"model '{work.model}' does not train on inputs of shape {work.input_shape}: {why}"
         ) from reason
@@ -115,28 +137,36 @@ def _timed(model: nn.Module, work: Workload, device: str) -> Speed:
     """Return the speed of a model at batches as large as could be timed quickly."""
     size = min(work.recipe.batch_size, 4)
     while True:
-        data = _made_up(work, size)
-        seconds = _training_step(model, data, size, work, device)
+        seconds = _training_step(model, work, size, device)
         if size == work.recipe.batch_size or seconds > LONG_ENOUGH:
             break
         size = min(work.recipe.batch_size, 4 * size if seconds < LONG_ENOUGH / 8 else 2 * size)
-    many = _made_up(work, max(size, min(2048, int(LONG_ENOUGH * size / seconds))))
-    evaluation = min(_seconds(lambda: evaluate(model, many, "train", device=device), device) for _ in range(2))
+    many = _made_up(model, work, max(size, min(2048, int(LONG_ENOUGH * size / seconds))))
+    options: dict[str, Any] = {"loss": "regression"} if _objective(work) == "regression" else {}
+    evaluation = min(_seconds(lambda: evaluate(model, many, "train", device=device, **options), device) for _ in "12")
     return Speed(seconds / size, evaluation / many.size("train"), size)
 
 
-def _training_step(model: nn.Module, data: Dataset, size: int, work: Workload, device: str) -> float:
-    """Return the seconds of one step, without the first, which sets things up."""
+def _objective(work: Workload) -> str:
+    """Return what is minimised while steps are timed: the recipe's objective, unless its labels cannot be made up."""
+    if work.recipe.objective in OBJECTIVES:
+        return work.recipe.objective
+    return "language-model" if work.tokens else "classification"
+
+
+def _training_step(model: nn.Module, work: Workload, size: int, device: str) -> float:
+    """Return the seconds of one step, without the first, which sets things up; all are of one epoch."""
     recipe = replace(
         work.recipe,
-        epochs=1 + STEPS,
+        **OF_NO_WEIGHT,
         batch_size=size,
-        lr=1e-3,
-        augment=work.augment,
-        objective="language-model" if work.tokens else "classification",
-        **NOT_TIMED,
+        accumulate=min(work.recipe.accumulate, size),
+        objective=_objective(work),
+        **({} if work.augment else {"augment": False, "augment_options": {}}),
     )
-    run = TrainingRun(model, data, recipe, rng_label=("timing",), where=Placement(device))
+    run = TrainingRun(
+        model, _made_up(model, work, (1 + STEPS) * size), recipe, rng_label=("timing",), where=Placement(device)
+    )
     run.go(1)
     return _seconds(lambda: run.go(1 + STEPS), device) / STEPS
 
@@ -149,8 +179,8 @@ def _seconds(work: Callable[[], object], device: str) -> float:
     return time.perf_counter() - started
 
 
-def _made_up(work: Workload, size: int) -> Dataset:
-    """Return random inputs: as many as one batch, so that an epoch is a step."""
+def _made_up(model: nn.Module, work: Workload, size: int) -> Dataset:
+    """Return so many random inputs, with labels that the model can be trained for."""
     generator = generator_for("timing inputs")
     images = len(work.input_shape) == 3
     shape = (size, *work.input_shape)
@@ -160,7 +190,15 @@ def _made_up(work: Workload, size: int) -> Dataset:
         x = torch.randint(256, shape, dtype=torch.uint8, generator=generator, device="cpu")
     else:
         x = torch.rand(shape, generator=generator, device="cpu")
-    y = torch.randint(work.classes, shape if work.tokens else (size,), generator=generator, device="cpu")
+    wanted = _objective(work)
+    if wanted == "regression":  # labels of the form that the model gives
+        first = next(model.parameters(), x)
+        one = call(model, x[:1].to(first.device, first.dtype))
+        assert isinstance(one, Tensor)
+        y = torch.rand((size, *one.shape[1:]), generator=generator, device="cpu")
+    else:
+        labelled = shape if wanted == "language-model" else (size,)
+        y = torch.randint(work.classes, labelled, generator=generator, device="cpu")
     per_channel = work.input_shape[0] if images else 1
     return Dataset(
         name="timing",
