@@ -234,6 +234,9 @@ def test_ensembles_of_one_ticket_stand_beside_independent_runs() -> None:
     found = [ensemble("permuted", "one ticket", 95.0, 0.1, "end"), ensemble("imp", "independent", 95.2, 0.12),
              ensemble("naive", "independent", 91.0, 0.2)]  # fmt: skip
     assert [line[0] for line in diversity_table(bench_task(diversity=found)).body] == ["IMP", "permuted"]
+    alone = [one for one in found if one["protocol"] == "independent"]
+    assert alone
+    assert not diversity_table(bench_task(diversity=alone)).body, "of all seeds, where no ticket is shared"
 
 
 def test_a_page_is_written_between_its_marks_and_again_the_same(tmp_path: Path) -> None:

@@ -180,6 +180,16 @@ def test_names_lie_on_no_mark_and_on_no_other_name_while_there_is_room(marks: li
             assert min(box[2], other[2]) <= max(box[0], other[0]) or min(box[3], other[3]) <= max(box[1], other[1])
 
 
+@given(st.floats(0, 200), st.floats(0, 120))
+def test_a_name_stands_within_the_chart_and_not_on_the_numbers_at_its_left(x: float, y: float) -> None:
+    (offset,) = place_names([(x, y)], ["permuted"], (200.0, 120.0))
+    left, low, right, high = offset.box((x, y), len("permuted") * SIZE * LETTER)
+    assert left >= 0
+    assert right <= 210
+    assert low >= 0
+    assert high <= 128
+
+
 def test_a_narrow_table_holds_the_cells_of_its_columns_alone() -> None:
     columns = (GridColumn("90", "", ("0", "5", "10")), GridColumn("98", "", ("0", "5", "10")))
     cells = (GridCell("a", "", 3, 3), GridCell("b", "", 3, 1), GridCell("c", "", 3, 2))

@@ -169,6 +169,8 @@ def test_ensembles_stand_beside_networks_of_the_same_size() -> None:
     assert "ERK, naive, permuted, IMP, LTH, permuted ×5 and IMP ×5 are on the front" in found.says[1]
     kinds = [point.kind for point in points_of(run_of(diversity=rows)) if point.members > 1]
     assert kinds == ["ensemble of 5", "ensemble of 5, independent"]
+    alone = run_of(diversity=[ensemble("imp", "independent", 98.5, 1050, 0)])
+    assert all(point.members == 1 for point in points_of(alone)), "where none shares a ticket it stands for nothing"
 
 
 def test_a_run_without_costs_has_no_section_and_one_without_tickets_one_panel() -> None:
