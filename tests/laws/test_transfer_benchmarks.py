@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import reticket as rt
-from benchmarks import asymmetric, soups, sparse_runs, width_transfer
+from benchmarks import asymmetric, cifar10_hour, soups, sparse_runs, width_transfer
 from benchmarks.sparse_runs import TABLE_ALONE, initial
 from reticket.data.registry import describe
 from reticket.tasks.config import Config
@@ -144,3 +144,15 @@ def test_the_table_of_soups_has_a_row_a_method_of_the_case() -> None:
         "+6.00 [+6.00, +6.00] |"
     )
     assert len(head.split("|")) == len(lines[0].split("|"))
+
+
+def test_the_table_of_cifar10_hour_stands_beside_the_cells_of_the_paper() -> None:
+    first = {"dense": 85.5, "lth": 85.0, "permuted": 82.0, "naive": 81.0}
+    lines = cifar10_hour.table([first, {name: value + 1.0 for name, value in first.items()}])
+    assert "| lth | 85.50 ± 0.71 | 91.18 ± 0.27 |" in lines
+    assert "| permuted | 82.50 ± 0.71 | 89.23 |" in lines
+    assert "| permuted - naive | +1.00 [+1.00, +1.00] | +0.40 |" in lines
+    assert len(cifar10_hour.table([first])) == 6, "one pair has no interval"
+    grid = load_config(cifar10_hour.PRESET)[1].grid
+    assert set(grid.methods) == set(cifar10_hour.METHODS)
+    assert (grid.sparsities, grid.rewinds, grid.match_at) == ((0.9,), ("2ep",), ("2ep",))
