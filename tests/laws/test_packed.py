@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 import reticket as rt
@@ -182,3 +183,31 @@ def test_wrong_calls_are_refused() -> None:
         MaskError, match=r"the packed model wants '0.weight' of shape \(16, 8, 1, 1\), but there is none"
     ):
         load_packed(packed, {"a": torch.ones(1)})
+
+
+@pytest.mark.parametrize("name", ["dense", "csr", "condensed", "blocks"])
+def test_training_of_this_package_and_values_changed_behind_torchs_count_are_seen(name: str) -> None:
+    """An optimiser moves parameters as views of one vector, of which their own counts of changes say nothing."""
+    net, data = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)), rt.load_dataset("digits")
+    mask = rt.prune(net[0], 0.25, pattern="4x8" if name == "blocks" else None)
+    mask = rt.Mask({f"0.{key}": value for key, value in mask.items()})
+    x, recipe = data.normalise(data.train_x[:200]), rt.Recipe(2, 64, 0.1)
+    packed, choices = compile_sparse(net, mask, x, formats=name)
+    assert [one.format for one in choices] == [name]
+    packed(x)
+    expected = rt.evaluate(net, data, weights=rt.train(net, data, recipe, mask=mask).weights)
+    found = rt.evaluate(packed, data, weights=rt.train(packed, data, recipe).weights)
+    assert (found.logits - expected.logits).abs().max() < 1e-3
+    with torch.no_grad():
+        packed[0].values.data.mul_(2)
+        whole = torch.zeros(32, 64).masked_scatter_(mask["0.weight"], packed[0].values)
+        masked = torch.nn.Sequential(nn.Linear(64, 32), *packed[1:])
+        masked[0].weight.copy_(whole)
+        masked[0].bias.copy_(packed[0].bias)
+        assert torch.allclose(packed(x), masked(x), atol=1e-5)
+        for _ in range(10):  # memory that is given back has its address used again
+            fresh = torch.randn_like(packed[0].values)
+            masked[0].weight.copy_(torch.zeros(32, 64).masked_scatter_(mask["0.weight"], fresh))
+            assert torch.allclose(functional_call(packed, {"0.values": fresh}, (x,)), masked(x), atol=1e-4)
+            del fresh
+    assert torch.equal(copy.deepcopy(packed)(x), packed(x)), "a copy of one that has computed"
