@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from reticket.errors import ConfigError
-from reticket.experiment import Summary
+from reticket.experiment import Event, Summary
 from reticket.tasks.presets import load_config
 from reticket.tasks.running import run_experiment
 
@@ -71,10 +71,16 @@ def noisy(**params: Any) -> str:
     return f'name = "{__name__}:Noisy"\nparams = {{ {", ".join(texts)} }}'
 
 
-def run(tmp_path: Path, model: str, *settings: str) -> Summary:
+def run(tmp_path: Path, model: str, *settings: str, told: list[str] | None = None) -> Summary:
     (tmp_path / "experiment.toml").write_text(EXPERIMENT.format(model=model))
     name, config = load_config(str(tmp_path / "experiment.toml"), settings)
-    return run_experiment(config, tmp_path / "run", preset=name)
+    notices = told if told is not None else []
+
+    def listen(event: Event) -> None:
+        if event.kind == "notice":
+            notices.append(event.text)
+
+    return run_experiment(config, tmp_path / "run", preset=name, on_event=listen)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +128,37 @@ def test_a_trial_draws_no_random_number_of_the_callers(tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
         run(tmp_path, noisy(outputs=4))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+KEPT = nn.Sequential(nn.Linear(64, 10))
+
+
+def the_same_module() -> nn.Module:
+    """Give one module to all."""
+    return KEPT
+
+
+def of_one_seed() -> nn.Module:
+    """Begin at the same weights always."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(64, 10))
+
+
+def test_networks_that_share_parameters_are_refused_and_those_that_begin_alike_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the same parameters each time that it is built"):
+        run(tmp_path, f'name = "{__name__}:the_same_module"')
+    seen: list[str] = []
+    for model in (f'name = "{__name__}:of_one_seed"', noisy()):
+        run(tmp_path, model, told=seen)
+        seen.append("")
+    assert len(seen) == 3
+    assert "begins with the same weights, so A and B are one initialisation" in seen[0]
+
+
+def test_it_is_told_where_nothing_can_be_permuted(tmp_path: Path) -> None:
+    seen: list[str] = []
+    run(tmp_path, noisy(), 'grid.methods=["permuted"]', told=seen)
+    assert any("no unit of this model may be permuted" in text for text in seen)
 
 
 def test_a_model_is_not_tried_where_its_training_is_the_users(tmp_path: Path) -> None:

@@ -101,8 +101,7 @@ def points_of(results: Results) -> list[Point]:
         Point(one, _accuracy(one), one.members, several)
         for one in results.of(Diversity)
         if one.sparsity > 0 and one.ensemble_accuracy is not None
-        if one.protocol == "one ticket"
-        or (base(one.method) in WITHOUT_TICKET and one.members in sharing)
+        if one.protocol == "one ticket" or (base(one.method) in WITHOUT_TICKET and one.members in sharing)
     ]
     return [point for point in (*networks, *ensembles) if point.row.epochs_each(1) is not None]
 

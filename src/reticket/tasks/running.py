@@ -87,7 +87,7 @@ def run_experiment(
     if isinstance(store, str):
         folder_of(store)  # a slip in its name is said before data are read
     planned = plan_experiment(config, folder=execution.folder, threads=execution.threads)
-    _try_models(planned, store_there(out / "store" if store is None else store), execution)
+    noticed = _try_models(planned, store_there(out / "store" if store is None else store), execution)
     results = _opened(store, out)
     compared = [task for experiment in planned for task in experiment.blueprint.compared]
     environment = environment_of(execution)
@@ -103,6 +103,8 @@ def run_experiment(
     ):
         if unnoted:
             record(Event("notice", label="store", text=unnoted))
+        for text in noticed:
+            record(Event("notice", label="model", text=text))
         summary = run_plan(
             plan,
             results,
@@ -120,16 +122,20 @@ def run_experiment(
     return summary
 
 
-def _try_models(planned: Sequence[Planned], store: Store | None, execution: ExecutionConfig) -> None:
+def _try_models(planned: Sequence[Planned], store: Store | None, execution: ExecutionConfig) -> list[str]:
     """Try each model on its data once, where something of it is missing and is computed here, on the CPU.
 
     Args:
         planned: the experiments.
         store: that their results go into; None where nothing is made yet.
         execution: how they are carried out.
+
+    Returns:
+        What should be read of them.
     """
     if execution.device != "cpu" or EXECUTORS.named(execution.executor).elsewhere:
-        return
+        return []
+    noticed: list[str] = []
     tried: set[tuple[str | None, ...]] = set()
     for one in planned:
         config = one.variant.config
@@ -141,8 +147,9 @@ def _try_models(planned: Sequence[Planned], store: Store | None, execution: Exec
         )
         stored = store is not None and all(store.has(task.key) for task in one.blueprint.targets)
         if what not in tried and not stored:
-            try_model(one)
+            noticed.append(try_model(one))
             tried.add(what)
+    return [text for text in dict.fromkeys(noticed) if text]
 
 
 def _enter(store: Store, out: Path, plan: Plan) -> str:
