@@ -198,16 +198,20 @@ def test_training_of_this_package_and_values_changed_behind_torchs_count_are_see
     expected = rt.evaluate(net, data, weights=rt.train(net, data, recipe, mask=mask).weights)
     found = rt.evaluate(packed, data, weights=rt.train(packed, data, recipe).weights)
     assert (found.logits - expected.logits).abs().max() < 1e-3
+    first = packed.get_submodule("0")
+    assert isinstance(first, PackedLinear)
+    assert first.bias is not None
+    values, bias, same = first.values, first.bias, nn.Sequential(nn.Linear(64, 32), *list(packed.children())[1:])
+
+    def expect(entries: Tensor) -> Tensor:
+        whole = torch.zeros(32, 64).masked_scatter_(mask["0.weight"], entries)
+        return functional_call(same, {"0.weight": whole, "0.bias": bias}, (x,))
+
     with torch.no_grad():
-        packed[0].values.data.mul_(2)
-        whole = torch.zeros(32, 64).masked_scatter_(mask["0.weight"], packed[0].values)
-        masked = torch.nn.Sequential(nn.Linear(64, 32), *packed[1:])
-        masked[0].weight.copy_(whole)
-        masked[0].bias.copy_(packed[0].bias)
-        assert torch.allclose(packed(x), masked(x), atol=1e-5)
+        values.data.mul_(2)
+        assert torch.allclose(packed(x), expect(values), atol=1e-5)
         for _ in range(10):  # memory that is given back has its address used again
-            fresh = torch.randn_like(packed[0].values)
-            masked[0].weight.copy_(torch.zeros(32, 64).masked_scatter_(mask["0.weight"], fresh))
-            assert torch.allclose(functional_call(packed, {"0.values": fresh}, (x,)), masked(x), atol=1e-4)
+            fresh = torch.randn_like(values)
+            assert torch.allclose(functional_call(packed, {"0.values": fresh}, (x,)), expect(fresh), atol=1e-4)
             del fresh
     assert torch.equal(copy.deepcopy(packed)(x), packed(x)), "a copy of one that has computed"

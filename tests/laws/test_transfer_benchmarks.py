@@ -136,8 +136,11 @@ def test_one_run_as_long_as_one_member_is_the_run_of_the_table(tmp_path: Path, m
 
 def test_the_table_of_soups_has_a_row_a_method_of_the_case() -> None:
     values = dict(zip((*soups.FIELDS, "one run"), (90.0, 80.0, 85.0, 92.0, 91.0), strict=True))
-    rows = {f"fashion-conv, seed {seed}": dict.fromkeys(("lth", "permuted", "signed"), values) for seed in range(3)}
-    head, _, *lines = soups.table({**rows, "digits, seed 0": {}})
+    rows: dict[str, Any] = {
+        f"fashion-conv, seed {seed}": dict.fromkeys(("lth", "permuted", "signed"), values) for seed in range(3)
+    }
+    rows["digits, seed 0"] = {}
+    head, _, *lines = soups.table(rows)
     assert [line.split("|")[2].strip() for line in lines] == ["lth", "permuted", "signed"]
     assert lines[0] == (
         "| fashion-conv | lth | 3 | 3 | 90.00 | 80.00 | 85.00 | 92.00 | 91.00 | -5.00 [-5.00, -5.00] | "

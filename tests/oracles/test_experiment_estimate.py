@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from reticket.experiment import Estimate, Event, ExecutionConfig, FolderStore, Pace, Plan, Task, run_plan
-from reticket.experiment.pace import Spent, group_of
+from reticket.experiment.pace import Group, Spent, group_of
 from reticket.experiment.schedule import Schedule
 from reticket.experiment.task import from_flat, to_flat
 from reticket.rng import generator_for
@@ -190,7 +190,7 @@ def test_the_law_notices_costs_that_do_not_compare() -> None:
 
 @pytest.mark.parametrize("jobs", [1, 2, 8])
 def test_who_has_seen_such_a_run_can_tell_before_it_begins(jobs: int) -> None:
-    spent: dict[tuple[str, str], Spent] = {}
+    spent: dict[Group, Spent] = {}
     for task in planned().tasks[::3]:
         group = group_of(task.kind, task.spec)
         spent[group] = spent.get(group, Spent()) + Spent(1, truth()[task.key], task.cost)
