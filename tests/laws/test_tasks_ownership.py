@@ -8,9 +8,11 @@ import tomli_w
 
 import reticket as rt
 from reticket.errors import ConfigError
+from reticket.experiment import Event, in_use, used
 from reticket.tasks.config import Config
 from reticket.tasks.ownership import default_store, difference, own_folder, refuse_other, release
 from reticket.tasks.presets import list_presets, load_config
+from reticket.tasks.running import OutputError, run_experiment
 
 ARTEFACT = json.dumps({})
 
@@ -54,6 +56,41 @@ def test_a_run_without_results_belongs_to_nobody(tmp_path: Path) -> None:
     occupy(tmp_path / "a", config(), done=False)
     assert difference(config("grid.seeds=2"), tmp_path / "a") == ""
     assert difference(config(), tmp_path / "nowhere") == ""
+
+
+def test_a_run_that_goes_on_has_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("runs/digits")
+    occupy(folder, config(), done=False)
+    with in_use(folder), in_use(folder):  # two that run the same
+        assert used(folder)
+        assert own_folder(config(), "digits")[0] == folder
+        assert own_folder(config("grid.seeds=2"), "digits")[0] == Path("runs/digits-2")
+        with pytest.raises(ConfigError, match=r"grid\.seeds is"):
+            refuse_other(config("grid.seeds=2"), folder)
+    assert not used(folder)
+    assert own_folder(config("grid.seeds=2"), "digits")[0] == folder
+
+
+def test_of_two_runs_of_one_moment_the_first_does_not_write_over_the_second(tmp_path: Path) -> None:
+    small = [
+        "grid.seeds=1",
+        "dense.epochs=2",
+        'grid.methods=["dense"]',
+        'grid.rewinds=["0ep"]',
+        "checks.barriers=false",
+    ]
+    small += ["checks.diversity_members=0", "checks.overlap=false"]
+    other = config(*small, "dense.lr=0.05")
+
+    def begin(event: Event) -> None:
+        values = {key: value for key, value in other.model_dump(exclude_none=True).items() if value != {}}
+        (tmp_path / "run" / "config.toml").write_text(tomli_w.dumps(values))
+
+    with pytest.raises(OutputError, match=r"another run has begun in .* \(dense.lr is 0.05 there and 0.1 here\)"):
+        run_experiment(config(*small), tmp_path / "run", on_event=begin)
+    assert not (tmp_path / "run" / "results.json").exists()
+    assert run_experiment(config(*small), tmp_path / "again", store=tmp_path / "run" / "store").done == ()
 
 
 def test_a_folder_that_the_user_names_is_refused_until_it_is_let_go(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from reticket.experiment.events import Event
 from reticket.experiment.execute import Summary, run_plan
 from reticket.experiment.execution import EXECUTORS, ExecutionConfig, Executor, executor
 from reticket.experiment.folder import FolderStore, StoreFolderError
+from reticket.experiment.locking import in_use, used
 from reticket.experiment.loggers import LOGGERS, LoggedTraining, Logger, logged_by, logger
 from reticket.experiment.pace import Pace
 from reticket.experiment.plan import Plan
@@ -59,6 +60,7 @@ __all__ = [
     "collective",
     "executor",
     "folder_of",
+    "in_use",
     "isolated",
     "logged_by",
     "logger",
@@ -67,4 +69,5 @@ __all__ = [
     "run_plan",
     "store",
     "store_there",
+    "used",
 ]

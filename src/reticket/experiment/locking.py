@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 try:
@@ -65,6 +65,46 @@ def held(folder: Path) -> bool:
     return False
 
 
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """While active, a folder counts as used, together with all others who use it; nothing without such locks.
+
+    Args:
+        folder: which is there.
+    """
+    handle = None
+    if fcntl is not None:
+        with suppress(OSError):  # one that cannot be read
+            handle = os.open(folder, os.O_RDONLY)
+    if handle is not None:
+        _handles.add(handle)
+        _try(handle, together=True)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            _close(handle)
+
+
+def used(folder: Path) -> bool:
+    """Return whether somebody uses a folder, see `in_use`, this process among them."""
+    if fcntl is None:
+        return False
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
 def _close(handle: int) -> None:
     if handle in _handles:  # else this process was forked meanwhile and has closed it
         _handles.discard(handle)
@@ -81,15 +121,16 @@ if fcntl is not None:
     os.register_at_fork(after_in_child=_let_go)
 
 
-def _try(handle: int) -> bool:
+def _try(handle: int, *, together: bool = False) -> bool:
     assert fcntl is not None
+    kind = fcntl.LOCK_SH if together else fcntl.LOCK_EX
     for again in reversed(range(LOOKS)):
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if not again:
                 return False
-            time.sleep(0.001)  # perhaps somebody only looked, as `held` does
+            time.sleep(0.001)  # perhaps somebody only looked, as `held` and `used` do
         except OSError:
             break
         else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reticket.errors import ConfigError, InputError
+from reticket.experiment import used
 from reticket.tasks.config import Config, parse_config
 from reticket.tasks.run_files import read_toml
 
@@ -82,10 +83,19 @@ def difference(config: Config, folder: Path) -> str:
 
     Args:
         config: the experiment, scaled.
-        folder: a run directory; one without results belongs to nobody.
+        folder: a run directory; one without results belongs to nobody, unless a run is at it now.
     """
-    if not any((folder / name).is_file() for name in ("results.json", "sweep.json")):
-        return ""
+    owned = any((folder / name).is_file() for name in ("results.json", "sweep.json"))
+    return unlike(config, folder) if owned or ((folder / "config.toml").is_file() and used(folder)) else ""
+
+
+def unlike(config: Config, folder: Path) -> str:
+    """Say in which key the experiment that a folder's `config.toml` has differs from this one; empty where none does.
+
+    Args:
+        config: the experiment, scaled.
+        folder: a run directory.
+    """
     try:
         there = parse_config(read_toml(folder / "config.toml"), str(folder / "config.toml"))
     except (ConfigError, InputError):

@@ -28,6 +28,7 @@ from reticket.experiment import (
     Task,
     Until,
     folder_of,
+    in_use,
     logged_by,
     named_store,
     run_plan,
@@ -39,6 +40,7 @@ from reticket.tasks.check import checks, runners_of
 from reticket.tasks.config import Config
 from reticket.tasks.log import logged
 from reticket.tasks.order import by_seed
+from reticket.tasks.ownership import unlike
 from reticket.tasks.planning import Planned, plan_experiment
 from reticket.tasks.results_builder import ResultsBuilder
 from reticket.tasks.runners import RUNNERS
@@ -98,6 +100,7 @@ def run_experiment(
     with suppress(OutputError):  # a full disk: it is said when there are results to write
         _write_all(out, facts)
     with (
+        in_use(out),
         logged_by(execution.loggers, out / "logs", preset, on_event or (lambda event: None)) as tell,
         logged(out / "metrics.jsonl", tell) as record,
     ):
@@ -113,6 +116,7 @@ def run_experiment(
             on_event=record,
             until=until,
         )
+    _still_ours(out, config)
     _write_all(out, facts)
     for experiment in planned:
         lost = _write_variant(experiment, out / experiment.variant.folder, preset, results, summary, environment)
@@ -120,6 +124,19 @@ def run_experiment(
     if config.sweep:
         _write_json(out / "sweep.json", _sweep_of(config, preset, planned))
     return summary
+
+
+def _still_ours(out: Path, config: Config) -> None:
+    """See that no other run has begun in a run directory meanwhile, as two of one moment may: its results stand there.
+
+    Raises:
+        OutputError: when one has.
+    """
+    if (out / "config.toml").is_file() and (there := unlike(config, out)):
+        raise OutputError(
+            f"another run has begun in {out} meanwhile and has it now ({there}); all results of this one are in the "
+            f"store: run it again with another --out, and --store as it was"
+        )
 
 
 def _try_models(planned: Sequence[Planned], store: Store | None, execution: ExecutionConfig) -> list[str]:
