@@ -68,8 +68,8 @@ def run_symmetry(task: Task, inputs: Mapping[str, Result], context: Context) -> 
     found = discover(model, example)
     if not found.groups:
         context.tell(
-            "no unit of this model may be permuted, so permuted is naive: all that the model returns counts as its "
-            "output, whose order stays; see reticket inspect"
+            "no unit of this model may be permuted, so permuted is naive (what a model takes and returns keeps its "
+            "order, as does what is tied to it); see reticket inspect"
         )
     return Output({"symmetry": found.to_json(), "log10_order": found.log10_order})
 
@@ -188,9 +188,18 @@ def _judged(task: Task, model: nn.Module, dataset: DataSource, result: TrainResu
     return Output({**values, "loss": found.loss}, tensors)
 
 
+def _by_masked_names(model: nn.Module, weights: Mapping[str, Tensor], mask: Mask) -> dict[str, Tensor]:
+    """Return weights without the other names of masked ones that are tied: they are pruned under the mask's name."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(tensor), []).append(name)
+    others = {name for tied in names.values() if any(n in mask for n in tied) for name in tied if name not in mask}
+    return {name: tensor for name, tensor in weights.items() if name not in others}
+
+
 def _train_sparse(task: Task, context: Context, model: nn.Module, weights: Mapping[str, Tensor], mask: Mask) -> Output:
     spec, dataset = task.spec, dataset_for(task, context)
-    load_into(model, weights)
+    load_into(model, _by_masked_names(model, weights, mask))
     recipe, start = recipe_in(spec), spec["start"]
     result = train(
         model,
