@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from benchmarks.kept import Kept
-from benchmarks.marks import write_between
+from benchmarks.marks import show
 from benchmarks.sparse_runs import TABLE_ALONE, whole
 from reticket.analysis import PairedDifference, paired_difference
 from reticket.tasks.config import Config
@@ -156,10 +156,7 @@ def main() -> None:
             f"{args.case}, {name}",
             lambda name=name: measured(args.case, FRAMES.get(name), args.seeds, args.store),
         )
-    lines = "\n".join(table(kept.cases)) + "\n"
-    print(lines)
-    if args.page is not None:
-        write_between(args.page, BEGIN, END, lines)
+    show(table(kept.cases), args.page, BEGIN, END)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.asymmetric import text
 from benchmarks.kept import Kept
-from benchmarks.marks import write_between
+from benchmarks.marks import show
 from benchmarks.sparse_runs import whole
 from reticket.analysis import paired_difference
 from reticket.experiment import ExecutionConfig
@@ -105,10 +105,7 @@ def main() -> None:
             f"{args.precision}, seed {seed}", lambda seed=seed: measured(seed, args.precision, args.store, args.data)
         )
     rows = [row for name, row in kept.cases.items() if name.startswith(f"{args.precision}, ")]
-    lines = "\n".join(table(rows)) + "\n"
-    print(lines)
-    if args.page is not None:
-        write_between(args.page, BEGIN, END, lines)
+    show(table(rows), args.page, BEGIN, END)
 
 
 if __name__ == "__main__":

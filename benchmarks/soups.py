@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.asymmetric import text
 from benchmarks.kept import Kept
-from benchmarks.marks import write_between
+from benchmarks.marks import show
 from benchmarks.sparse_runs import TABLE_ALONE, SparseRuns, whole
 from reticket.analysis import paired_difference
 from reticket.tasks.checks.soups import Soup
@@ -148,10 +148,7 @@ def main() -> None:
     kept, measuring = Kept(args.out), cache(lambda: Measuring(CASES[args.case], args.seeds, args.store))
     for seed in range(args.seeds):
         kept.row(f"{args.case}, seed {seed}", lambda seed=seed: measuring().row(seed))
-    lines = "\n".join(table(kept.cases)) + "\n"
-    print(lines)
-    if args.page is not None:
-        write_between(args.page, BEGIN, END, lines)
+    show(table(kept.cases), args.page, BEGIN, END)
 
 
 if __name__ == "__main__":

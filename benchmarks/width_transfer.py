@@ -24,7 +24,7 @@ from torch import nn
 import reticket as rt
 from benchmarks.asymmetric import text
 from benchmarks.kept import Kept
-from benchmarks.marks import write_between
+from benchmarks.marks import show
 from benchmarks.sparse_runs import TABLE_ALONE, SparseRuns, initial, whole
 from reticket.analysis import paired_difference
 from reticket.data import Reading
@@ -192,10 +192,7 @@ def main() -> None:
     for seed, factor in product(range(args.seeds), args.factors):
         name = f"{case.prefix}x{factor}, seed {seed}"
         kept.row(name, lambda pair=(factor, seed): measured(case, *pair, args.store))
-    lines = "\n".join(table(kept.cases)) + "\n"
-    print(lines)
-    if args.page is not None:
-        write_between(args.page, BEGIN, END, lines)
+    show(table(kept.cases), args.page, BEGIN, END)
 
 
 if __name__ == "__main__":

@@ -48,21 +48,7 @@ def owned(folder: Callable[[], Path]) -> Iterator[bool]:
 
 def held(folder: Path) -> bool:
     """Return whether somebody owns a folder; a folder that is not there has no owner."""
-    if fcntl is None:
-        return False
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look are not in each other's way
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
-    return False
+    return fcntl is not None and _refused(folder, fcntl.LOCK_SH)  # shared: two who look are not in each other's way
 
 
 @contextmanager
@@ -88,14 +74,18 @@ def in_use(folder: Path) -> Iterator[None]:
 
 def used(folder: Path) -> bool:
     """Return whether somebody uses a folder, see `in_use`, this process among them."""
-    if fcntl is None:
-        return False
+    return fcntl is not None and _refused(folder, fcntl.LOCK_EX)
+
+
+def _refused(folder: Path, lock: int) -> bool:
+    """Return whether a lock of a folder is not to be had now; where there are none, nobody refuses."""
+    assert fcntl is not None
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, lock | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
