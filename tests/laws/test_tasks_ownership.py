@@ -25,6 +25,7 @@ def occupy(folder: Path, experiment: Config, *, done: bool = True) -> None:
     """Write what a run leaves that decides to whom the folder belongs."""
     folder.mkdir(parents=True)
     values = {key: value for key, value in experiment.model_dump(exclude_none=True).items() if value != {}}
+    (folder / "environment.json").write_text("{}")
     (folder / "config.toml").write_text(tomli_w.dumps(values))
     if done:
         (folder / "results.json").write_text(ARTEFACT)
@@ -103,6 +104,28 @@ def test_a_folder_that_the_user_names_is_refused_until_it_is_let_go(tmp_path: Pa
     assert (tmp_path / "a" / "results.json").read_text() == ARTEFACT
     release(tmp_path / "a")
     refuse_other(config(), tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["config.toml", "report.html"])
+def test_a_file_that_no_run_wrote_is_not_replaced(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a configuration with the user's comments, in the folder that `--out` names: it is another one's work."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path("runs/digits")
+    folder.mkdir(parents=True)
+    (folder / name).write_text("# mine")
+    said = f"digits has a {name} that no run wrote, and this one would replace it; give another --out, or move it"
+    for refused in (lambda: refuse_other(config(), folder), lambda: release(folder), lambda: rt.run(out=folder)):
+        with pytest.raises(ConfigError, match=said):
+            refused()
+    folder_of_it, text = own_folder(config(), "digits")
+    assert folder_of_it == Path("runs/digits-2")
+    assert text == f"runs/digits is kept, no run wrote the {name} in it; this one goes to runs/digits-2"
+    assert [path.read_text() for path in folder.iterdir()] == ["# mine"]
+
+
+def test_files_that_no_run_writes_may_stand_in_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("mine")
+    refuse_other(config(), tmp_path)
 
 
 def test_a_configuration_that_cannot_be_read_is_somebody_elses(tmp_path: Path) -> None:

@@ -46,6 +46,12 @@ def test_a_parameter_of_the_model_is_swept() -> None:
     assert [list(variant.config.model.params["hidden"]) for variant in found] == [[8], [16, 16]]
 
 
+def test_milestones_are_for_the_schedules_of_a_sweep_that_have_some() -> None:
+    found = variants(digits("dense.schedule=step", "dense.milestones=[3]", 'sweep.dense.schedule=["step", "cosine"]'))
+    by_hand = [digits("dense.schedule=step", "dense.milestones=[3]"), digits()]
+    assert [variant.config.dense for variant in found] == [config.dense for config in by_hand]
+
+
 @pytest.mark.parametrize(
     ("setting", "said"),
     [

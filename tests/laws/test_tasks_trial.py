@@ -67,7 +67,7 @@ class Noisy(nn.Module):
 
 
 def noisy(**params: Any) -> str:
-    texts = [f"{name} = {json.dumps(value)}" for name, value in params.items()]
+    texts = [f"{name} = {json.dumps(value).lower()}" for name, value in params.items()]
     return f'name = "{__name__}:Noisy"\nparams = {{ {", ".join(texts)} }}'
 
 
@@ -169,3 +169,54 @@ def test_a_model_is_not_tried_where_its_training_is_the_users(tmp_path: Path) ->
 def untrained(*args: Any, **options: Any) -> Any:
     """Call the model in a way of its own."""
     raise RuntimeError("mat1 and mat2 cannot be multiplied")
+
+
+class Idle(nn.Module):
+    """A network with a layer that `forward` never calls, one that may be frozen, and outputs beyond float32."""
+
+    def __init__(self, frozen: bool = False, factor: float = 1.0) -> None:
+        super().__init__()
+        self.first, self.layer, self.idle = nn.Linear(64, 8), nn.Linear(8, 10), nn.Linear(8, 10)
+        self.first.weight.requires_grad_(not frozen)
+        self.factor = factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(self.first(x).relu()) * self.factor
+
+
+def idle(**params: Any) -> str:
+    return noisy(**params).replace(":Noisy", ":Idle")
+
+
+def test_weights_without_a_part_in_the_loss_are_told_where_they_are_pruned(tmp_path: Path) -> None:
+    seen: list[str] = []
+    run(tmp_path, idle(), 'grid.methods=["dense","lth"]', told=seen)
+    assert seen[0].startswith(
+        f"'idle.weight' of model '{__name__}:Idle', 11.9 % of the weights that are pruned, had no part in what it gave "
+        f"for 2 inputs; if they never have one, leave them out by prune.exclude"
+    )
+    for settings in (['prune.exclude=["idle"]'], ['grid.methods=["dense"]']):
+        seen.clear()
+        run(tmp_path, idle(), 'grid.methods=["dense","lth"]', *settings, told=seen)
+        assert not any("had no part" in text for text in seen)
+
+
+def test_a_loss_that_is_not_finite_from_the_beginning_is_no_matter_of_the_rate(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"does not fit .* its loss is (nan|inf) before any training"):
+        run(tmp_path, idle(factor=1e39))
+
+
+@pytest.mark.parametrize(
+    ("model", "setting", "said"),
+    [
+        (MLP.format(64, 10), 'prune.exclude=["nothing"]', "exclude 'nothing' matches no weight of MLP"),
+        (MLP.format(64, 10), "grid.sparsities=[0.9999]", "density 0.0001 keeps 0 of 1184 weights in 'all layers'"),
+        (MLP.format(64, 10), 'prune.pattern="7x2"', r"has 16 outputs, which blocks of 7 do not cover"),
+        (idle(frozen=True), "prune.rate=0.2", r"'first.weight' is frozen .*; exclude by prune.exclude, as \['first.w"),
+    ],
+)
+def test_what_cannot_be_pruned_is_said_before_training(tmp_path: Path, model: str, setting: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^pruning of model '.*': .*{said}"):
+        run(tmp_path, model, 'grid.methods=["dense","lth"]', setting)
+    assert not (tmp_path / "run").exists()
+    assert run(tmp_path, model, setting).complete, "where nothing is pruned, nothing is said"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reticket.bench import write_bench
+from reticket.bench import read_benches, write_bench
 from reticket.bench.page import BEGIN, END
 from reticket.bench.record import bench_of
 from reticket.cli import main
@@ -69,12 +69,22 @@ def test_results_of_a_run_are_no_record_and_the_record_beside_them_is_named(said
     assert "b1: is a folder; give b1/ticketbench.json" in said("--from", "b1")
 
 
+def test_two_records_of_one_task_are_not_merged_in_silence(said, tmp_path: Path) -> None:
+    first, second = bench_task(), bench_task(seeds=(0, 1, 2))
+    for name, task in (("a", first), ("same", first), ("b", second)):
+        write_bench(bench_of([task]), tmp_path / f"{name}.json")
+    sentence = "a.json and b.json both have results of task 'made-up', and they are not the same; give one of them"
+    assert sentence in said("--from", "a.json", "--from", "same.json", "--from", "b.json")
+    assert read_benches([tmp_path / "a.json", tmp_path / "same.json"]) == bench_of([first])
+
+
 def test_another_experiment_in_the_folder_is_replaced_by_force_alone(
     said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "out" / "digits"
     folder.mkdir(parents=True)
-    (folder / "results.json").write_text("{}")
+    for name in ("results.json", "environment.json"):
+        (folder / name).write_text("{}")
     (folder / "config.toml").write_text("[grid]\nseeds = 77\n")
     call = ("--task", "digits", "--out", "out")
     assert "out/digits holds the results of another experiment" in (sentence := said(*call))
@@ -87,7 +97,7 @@ def test_another_experiment_in_the_folder_is_replaced_by_force_alone(
         raise InputError(f"{sorted(path.name for path in out.iterdir())} when it begins")
 
     monkeypatch.setattr("reticket.bench.running.run", stopped)
-    assert "['config.toml'] when it begins" in said(*call, "--force")
+    assert "['config.toml', 'environment.json'] when it begins" in said(*call, "--force")
 
 
 def test_damaged_records_are_named(said, tmp_path: Path) -> None:

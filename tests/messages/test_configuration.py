@@ -29,6 +29,8 @@ TINY = Path(__file__).parents[1] / "e2e" / "tiny.toml"
             "dense.schedule=cosin",
             r"dense: unknown schedule 'cosin', did you mean 'cosine'\?; known are cosine, constant",
         ),
+        ("dense.schedule=step", r"dense: schedule 'step' has no milestones, so its rate would never fall; give epochs"),
+        ("dense.milestones=[3]", r"dense: milestones are \[3\], but schedule 'cosine' has none; set"),
         ("dense.lr=-1", r"dense: lr is -1\.0, but it must be above 0$"),
         ("dense.epochs=0", "dense: epochs is 0, but it must be at least 1$"),
         ("dense.lr=fast", r"'dense\.lr' is 'fast': input should be a valid number"),

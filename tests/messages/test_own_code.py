@@ -109,6 +109,7 @@ def test_the_line_is_that_of_the_loader_and_not_of_what_it_calls(own: Path) -> N
 )
 def test_a_models_own_error_is_shown(own: Path, model: str, expected: str) -> None:
     settings = ("data.name=own_code:good", f"model.name=own_code:{model}", "model.params={}", "dense.batch_size=4")
+    settings += ("grid.sparsities=[0.5]", "checks.diversity_sparsity=0.5")
     with pytest.raises(ModelError, match=expected):
         dry_run(*settings)
 

@@ -137,6 +137,28 @@ def read_bench(path: Path) -> Bench:
     return bench
 
 
+def read_benches(paths: Sequence[Path]) -> Bench:
+    """Return the records in some files as one.
+
+    Args:
+        paths: at least one `ticketbench.json`.
+
+    Raises:
+        InputError: as `read_bench`; also when two of them have results of one task, which are not the same.
+    """
+    found = {path: read_bench(path) for path in paths}
+    first: dict[str, tuple[Path, BenchTask]] = {}
+    for path, bench in found.items():
+        for task in bench.tasks if len(found) > 1 else ():
+            other, theirs = first.setdefault(task.name, (path, task))
+            if theirs.results != task.results:
+                raise InputError(
+                    f"{other} and {path} both have results of task '{task.name}', and they are not the same; give one "
+                    f"of them, or run the task once with all its pairs"
+                )
+    return merged(*found.values())
+
+
 def write_bench(bench: Bench, path: Path) -> None:
     """Write a record.
 

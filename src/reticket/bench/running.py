@@ -12,7 +12,7 @@ from reticket.bench.tiers import PREFIX
 from reticket.errors import InputError
 from reticket.experiment import Event, ExecutionConfig
 from reticket.tasks.config import Config
-from reticket.tasks.ownership import difference, refuse_other, release
+from reticket.tasks.ownership import difference, refuse_of_no_run, refuse_other, release
 from reticket.tasks.planning import plan_experiment
 from reticket.tasks.presets import load_config
 from reticket.tasks.results import Results
@@ -57,7 +57,9 @@ def run_bench(
     execution, texts, file = execution or ExecutionConfig(), list(settings), out / FILE
     configs = {name: load_config(f"{PREFIX}{name}", texts)[1] for name in names}
     for name, config in configs.items():
-        if not force:
+        if force:
+            refuse_of_no_run(out / name)
+        else:
             refuse_other(config, out / name)
         plan_experiment(config, folder=data_of(execution, config).folder, threads=execution.threads)
     before = _before(file)

@@ -51,7 +51,7 @@ def bench(
     debug: Debug = False,
 ) -> None:
     """Settle LTH > permuted > naive with accuracy beside cost; running the same command again resumes."""
-    from reticket.bench import chosen_tasks, merged, read_bench
+    from reticket.bench import chosen_tasks, read_benches
     from reticket.bench.page import check_page, write_page
     from reticket.cli.benching import plan_tasks, run_tasks, show_claims
     from reticket.experiment import ExecutionConfig
@@ -75,7 +75,7 @@ def bench(
         }
         if given := [name for name, is_given in of_runs.items() if is_given]:
             raise InputError(f"--from computes nothing; leave {listed(given)} out")
-        found = merged(*map(read_bench, records))
+        found = read_benches(records)
     else:
         execution = ExecutionConfig(
             jobs=jobs, threads=threads, device=device, executor=executor, data=data, budget=budget

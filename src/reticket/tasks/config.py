@@ -28,6 +28,7 @@ from reticket.tasks.section import Fraction, JoinedPositions, Position, Position
 from reticket.tickets import Pruning
 from reticket.tickets.patterns import check_density
 from reticket.training import Recipe
+from reticket.training.recipe import check_milestones
 
 PARAMS = (
     "model.params.",
@@ -74,6 +75,7 @@ def _recipe(values: Any, check: Callable[[Any], Recipe]) -> Recipe:
         recipe = check({"batch_size": 128, **values} if isinstance(values, Mapping) else values)
         if recipe.epochs < 1:
             raise ConfigError(f"epochs is {recipe.epochs}, but it must be at least 1")
+        check_milestones(recipe)
     except ConfigError as error:
         raise ValueError(str(error).removeprefix("recipe: ")) from None
     return recipe

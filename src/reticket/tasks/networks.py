@@ -175,8 +175,8 @@ class Networks:
     @cached_property
     def pruning(self) -> dict[str, Any]:
         """What the keys of rounds hold of pruning and of the weights that are pruned; the model is built for it."""
-        prune = self.config.prune
-        names = prunable_spec(self.config.model.name, self.params, prune)
+        prune, own_training = self.config.prune, self.config.dense.train is not None
+        names = prunable_spec(self.config.model.name, self.params, prune, min(self._chain), frozen=own_training)
         return {"prune": SharedSpec(prune.decisive(), "prune"), **names}
 
     def target(self, density: float) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from reticket.tasks.config import Config, parse_config
 from reticket.tasks.run_files import read_toml
 
 RUNS = Path("runs")
+RESULTS = ("results.json", "sweep.json")
+FIRST = "environment.json"  # what a run writes before any other file: its folder is known by it
+REPLACED = ("config.toml", "report.html")  # files of any folder that a run would replace
 
 
 def own_folder(config: Config, name: str) -> tuple[Path, str]:
@@ -26,15 +29,17 @@ def own_folder(config: Config, name: str) -> tuple[Path, str]:
     """
     first = RUNS / name
     others = (first.with_name(f"{name}-{number}") for number in itertools.count(2))
-    folder = next(folder for folder in itertools.chain([first], others) if not difference(config, folder))
+    folder = next(one for one in itertools.chain([first], others) if not (difference(config, one) or of_no_run(one)))
     if folder == first:
         return folder, ""
+    if file := of_no_run(first):
+        return folder, f"{first} is kept, no run wrote the {file} in it; this one goes to {folder}"
     there = difference(config, first)
     return folder, f"{first} is kept, it is another experiment's ({there}); this one goes to {folder}"
 
 
 def refuse_other(config: Config, folder: Path) -> None:
-    """See that a directory which the user names has no results of another experiment.
+    """See that a directory which the user names has no results of another experiment, and no file of another hand.
 
     Args:
         config: the experiment, scaled.
@@ -43,6 +48,7 @@ def refuse_other(config: Config, folder: Path) -> None:
     Raises:
         ConfigError: when it has.
     """
+    refuse_of_no_run(folder)
     if there := difference(config, folder):
         raise ConfigError(
             f"{folder} holds the results of another experiment ({there}); give another --out, or --force to replace "
@@ -50,14 +56,31 @@ def refuse_other(config: Config, folder: Path) -> None:
         )
 
 
+def refuse_of_no_run(folder: Path) -> None:
+    """See that a run replaces no file of another hand.
+
+    Args:
+        folder: a run directory, or any other.
+
+    Raises:
+        ConfigError: when it would.
+    """
+    if file := of_no_run(folder):
+        raise ConfigError(
+            f"{folder} has a {file} that no run wrote, and this one would replace it; give another --out, or move it"
+        )
+
+
 def release(folder: Path) -> None:
     """Let a run directory go, so that another experiment may write into it; its store is kept.
 
     Raises:
+        ConfigError: when it has files of another hand.
         InputError: when its results cannot be removed.
     """
+    refuse_of_no_run(folder)
     try:
-        for name in ("results.json", "sweep.json"):
+        for name in RESULTS:
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: its results cannot be removed ({error.strerror}); give another --out") from None
@@ -85,8 +108,19 @@ def difference(config: Config, folder: Path) -> str:
         config: the experiment, scaled.
         folder: a run directory; one without results belongs to nobody, unless a run is at it now.
     """
-    owned = any((folder / name).is_file() for name in ("results.json", "sweep.json"))
+    owned = any((folder / name).is_file() for name in RESULTS)
     return unlike(config, folder) if owned or ((folder / "config.toml").is_file() and used(folder)) else ""
+
+
+def of_no_run(folder: Path) -> str:
+    """Return a file in a folder that a run would replace although none wrote it; empty where there is none.
+
+    Args:
+        folder: a run directory, or any other.
+    """
+    if (folder / FIRST).is_file():
+        return ""
+    return next((name for name in REPLACED if (folder / name).exists()), "")
 
 
 def unlike(config: Config, folder: Path) -> str:

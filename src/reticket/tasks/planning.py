@@ -42,8 +42,9 @@ def plan_experiment(config: Config, *, folder: Path | None = None, threads: int 
         dataset = opened.get(data.model_dump_json()) or _opened(data, folder)
         opened[data.model_dump_json()] = dataset
         _check_objective(dataset, variant.config)
-        facts = facts_of(dataset, model.name)
-        planned.append(Planned(variant, dataset, Blueprint(variant.config, facts, threads=threads)))
+        blueprint = Blueprint(variant.config, facts_of(dataset, model.name), threads=threads)
+        tuple(blueprint.targets)  # each task is made, so that one that cannot be is said now
+        planned.append(Planned(variant, dataset, blueprint))
     return tuple(planned)
 
 

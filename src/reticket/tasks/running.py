@@ -93,7 +93,7 @@ def run_experiment(
     results = _opened(store, out)
     compared = [task for experiment in planned for task in experiment.blueprint.compared]
     environment = environment_of(execution)
-    facts = {"config.toml": tomli_w.dumps(_without_none(config.model_dump())), "environment.json": _json(environment)}
+    facts = {"environment.json": _json(environment), "config.toml": tomli_w.dumps(_without_none(config.model_dump()))}
     ordered = stages(planned) if stages else by_seed([experiment.blueprint for experiment in planned])
     plan = Plan.of(*ordered, compared)
     unnoted = _enter(results, out, plan)
@@ -164,9 +164,9 @@ def _try_models(planned: Sequence[Planned], store: Store | None, execution: Exec
         )
         stored = store is not None and all(store.has(task.key) for task in one.blueprint.targets)
         if what not in tried and not stored:
-            noticed.append(try_model(one))
+            noticed += try_model(one)
             tried.add(what)
-    return [text for text in dict.fromkeys(noticed) if text]
+    return list(dict.fromkeys(noticed))
 
 
 def _enter(store: Store, out: Path, plan: Plan) -> str:
@@ -207,8 +207,8 @@ def _write_variant(
     config = planned.variant.config
     if planned.variant.folder:
         _make_folder(folder)
-        _write(folder / "config.toml", tomli_w.dumps(_without_none(config.model_dump())))
         _write_json(folder / "environment.json", environment)
+        _write(folder / "config.toml", tomli_w.dumps(_without_none(config.model_dump())))
     builder = ResultsBuilder(planned.blueprint, store, planned.dataset.labels("test").flatten())
     results = builder.results(config.title, preset, part, environment)
     for check in checks():

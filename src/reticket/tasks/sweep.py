@@ -6,6 +6,7 @@ from typing import Any
 
 from reticket.errors import ConfigError
 from reticket.tasks.config import Config, parse_config
+from reticket.training.rate_schedules import SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def _variant(config: Config, key: str, value: Any) -> Variant:
     for part in parts:
         table = table[part]
     table[last] = value
+    if key == "dense.schedule" and value in SCHEDULES and "milestones" not in SCHEDULES.named(value).uses:
+        del table["milestones"]  # they are for the others of the sweep
     values["title"] = f"{config.title}: {last.replace('_', ' ')} {_text(value)}"
     folder = re.sub(r"[^A-Za-z0-9.]+", "-", f"{last}-{_text(value)}").strip("-")
     return Variant(value, folder, parse_config(values, f"sweep.{key} = {value}"))

@@ -195,6 +195,29 @@ class Recipe:
                 raise ConfigError(f"recipe: {name} is of classification; leave it out with '{self.objective}'")
 
 
+def check_milestones(recipe: Recipe) -> None:
+    """Refuse milestones that no schedule reads, and the schedule of milestones without any, at the full rate all along.
+
+    A recipe itself may have them: a round of pruning at a constant rate carries those of the dense run.
+
+    Args:
+        recipe: as a user states it.
+
+    Raises:
+        ConfigError: with the schedule that they are of.
+    """
+    if recipe.milestones and "milestones" not in find_schedule(recipe.schedule).uses:
+        raise ConfigError(
+            f"recipe: milestones are {list(recipe.milestones)}, but schedule '{recipe.schedule}' has none; set "
+            f"schedule to 'step', or leave them out"
+        )
+    if recipe.schedule == "step" and not recipe.milestones:
+        raise ConfigError(
+            "recipe: schedule 'step' has no milestones, so its rate would never fall; give epochs, as "
+            "milestones = [30, 60], or take 'constant'"
+        )
+
+
 def steps_per_epoch(n: int, batch_size: int) -> int:
     """Return the number of steps in one pass over `n` inputs.
 
