@@ -28,11 +28,29 @@ def check_device(device: str, error: type[InputError] = InputError) -> None:
 
     >>> check_device("cpu")
     """
-    found = check_device_name(device, error)
+    check_device_name(device, error)
+    present(device, error)
+
+
+def present(device: str | torch.device, error: type[InputError] = InputError) -> torch.device:
+    """Return a device, of whatever kind; refuse words that name none, and a GPU that is not there.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", or another that torch knows.
+        error: the class raised.
+
+    Raises:
+        InputError: of the class `error`.
+
+    >>> present("cpu")
+    device(type='cpu')
+    """
+    found = _named(device, error)
     if found.type == "cuda" and not torch.cuda.is_available():
         raise error(f"device '{device}' was asked for, but torch sees no GPU; use cpu")
     if found.type == "cuda" and (found.index or 0) >= (count := torch.cuda.device_count()):
         raise error(f"device '{device}' is not there, torch sees {count} of its kind; use cuda:0")
+    return found
 
 
 def check_device_name(device: str, error: type[InputError] = InputError) -> torch.device:
@@ -48,13 +66,17 @@ def check_device_name(device: str, error: type[InputError] = InputError) -> torc
     >>> check_device_name("cuda:1").index
     1
     """
-    try:
-        found = torch.device(device)
-    except RuntimeError:
-        raise error(f"device '{device}' is not one that torch knows; use cpu or cuda") from None
+    found = _named(device, error)
     if found.type not in ("cpu", "cuda"):
         raise error(f"device '{device}' is of a kind that reticket does not compute on; use cpu or cuda")
     return found
+
+
+def _named(device: str | torch.device, error: type[InputError]) -> torch.device:
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError):
+        raise error(f"device '{device}' is not one that torch knows; use cpu or cuda") from None
 
 
 @cache

@@ -24,6 +24,7 @@ a, b = net(), net()
 sa: Any = a.state_dict()
 sym = rt.discover(a, x[:2])
 al, mask = rt.random_alignment(sym, 0), rt.prune_magnitude(a, 0.5)
+data, recipe = rt.Dataset("d", x, y, x, y, tuple("abcd"), (0.0,), (1.0,)), rt.Recipe(1, 8, 0.1)
 opt = torch.optim.SGD(a.parameters(), lr=0.1)
 
 
@@ -123,6 +124,25 @@ CALLS: dict[str, Callable[[], object]] = {
     "load": lambda: rt.Mask.load(a),
     "alload": lambda: rt.Alignment.load(None),
     "symsave": lambda: sym.save(3),
+    "train model": lambda: rt.train(sa, data, recipe),
+    "train data": lambda: rt.train(a, (x, y), recipe),
+    "train recipe": lambda: rt.train(a, data, {"epochs": 1}),
+    "train label": lambda: rt.train(a, data, recipe, rng_label="run"),
+    "train mask": lambda: rt.train(a, data, recipe, mask=[mask]),
+    "train span": lambda: rt.train(a, data, recipe, span=5),
+    "train resume": lambda: rt.train(a, data, recipe, resume="run.pt"),
+    "train callback": lambda: rt.train(a, data, recipe, callbacks=print),
+    "train callbacks": lambda: rt.train(a, data, recipe, callbacks=[print]),
+    "train device": lambda: rt.train(a, data, recipe, device="gpu"),
+    "evaluate split": lambda: rt.evaluate(a, data, "val"),
+    "evaluate device": lambda: rt.evaluate(a, data, device="gpu"),
+    "recipe text": lambda: rt.Recipe(epochs="3", batch_size=8, lr=0.1),
+    "recipe fraction": lambda: rt.Recipe(epochs=3, batch_size=8, lr=0.1, accumulate=1.5),
+    "recipe none": lambda: rt.Recipe(epochs=3, batch_size=8, lr=0.1, momentum=None),
+    "recipe milestones": lambda: rt.Recipe(epochs=3, batch_size=8, lr=0.1, milestones="12"),
+    "recipe class": lambda: rt.Recipe(epochs=3, batch_size=8, lr=0.1, optimizer=torch.optim.Adam),
+    "recipe options": lambda: rt.Recipe(epochs=3, batch_size=8, lr=0.1, optimizer_options=[1]),
+    "data nan": lambda: rt.Dataset("d", x * float("nan"), y, x, y, tuple("abcd"), (0.0,), (1.0,)),
 }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from reticket.data.class_folders import Files
 from reticket.data.decode import middle_pixels, read_image, training_pixels
 from reticket.data.parallel import decoded_batches
-from reticket.data.source import Augmentation, Split, StreamedSource
+from reticket.data.source import Augmentation, Split, StreamedSource, part_of
 from reticket.errors import DataError
 
 
@@ -65,7 +65,7 @@ class ImageFiles(StreamedSource):
 
     def files(self, split: Split) -> Files:
         """Return the files of a part."""
-        return self.train if split == "train" else self.test
+        return part_of(split, self.train, self.test)
 
     def labels(self, split: Split) -> Int64[Tensor, " n"]:
         """Return the labels of the "train" or "test" part."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from reticket.data.dataset import Dataset
 from reticket.data.items import Items, as_it_is, class_names
 from reticket.data.moments import moments_of
-from reticket.data.source import Augmentation, Split, StreamedSource
+from reticket.data.source import Augmentation, Split, StreamedSource, part_of
 from reticket.errors import DataError
 
 
@@ -128,7 +128,7 @@ class OnDemand(StreamedSource):
         return replace(self, form=form, test=self.test.only(indices))
 
     def _items(self, split: Split) -> Items:
-        return self.train if split == "train" else self.test
+        return part_of(split, self.train, self.test)
 
 
 class _Scan:

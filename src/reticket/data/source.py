@@ -4,14 +4,31 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, TypeVar, get_args
 
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
+from reticket.errors import DataError
+
 Split = Literal["train", "test"]
+Part = TypeVar("Part")
 Augmentation = Literal["none", "crop", "flip-crop", "resized-crop-flip"]
+
+
+def part_of(split: Split, train: Part, test: Part) -> Part:
+    """Return what belongs to the "train" or the "test" part, of both.
+
+    Raises:
+        DataError: for another part: the whole package knows these two.
+
+    >>> part_of("test", 60_000, 10_000)
+    10000
+    """
+    if split not in get_args(Split):
+        raise DataError(f"split is {split!r}, but a data set has the parts 'train' and 'test'; name one of these")
+    return train if split == "train" else test
 
 
 class DataSource(ABC):

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from reticket.copied import private_copy
 from reticket.data import DataSource, Reading
 from reticket.data.source import Split
+from reticket.devices import present
 from reticket.errors import TrainingError
 from reticket.forward import Score, scored
 from reticket.objectives import Function, Measure, Objective, chosen_objective, logits_of
@@ -122,11 +123,11 @@ def evaluate(
         to_inputs: what of a batch the model takes, in place of its first element.
 
     Raises:
-        InputError: for an unknown loss or metric, no batches or batches that do not fit the loss.
+        InputError: for an unknown split, device, loss or metric, no batches or batches that do not fit the loss.
         ModelError: when the model cannot take a batch.
         TrainingError: when the model's output is not one row of logits for each input.
     """
-    target = torch.device(device)
+    target = present(device)
     evaluated = _copied(module_of(model), weights).to(target)
     objective = chosen_objective(loss, metric)
     if not isinstance(dataset, DataSource):

@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
 from reticket.data import DataSource
-from reticket.devices import current, deterministic
-from reticket.errors import ConfigError
+from reticket.devices import current, deterministic, present
+from reticket.errors import ConfigError, InputError
 from reticket.fixed import fixed_entries
 from reticket.training.own import OwnTraining, carry_out
 from reticket.training.placement import Placement
@@ -21,6 +22,7 @@ from reticket.training.resume import Checkpoints, Resume, fingerprint, later_sta
 from reticket.training.run import Callback, TrainingRun
 from reticket.training.snapshot import follow_first, load_state, result_of
 from reticket.training.state import TrainResult, TrainState
+from reticket.weights import module_of
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,18 @@ class Span:
 
 
 WHOLE, AFRESH = Span(), Resume()
+KINDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
+    "dataset": (
+        DataSource,
+        "a data set was expected: load_dataset(name), or of pairs of input and label, as any torch data set has them, "
+        "reticket.data.collected(name, (train, test))",
+    ),
+    "recipe": (Recipe, "a Recipe was expected, as Recipe(epochs=10, batch_size=64, lr=0.1)"),
+    "rng_label": (tuple, "a tuple of words and numbers was expected, as ('train', 0)"),
+    "span": (Span, "a Span was expected, as Span(start=5)"),
+    "resume": (Resume, "a Resume was expected, as Resume(checkpoint='run.pt')"),
+    "mask": ((Mapping, NoneType), "a mask was expected; of a ticket give .mask"),
+}
 
 
 def train(
@@ -85,7 +99,9 @@ def train(
         The weights and state after the last step of the span.
 
     Raises:
-        ConfigError: when the span is outside the recipe, the state is not of this run, or graphs cannot be.
+        InputError: when an argument is of another kind.
+        ConfigError: when the device is not there, the span is outside the recipe, the state is not of this run, or
+            graphs cannot be.
         MaskError: when the mask does not fit the model.
         TrainingError: when the loss is not finite, or the checkpoint is damaged or of another run.
         RanksError: when touch is lost with a process that trains along.
@@ -97,6 +113,17 @@ def train(
     (63, True)
     """
     where = device if isinstance(device, Placement) else Placement(device)
+    _check_kinds(
+        model=model,
+        callbacks=callbacks,
+        dataset=dataset,
+        recipe=recipe,
+        rng_label=rng_label,
+        mask=mask,
+        span=span,
+        resume=resume,
+    )
+    present(where.device, ConfigError)
     if recipe.train is not None:
         return _train_by_own(
             OwnTraining(
@@ -141,6 +168,27 @@ def train(
         for callback in run.callbacks:
             callback.on_end(run)
         return result_of(run)
+
+
+def _check_kinds(*, model: object, callbacks: object, **others: object) -> None:
+    """Refuse what is of another kind than `train` takes, by its name.
+
+    Raises:
+        InputError: with what was given and what was expected.
+    """
+    module_of(model)
+    for name, given in others.items():
+        kind, expected = KINDS[name]
+        if not isinstance(given, kind):
+            raise InputError(f"{name} is a {type(given).__name__}, but {expected}")
+    if not isinstance(callbacks, Sequence):
+        raise InputError(f"callbacks is a {type(callbacks).__name__}, but a list of Callback was expected")
+    for number, one in enumerate(callbacks):
+        if not isinstance(one, Callback):
+            raise InputError(
+                f"callbacks[{number}] is a {type(one).__name__}, but a Callback was expected; make a class of it whose "
+                f"after_step or after_epoch does what is to be done"
+            )
 
 
 def _train_by_own(

@@ -2,9 +2,13 @@
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from typing import Any, ClassVar, Literal, get_type_hints
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from reticket.errors import ConfigError, InputError
 from reticket.lookup import imported
@@ -151,6 +155,10 @@ class Recipe:
         return find_augmentation(self.augment)(self.augment_options)
 
     def __post_init__(self) -> None:
+        if isinstance(self.milestones, list):
+            object.__setattr__(self, "milestones", tuple(self.milestones))
+        for name, check in _checks().items():
+            _check_kind(name, getattr(self, name), check)
         if self.train is not None:
             imported(self.train, "training", ConfigError)
         ranges = (
@@ -193,6 +201,27 @@ class Recipe:
         for name in ("label_smoothing", "mixup", "cutmix"):
             if getattr(self, name) and self.objective != "classification":
                 raise ConfigError(f"recipe: {name} is of classification; leave it out with '{self.objective}'")
+
+
+@cache
+def _checks() -> Mapping[str, Callable[..., object]]:
+    """Return for each field of a recipe what refuses a value of another kind than it may be."""
+    kinds = get_type_hints(Recipe)
+    return {one.name: TypeAdapter(kinds[one.name]).validate_python for one in fields(Recipe)}
+
+
+def _check_kind(name: str, value: object, check: Callable[..., object]) -> None:
+    """Refuse what is of another kind than a field: no text becomes a number, as one from Python may be.
+
+    Raises:
+        ConfigError: with what was given.
+    """
+    try:
+        check(value.item() if isinstance(value, np.generic) else value, strict=True)
+    except ValidationError as problem:
+        said = problem.errors()[0]["msg"]
+        advice = "; name it, as 'package.module:NAME'" if callable(value) else ""
+        raise ConfigError(f"recipe: {name} is {value!r}: {said[0].lower()}{said[1:]}{advice}") from None
 
 
 def check_milestones(recipe: Recipe) -> None:
