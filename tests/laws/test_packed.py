@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 import reticket as rt
-from reticket.errors import InputError, MaskError
+from reticket.errors import InputError, MaskError, ModelError
 from reticket.packed import FORMATS, PackedConvolution, PackedLinear, compile_sparse, load_packed
 from reticket.rng import generator_for
 from reticket.tickets import Ticket
@@ -170,6 +170,25 @@ def test_the_model_is_left_as_it_was() -> None:
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+class ByKeyword(nn.Module):
+    """A layer that is called by keyword alone, as no packed one can be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 16), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(input=self.first(x).relu())
+
+
+def test_a_layer_that_is_called_by_keyword_stays_as_it_is_but_for_its_mask() -> None:
+    model, x = ByKeyword().eval(), torch.randn(5, 8)
+    mask = rt.prune(model, 0.25, scope="layer")
+    packed, choices = compile_sparse(model, mask, x)
+    assert [choice.layer for choice in choices] == ["first"]
+    torch.testing.assert_close(packed(x), masked(model, mask)(x))
+
+
 def test_wrong_calls_are_refused() -> None:
     model, x = network(), images(2)
     with pytest.raises(InputError, match=r"unknown sparse format 'cs', did you mean 'csr'"):
@@ -178,6 +197,8 @@ def test_wrong_calls_are_refused() -> None:
         compile_sparse(model, ticket(), x, formats="blocks")
     with pytest.raises(MaskError):
         compile_sparse(nn.Linear(3, 3), ticket(), x)
+    with pytest.raises(ModelError, match=r"Sequential cannot run on a batch of NoneType"):
+        compile_sparse(model, ticket(), None)
     packed, _ = compile_sparse(model, ticket(), x, formats="csr")
     with pytest.raises(
         MaskError, match=r"the packed model wants '0.weight' of shape \(16, 8, 1, 1\), but there is none"

@@ -20,6 +20,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
 
 SLIPS = {
     "unknown preset": (["run", "digts"], "unknown preset 'digts', did you mean 'digits'?"),
+    "a folder": (["run", "tests"], "'tests' is a folder without a config.toml; give a TOML file, or a preset's name"),
     "unknown model": (["inspect", "resnet19"], "unknown model 'resnet19'"),
     "misspelt key": (["run", "--set", "grid.sparsites=[0.9]"], "did you mean 'grid.sparsities'?"),
     "misspelt last part": (["run", "--set", "learnin_rate=1"], "unknown key"),

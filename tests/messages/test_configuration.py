@@ -31,6 +31,13 @@ TINY = Path(__file__).parents[1] / "e2e" / "tiny.toml"
         ),
         ("dense.schedule=step", r"dense: schedule 'step' has no milestones, so its rate would never fall; give epochs"),
         ("dense.milestones=[3]", r"dense: milestones are \[3\], but schedule 'cosine' has none; set"),
+        (
+            "grid.sparsities=[50]",
+            r"'grid.sparsities.0' is 50: .* less than 1; it is the share of weights pruned, as 0\.9$",
+        ),
+        ("grid.rewinds=[5]", r"'grid.rewinds.0' is 5, but a position was expected: steps as '300it', epochs as '5ep'$"),
+        ("prune.rewind=5s", r"'prune.rewind' is '5s', but a position was expected: steps as '300it', epochs as '5ep'$"),
+        ("grid.match_at=['last']", r"'grid.match_at.0' is 'last', but a position was .* epochs as '5ep', or 'end'$"),
         ("dense.lr=-1", r"dense: lr is -1\.0, but it must be above 0$"),
         ("dense.epochs=0", "dense: epochs is 0, but it must be at least 1$"),
         ("dense.lr=fast", r"'dense\.lr' is 'fast': input should be a valid number"),

@@ -192,7 +192,8 @@ def _seen_by(network: nn.Module, layers: Mapping[str, nn.Module], inputs: Any) -
         for path, layer in layers.items():
 
             def keep(module: nn.Module, given: tuple[Tensor, ...], path: str = path) -> None:
-                seen.setdefault(path, _rows(module, given[0].detach()))
+                if given and isinstance(given[0], Tensor):  # by keyword it is not seen, and stays as it is
+                    seen.setdefault(path, _rows(module, given[0].detach()))
 
             hooks.callback(layer.register_forward_pre_hook(keep).remove)
         call(network, inputs)

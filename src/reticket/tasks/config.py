@@ -394,7 +394,11 @@ def _sentence(error: Mapping[str, Any]) -> str:
         choices = [text.strip("'") for text in re.findall(r"'[^']*'", error["ctx"]["expected"])]
         hint = nearest(str(error["input"]).lower(), choices)
         return f"'{where}' is {error['input']!r}{hint + ';' if hint else ','} expected {error['ctx']['expected']}"
-    return f"'{where}' is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    said = f"'{where}' is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    if error["type"] == "string_pattern_mismatch" or where.startswith(("grid.rewinds", "grid.match_at")):
+        end = "" if where.startswith(("grid.rewinds", "prune")) else ", or 'end'"
+        return f"'{where}' is {error['input']!r}, but a position was expected: steps as '300it', epochs as '5ep'{end}"
+    return f"{said}; it is the share of weights pruned, as 0.9" if where.startswith("grid.sparsities") else said
 
 
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:

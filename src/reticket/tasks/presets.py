@@ -42,9 +42,18 @@ def load_config(source: str | Path = DEFAULT, settings: Iterable[str] = ()) -> t
     elif str(source) in _names():
         name, values = str(source), _read(str(source))
     else:
-        hint = nearest(str(source), _names()) or f", known: {', '.join(_names())}"
-        raise ConfigError(f"unknown preset '{source}'{hint} (a file's name must end in .toml)")
+        raise ConfigError(_unknown(path))
     return name, parse_config(override(values, settings), str(source))
+
+
+def _unknown(source: Path) -> str:
+    """Return what to say of a source that is neither a preset nor a file."""
+    if source.is_dir():
+        inside = source / "config.toml"
+        there = f"; give {inside}" if inside.is_file() else " without a config.toml; give a TOML file"
+        return f"'{source}' is a folder{there}, or a preset's name (reticket list presets)"
+    hint = nearest(str(source), _names()) or f", known: {', '.join(_names())}"
+    return f"unknown preset '{source}'{hint} (a file's name must end in .toml)"
 
 
 def _names() -> list[str]:

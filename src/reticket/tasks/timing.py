@@ -143,8 +143,8 @@ def _timed(model: nn.Module, work: Workload, device: str) -> Speed:
         size = min(work.recipe.batch_size, 4 * size if seconds < LONG_ENOUGH / 8 else 2 * size)
     many = _made_up(model, work, max(size, min(2048, int(LONG_ENOUGH * size / seconds))))
     options: dict[str, Any] = {"loss": "regression"} if _objective(work) == "regression" else {}
-    evaluation = min(_seconds(lambda: evaluate(model, many, "train", device=device, **options), device) for _ in range(2))
-    return Speed(seconds / size, evaluation / many.size("train"), size)
+    evaluations = (_seconds(lambda: evaluate(model, many, "train", device=device, **options), device) for _ in range(2))
+    return Speed(seconds / size, min(evaluations) / many.size("train"), size)
 
 
 def _objective(work: Workload) -> str:

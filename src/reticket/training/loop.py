@@ -170,7 +170,7 @@ def train(
         return result_of(run)
 
 
-def _check_kinds(*, model: object, callbacks: object, **others: object) -> None:
+def _check_kinds(*, model: nn.Module, callbacks: object, **others: object) -> None:
     """Refuse what is of another kind than `train` takes, by its name.
 
     Raises:
