@@ -62,4 +62,5 @@ def test_a_bench_is_interrupted_and_goes_on(
     page.write_text(f"{BEGIN}\n{END}\n")
     assert bench(monkeypatch, "--from", tmp_path / "out" / "ticketbench.json", "--page", page) == 0
     assert "8 claims: " in page.read_text()
+    assert "**Not the task as it ships**: `data.train_size` 200 (there null), " in page.read_text()
     assert (tmp_path / "images" / "ticketbench-digits.svg").is_file()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reticket.analysis import settle_claims
-from reticket.bench import BenchTask, chosen_tasks, claims_of, merged, read_bench, write_bench
+from reticket.bench import BenchTask, chosen_tasks, claims_of, merged, read_bench, read_benches, write_bench
 from reticket.bench.goals import goals_of
 from reticket.bench.page import BEGIN, END, write_page
 from reticket.bench.record import bench_of, task_of
@@ -253,6 +253,18 @@ def test_a_page_is_written_between_its_marks_and_again_the_same(tmp_path: Path) 
     assert (tmp_path / "images" / "ticketbench-made-up.svg").read_text().startswith("<?xml")
     write_page(bench, page)
     assert page.read_text() == text
+
+
+def test_a_task_that_was_changed_says_so(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN}\n{END}\n")
+    bench = bench_of([task_of("one", 4, results(), (), {"dense.epochs": (25, 3), "prune.pattern": (None, "2:4")})])
+    write_bench(bench, tmp_path / "ticketbench.json")
+    write_page(read_benches([tmp_path / "ticketbench.json"]), page)
+    said = '**Not the task as it ships**: `dense.epochs` 3 (there 25), `prune.pattern` "2:4" (there null).'
+    assert f"\n{said}\n" in page.read_text()
+    write_page(bench_of([bench_task()]), page)
+    assert "as it ships" not in page.read_text()
 
 
 def empty_task(name: str) -> BenchTask:

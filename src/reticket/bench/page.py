@@ -1,5 +1,6 @@
 """The page of TicketBench: tables and figures between two marks of a Markdown file, from the record alone."""
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -97,6 +98,11 @@ def _task_lines(task: BenchTask, *, drawn: bool) -> Iterator[str]:
     results = task.found
     heading = MetricWords.of(results).heading.capitalize()
     yield from (f"## {task.name}", "", f"{results.title}. {_where(task)}", "")
+    if task.changed:
+        parts = [
+            f"`{key}` {json.dumps(here)} (there {json.dumps(there)})" for key, (there, here) in task.changed.items()
+        ]
+        yield from (f"**Not the task as it ships**: {', '.join(parts)}.", "")
     if drawn:
         finding = front(results)
         assert finding is not None

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -28,6 +29,9 @@ class BenchTask(Record):
     name: str = Field(description="of the task; its preset is named ticketbench-NAME")
     seeds: int = Field(description="pairs of networks that were planned")
     claims: tuple[ClaimRow, ...] = Field(description="LTH > permuted > naive in every cell")
+    changed: Mapping[str, tuple[Any, Any]] = Field(
+        default={}, description="keys whose values are not the preset's: what they are there, and here; but the seeds"
+    )
     results: Mapping[str, Any] = Field(description="sections of `results.json` without the keys of results")
 
     @cached_property
@@ -61,7 +65,13 @@ class Bench(Record):
         return all(task.complete for task in self.tasks)
 
 
-def task_of(name: str, seeds: int, results: Results, claims: Sequence[ClaimRow]) -> BenchTask:
+def task_of(
+    name: str,
+    seeds: int,
+    results: Results,
+    claims: Sequence[ClaimRow],
+    changed: Mapping[str, tuple[Any, Any]] = MappingProxyType({}),
+) -> BenchTask:
     """Return the record of one task.
 
     Args:
@@ -69,10 +79,11 @@ def task_of(name: str, seeds: int, results: Results, claims: Sequence[ClaimRow])
         seeds: that were planned.
         results: of its run.
         claims: of it.
+        changed: keys whose values are not the preset's, with both.
     """
     whole = results.to_json()
     kept = {key: _without_keys(whole[key]) for key in KEPT if key in whole}
-    return BenchTask(name=name, seeds=seeds, claims=tuple(claims), results=kept)
+    return BenchTask(name=name, seeds=seeds, claims=tuple(claims), changed=changed, results=kept)
 
 
 def bench_of(tasks: Iterable[BenchTask], level: float = LEVEL) -> Bench:
