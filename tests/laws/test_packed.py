@@ -171,21 +171,21 @@ def test_the_model_is_left_as_it_was() -> None:
 
 
 class ByKeyword(nn.Module):
-    """A layer that is called by keyword alone, as no packed one can be."""
+    """Layers that are called by keyword, as torch's may be, one of them in both ways."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.last = nn.Linear(8, 16), nn.Linear(16, 4)
+        self.first, self.last = nn.Linear(8, 8), nn.Linear(8, 4)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(input=self.first(x).relu())
+        return self.last(input=self.first(input=self.first(x).relu()).relu())
 
 
-def test_a_layer_that_is_called_by_keyword_stays_as_it_is_but_for_its_mask() -> None:
+def test_layers_that_are_called_by_keyword_are_packed_as_any() -> None:
     model, x = ByKeyword().eval(), torch.randn(5, 8)
     mask = rt.prune(model, 0.25, scope="layer")
     packed, choices = compile_sparse(model, mask, x)
-    assert [choice.layer for choice in choices] == ["first"]
+    assert [choice.layer for choice in choices] == ["first", "last"]
     torch.testing.assert_close(packed(x), masked(model, mask)(x))
 
 

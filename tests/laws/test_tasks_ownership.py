@@ -102,7 +102,7 @@ def test_a_folder_that_the_user_names_is_refused_until_it_is_let_go(tmp_path: Pa
     with pytest.raises(ConfigError, match="holds the results of another experiment"):
         rt.run("digits", out=tmp_path / "a")
     assert (tmp_path / "a" / "results.json").read_text() == ARTEFACT
-    release(tmp_path / "a")
+    release(config(), tmp_path / "a")
     refuse_other(config(), tmp_path / "a")
 
 
@@ -114,13 +114,37 @@ def test_a_file_that_no_run_wrote_is_not_replaced(name: str, tmp_path: Path, mon
     folder.mkdir(parents=True)
     (folder / name).write_text("# mine")
     said = f"digits has a {name} that no run wrote, and this one would replace it; give another --out, or move it"
-    for refused in (lambda: refuse_other(config(), folder), lambda: release(folder), lambda: rt.run(out=folder)):
+    for refused in (
+        lambda: refuse_other(config(), folder),
+        lambda: release(config(), folder),
+        lambda: rt.run(out=folder),
+    ):
         with pytest.raises(ConfigError, match=said):
             refused()
     folder_of_it, text = own_folder(config(), "digits")
     assert folder_of_it == Path("runs/digits-2")
     assert text == f"runs/digits is kept, no run wrote the {name} in it; this one goes to runs/digits-2"
     assert [path.read_text() for path in folder.iterdir()] == ["# mine"]
+
+
+def test_a_file_in_the_folder_of_a_sweeps_experiment_is_not_replaced(tmp_path: Path) -> None:
+    swept = config("sweep.dense.lr=[0.1, 0.2]")
+    (tmp_path / "lr-0.2").mkdir()
+    refuse_other(swept, tmp_path)
+    (tmp_path / "lr-0.2" / "config.toml").write_text("# mine")
+    refuse_other(config(), tmp_path)
+    with pytest.raises(ConfigError, match=r"has a lr-0\.2/config\.toml that no run wrote"):
+        refuse_other(swept, tmp_path)
+
+
+def test_a_run_that_lost_where_it_was_made_is_known_by_its_results(tmp_path: Path) -> None:
+    occupy(tmp_path / "a", config())
+    (tmp_path / "a" / "environment.json").unlink()
+    refuse_other(config(), tmp_path / "a")
+    with pytest.raises(ConfigError, match=r"another experiment \(grid\.seeds"):
+        refuse_other(config("grid.seeds=2"), tmp_path / "a")
+    release(config("grid.seeds=2"), tmp_path / "a")
+    refuse_other(config("grid.seeds=2"), tmp_path / "a")
 
 
 def test_files_that_no_run_writes_may_stand_in_its_folder(tmp_path: Path) -> None:

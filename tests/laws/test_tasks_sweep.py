@@ -46,10 +46,37 @@ def test_a_parameter_of_the_model_is_swept() -> None:
     assert [list(variant.config.model.params["hidden"]) for variant in found] == [[8], [16, 16]]
 
 
-def test_milestones_are_for_the_schedules_of_a_sweep_that_have_some() -> None:
-    found = variants(digits("dense.schedule=step", "dense.milestones=[3]", 'sweep.dense.schedule=["step", "cosine"]'))
-    by_hand = [digits("dense.schedule=step", "dense.milestones=[3]"), digits()]
-    assert [variant.config.dense for variant in found] == [config.dense for config in by_hand]
+STEP = ("dense.schedule=step", "dense.milestones=[3]")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (("dense.milestones=[3]",), r"^dense: milestones are \[3\], but schedule 'cosine' has none; set schedule to"),
+        (("dense.schedule=step",), "^dense: schedule 'step' has no milestones, so its rate would never fall; give"),
+        (
+            ("dense.milestones=[3]", "sweep.dense.lr=[0.1, 0.2]"),
+            r"milestones are \[3\], but schedule 'cosine' has none",
+        ),
+    ],
+)
+def test_milestones_that_no_schedule_reads_are_refused(settings: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        variants(digits(*settings))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        STEP,
+        (*STEP, 'sweep.dense.schedule=["step", "cosine"]'),
+        ("dense.milestones=[3]", 'sweep.dense.schedule=["step", "cosine"]'),
+        ("dense.schedule=step", "sweep.dense.milestones=[[3], [4]]"),
+    ],
+)
+def test_in_a_sweep_milestones_may_be_for_some_of_its_experiments(settings: tuple[str, ...]) -> None:
+    """And keys are those that they have always been: with the milestones, read or not."""
+    assert all(variant.config.dense.milestones in ((3,), (4,)) for variant in variants(digits(*settings)))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from reticket.errors import ConfigError
 from reticket.experiment import Event, Summary
 from reticket.tasks.presets import load_config
 from reticket.tasks.running import run_experiment
+from reticket.tasks.trial import try_model
 
 EXPERIMENT = """
 [data]
@@ -72,6 +73,7 @@ def noisy(**params: Any) -> str:
 
 
 def run(tmp_path: Path, model: str, *settings: str, told: list[str] | None = None) -> Summary:
+    tmp_path.mkdir(exist_ok=True)
     (tmp_path / "experiment.toml").write_text(EXPERIMENT.format(model=model))
     name, config = load_config(str(tmp_path / "experiment.toml"), settings)
     notices = told if told is not None else []
@@ -188,17 +190,21 @@ def idle(**params: Any) -> str:
     return noisy(**params).replace(":Noisy", ":Idle")
 
 
-def test_weights_without_a_part_in_the_loss_are_told_where_they_are_pruned(tmp_path: Path) -> None:
+def test_weights_without_a_part_in_the_loss_are_told_where_they_are_pruned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[str] = []
     run(tmp_path, idle(), 'grid.methods=["dense","lth"]', told=seen)
     assert seen[0].startswith(
         f"'idle.weight' of model '{__name__}:Idle', 11.9 % of the weights that are pruned, had no part in what it gave "
         f"for 2 inputs; if they never have one, leave them out by prune.exclude"
     )
-    for settings in (['prune.exclude=["idle"]'], ['grid.methods=["dense"]']):
-        seen.clear()
-        run(tmp_path, idle(), 'grid.methods=["dense","lth"]', *settings, told=seen)
+    tried = []
+    monkeypatch.setattr("reticket.tasks.running.try_model", lambda one: tried.append(one) or try_model(one))
+    for number, settings in enumerate((['prune.exclude=["idle"]'], ['grid.methods=["dense"]'])):
+        run(tmp_path / str(number), idle(), 'grid.methods=["dense","lth"]', *settings, told=(seen := []))
         assert not any("had no part" in text for text in seen)
+    assert len(tried) == 2
 
 
 def test_a_loss_that_is_not_finite_from_the_beginning_is_no_matter_of_the_rate(tmp_path: Path) -> None:
@@ -220,3 +226,55 @@ def test_what_cannot_be_pruned_is_said_before_training(tmp_path: Path, model: st
         run(tmp_path, model, 'grid.methods=["dense","lth"]', setting)
     assert not (tmp_path / "run").exists()
     assert run(tmp_path, model, setting).complete, "where nothing is pruned, nothing is said"
+
+
+class Deep(nn.Module):
+    """Layers whose running statistics, before any training, let activations grow beyond float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [part for _ in range(40) for part in (nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU())]
+        self.layers = nn.Sequential(*layers, nn.Linear(64, 10))
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear) and layer.out_features == 64:
+                nn.init.normal_(layer.weight, std=2.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+def test_a_loss_that_is_finite_by_the_statistics_of_a_batch_is_no_fault(tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        assert not Deep().eval()(torch.rand(2, 64)).isfinite().all()
+    assert run(tmp_path, f'name = "{__name__}:Deep"').complete
+
+
+def with_gaps(folder: Path | None = None) -> Any:
+    """Give features of which some are missing, and a model that fills them in."""
+    x, y = torch.rand(150, 4), torch.arange(150) % 3
+    x[:, 1] = float("nan")
+    pairs = list(zip(x, y, strict=True))
+    return pairs, pairs
+
+
+def filling() -> nn.Module:
+    """Take a number that is missing for 0."""
+    return nn.Sequential(Filled(), nn.Linear(4, 3))
+
+
+class Filled(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.nan_to_num()
+
+
+def test_numbers_that_are_none_are_told_and_the_model_may_be_made_for_them(tmp_path: Path) -> None:
+    seen: list[str] = []
+    assert run(tmp_path, f'name = "{__name__}:filling"', f"data.name={__name__}:with_gaps", told=seen).complete
+    assert "100 of 100 inputs of data set" in seen[0]
+    assert "hold NaN or infinite numbers; unless the model or the objective is made for them, leave them out" in seen[0]
+
+
+def test_where_only_checks_prune_a_model_that_cannot_be_pruned_has_its_other_results(tmp_path: Path) -> None:
+    summary = run(tmp_path, idle(frozen=True), "checks.overlap=true")
+    assert summary.done
+    assert all("IMP" in label for label, _ in summary.failed.values())

@@ -121,7 +121,8 @@ EXPECTED = {
     "recipe milestones": r"^recipe: milestones is '12': input should be a valid tuple$",
     "recipe class": r"^recipe: optimizer is <class .*>: input should be a valid string; name it, as 'package\.module",
     "recipe options": r"^recipe: optimizer_options is \[1\]: input should be a valid dictionary$",
-    "data nan": r"^data set 'd', train part: 40 of 40 inputs hold NaN or infinite numbers, .*; leave these inputs out",
+    "recipe augment": r"^recipe: augment is 3: input should be a valid boolean or input should be a valid string$",
+    "recipe function": r"^recipe: lr is <function .*>: input should be a valid number$",
 }
 
 

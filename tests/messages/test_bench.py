@@ -71,11 +71,12 @@ def test_results_of_a_run_are_no_record_and_the_record_beside_them_is_named(said
 
 def test_two_records_of_one_task_are_not_merged_in_silence(said, tmp_path: Path) -> None:
     first, second = bench_task(), bench_task(seeds=(0, 1, 2))
-    for name, task in (("a", first), ("same", first), ("b", second)):
+    elsewhere = first.model_copy(update={"results": {**first.results, "environment": {"date": "later"}, "cost": []}})
+    for name, task in (("a", first), ("same", elsewhere), ("b", second)):
         write_bench(bench_of([task]), tmp_path / f"{name}.json")
     sentence = "a.json and b.json both have results of task 'made-up', and they are not the same; give one of them"
     assert sentence in said("--from", "a.json", "--from", "same.json", "--from", "b.json")
-    assert read_benches([tmp_path / "a.json", tmp_path / "same.json"]) == bench_of([first])
+    assert read_benches([tmp_path / "same.json", tmp_path / "a.json"]) == bench_of([first])
 
 
 def test_another_experiment_in_the_folder_is_replaced_by_force_alone(

@@ -142,7 +142,8 @@ CALLS: dict[str, Callable[[], object]] = {
     "recipe milestones": lambda: rt.Recipe(epochs=3, batch_size=8, lr=0.1, milestones="12"),
     "recipe class": lambda: rt.Recipe(epochs=3, batch_size=8, lr=0.1, optimizer=torch.optim.Adam),
     "recipe options": lambda: rt.Recipe(epochs=3, batch_size=8, lr=0.1, optimizer_options=[1]),
-    "data nan": lambda: rt.Dataset("d", x * float("nan"), y, x, y, tuple("abcd"), (0.0,), (1.0,)),
+    "recipe augment": lambda: rt.Recipe(epochs=3, batch_size=8, lr=0.1, augment=3),
+    "recipe function": lambda: rt.Recipe(epochs=3, batch_size=8, lr=lambda step: 0.1),
 }
 
 

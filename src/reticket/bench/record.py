@@ -162,12 +162,17 @@ def read_benches(paths: Sequence[Path]) -> Bench:
     for path, bench in found.items():
         for task in bench.tasks if len(found) > 1 else ():
             other, theirs = first.setdefault(task.name, (path, task))
-            if theirs.results != task.results:
+            if _found(theirs) != _found(task):
                 raise InputError(
                     f"{other} and {path} both have results of task '{task.name}', and they are not the same; give one "
                     f"of them, or run the task once with all its pairs"
                 )
     return merged(*found.values())
+
+
+def _found(task: BenchTask) -> tuple[Any, ...]:
+    """Return what was found and of what, without where and when it was put together."""
+    return task.changed, {name: one for name, one in task.results.items() if name not in ("environment", "cost")}
 
 
 def write_bench(bench: Bench, path: Path) -> None:

@@ -59,14 +59,14 @@ def run_bench(
     configs = {name: load_config(f"{PREFIX}{name}", texts)[1] for name in names}
     for name, config in configs.items():
         if force:
-            refuse_of_no_run(out / name)
+            refuse_of_no_run(config, out / name)
         else:
             refuse_other(config, out / name)
         plan_experiment(config, folder=data_of(execution, config).folder, threads=execution.threads)
     before = _before(file)
     for name, config in configs.items():
         if difference(config, out / name):
-            release(out / name)
+            release(config, out / name)
     started, tasks = time.monotonic(), []
     for number, (name, config) in enumerate(configs.items()):
         part = with_budget(data_of(execution, config), time.monotonic() - started, len(configs) - number)

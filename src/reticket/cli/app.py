@@ -124,7 +124,7 @@ def run(
             return
         if force:
             named_store(default_store(folder) if store is None else store)  # a slip in it is said before results go
-            release(folder)
+            release(config, folder)
         with Display(debug=debug) as display:
             results = run_and_report(
                 config,

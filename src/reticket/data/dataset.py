@@ -72,11 +72,6 @@ class Dataset(DataSource):
             )
         if len(x) != len(y) or len(x) == 0:
             raise DataError(f"{where}: {len(x)} inputs and {len(y)} labels; as many labels as inputs are needed, not 0")
-        if x.is_floating_point() and (odd := _not_finite(x)):
-            raise DataError(
-                f"{where}: {odd} of {len(x)} inputs hold NaN or infinite numbers, which no network can be trained on; "
-                f"leave these inputs out, or fill the numbers in"
-            )
         self._check_labels(y, where)
         if self.is_tokens and not 0 <= int(x.min()) <= int(x.max()) < len(self.classes):
             raise DataError(f"{where}: tokens {int(x.min())}..{int(x.max())}, but {len(self.classes)} are known")
@@ -88,8 +83,6 @@ class Dataset(DataSource):
                     f"{where}: {tuple(y.shape)} numbers to be predicted with names for {len(self.classes)}; (n,) and "
                     f"one name, or (n, numbers) and as many, are needed"
                 )
-            if odd := int((~torch.isfinite(y)).sum()):
-                raise DataError(f"{where}: {odd} of the numbers to be predicted are NaN or infinite; leave them out")
             return
         if y.dtype != torch.int64 or y.shape[1:] not in (torch.Size([]), self.train_x.shape[1:2] * self.is_tokens):
             raise DataError(
@@ -159,9 +152,3 @@ class Dataset(DataSource):
     def with_test_subset(self, indices: Int64[Tensor, " n"]) -> "Dataset":
         """Return the same data set with only these test inputs; all else stays."""
         return dataclasses.replace(self, test_x=self.test_x[indices], test_y=self.test_y[indices])
-
-
-def _not_finite(x: Tensor) -> int:
-    """Return how many inputs hold a number that is NaN or infinite; one that stands for all is looked at once."""
-    seen = x[:1] if x.stride(0) == 0 else x
-    return sum(int((~torch.isfinite(part.flatten(1))).any(dim=1).sum()) for part in seen.split(4096))

@@ -191,11 +191,12 @@ def _seen_by(network: nn.Module, layers: Mapping[str, nn.Module], inputs: Any) -
     with ExitStack() as hooks, evaluating(network):
         for path, layer in layers.items():
 
-            def keep(module: nn.Module, given: tuple[Tensor, ...], path: str = path) -> None:
-                if given and isinstance(given[0], Tensor):  # by keyword it is not seen, and stays as it is
-                    seen.setdefault(path, _rows(module, given[0].detach()))
+            def keep(module: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any], path: str = path) -> None:
+                x = given[0] if given else named.get("input")
+                if isinstance(x, Tensor):  # the layer itself refuses all else
+                    seen.setdefault(path, _rows(module, x.detach()))
 
-            hooks.callback(layer.register_forward_pre_hook(keep).remove)
+            hooks.callback(layer.register_forward_pre_hook(keep, with_kwargs=True).remove)
         call(network, inputs)
     return seen
 

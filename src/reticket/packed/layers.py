@@ -133,19 +133,19 @@ class PackedLinear(nn.Module):
         """Return the whole weight, with zeros where nothing is kept."""
         return self.entries.dense(self.values)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - some models call torch's layers by this keyword
         """Return the outputs.
 
         Args:
-            x: of shape (..., inputs).
+            input: of shape (..., inputs).
         """
-        rows = x.reshape(-1, x.shape[-1])
+        rows = input.reshape(-1, input.shape[-1])
         if torch.is_grad_enabled():
             y = _Multiply.apply(self.values, rows, self._product, self._gradients)
         else:
             y = self._product(self.values, rows)
         y = y if self.bias is None else y + self.bias
-        return y.reshape(*x.shape[:-1], y.shape[-1])
+        return y.reshape(*input.shape[:-1], y.shape[-1])
 
     def get_extra_state(self) -> Tensor:
         """Return what tells the places of the kept entries from others; it stands in the `state_dict`."""
@@ -197,12 +197,12 @@ class PackedConvolution(PackedLinear):
         whole = super().weight
         return whole.reshape(*whole.shape, *(1 for _ in self.stride))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as above
         """Return the outputs.
 
         Args:
-            x: of shape (samples, inputs, height, width), or without the first axis.
+            input: of shape (samples, inputs, height, width), or without the first axis.
         """
-        pixels = x[(..., *(slice(None, None, step) for step in self.stride))]
+        pixels = input[(..., *(slice(None, None, step) for step in self.stride))]
         channels = pixels.dim() - len(self.stride) - 1
         return super().forward(pixels.movedim(channels, -1)).movedim(-1, channels)

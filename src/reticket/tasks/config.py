@@ -28,7 +28,6 @@ from reticket.tasks.section import Fraction, JoinedPositions, Position, Position
 from reticket.tickets import Pruning
 from reticket.tickets.patterns import check_density
 from reticket.training import Recipe
-from reticket.training.recipe import check_milestones
 
 PARAMS = (
     "model.params.",
@@ -75,7 +74,6 @@ def _recipe(values: Any, check: Callable[[Any], Recipe]) -> Recipe:
         recipe = check({"batch_size": 128, **values} if isinstance(values, Mapping) else values)
         if recipe.epochs < 1:
             raise ConfigError(f"epochs is {recipe.epochs}, but it must be at least 1")
-        check_milestones(recipe)
     except ConfigError as error:
         raise ValueError(str(error).removeprefix("recipe: ")) from None
     return recipe
@@ -314,7 +312,7 @@ def parse_config(values: Mapping[str, Any], source: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {'; '.join(_sentence(e) for e in error.errors()[:3])}") from None
+        raise ConfigError(f"{source}: {'; '.join(list(dict.fromkeys(map(_sentence, error.errors())))[:3])}") from None
 
 
 def override(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
@@ -382,22 +380,25 @@ def nearest_key(word: str, known: Iterable[str]) -> str:
 
 def _sentence(error: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
+    if where.startswith("matching.a_at"):  # with a part for each of the kinds that it may be
+        where = "matching.a_at"
     if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"unknown key '{where}'{nearest_key(where, known_keys())}"
     if error["type"] == "missing":
         return f"'{where}' is missing"
     if error["type"] == "value_error":
         return f"{where}: {error['ctx']['error']}" if where else str(error["ctx"]["error"])
-    if error["type"] == "tuple_type" and isinstance(error["input"], str):
+    if error["type"] == "tuple_type" and where.startswith("grid."):
         return no_list(where, error["input"])
+    if where.startswith(("grid.rewinds", "grid.match_at", "prune.rewind", "matching.a_at")):
+        ends = {"grid": ", or 'end'" * where.startswith("grid.match_at"), "matching": ", 'end', or 'same' as B"}
+        end = ends.get(where.partition(".")[0], "")
+        return f"'{where}' is {error['input']!r}, but a position was expected: steps as '300it', epochs as '5ep'{end}"
     if error["type"] == "literal_error":
         choices = [text.strip("'") for text in re.findall(r"'[^']*'", error["ctx"]["expected"])]
         hint = nearest(str(error["input"]).lower(), choices)
         return f"'{where}' is {error['input']!r}{hint + ';' if hint else ','} expected {error['ctx']['expected']}"
     said = f"'{where}' is {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
-    if error["type"] == "string_pattern_mismatch" or where.startswith(("grid.rewinds", "grid.match_at")):
-        end = "" if where.startswith(("grid.rewinds", "prune")) else ", or 'end'"
-        return f"'{where}' is {error['input']!r}, but a position was expected: steps as '300it', epochs as '5ep'{end}"
     return f"{said}; it is the share of weights pruned, as 0.9" if where.startswith("grid.sparsities") else said
 
 

@@ -15,19 +15,19 @@ LISTS: Mapping[str, tuple[str, str]] = {  # keys that hold one, and what goes wr
 }
 
 
-def no_list(where: str, text: str) -> str:
-    """Return what is to be said of a text where a list belongs: a shell takes double quotes away.
+def no_list(where: str, value: object) -> str:
+    """Return what is to be said of something else where a list belongs: a shell takes double quotes away.
 
     Args:
         where: the whole key.
-        text: what is there.
+        value: what is there.
 
     >>> no_list("grid.sparsities", "0.9")
     "'grid.sparsities' is '0.9', expected a list of numbers, as grid.sparsities=[0.9, 0.98]"
     """
     kind, example = LISTS.get(where, ("texts or numbers", "[...]"))
     quotes = "; a shell needs single quotes around the whole setting" if '"' in example else ""
-    return f"'{where}' is {text!r}, expected a list of {kind}, as {where}={example}{quotes}"
+    return f"'{where}' is {value!r}, expected a list of {kind}, as {where}={example}{quotes}"
 
 
 def toml_value(text: str) -> Any:

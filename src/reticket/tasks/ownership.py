@@ -10,10 +10,11 @@ from reticket.errors import ConfigError, InputError
 from reticket.experiment import used
 from reticket.tasks.config import Config, parse_config
 from reticket.tasks.run_files import read_toml
+from reticket.tasks.sweep import variants
 
 RUNS = Path("runs")
 RESULTS = ("results.json", "sweep.json")
-FIRST = "environment.json"  # what a run writes before any other file: its folder is known by it
+OF_ANY_RUN = ("environment.json", *RESULTS)  # a run has written the first before any other file
 REPLACED = ("config.toml", "report.html")  # files of any folder that a run would replace
 
 
@@ -29,10 +30,11 @@ def own_folder(config: Config, name: str) -> tuple[Path, str]:
     """
     first = RUNS / name
     others = (first.with_name(f"{name}-{number}") for number in itertools.count(2))
-    folder = next(one for one in itertools.chain([first], others) if not (difference(config, one) or of_no_run(one)))
+    every = itertools.chain([first], others)
+    folder = next(one for one in every if not (difference(config, one) or of_no_run(config, one)))
     if folder == first:
         return folder, ""
-    if file := of_no_run(first):
+    if file := of_no_run(config, first):
         return folder, f"{first} is kept, no run wrote the {file} in it; this one goes to {folder}"
     there = difference(config, first)
     return folder, f"{first} is kept, it is another experiment's ({there}); this one goes to {folder}"
@@ -48,7 +50,7 @@ def refuse_other(config: Config, folder: Path) -> None:
     Raises:
         ConfigError: when it has.
     """
-    refuse_of_no_run(folder)
+    refuse_of_no_run(config, folder)
     if there := difference(config, folder):
         raise ConfigError(
             f"{folder} holds the results of another experiment ({there}); give another --out, or --force to replace "
@@ -56,31 +58,37 @@ def refuse_other(config: Config, folder: Path) -> None:
         )
 
 
-def refuse_of_no_run(folder: Path) -> None:
+def refuse_of_no_run(config: Config, folder: Path) -> None:
     """See that a run replaces no file of another hand.
 
     Args:
+        config: the experiment, scaled.
         folder: a run directory, or any other.
 
     Raises:
         ConfigError: when it would.
     """
-    if file := of_no_run(folder):
+    if file := of_no_run(config, folder):
         raise ConfigError(
             f"{folder} has a {file} that no run wrote, and this one would replace it; give another --out, or move it"
         )
 
 
-def release(folder: Path) -> None:
+def release(config: Config, folder: Path) -> None:
     """Let a run directory go, so that another experiment may write into it; its store is kept.
+
+    Args:
+        config: that experiment, scaled.
+        folder: the run directory.
 
     Raises:
         ConfigError: when it has files of another hand.
         InputError: when its results cannot be removed.
     """
-    refuse_of_no_run(folder)
+    refuse_of_no_run(config, folder)
+    known = (folder / OF_ANY_RUN[0]).is_file()  # without it, it is the results that say whose the others are
     try:
-        for name in RESULTS:
+        for name in RESULTS if known else (*REPLACED, *RESULTS):
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: its results cannot be removed ({error.strerror}); give another --out") from None
@@ -112,15 +120,20 @@ def difference(config: Config, folder: Path) -> str:
     return unlike(config, folder) if owned or ((folder / "config.toml").is_file() and used(folder)) else ""
 
 
-def of_no_run(folder: Path) -> str:
+def of_no_run(config: Config, folder: Path) -> str:
     """Return a file in a folder that a run would replace although none wrote it; empty where there is none.
 
     Args:
+        config: the experiment, scaled; of a sweep the folders of its experiments count too.
         folder: a run directory, or any other.
     """
-    if (folder / FIRST).is_file():
-        return ""
-    return next((name for name in REPLACED if (folder / name).exists()), "")
+    own = [Path(variant.folder) for variant in variants(config)] if config.sweep else []
+    for part in (Path(), *own):
+        if not any((folder / part / name).is_file() for name in OF_ANY_RUN):
+            for name in REPLACED:
+                if (folder / part / name).exists():
+                    return (part / name).as_posix()
+    return ""
 
 
 def unlike(config: Config, folder: Path) -> str:

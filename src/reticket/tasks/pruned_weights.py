@@ -16,9 +16,7 @@ from reticket.tickets.prune import pruned_to
 from reticket.tickets.ranking import Budget
 
 
-def prunable_spec(
-    name: str, params: Mapping[str, Any], pruning: Pruning, density: float, *, frozen: bool = False
-) -> dict[str, Any]:
+def prunable_spec(name: str, params: Mapping[str, Any], pruning: Pruning) -> dict[str, Any]:
     """Return what the `spec` of a round holds of a model's prunable weights, beside how they are chosen.
 
     Nothing where each matrix is the weight of one linear layer or convolution: these were pruned from the first version
@@ -29,40 +27,58 @@ def prunable_spec(
         name: of the model.
         params: of the model.
         pruning: what it takes in and leaves out.
-        density: the lowest that is asked for.
-        frozen: whether weights that are not trained may be pruned, as by a training of the user's own.
 
     Returns:
         A part of the `spec`, as JSON.
 
     Raises:
         ModelError: when the model cannot be built.
-        ConfigError: when its weights cannot be pruned so: a name in `exclude` matches nothing, nothing is left, one is
-            not trained, or a layer cannot have the density or the pattern.
+        MaskError: when a pattern matches nothing, or nothing is left.
 
-    >>> prunable_spec("mlp", {"in_features": 4, "hidden": (3,), "classes": 2}, Pruning(), 0.5)
+    >>> prunable_spec("mlp", {"in_features": 4, "hidden": (3,), "classes": 2}, Pruning())
     {}
-    >>> prunable_spec("mlp", {"in_features": 4, "hidden": (3,), "classes": 2}, Pruning(), 0.01)
+    """
+    model = build_model(name, generator=generator_for("structure", "init"), **params)
+    if all(_of_one_layer(model, weight) for weight in parts_of(model) if weight.part == "matrix"):
+        return {}
+    names = "\n".join(known_prunable(model, pruning.exclude, pruning.include))
+    return {"prunable": hashlib.sha256(names.encode()).hexdigest()}
+
+
+def check_pruning(
+    name: str, params: Mapping[str, Any], pruning: Pruning, density: float, *, frozen: bool = False
+) -> None:
+    """Refuse a model that cannot be pruned so, before the networks are trained that would have been pruned.
+
+    Args:
+        name: of the model.
+        params: of the model.
+        pruning: what it takes in and leaves out.
+        density: the lowest that is asked for.
+        frozen: whether weights that are not trained may be pruned, as by a training of the user's own.
+
+    Raises:
+        ConfigError: a name in `exclude` matches nothing, nothing is left, a weight is not trained, or a layer cannot
+            have the density or the pattern.
+
+    >>> check_pruning("mlp", {"in_features": 4, "hidden": (3,), "classes": 2}, Pruning(), 0.01)
     Traceback (most recent call last):
     reticket.errors.ConfigError: pruning of model 'mlp': density 0.01 keeps 0 of 18 weights in 'all layers'; use ...
     """
     model = build_model(name, generator=generator_for("structure", "init"), **params)
-    parameters = dict(model.named_parameters(remove_duplicate=False))
     try:
         names = known_prunable(model, pruning.exclude, pruning.include)
         pruned_to(Budget(density, pruning.scope, pattern=pruning.pattern), model, names=names)
-    except MaskError as problem:  # told before the networks are trained that would have been pruned
+    except MaskError as problem:
         raise ConfigError(f"pruning of model '{name}': {problem}") from None
-    still = [one for one in names if (found := parameters.get(one)) is not None and not found.requires_grad]
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    still = [one for one in names if one in parameters and not parameters[one].requires_grad]
     if still and not frozen:
         raise ConfigError(
             f"pruning of model '{name}': {listed([repr(one) for one in still])} {'is' if len(still) == 1 else 'are'} "
             f"frozen (requires_grad is False), and what is pruned is trained; exclude by prune.exclude, as "
             f"{still[:1]}, or let it train"
         )
-    if all(_of_one_layer(model, weight) for weight in parts_of(model) if weight.part == "matrix"):
-        return {}
-    return {"prunable": hashlib.sha256("\n".join(names).encode()).hexdigest()}
 
 
 def _of_one_layer(model: nn.Module, weight: Weight) -> bool:

@@ -6,7 +6,9 @@ from typing import Any
 
 from reticket.errors import ConfigError
 from reticket.tasks.config import Config, parse_config
-from reticket.training.rate_schedules import SCHEDULES
+from reticket.training.recipe import check_milestones
+
+OF_MILESTONES = ("dense.schedule", "dense.milestones")
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,11 @@ def variants(config: Config) -> tuple[Variant, ...]:
     """Return the experiments that `config` stands for: one for each value of its sweep, or itself.
 
     Raises:
-        ConfigError: when a value makes no experiment, or two have one folder, naming them.
+        ConfigError: when a value makes no experiment, or two have one folder, naming them; and for milestones that no
+            schedule reads. In a sweep of either what one value has no use for is there for another.
     """
+    if not any(key in OF_MILESTONES for key in config.sweep):
+        _check_milestones(config)
     if not config.sweep:
         return (Variant(None, "", config),)
     ((key, values),) = config.sweep.items()
@@ -45,6 +50,13 @@ def variants(config: Config) -> tuple[Variant, ...]:
     return found
 
 
+def _check_milestones(config: Config) -> None:
+    try:
+        check_milestones(config.dense)
+    except ConfigError as problem:
+        raise ConfigError(str(problem).replace("recipe", "dense", 1)) from None
+
+
 def _variant(config: Config, key: str, value: Any) -> Variant:
     values = config.model_dump(exclude={"sweep"})
     *parts, last = key.split(".")
@@ -52,8 +64,6 @@ def _variant(config: Config, key: str, value: Any) -> Variant:
     for part in parts:
         table = table[part]
     table[last] = value
-    if key == "dense.schedule" and value in SCHEDULES and "milestones" not in SCHEDULES.named(value).uses:
-        del table["milestones"]  # they are for the others of the sweep
     values["title"] = f"{config.title}: {last.replace('_', ' ')} {_text(value)}"
     folder = re.sub(r"[^A-Za-z0-9.]+", "-", f"{last}-{_text(value)}").strip("-")
     return Variant(value, folder, parse_config(values, f"sweep.{key} = {value}"))

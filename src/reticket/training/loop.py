@@ -1,6 +1,6 @@
 """The training loop: a copy of the model in, weights and state out; the caller's model is not touched."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +113,8 @@ def train(
     (63, True)
     """
     where = device if isinstance(device, Placement) else Placement(device)
+    rng_label = tuple(rng_label) if isinstance(rng_label, list) else rng_label
+    callbacks = list(callbacks) if isinstance(callbacks, Iterable) else callbacks
     _check_kinds(
         model=model,
         callbacks=callbacks,
@@ -181,7 +183,7 @@ def _check_kinds(*, model: nn.Module, callbacks: object, **others: object) -> No
         kind, expected = KINDS[name]
         if not isinstance(given, kind):
             raise InputError(f"{name} is a {type(given).__name__}, but {expected}")
-    if not isinstance(callbacks, Sequence):
+    if not isinstance(callbacks, list):
         raise InputError(f"callbacks is a {type(callbacks).__name__}, but a list of Callback was expected")
     for number, one in enumerate(callbacks):
         if not isinstance(one, Callback):

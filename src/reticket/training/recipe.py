@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar, Literal, get_type_hints
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
 
 from reticket.errors import ConfigError, InputError
 from reticket.lookup import imported
@@ -155,8 +156,11 @@ class Recipe:
         return find_augmentation(self.augment)(self.augment_options)
 
     def __post_init__(self) -> None:
-        if isinstance(self.milestones, list):
-            object.__setattr__(self, "milestones", tuple(self.milestones))
+        if isinstance(self.milestones, Iterable) and not isinstance(self.milestones, str | Mapping):
+            object.__setattr__(self, "milestones", tuple(map(_plain, self.milestones)))
+        for name in ("epochs", "batch_size", "accumulate"):
+            if isinstance(value := getattr(self, name), float) and value.is_integer():
+                object.__setattr__(self, name, int(value))
         for name, check in _checks().items():
             _check_kind(name, getattr(self, name), check)
         if self.train is not None:
@@ -217,11 +221,19 @@ def _check_kind(name: str, value: object, check: Callable[..., object]) -> None:
         ConfigError: with what was given.
     """
     try:
-        check(value.item() if isinstance(value, np.generic) else value, strict=True)
+        check(_plain(value), strict=True)
     except ValidationError as problem:
-        said = problem.errors()[0]["msg"]
-        advice = "; name it, as 'package.module:NAME'" if callable(value) else ""
-        raise ConfigError(f"recipe: {name} is {value!r}: {said[0].lower()}{said[1:]}{advice}") from None
+        said = " or ".join(f"{one['msg'][0].lower()}{one['msg'][1:]}" for one in problem.errors()[:2])
+        by_name = callable(value) and any(one["type"] == "string_type" for one in problem.errors())
+        advice = "; name it, as 'package.module:NAME'" if by_name else ""
+        raise ConfigError(f"recipe: {name} is {value!r}: {said}{advice}") from None
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of numpy or torch as Python's, and any mapping as a dict."""
+    if isinstance(value, np.generic | np.ndarray | Tensor) and value.ndim == 0:
+        return value.item()
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def check_milestones(recipe: Recipe) -> None:
