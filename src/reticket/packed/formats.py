@@ -166,7 +166,10 @@ class CompressedRows:
 
     def __call__(self, values: Values, x: Batch) -> Tensor:
         """Return the product."""
-        return (self._laid(values) @ x.T).T
+        matrix = self._laid(values)
+        if len(x) == 1:  # with a vector it takes two fifths of the time that it takes with a matrix of one column
+            return (matrix @ x[0])[None]
+        return (matrix @ x.T).T
 
 
 @sparse_format("condensed")
