@@ -170,6 +170,23 @@ def test_the_model_is_left_as_it_was() -> None:
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("strides", [(512, 2), (1, 1), (1, 0)])
+def test_one_sample_may_lie_in_memory_as_it_likes(name: str, strides: tuple[int, int]) -> None:
+    """As a row of a larger batch, a column, or one number for all: its product is one with a vector."""
+    layer = nn.Linear(256, 64)
+    mask = rt.prune(nn.Sequential(layer), 0.2, pattern="16x16", scope="layer")
+    packed, _ = compile_sparse(nn.Sequential(layer), mask, torch.randn(1, 256), formats=name)
+    weight = (layer.weight * mask["0.weight"]).detach()
+    x = torch.randn(600).as_strided((1, 256), strides)
+    with torch.no_grad():
+        torch.testing.assert_close(packed(x), F.linear(x, weight, layer.bias), rtol=1e-4, atol=1e-5)
+    own, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    packed(own).sum().backward()  # whose gradient is one number for all outputs
+    F.linear(other, weight, layer.bias).sum().backward()
+    torch.testing.assert_close(own.grad, other.grad, rtol=1e-4, atol=1e-5)
+
+
 class ByKeyword(nn.Module):
     """Layers that are called by keyword, as torch's may be, one of them in both ways."""
 
