@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.kept import Kept
+from benchmarks.kept import Kept, add_places
 from benchmarks.marks import show
 from benchmarks.sparse_runs import TABLE_ALONE, whole
 from reticket.analysis import PairedDifference, paired_difference
@@ -145,9 +145,7 @@ def main() -> None:
     parser.add_argument("case", choices=sorted(CASES))
     parser.add_argument("--frames", nargs="*", default=[ORDINARY, *FRAMES], choices=[ORDINARY, *FRAMES])
     parser.add_argument("--seeds", type=int, default=12)
-    parser.add_argument("--store", type=Path, default=Path("runs/asymmetric"))
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--page", type=Path, help="page that the table goes into")
+    add_places(parser, Path("runs/asymmetric"), OUT)
     args = parser.parse_args()
     torch.set_num_threads(1)
     kept = Kept(args.out)

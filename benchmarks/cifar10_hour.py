@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.asymmetric import text
-from benchmarks.kept import Kept
+from benchmarks.kept import Kept, add_places
 from benchmarks.marks import show
 from benchmarks.sparse_runs import whole
 from reticket.analysis import paired_difference
@@ -94,9 +94,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--data", type=Path, help="folder of CIFAR-10")
-    parser.add_argument("--store", type=Path, default=Path("runs/cifar10-hour"))
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--page", type=Path, help="page that the table goes into")
+    add_places(parser, Path("runs/cifar10-hour"), OUT)
     args = parser.parse_args()
     torch.set_num_threads(1)
     kept = Kept(args.out)

@@ -1,6 +1,7 @@
 """Rows of a benchmark by name, kept in a JSON file that is written after each: what was interrupted goes on."""
 
 import json
+from argparse import ArgumentParser
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,19 @@ from reticket.files import replace_file
 from reticket.tasks.running import environment_of
 
 Row = Mapping[str, Any]
+
+
+def add_places(parser: ArgumentParser, store: Path, out: Path) -> None:
+    """Add the options of where a benchmark's runs, its rows and its table are: --store, --out and --page.
+
+    Args:
+        parser: of the command.
+        store: of results, if none is named.
+        out: file of the rows, if none is named.
+    """
+    parser.add_argument("--store", type=Path, default=store)
+    parser.add_argument("--out", type=Path, default=out)
+    parser.add_argument("--page", type=Path, help="page that the table goes into")
 
 
 class Kept:

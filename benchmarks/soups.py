@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from benchmarks.asymmetric import text
-from benchmarks.kept import Kept
+from benchmarks.kept import Kept, add_places
 from benchmarks.marks import show
 from benchmarks.sparse_runs import TABLE_ALONE, SparseRuns, whole
 from reticket.analysis import paired_difference
@@ -140,9 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("case", nargs="?", default="digits", choices=CASES)
     parser.add_argument("--seeds", type=int, default=12)
-    parser.add_argument("--store", type=Path, default=Path("runs/soups"))
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--page", type=Path, help="page that the table goes into")
+    add_places(parser, Path("runs/soups"), OUT)
     args = parser.parse_args()
     torch.set_num_threads(1)
     kept, measuring = Kept(args.out), cache(lambda: Measuring(CASES[args.case], args.seeds, args.store))

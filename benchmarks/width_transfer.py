@@ -23,7 +23,7 @@ from torch import nn
 
 import reticket as rt
 from benchmarks.asymmetric import text
-from benchmarks.kept import Kept
+from benchmarks.kept import Kept, add_places
 from benchmarks.marks import show
 from benchmarks.sparse_runs import TABLE_ALONE, SparseRuns, initial, whole
 from reticket.analysis import paired_difference
@@ -183,9 +183,7 @@ def main() -> None:
     parser.add_argument("case", nargs="?", default="digits", choices=CASES)
     parser.add_argument("--factors", type=int, nargs="+", default=list(FACTORS), choices=FACTORS)
     parser.add_argument("--seeds", type=int, default=12)
-    parser.add_argument("--store", type=Path, default=Path("runs/width-transfer"))
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--page", type=Path, help="page that the table goes into")
+    add_places(parser, Path("runs/width-transfer"), OUT)
     args = parser.parse_args()
     torch.set_num_threads(1)
     kept, case = Kept(args.out), CASES[args.case]

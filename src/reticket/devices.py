@@ -29,10 +29,10 @@ def check_device(device: str, error: type[InputError] = InputError) -> None:
     >>> check_device("cpu")
     """
     check_device_name(device, error)
-    present(device, error)
+    available_device(device, error)
 
 
-def present(device: str | torch.device, error: type[InputError] = InputError) -> torch.device:
+def available_device(device: str | torch.device, error: type[InputError] = InputError) -> torch.device:
     """Return a device, of whatever kind; refuse words that name none, and a GPU that is not there.
 
     Args:
@@ -42,7 +42,7 @@ def present(device: str | torch.device, error: type[InputError] = InputError) ->
     Raises:
         InputError: of the class `error`.
 
-    >>> present("cpu")
+    >>> available_device("cpu")
     device(type='cpu')
     """
     found = _named(device, error)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from reticket.experiment import Task
+from reticket.models import build_model
 from reticket.tasks.blueprint import Blueprint
 from reticket.tasks.cells import Cell
 from reticket.tasks.checks.barriers import BarrierCell
@@ -86,20 +87,20 @@ def shared() -> nn.Module:
 
 @pytest.mark.parametrize("model", ["attention", "recurrent", "bilinear", "shared"])
 def test_weights_that_earlier_versions_did_not_prune_are_in_the_key_of_a_round(model: str) -> None:
-    found = prunable_spec(f"{__name__}:{model}", {}, Pruning())
+    found = prunable_spec(build_model(f"{__name__}:{model}"), Pruning())
     assert len(found["prunable"]) == 64
-    assert prunable_spec(f"{__name__}:{model}", {}, Pruning()) == found
+    assert prunable_spec(build_model(f"{__name__}:{model}"), Pruning()) == found
 
 
 def test_what_is_left_out_decides_such_a_key() -> None:
     name = f"{__name__}:attention"
-    assert prunable_spec(name, {}, Pruning()) != prunable_spec(name, {}, Pruning(exclude=("last",)))
+    assert prunable_spec(build_model(name), Pruning()) != prunable_spec(build_model(name), Pruning(exclude=("last",)))
 
 
 def test_models_of_layers_alone_keep_their_keys() -> None:
-    assert prunable_spec(f"{__name__}:layers", {}, Pruning()) == {}
+    assert prunable_spec(build_model(f"{__name__}:layers"), Pruning()) == {}
     for name in ("resnet20", "vgg11", "conv-small", "vit"):
-        assert prunable_spec(name, {}, Pruning()) == {}, name
+        assert prunable_spec(build_model(name), Pruning()) == {}, name
 
 
 def test_the_key_of_a_round_and_what_follows_it_differ_and_others_do_not() -> None:

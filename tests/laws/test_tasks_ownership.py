@@ -10,7 +10,7 @@ import reticket as rt
 from reticket.errors import ConfigError
 from reticket.experiment import Event, in_use, used
 from reticket.tasks.config import Config
-from reticket.tasks.ownership import default_store, difference, own_folder, refuse_other, release
+from reticket.tasks.ownership import default_store, difference, foreign_file, own_folder, refuse_other, release
 from reticket.tasks.presets import list_presets, load_config
 from reticket.tasks.running import OutputError, run_experiment
 
@@ -150,6 +150,7 @@ def test_a_run_that_lost_where_it_was_made_is_known_by_its_results(tmp_path: Pat
 def test_files_that_no_run_writes_may_stand_in_its_folder(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("mine")
     refuse_other(config(), tmp_path)
+    assert foreign_file(config(), tmp_path) == ""
 
 
 def test_a_configuration_that_cannot_be_read_is_somebody_elses(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from reticket.bench.claims import claims_of
 from reticket.bench.record import FILE, Bench, bench_of, merged, read_bench, task_of, write_bench
@@ -13,7 +12,7 @@ from reticket.bench.tiers import PREFIX
 from reticket.errors import InputError
 from reticket.experiment import Event, ExecutionConfig
 from reticket.tasks.config import Config
-from reticket.tasks.ownership import difference, flat, refuse_of_no_run, refuse_other, release
+from reticket.tasks.ownership import difference, differing, refuse_foreign_file, refuse_other, release
 from reticket.tasks.planning import plan_experiment
 from reticket.tasks.presets import load_config
 from reticket.tasks.results import Results
@@ -59,7 +58,7 @@ def run_bench(
     configs = {name: load_config(f"{PREFIX}{name}", texts)[1] for name in names}
     for name, config in configs.items():
         if force:
-            refuse_of_no_run(config, out / name)
+            refuse_foreign_file(config, out / name)
         else:
             refuse_other(config, out / name)
         plan_experiment(config, folder=data_of(execution, config).folder, threads=execution.threads)
@@ -73,27 +72,12 @@ def run_bench(
         where = {"name": f"{PREFIX}{name}", "out": out / name, "store": out / "store"}
         with watch(name) as tell:
             results = run(config, **where, execution=part, on_event=tell)
-        changed = difference_of(load_config(f"{PREFIX}{name}")[1], config)
+        changed = dict(differing(load_config(f"{PREFIX}{name}")[1], config))
+        changed.pop("grid.seeds", None)  # which n tells
         tasks.append(task_of(name, len(config.grid.seeds), results, claims_of(results, config.grid), changed))
         write_bench(merged(*before, bench_of(tasks)), file)
         on_done(results)
     return merged(*before, bench_of(tasks))
-
-
-def difference_of(preset: Config, config: Config) -> dict[str, tuple[Any, Any]]:
-    """Return the keys whose values differ, with both, `None` where one has none; not the seeds, which n tells.
-
-    Args:
-        preset: a task as it ships.
-        config: the same with what a user set.
-
-    >>> task = load_config("ticketbench-digits")[1]
-    >>> difference_of(task, load_config("ticketbench-digits", ["dense.epochs=3", "grid.seeds=2"])[1])
-    {'dense.epochs': (25, 3)}
-    """
-    there, here = (dict(flat(one.model_dump(mode="json"))) for one in (preset, config))
-    keys = [key for key in {**there, **here} if key != "grid.seeds" and there.get(key) != here.get(key)]
-    return {key: (there.get(key), here.get(key)) for key in keys}
 
 
 def _before(file: Path) -> list[Bench]:

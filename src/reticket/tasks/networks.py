@@ -13,6 +13,7 @@ from reticket.errors import ConfigError
 from reticket.experiment import Task
 from reticket.experiment.frozen import SharedSpec
 from reticket.models import build_model, model_params
+from reticket.rng import generator_for
 from reticket.tasks.config import Config, MatchingConfig, StartConfig
 from reticket.tasks.matchers import check_matching, looks_at_tickets, matcher_spec, trained_on
 from reticket.tasks.pruned_weights import check_pruning, prunable_spec
@@ -176,9 +177,10 @@ class Networks:
     def pruning(self) -> dict[str, Any]:
         """What the keys of rounds hold of pruning and of the weights that are pruned; the model is built for it."""
         prune, own_training = self.config.prune, self.config.dense.train is not None
-        names = prunable_spec(self.config.model.name, self.params, prune)
+        model = build_model(self.config.model.name, generator=generator_for("structure", "init"), **self.params)
+        names = prunable_spec(model, prune)
         if any(method != "dense" for method in self.config.grid.methods):  # checks may prune too, and fail alone
-            check_pruning(self.config.model.name, self.params, prune, min(self._chain), frozen=own_training)
+            check_pruning(self.config.model.name, model, prune, min(self._chain), frozen=own_training)
         return {"prune": SharedSpec(prune.decisive(), "prune"), **names}
 
     def target(self, density: float) -> dict[str, Any]:

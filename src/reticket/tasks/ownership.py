@@ -31,10 +31,10 @@ def own_folder(config: Config, name: str) -> tuple[Path, str]:
     first = RUNS / name
     others = (first.with_name(f"{name}-{number}") for number in itertools.count(2))
     every = itertools.chain([first], others)
-    folder = next(one for one in every if not (difference(config, one) or of_no_run(config, one)))
+    folder = next(one for one in every if not (difference(config, one) or foreign_file(config, one)))
     if folder == first:
         return folder, ""
-    if file := of_no_run(config, first):
+    if file := foreign_file(config, first):
         return folder, f"{first} is kept, no run wrote the {file} in it; this one goes to {folder}"
     there = difference(config, first)
     return folder, f"{first} is kept, it is another experiment's ({there}); this one goes to {folder}"
@@ -50,7 +50,7 @@ def refuse_other(config: Config, folder: Path) -> None:
     Raises:
         ConfigError: when it has.
     """
-    refuse_of_no_run(config, folder)
+    refuse_foreign_file(config, folder)
     if there := difference(config, folder):
         raise ConfigError(
             f"{folder} holds the results of another experiment ({there}); give another --out, or --force to replace "
@@ -58,7 +58,7 @@ def refuse_other(config: Config, folder: Path) -> None:
         )
 
 
-def refuse_of_no_run(config: Config, folder: Path) -> None:
+def refuse_foreign_file(config: Config, folder: Path) -> None:
     """See that a run replaces no file of another hand.
 
     Args:
@@ -68,7 +68,7 @@ def refuse_of_no_run(config: Config, folder: Path) -> None:
     Raises:
         ConfigError: when it would.
     """
-    if file := of_no_run(config, folder):
+    if file := foreign_file(config, folder):
         raise ConfigError(
             f"{folder} has a {file} that no run wrote, and this one would replace it; give another --out, or move it"
         )
@@ -85,7 +85,7 @@ def release(config: Config, folder: Path) -> None:
         ConfigError: when it has files of another hand.
         InputError: when its results cannot be removed.
     """
-    refuse_of_no_run(config, folder)
+    refuse_foreign_file(config, folder)
     known = (folder / OF_ANY_RUN[0]).is_file()  # without it, it is the results that say whose the others are
     try:
         for name in RESULTS if known else (*REPLACED, *RESULTS):
@@ -120,7 +120,7 @@ def difference(config: Config, folder: Path) -> str:
     return unlike(config, folder) if owned or ((folder / "config.toml").is_file() and used(folder)) else ""
 
 
-def of_no_run(config: Config, folder: Path) -> str:
+def foreign_file(config: Config, folder: Path) -> str:
     """Return a file in a folder that a run would replace although none wrote it; empty where there is none.
 
     Args:
@@ -147,10 +147,22 @@ def unlike(config: Config, folder: Path) -> str:
         there = parse_config(read_toml(folder / "config.toml"), str(folder / "config.toml"))
     except (ConfigError, InputError):
         return "its configuration cannot be read"
+    return next(
+        (f"{key} is {theirs!r} there and {ours!r} here" for key, (theirs, ours) in differing(there, config)), ""
+    )
+
+
+def differing(there: Config, here: Config) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Yield the keys whose values two configurations do not share, with both; `None` where one has none.
+
+    Args:
+        there, here: the configurations.
+    """
     # not the objects: one that was read has the defaults of options that the other leaves to be filled in
-    theirs, ours = (dict(flat(one.model_dump())) for one in (there, config))
-    key = next((key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)), None)
-    return "" if key is None else f"{key} is {theirs.get(key)!r} there and {ours.get(key)!r} here"
+    theirs, ours = (dict(flat(one.model_dump())) for one in (there, here))
+    for key in {**theirs, **ours}:
+        if theirs.get(key) != ours.get(key):
+            yield key, (theirs.get(key), ours.get(key))
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

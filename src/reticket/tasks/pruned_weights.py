@@ -1,22 +1,19 @@
 """The weights that an experiment prunes: what the key of a round says of them, and whether they can be pruned."""
 
 import hashlib
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from reticket.errors import ConfigError, MaskError
 from reticket.figures.text import listed
-from reticket.models import build_model
-from reticket.rng import generator_for
 from reticket.tickets import Pruning, known_prunable
 from reticket.tickets.parts import LAYERS, Weight, parts_of
 from reticket.tickets.prune import pruned_to
 from reticket.tickets.ranking import Budget
 
 
-def prunable_spec(name: str, params: Mapping[str, Any], pruning: Pruning) -> dict[str, Any]:
+def prunable_spec(model: nn.Module, pruning: Pruning) -> dict[str, Any]:
     """Return what the `spec` of a round holds of a model's prunable weights, beside how they are chosen.
 
     Nothing where each matrix is the weight of one linear layer or convolution: these were pruned from the first version
@@ -24,35 +21,30 @@ def prunable_spec(name: str, params: Mapping[str, Any], pruning: Pruning) -> dic
     other weights, so their keys hold a digest of the names.
 
     Args:
-        name: of the model.
-        params: of the model.
+        model: the network.
         pruning: what it takes in and leaves out.
 
     Returns:
         A part of the `spec`, as JSON.
 
     Raises:
-        ModelError: when the model cannot be built.
         MaskError: when a pattern matches nothing, or nothing is left.
 
-    >>> prunable_spec("mlp", {"in_features": 4, "hidden": (3,), "classes": 2}, Pruning())
+    >>> prunable_spec(nn.Linear(4, 2), Pruning())
     {}
     """
-    model = build_model(name, generator=generator_for("structure", "init"), **params)
     if all(_of_one_layer(model, weight) for weight in parts_of(model) if weight.part == "matrix"):
         return {}
     names = "\n".join(known_prunable(model, pruning.exclude, pruning.include))
     return {"prunable": hashlib.sha256(names.encode()).hexdigest()}
 
 
-def check_pruning(
-    name: str, params: Mapping[str, Any], pruning: Pruning, density: float, *, frozen: bool = False
-) -> None:
+def check_pruning(name: str, model: nn.Module, pruning: Pruning, density: float, *, frozen: bool = False) -> None:
     """Refuse a model that cannot be pruned so, before the networks are trained that would have been pruned.
 
     Args:
-        name: of the model.
-        params: of the model.
+        name: of the model, for errors.
+        model: the network.
         pruning: what it takes in and leaves out.
         density: the lowest that is asked for.
         frozen: whether weights that are not trained may be pruned, as by a training of the user's own.
@@ -61,11 +53,10 @@ def check_pruning(
         ConfigError: a name in `exclude` matches nothing, nothing is left, a weight is not trained, or a layer cannot
             have the density or the pattern.
 
-    >>> check_pruning("mlp", {"in_features": 4, "hidden": (3,), "classes": 2}, Pruning(), 0.01)
+    >>> check_pruning("small", nn.Linear(4, 2), Pruning(), 0.01)
     Traceback (most recent call last):
-    reticket.errors.ConfigError: pruning of model 'mlp': density 0.01 keeps 0 of 18 weights in 'all layers'; use ...
+    reticket.errors.ConfigError: pruning of model 'small': density 0.01 keeps 0 of 8 weights in 'all layers'; use ...
     """
-    model = build_model(name, generator=generator_for("structure", "init"), **params)
     try:
         names = known_prunable(model, pruning.exclude, pruning.include)
         pruned_to(Budget(density, pruning.scope, pattern=pruning.pattern), model, names=names)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from reticket.copied import private_copy
 from reticket.data import DataSource, Reading
 from reticket.data.source import Split
-from reticket.devices import present
+from reticket.devices import available_device
 from reticket.errors import TrainingError
 from reticket.forward import Score, scored
 from reticket.objectives import Function, Measure, Objective, chosen_objective, logits_of
@@ -127,7 +127,7 @@ def evaluate(
         ModelError: when the model cannot take a batch.
         TrainingError: when the model's output is not one row of logits for each input.
     """
-    target = present(device)
+    target = available_device(device)
     evaluated = _copied(module_of(model), weights).to(target)
     objective = chosen_objective(loss, metric)
     if not isinstance(dataset, DataSource):

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from reticket.data import DataSource
-from reticket.devices import current, deterministic, present
+from reticket.devices import available_device, current, deterministic
 from reticket.errors import ConfigError, InputError
 from reticket.fixed import fixed_entries
 from reticket.training.own import OwnTraining, carry_out
@@ -125,7 +125,7 @@ def train(
         span=span,
         resume=resume,
     )
-    present(where.device, ConfigError)
+    available_device(where.device, ConfigError)
     if recipe.train is not None:
         return _train_by_own(
             OwnTraining(
